@@ -1,1 +1,16 @@
-//! Placeholder.
+//! drain-mcp: an actor-based agent runtime and MCP server for the Handshake58 marketplace.
+//!
+//! Agents discover providers, open USDC payment channels on Polygon, pay per request with signed vouchers and get the
+//! rest back. `ARCHITECTURE.md` shows the house, the way of one paid request and where each money rule is held.
+
+pub mod actors;
+pub mod api;
+pub mod chain;
+pub mod cli;
+pub mod config;
+pub mod error;
+pub mod journal;
+pub mod marketplace;
+pub mod mcp;
+pub mod policy;
+pub mod provider;

@@ -1,1 +1,15 @@
-//! Placeholder.
+//! Wire facts of the DRAIN payment-channel protocol: amounts, vouchers, contracts, pricing and HTTP shapes.
+//!
+//! Pure: no I/O, no clock, no randomness. Everything that reads outside input returns an error instead of panicking.
+
+pub mod contract;
+pub mod deployment;
+pub mod duration;
+pub mod usdc;
+pub mod voucher;
+
+pub use alloy::primitives::{Address, B256, U256};
+pub use contract::Generation;
+pub use deployment::Deployment;
+pub use usdc::Usdc;
+pub use voucher::{ChannelId, CloseAuthorization, Domain, Nonce, SignedVoucher, Voucher};

@@ -1,1 +1,78 @@
-//! Placeholder.
+//! Signer backends for DRAIN: typed requests in, signatures out; the key never leaves.
+//!
+//! The way of a signature, in reading order:
+//!
+//! 1. [`request`]: what can be signed. A voucher, or one of seven transactions; calldata and target are built there.
+//! 2. [`rules`]: what is refused, whatever the layers above decided.
+//! 3. [`signer`]: the only door for the runtime. Checks the rules, asks the backend, and checks what an outside backend
+//!    answers by recovering the signer's address.
+//! 4. A [`Backend`]: [`local`] (a key in memory, or opened by [`keystore`]).
+//!
+//! There is no "sign this hash". [`secret`] and [`phrase`] hold keys on their way in; none has a way out except the
+//! encrypted file that [`keystore::create`] writes (M12).
+
+pub mod error;
+pub mod keystore;
+pub mod local;
+pub mod phrase;
+pub mod request;
+pub mod rules;
+mod sealed;
+pub mod secret;
+pub mod signer;
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod fixtures;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use drain_protocol::Address;
+use futures::future::BoxFuture;
+
+pub use error::SignerError;
+pub use local::LocalBackend;
+pub use phrase::Phrase;
+pub use request::{Call, SignedTransaction, TransactionRequest, VoucherRequest};
+pub use rules::{Policy, Refusal};
+pub use secret::Secret;
+pub use signer::Signer;
+
+/// Something that holds a key: memory, a device, a service.
+///
+/// A backend signs what it is asked, exactly; [`Signer`] holds the rules and checks the answer. Futures do not borrow the
+/// request. A future that is dropped gives up waiting: what an interactive backend does then must not prompt twice.
+pub trait Backend: Send + Sync + Debug {
+    /// Signs a voucher: r||s||v with low s and v 27 or 28 (protocol.md section 2.8).
+    fn sign_voucher(&self, request: &VoucherRequest) -> BoxFuture<'_, Result<[u8; 65], SignerError>>;
+
+    /// Signs exactly the transaction that [`TransactionRequest::unsigned`] gives.
+    fn sign_transaction(&self, request: &TransactionRequest) -> BoxFuture<'_, Result<SignedTransaction, SignerError>>;
+
+    /// The account whose key this is.
+    fn address(&self) -> Address;
+
+    /// How this backend behaves.
+    fn capabilities(&self) -> Capabilities;
+}
+
+/// A backend behind a pointer.
+pub type SharedBackend = Arc<dyn Backend>;
+
+/// How a backend behaves, for timeouts, prompts and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Which kind, as metrics name it: `"local"`, `"keystore"`.
+    pub kind: &'static str,
+    /// A person must do something for each signature.
+    pub interactive: bool,
+    /// Shows a person what is signed, rather than its hash.
+    pub clear_signing: bool,
+    /// Signs within this process. What comes from outside is checked by recovering the signer's address.
+    pub in_process: bool,
+    /// What a signature takes when nothing is wrong.
+    pub typical_latency: Duration,
+}

@@ -1,0 +1,145 @@
+//! The contracts: bindings, generations and what their reverts mean (protocol.md section 2).
+
+use std::fmt;
+use std::str::FromStr;
+
+use alloy::primitives::Bytes;
+use alloy::sol_types::{Panic, Revert, SolError, SolInterface};
+use serde::{Deserialize, Serialize};
+
+/// Which of the two contract generations a channel lives on (protocol.md section 0).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Generation {
+    /// Session fee at opening, no protocol fee, close only after expiry.
+    V1,
+    /// Protocol fee on payouts, cooperative close.
+    V2,
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+        })
+    }
+}
+
+impl FromStr for Generation {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "v1" | "1" => Ok(Self::V1),
+            "v2" | "2" => Ok(Self::V2),
+            _ => Err("a contract generation is \"v1\" or \"v2\"".into()),
+        }
+    }
+}
+
+/// Generated bindings of the channel contracts and of USDC.
+#[allow(missing_docs)]
+pub mod bindings {
+    alloy::sol! {
+        /// The channel contract; V1 lacks what is marked V2.
+        #[derive(Debug, PartialEq, Eq)]
+        interface DrainChannel {
+            event ChannelOpened(bytes32 indexed channelId, address indexed consumer, address indexed provider, uint256 deposit, uint256 expiry);
+            event ChannelClaimed(bytes32 indexed channelId, address indexed provider, uint256 amount);
+            event ChannelClosed(bytes32 indexed channelId, address indexed consumer, uint256 refund);
+            // V2
+            event FeePaid(bytes32 indexed channelId, address indexed recipient, uint256 amount);
+            event FeeUpdated(address indexed feeRecipient, uint256 feeBps);
+            event Swept(address indexed to, uint256 amount);
+            event USDCUpdated(address indexed oldUsdc, address indexed newUsdc);
+            event OwnershipRenounced(address indexed owner);
+
+            error NotOwner();
+            error NoOwner();
+            error ZeroAddress();
+            error ChannelExists();
+            error ChannelNotFound();
+            error NotProvider();
+            error NotConsumer();
+            error NotExpired();
+            error InvalidSignature();
+            error InvalidAmount();
+            error TransferFailed();
+            error FeeTooHigh();
+            error NoExcess();
+
+            function open(address provider, uint256 amount, uint256 duration) external returns (bytes32);
+            function close(bytes32 channelId) external;
+            function claim(bytes32 channelId, uint256 amount, uint256 nonce, bytes signature) external;
+            function cooperativeClose(bytes32 channelId, uint256 finalAmount, bytes providerSignature) external;
+            function getChannel(bytes32 channelId) external view returns (address consumer, address provider, uint256 deposit, uint256 claimed, uint256 expiry);
+            function getBalance(bytes32 channelId) external view returns (uint256);
+            function channels(bytes32 channelId) external view returns (address consumer, address provider, uint256 deposit, uint256 claimed, uint256 expiry);
+            function nonces(address consumer) external view returns (uint256);
+            function totalLocked() external view returns (uint256);
+            function feeBps() external view returns (uint256);
+            function feeRecipient() external view returns (address);
+            function owner() external view returns (address);
+            function usdc() external view returns (address);
+            function isImmutable() external view returns (bool);
+            function DOMAIN_SEPARATOR() external view returns (bytes32);
+            function DOMAIN_TYPEHASH() external view returns (bytes32);
+            function VOUCHER_TYPEHASH() external view returns (bytes32);
+            function CLOSE_TYPEHASH() external view returns (bytes32);
+            function setUSDC(address newUsdc) external;
+            function renounceOwnership() external;
+            function setFee(address recipient, uint256 bps) external;
+            function sweep() external;
+        }
+
+        /// USDC, as far as we need it.
+        #[derive(Debug, PartialEq, Eq)]
+        interface Erc20 {
+            event Transfer(address indexed from, address indexed to, uint256 value);
+            event Approval(address indexed owner, address indexed spender, uint256 value);
+            function approve(address spender, uint256 amount) external returns (bool);
+            function transfer(address to, uint256 amount) external returns (bool);
+            function transferFrom(address from, address to, uint256 amount) external returns (bool);
+            function balanceOf(address account) external view returns (uint256);
+            function allowance(address owner, address spender) external view returns (uint256);
+        }
+    }
+}
+
+pub use bindings::{DrainChannel, Erc20};
+
+/// What revert data says, in a few words: the contract's error by name, USDC's text, or the data's first bytes.
+///
+/// Texts come from a contract and are data: control characters are removed and the length is bounded (M13).
+pub fn revert_reason(data: &Bytes) -> String {
+    use DrainChannel::DrainChannelErrors as E;
+    if let Ok(error) = E::abi_decode(data) {
+        return match error {
+            E::NotOwner(_) => "NotOwner",
+            E::NoOwner(_) => "NoOwner",
+            E::ZeroAddress(_) => "ZeroAddress",
+            E::ChannelExists(_) => "ChannelExists",
+            E::ChannelNotFound(_) => "ChannelNotFound",
+            E::NotProvider(_) => "NotProvider",
+            E::NotConsumer(_) => "NotConsumer",
+            E::NotExpired(_) => "NotExpired",
+            E::InvalidSignature(_) => "InvalidSignature",
+            E::InvalidAmount(_) => "InvalidAmount",
+            E::TransferFailed(_) => "TransferFailed",
+            E::FeeTooHigh(_) => "FeeTooHigh",
+            E::NoExcess(_) => "NoExcess",
+        }
+        .into();
+    }
+    if let Ok(Revert { reason }) = Revert::abi_decode(data) {
+        return reason.chars().filter(|c| !c.is_control()).take(200).collect();
+    }
+    if let Ok(panic) = Panic::abi_decode(data) {
+        return format!("panic {:#x}", panic.code);
+    }
+    match data.get(..4) {
+        Some(selector) => format!("unknown error 0x{}", alloy::hex::encode(selector)),
+        None => "no reason given".into(),
+    }
+}

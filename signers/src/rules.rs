@@ -1,0 +1,248 @@
+//! The signer's own last checks. They trust nothing above them: not the policy, not the journal, not an agent.
+
+use drain_protocol::{Address, Deployment, Generation, Usdc};
+
+use crate::error::SignerError;
+use crate::request::{Call, TransactionRequest, VoucherRequest};
+
+/// What this signer may sign. Everything that is not allowed here is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// The one chain.
+    pub chain_id: u64,
+    /// The known contracts, from the built-in table or the operator (M8).
+    pub deployments: Vec<Deployment>,
+    /// Who may be sent USDC or coin: the operator's treasury. Empty at first: nobody.
+    pub recipients: Vec<Address>,
+    /// Whether an unlimited allowance may be given (M9). At first not.
+    pub unlimited_allowance: bool,
+    /// The most wei for a unit of gas. At first [`Policy::MAX_FEE_PER_GAS`].
+    pub max_fee_per_gas: u128,
+    /// The most gas for a transaction. At first [`Policy::MAX_GAS`].
+    pub max_gas: u64,
+}
+
+/// Which rule forbids a signature.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Another chain than the configured one.
+    #[error("it is for chain {asked}, this signer is for chain {allowed}")]
+    WrongChain {
+        /// What was asked.
+        asked: u64,
+        /// What is configured.
+        allowed: u64,
+    },
+    /// A contract, or a pair of contract and token, that is not in the table.
+    #[error("the contract {contract} (with the token and generation given) is none of the known deployments")]
+    UnknownDeployment {
+        /// What was asked.
+        contract: Address,
+    },
+    /// A voucher above what the channel holds (M3).
+    #[error("the voucher is for {amount} USDC in total, the channel holds {deposit}")]
+    AboveDeposit {
+        /// What was asked.
+        amount: Usdc,
+        /// What the channel holds.
+        deposit: Usdc,
+    },
+    /// The contract's generation has no such transaction.
+    #[error("a {call} transaction does not exist on a {generation} contract")]
+    WrongGeneration {
+        /// What was asked.
+        call: &'static str,
+        /// The contract's generation.
+        generation: Generation,
+    },
+    /// An amount of zero makes no sense here.
+    #[error("the amount of a {call} transaction is zero")]
+    ZeroAmount {
+        /// What was asked.
+        call: &'static str,
+    },
+    /// A counterparty that cannot be meant: zero, the signer itself, the token or a channel contract.
+    #[error("{address} cannot be the other side of a {call} transaction: it is {role}")]
+    WrongCounterparty {
+        /// What was asked.
+        call: &'static str,
+        /// The other side.
+        address: Address,
+        /// What it is.
+        role: &'static str,
+    },
+    /// Not an address that the operator named.
+    #[error("{address} is not among the recipients that the operator named")]
+    UnknownRecipient {
+        /// What was asked.
+        address: Address,
+    },
+    /// Unlimited allowances are not allowed.
+    #[error("an unlimited allowance needs the operator's word in the configuration")]
+    UnlimitedAllowance,
+    /// A gas price above the ceiling.
+    #[error("it offers {asked} wei for a unit of gas, the ceiling is {ceiling}")]
+    GasPrice {
+        /// What was asked.
+        asked: u128,
+        /// The most allowed.
+        ceiling: u128,
+    },
+    /// A tip above the whole price: no node takes it.
+    #[error("its tip of {tip} wei is above its price of {price} wei for a unit of gas")]
+    TipAbovePrice {
+        /// What was asked.
+        tip: u128,
+        /// The price that includes it.
+        price: u128,
+    },
+    /// More gas than any known transaction needs.
+    #[error("it may use {asked} gas, the ceiling is {ceiling}")]
+    GasLimit {
+        /// What was asked.
+        asked: u64,
+        /// The most allowed.
+        ceiling: u64,
+    },
+}
+
+impl Refusal {
+    /// A stable name, for metrics and logs.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::WrongChain { .. } => "wrong_chain",
+            Self::UnknownDeployment { .. } => "unknown_deployment",
+            Self::AboveDeposit { .. } => "above_deposit",
+            Self::WrongGeneration { .. } => "wrong_generation",
+            Self::ZeroAmount { .. } => "zero_amount",
+            Self::WrongCounterparty { .. } => "wrong_counterparty",
+            Self::UnknownRecipient { .. } => "unknown_recipient",
+            Self::UnlimitedAllowance => "unlimited_allowance",
+            Self::GasPrice { .. } => "gas_price",
+            Self::TipAbovePrice { .. } => "tip_above_price",
+            Self::GasLimit { .. } => "gas_limit",
+        }
+    }
+}
+
+impl Policy {
+    /// 5,000 gwei.
+    pub const MAX_FEE_PER_GAS: u128 = 5_000_000_000_000;
+    /// Several times what the dearest known transaction uses.
+    pub const MAX_GAS: u64 = 1_000_000;
+
+    /// Channels on these deployments, no transfers, no unlimited allowance, the usual gas ceilings.
+    pub const fn new(chain_id: u64, deployments: Vec<Deployment>) -> Self {
+        Self {
+            chain_id,
+            deployments,
+            recipients: Vec::new(),
+            unlimited_allowance: false,
+            max_fee_per_gas: Self::MAX_FEE_PER_GAS,
+            max_gas: Self::MAX_GAS,
+        }
+    }
+
+    /// Whether a voucher may be signed.
+    pub fn check_voucher(&self, request: &VoucherRequest) -> Result<(), SignerError> {
+        let VoucherRequest { domain, voucher, deposit } = request;
+        self.check_chain(domain.chain_id())?;
+        if !self.deployments.iter().any(|known| known.domain == *domain) {
+            return Err(Refusal::UnknownDeployment { contract: domain.contract() }.into());
+        }
+        if voucher.amount > *deposit {
+            return Err(Refusal::AboveDeposit { amount: voucher.amount, deposit: *deposit }.into());
+        }
+        Ok(())
+    }
+
+    /// Whether the account `own` may sign a transaction.
+    pub fn check_transaction(&self, request: &TransactionRequest, own: Address) -> Result<(), SignerError> {
+        let deployment = &request.deployment;
+        self.check_chain(deployment.chain_id())?;
+        if !self.deployments.contains(deployment) {
+            return Err(Refusal::UnknownDeployment { contract: deployment.contract() }.into());
+        }
+        self.check_gas(request)?;
+
+        let call = request.call.kind();
+        let not_zero = |zero: bool| if zero { Err(Refusal::ZeroAmount { call }) } else { Ok(()) };
+        let only_on = |generation| {
+            if deployment.generation == generation {
+                Ok(())
+            } else {
+                Err(Refusal::WrongGeneration { call, generation: deployment.generation })
+            }
+        };
+        match request.call {
+            // Zero withdraws an allowance.
+            Call::Approve { .. } => {}
+            Call::ApproveUnlimited if !self.unlimited_allowance => return Err(Refusal::UnlimitedAllowance.into()),
+            Call::ApproveUnlimited => {}
+            Call::Open { provider, amount, .. } => {
+                not_zero(amount.is_zero())?;
+                self.check_counterparty(call, provider, own)?;
+            }
+            Call::Close { .. } => {}
+            // A final amount of zero gives everything back.
+            Call::CooperativeClose { .. } => only_on(Generation::V2)?,
+            Call::SessionFee { to } => {
+                only_on(Generation::V1)?;
+                self.check_counterparty(call, to, own)?;
+            }
+            Call::SendUsdc { to, amount } => {
+                not_zero(amount.is_zero())?;
+                self.check_recipient(call, to, own)?;
+            }
+            Call::SendNative { to, wei } => {
+                not_zero(wei.is_zero())?;
+                self.check_recipient(call, to, own)?;
+            }
+        }
+        Ok(())
+    }
+
+    const fn check_chain(&self, asked: u64) -> Result<(), SignerError> {
+        if asked == self.chain_id {
+            Ok(())
+        } else {
+            Err(SignerError::Refused { reason: Refusal::WrongChain { asked, allowed: self.chain_id } })
+        }
+    }
+
+    fn check_gas(&self, request: &TransactionRequest) -> Result<(), Refusal> {
+        let (price, tip) = (request.max_fee_per_gas, request.max_priority_fee_per_gas);
+        if price > self.max_fee_per_gas {
+            return Err(Refusal::GasPrice { asked: price, ceiling: self.max_fee_per_gas });
+        }
+        if tip > price {
+            return Err(Refusal::TipAbovePrice { tip, price });
+        }
+        if request.gas_limit > self.max_gas {
+            return Err(Refusal::GasLimit { asked: request.gas_limit, ceiling: self.max_gas });
+        }
+        Ok(())
+    }
+
+    /// Nobody, oneself, and contracts that would keep what they are sent.
+    fn check_counterparty(&self, call: &'static str, address: Address, own: Address) -> Result<(), Refusal> {
+        let role = if address.is_zero() {
+            "the zero address"
+        } else if address == own {
+            "this signer's own address"
+        } else if self.deployments.iter().any(|known| known.contract() == address) {
+            "a channel contract"
+        } else if self.deployments.iter().any(|known| known.usdc == address) {
+            "the token itself"
+        } else {
+            return Ok(());
+        };
+        Err(Refusal::WrongCounterparty { call, address, role })
+    }
+
+    fn check_recipient(&self, call: &'static str, address: Address, own: Address) -> Result<(), Refusal> {
+        self.check_counterparty(call, address, own)?;
+        if self.recipients.contains(&address) { Ok(()) } else { Err(Refusal::UnknownRecipient { address }) }
+    }
+}

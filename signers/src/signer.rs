@@ -1,0 +1,87 @@
+//! The only door to a key for the rest of the software.
+
+use std::sync::Arc;
+
+use alloy::consensus::TxEip1559;
+use alloy::consensus::transaction::{RlpEcdsaDecodableTx, SignerRecoverable};
+use drain_protocol::voucher::verify_signature;
+use drain_protocol::{Address, SignedVoucher};
+
+use crate::error::SignerError;
+use crate::request::{SignedTransaction, TransactionRequest, VoucherRequest};
+use crate::rules::Policy;
+use crate::{Backend, Capabilities, SharedBackend};
+
+/// A backend with the rules that it is used by. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Signer {
+    backend: SharedBackend,
+    policy: Arc<Policy>,
+}
+
+impl Signer {
+    /// A signer over a backend.
+    pub fn new(backend: impl Backend + 'static, policy: Policy) -> Self {
+        Self::from_shared(Arc::new(backend), policy)
+    }
+
+    /// A signer over a backend that is chosen at run time.
+    pub fn from_shared(backend: SharedBackend, policy: Policy) -> Self {
+        Self { backend, policy: Arc::new(policy) }
+    }
+
+    /// The account.
+    pub fn address(&self) -> Address {
+        self.backend.address()
+    }
+
+    /// How the backend behaves.
+    pub fn capabilities(&self) -> Capabilities {
+        self.backend.capabilities()
+    }
+
+    /// The rules.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Signs a voucher. The caller has it durable already (M1).
+    pub async fn sign_voucher(&self, request: &VoucherRequest) -> Result<SignedVoucher, SignerError> {
+        self.policy.check_voucher(request)?;
+        let signature = self.backend.sign_voucher(request).await?;
+        if !self.capabilities().in_process {
+            verify_signature(request.digest(), &signature, self.address()).map_err(|e| self.bad_signature(e))?;
+        }
+        Ok(SignedVoucher { voucher: request.voucher, signature })
+    }
+
+    /// Signs a transaction. The caller journals it before it is broadcast (M7).
+    pub async fn sign_transaction(&self, request: &TransactionRequest) -> Result<SignedTransaction, SignerError> {
+        self.policy.check_transaction(request, self.address())?;
+        let signed = self.backend.sign_transaction(request).await?;
+        if !self.capabilities().in_process {
+            self.check_signed_transaction(request, &signed)?;
+        }
+        Ok(signed)
+    }
+
+    /// The bytes hold what was asked, nothing after it, under their own hash, signed by the right account.
+    fn check_signed_transaction(&self, request: &TransactionRequest, signed: &SignedTransaction) -> Result<(), SignerError> {
+        let mut rest = signed.raw.as_ref();
+        let decoded = TxEip1559::eip2718_decode(&mut rest).map_err(|e| self.bad_signature(e))?;
+        if !rest.is_empty() || *decoded.tx() != request.unsigned() || *decoded.hash() != signed.hash {
+            return Err(self.bad_signature("it is another transaction"));
+        }
+        // Refuses high s, as nodes do.
+        match decoded.recover_signer() {
+            Ok(signer) if signer == self.address() => Ok(()),
+            Ok(_) => Err(self.bad_signature("somebody else signed it")),
+            Err(e) => Err(self.bad_signature(e)),
+        }
+    }
+
+    fn bad_signature(&self, problem: impl ToString) -> SignerError {
+        let Capabilities { kind, .. } = self.capabilities();
+        SignerError::BadSignature { kind, expected: self.address(), problem: problem.to_string() }
+    }
+}

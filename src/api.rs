@@ -1,0 +1,370 @@
+//! What the runtime takes and gives: the same types for MCP tools, the command line and the tests.
+//!
+//! Amounts are [`Usdc`] and serialise as decimal strings; times are Unix seconds of the chain's clock.
+
+use drain_protocol::duration::ChannelDuration;
+use drain_protocol::{Address, ChannelId, Generation, U256, Usdc};
+use schemars::JsonSchema;
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+/// Where a long operation says what it is doing. Cheap to clone; texts are dropped when nobody reads.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Option<mpsc::Sender<String>>);
+
+impl Progress {
+    /// Nobody listens.
+    pub const fn none() -> Self {
+        Self(None)
+    }
+
+    /// Texts go to `sender`; a full queue drops them.
+    pub const fn to(sender: mpsc::Sender<String>) -> Self {
+        Self(Some(sender))
+    }
+
+    /// Says one line.
+    pub fn say(&self, text: impl Into<String>) {
+        if let Some(sender) = &self.0 {
+            // Progress is a courtesy: a slow reader loses lines, never the work.
+            let _ = sender.try_send(text.into());
+        }
+    }
+}
+
+/// Which providers to list. Filters combine.
+#[derive(Clone, Debug, Default)]
+pub struct ProviderQuery {
+    /// Only those that are online.
+    pub online_only: bool,
+    /// A model's exact id, or a part of its id or name.
+    pub model: Option<String>,
+    /// The category, compared without case.
+    pub category: Option<String>,
+    /// `drain` (the default) or `mpp`.
+    pub protocol: Option<String>,
+    /// At most so many.
+    pub limit: Option<usize>,
+}
+
+/// A page of the directory.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct ProviderPage {
+    /// The providers, at most the limit.
+    pub providers: Vec<ProviderSummary>,
+    /// How many matched.
+    pub matched: usize,
+    /// Age of the catalogue in seconds.
+    pub age_seconds: u64,
+    /// True when the directory did not answer and this is an older copy.
+    pub stale: bool,
+}
+
+/// One line of the directory.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct ProviderSummary {
+    /// The id to open a channel with.
+    pub id: String,
+    /// Its name (untrusted).
+    pub name: String,
+    /// Its category.
+    pub category: String,
+    /// `drain` or `mpp`.
+    pub protocol: String,
+    /// Whether drain-mcp can pay it.
+    pub payable: bool,
+    /// The directory's word on its health.
+    pub online: Option<bool>,
+    /// What the provider says of itself (untrusted).
+    pub description: String,
+    /// Its wallet.
+    pub wallet: String,
+    /// Where it is reached.
+    pub api_url: String,
+    /// Shortest channel that it accepts, in seconds.
+    pub min_duration: Option<u64>,
+    /// Longest channel that it accepts, in seconds.
+    pub max_duration: Option<u64>,
+    /// Its models and listed prices.
+    pub models: Vec<ModelSummary>,
+}
+
+/// A model and its price.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct ModelSummary {
+    /// The id to send.
+    pub id: String,
+    /// For people: `0.000225 in / 0.0009 out per 1k tokens`, `0.005 per request` or `unknown`.
+    pub price: String,
+}
+
+/// A provider with its own word on prices and use.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct ProviderDetails {
+    /// The listing.
+    pub listing: ProviderSummary,
+    /// Its instructions for agents (untrusted, bounded).
+    pub docs: Option<String>,
+    /// Which contract generation it takes, and why we think so.
+    pub contract: Option<ContractChoice>,
+    /// Open channels to it.
+    pub channels: Vec<ChannelView>,
+    /// What is odd: a price that differs from the listing, a bad checksum, a provider that does not answer.
+    pub warnings: Vec<String>,
+}
+
+/// Which contract was chosen for a provider, and on whose word (design section 6).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ContractChoice {
+    /// V1 or V2.
+    #[schemars(with = "String")]
+    pub generation: Generation,
+    /// Its address.
+    #[schemars(with = "String")]
+    pub contract: Address,
+    /// Why.
+    pub reason: String,
+}
+
+/// What the wallet holds.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct WalletView {
+    /// The account that pays.
+    #[schemars(with = "String")]
+    pub address: Address,
+    /// The chain.
+    pub chain_id: u64,
+    /// Native USDC.
+    #[schemars(with = "String")]
+    pub usdc: Usdc,
+    /// Gas money, in POL.
+    pub pol: String,
+    /// Gas money, in wei.
+    #[serde(skip)]
+    pub pol_wei: U256,
+    /// What the V2 contract may take from the wallet.
+    pub allowance: String,
+    /// Locked in open channels.
+    #[schemars(with = "String")]
+    pub locked: Usdc,
+    /// Spent since midnight UTC (charged).
+    #[schemars(with = "String")]
+    pub spent_today: Usdc,
+    /// What to do about it: bridged USDC, missing gas, too much money, no money.
+    pub advice: Vec<String>,
+}
+
+/// A wish for a channel.
+#[derive(Clone, Debug)]
+pub struct OpenRequest {
+    /// A provider's id, or a wallet that exactly one listing has.
+    pub provider: String,
+    /// The deposit.
+    pub amount: Usdc,
+    /// How long; the default is 24 h within the provider's limits.
+    pub duration: Option<ChannelDuration>,
+    /// Lowers the channel's cap; never raises it (M3, M5).
+    pub cap: Option<Usdc>,
+}
+
+/// A channel was opened, or the pending one was found.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Opened {
+    /// The channel.
+    pub channel: ChannelView,
+    /// True when an earlier open of the same provider was still on its way and this is that one.
+    pub resumed: bool,
+    /// Which contract, and why.
+    pub contract: ContractChoice,
+    /// The V1 session fee that was paid, zero on V2.
+    #[schemars(with = "String")]
+    pub session_fee: Usdc,
+    /// The transactions, in order.
+    pub transactions: Vec<String>,
+    /// The provider's instructions for agents (untrusted, bounded).
+    pub docs: Option<String>,
+    /// For example: a short V2 channel may be claimed first.
+    pub warnings: Vec<String>,
+}
+
+/// Where a channel stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChannelState {
+    /// Its opening is not final yet.
+    Opening,
+    /// It pays.
+    Open,
+    /// A close is on its way; it signs nothing.
+    Closing,
+    /// Expired with money inside: `close` gets it back.
+    Expired,
+    /// Over.
+    Closed,
+    /// Its opening failed for good.
+    Failed,
+}
+
+/// One channel with its accounting (design section 4).
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct ChannelView {
+    /// The on-chain id; none before the opening is mined.
+    pub channel_id: Option<String>,
+    /// Our own id of the opening.
+    pub intent: String,
+    /// Where it stands.
+    pub state: ChannelState,
+    /// The provider's id in the directory.
+    pub provider_id: String,
+    /// The provider's name (untrusted).
+    pub provider_name: String,
+    /// The provider's category.
+    pub category: String,
+    /// V1 or V2.
+    #[schemars(with = "String")]
+    pub generation: Generation,
+    /// What the contract holds for it.
+    #[schemars(with = "String")]
+    pub deposit: Usdc,
+    /// The most that vouchers of this channel may reach.
+    #[schemars(with = "String")]
+    pub cap: Usdc,
+    /// Highest voucher ever signed: what the provider can take.
+    #[schemars(with = "String")]
+    pub signed: Usdc,
+    /// What was accepted as owed.
+    #[schemars(with = "String")]
+    pub charged: Usdc,
+    /// Reserved for requests whose outcome is unknown.
+    #[schemars(with = "String")]
+    pub in_flight: Usdc,
+    /// What the provider says beyond what price, usage and bound explain.
+    #[schemars(with = "String")]
+    pub disputed: Usdc,
+    /// Already taken by the provider on chain.
+    #[schemars(with = "String")]
+    pub claimed: Usdc,
+    /// What further requests can use.
+    #[schemars(with = "String")]
+    pub available: Usdc,
+    /// Requests paid.
+    pub requests: u64,
+    /// Unix seconds of block time; zero before the opening is mined.
+    pub expires_at: u64,
+    /// Seconds until then by the chain's clock, as far as known; negative after.
+    pub expires_in: i64,
+    /// Our record of this channel may be incomplete (design section 4).
+    pub recovered: bool,
+    /// What came back at the end.
+    #[schemars(with = "Option<String>")]
+    pub refunded: Option<Usdc>,
+    /// What to do next with it.
+    pub next: String,
+}
+
+/// A paid request.
+#[derive(Clone, Debug)]
+pub struct ChatCall {
+    /// Which channel pays.
+    pub channel: ChannelId,
+    /// Which model.
+    pub model: String,
+    /// The conversation.
+    pub messages: Vec<drain_protocol::chat::Message>,
+    /// The longest answer; the runtime sends a default without it.
+    pub max_tokens: Option<u32>,
+    /// Passed on.
+    pub temperature: Option<serde_json::Number>,
+    /// The most that this request may cost; never raises a limit.
+    pub max_cost: Option<Usdc>,
+}
+
+/// What came back for a request.
+#[derive(Clone, Debug)]
+pub enum ChatReply {
+    /// A paid answer.
+    Paid(Box<Paid>),
+    /// Nothing was paid: the provider's instructions must be read first (non-LLM providers, once).
+    ReadFirst {
+        /// The instructions (untrusted, bounded).
+        docs: String,
+    },
+}
+
+/// A paid answer and what it cost.
+#[derive(Clone, Debug)]
+pub struct Paid {
+    /// The answer's text (untrusted).
+    pub content: String,
+    /// The provider's JSON, as it came.
+    pub raw: serde_json::Value,
+    /// Why the model stopped.
+    pub finish_reason: Option<String>,
+    /// What this request cost.
+    pub cost: Usdc,
+    /// Provider's total beyond what is explained, if any.
+    pub disputed: Usdc,
+    /// The receipt.
+    pub receipt: String,
+    /// The max_tokens that was sent, where the caller gave none or a larger one.
+    pub max_tokens_sent: Option<u32>,
+    /// Spent since midnight UTC, this request included.
+    pub spent_today: Usdc,
+    /// The channel after it.
+    pub channel: ChannelView,
+    /// What a reader should know: the provider claimed more, the answer was cut.
+    pub notes: Vec<String>,
+}
+
+/// A channel was closed.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Closed {
+    /// The channel at its end.
+    pub channel: ChannelView,
+    /// What the provider got in all, its fee included.
+    #[schemars(with = "String")]
+    pub paid: Usdc,
+    /// The protocol fee within that.
+    #[schemars(with = "String")]
+    pub protocol_fee: Usdc,
+    /// What came back to the wallet.
+    #[schemars(with = "String")]
+    pub refund: Usdc,
+    /// The transaction.
+    pub transaction: String,
+}
+
+/// An allowance was set.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Approved {
+    /// The contract that may take USDC.
+    #[schemars(with = "String")]
+    pub spender: Address,
+    /// How much.
+    #[schemars(with = "String")]
+    pub allowance: Usdc,
+    /// The transaction; none when the allowance was already so.
+    pub transaction: Option<String>,
+}
+
+/// What a person sends from the wallet (terminal only).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendAmount {
+    /// USDC; `None` is all of it.
+    Usdc(Option<Usdc>),
+    /// POL in wei; `None` is all but the gas.
+    Native(Option<U256>),
+}
+
+/// An agent's word on a provider.
+#[derive(Clone, Debug)]
+pub struct Feedback {
+    /// The provider's id.
+    pub provider_id: String,
+    /// `success` or `failure`.
+    pub outcome: String,
+    /// quality, timeout, error, format or unavailable; with a failure only.
+    pub reason: Option<String>,
+    /// `drain` (default) or `mpp`.
+    pub protocol: Option<String>,
+}

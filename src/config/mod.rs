@@ -1,0 +1,130 @@
+//! What an operator decides: defaults < file < environment < flags.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use drain_protocol::duration::ChannelDuration;
+use drain_protocol::{Address, Deployment, Usdc};
+use drain_signers::secret::Secret;
+
+/// Everything that can be set, resolved and checked. Immutable while a runtime runs (M5).
+#[derive(Debug)]
+pub struct Config {
+    /// Where journal, lock, keystore and configuration file live.
+    pub home: PathBuf,
+    /// The chain.
+    pub chain: ChainConfig,
+    /// The marketplace.
+    pub marketplace: MarketplaceConfig,
+    /// Which key, if any.
+    pub signer: SignerConfig,
+    /// What only a person raises.
+    pub limits: Limits,
+    /// How requests to providers behave.
+    pub requests: RequestConfig,
+    /// Providers that a person listed, beside the directory's.
+    pub providers: Vec<ListedProvider>,
+    /// Everything here is play money: every answer says so.
+    pub play_money: bool,
+    /// Unknown keys of the file and other things worth saying at start.
+    pub warnings: Vec<String>,
+}
+
+/// The chain and how it is reached.
+#[derive(Debug, Clone)]
+pub struct ChainConfig {
+    /// 137 by default.
+    pub chain_id: u64,
+    /// In order of preference. Only these are contacted. May hold credentials: never shown whole (M12).
+    pub rpc_urls: Vec<reqwest::Url>,
+    /// The contracts that count on this chain: the built-in table, or the operator's own (M8).
+    pub deployments: Vec<Deployment>,
+    /// Longest wait for one RPC answer.
+    pub rpc_timeout: Duration,
+    /// Blocks on top of a transaction before it is final, where the node knows no `finalized` block.
+    pub confirmations: u64,
+    /// How often head and events are read while channels are open.
+    pub poll_interval: Duration,
+    /// How long an open, approve or close waits for finality before it answers "pending".
+    pub transaction_timeout: Duration,
+}
+
+/// The marketplace.
+#[derive(Debug, Clone)]
+pub struct MarketplaceConfig {
+    /// The catalogue, as the operator spelled it or the default.
+    pub directory_url: reqwest::Url,
+    /// Base of config, channel status, gas station, telemetry and feedback.
+    pub base_url: reqwest::Url,
+    /// Longest wait for an answer.
+    pub timeout: Duration,
+    /// Age up to which a catalogue is served without asking again.
+    pub max_age: Duration,
+    /// Send latency, status and cost of paid requests to the marketplace. Off by default.
+    pub telemetry: bool,
+}
+
+/// Which key signs.
+#[derive(Debug)]
+pub enum SignerConfig {
+    /// None: discovery and docs work.
+    None,
+    /// A private key from environment or file.
+    Local(Secret),
+    /// An encrypted keystore.
+    Keystore {
+        /// The JSON file.
+        path: PathBuf,
+        /// Its password, where one was given; else it is asked for on a terminal.
+        password: Option<Secret>,
+    },
+}
+
+/// What only a person raises.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Highest amount that vouchers of one channel may reach (M3). `DRAIN_MAX_PER_CHANNEL`.
+    pub per_channel: Usdc,
+    /// Highest sum of deposits in open channels, and of the allowance (M9). `DRAIN_MAX_LOCKED`.
+    pub locked: Usdc,
+    /// An allowance without bound, by the operator's explicit word (M9).
+    pub unlimited_allowance: bool,
+    /// Highest V1 session fee. `DRAIN_MAX_SESSION_FEE`.
+    pub session_fee: Usdc,
+}
+
+/// How requests to providers behave.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestConfig {
+    /// max_tokens of a request that names none. Without it every bound would be a whole context window.
+    pub default_max_tokens: u32,
+    /// What a request may cost where the price is not by token and the caller names no maxCost.
+    pub default_max_cost: Usdc,
+    /// Longest wait for a provider's whole answer.
+    pub timeout: Duration,
+    /// Largest answer.
+    pub max_answer_bytes: usize,
+    /// Largest conversation that is sent.
+    pub max_request_bytes: usize,
+    /// Requests that may wait on one channel.
+    pub queue: usize,
+    /// Highest rise of a pinned price that needs no person, in percent.
+    pub price_tolerance_percent: u32,
+    /// http and private addresses are allowed although the directory is not on loopback (M14).
+    pub allow_insecure: bool,
+    /// How long a new channel is open when nobody says.
+    pub default_duration: ChannelDuration,
+}
+
+/// A provider that a person listed in the configuration.
+#[derive(Debug, Clone)]
+pub struct ListedProvider {
+    /// Its id.
+    pub id: String,
+    /// Where it is reached.
+    pub api_url: reqwest::Url,
+    /// Its wallet.
+    pub wallet: Address,
+    /// Its category.
+    pub category: String,
+}

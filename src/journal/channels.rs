@@ -1,0 +1,307 @@
+//! Channels: from the wish to open one to its end.
+
+use drain_protocol::{Address, ChannelId, Deployment, Generation, Usdc};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::row::{self, column};
+use super::{IntentId, Journal, JournalError, TxId, TxState, transactions};
+use crate::api::ChannelState;
+use crate::policy::Books;
+
+/// A channel that is to be opened. Recorded before any transaction (M7).
+#[derive(Clone, Debug)]
+pub struct NewChannel {
+    /// Chain, contract, generation and token.
+    pub deployment: Deployment,
+    /// Who pays.
+    pub consumer: Address,
+    /// The directory's id.
+    pub provider_id: String,
+    /// Its name.
+    pub provider_name: String,
+    /// Its wallet.
+    pub provider_wallet: Address,
+    /// Where it is reached.
+    pub api_url: String,
+    /// Its category.
+    pub category: String,
+    /// Its own prices, pinned: the body of `/v1/pricing`.
+    pub prices: String,
+    /// The deposit.
+    pub deposit: Usdc,
+    /// The most that vouchers may reach (M3).
+    pub cap: Usdc,
+    /// In seconds.
+    pub duration: u64,
+    /// Now.
+    pub at: u64,
+}
+
+/// A channel as recorded.
+#[derive(Clone, Debug)]
+pub struct ChannelRecord {
+    /// Our id of it.
+    pub intent: IntentId,
+    /// Chain, contract, generation and token.
+    pub deployment: Deployment,
+    /// Who pays.
+    pub consumer: Address,
+    /// The directory's id.
+    pub provider_id: String,
+    /// Its name.
+    pub provider_name: String,
+    /// Its wallet.
+    pub provider_wallet: Address,
+    /// Where it is reached.
+    pub api_url: String,
+    /// Its category.
+    pub category: String,
+    /// Its prices, pinned.
+    pub prices: String,
+    /// In seconds.
+    pub duration: u64,
+    /// Where it stands. `Expired` is not recorded: it follows from the clock.
+    pub state: ChannelState,
+    /// None before the opening is mined.
+    pub channel_id: Option<ChannelId>,
+    /// Unix seconds of block time; zero before.
+    pub expires_at: u64,
+    /// The amounts.
+    pub books: Books,
+    /// Requests answered.
+    pub requests: u64,
+    /// The record may be incomplete (design section 4).
+    pub recovered: bool,
+    /// How often the provider insisted on what nothing explains.
+    pub offences: u64,
+    /// What came back.
+    pub refunded: Option<Usdc>,
+    /// When it last paid.
+    pub used_at: u64,
+}
+
+const COLUMNS: &str = "intent, chain_id, contract, generation, token, consumer, provider_id, provider_name, provider_wallet, \
+     api_url, category, prices, duration, state, channel_id, expires_at, deposit, cap, claimed, signed, charged, disputed, nonce, \
+     requests, recovered, offences, refunded, used_at, \
+     (SELECT COALESCE(SUM(bound), 0) FROM vouchers v WHERE v.intent = channels.intent AND v.state = 'in_flight') AS in_flight";
+
+const fn state_name(state: ChannelState) -> &'static str {
+    match state {
+        ChannelState::Opening => "opening",
+        // Expiry is read from the clock; the record stays open until a close is final.
+        ChannelState::Open | ChannelState::Expired => "open",
+        ChannelState::Closing => "closing",
+        ChannelState::Closed => "closed",
+        ChannelState::Failed => "failed",
+    }
+}
+
+fn state_of(name: &str) -> Result<ChannelState, JournalError> {
+    Ok(match name {
+        "opening" => ChannelState::Opening,
+        "open" => ChannelState::Open,
+        "closing" => ChannelState::Closing,
+        "closed" => ChannelState::Closed,
+        "failed" => ChannelState::Failed,
+        other => return Err(JournalError::Corrupt(format!("state = {other}"))),
+    })
+}
+
+fn record(r: &Row<'_>) -> Result<ChannelRecord, JournalError> {
+    let generation: Generation = row::parsed(r, "generation")?;
+    Ok(ChannelRecord {
+        intent: IntentId(r.get("intent")?),
+        deployment: Deployment::new(row::unsigned(r, "chain_id")?, generation, row::parsed(r, "contract")?, row::parsed(r, "token")?),
+        consumer: row::parsed(r, "consumer")?,
+        provider_id: r.get("provider_id")?,
+        provider_name: r.get("provider_name")?,
+        provider_wallet: row::parsed(r, "provider_wallet")?,
+        api_url: r.get("api_url")?,
+        category: r.get("category")?,
+        prices: r.get("prices")?,
+        duration: row::unsigned(r, "duration")?,
+        state: state_of(&r.get::<_, String>("state")?)?,
+        channel_id: row::optional_parsed(r, "channel_id")?,
+        expires_at: row::unsigned(r, "expires_at")?,
+        books: Books {
+            deposit: row::usdc(r, "deposit")?,
+            cap: row::usdc(r, "cap")?,
+            claimed: row::usdc(r, "claimed")?,
+            signed: row::usdc(r, "signed")?,
+            charged: row::usdc(r, "charged")?,
+            disputed: row::usdc(r, "disputed")?,
+            nonce: row::nonce(r, "nonce")?,
+            in_flight: row::usdc(r, "in_flight")?,
+        },
+        requests: row::unsigned(r, "requests")?,
+        recovered: r.get("recovered")?,
+        offences: row::unsigned(r, "offences")?,
+        refunded: row::optional_usdc(r, "refunded")?,
+        used_at: row::unsigned(r, "used_at")?,
+    })
+}
+
+pub(super) fn load(db: &Connection, intent: IntentId) -> Result<ChannelRecord, JournalError> {
+    let mut statement = db.prepare_cached(&format!("SELECT {COLUMNS} FROM channels WHERE intent = ?1"))?;
+    let mut rows = statement.query([intent.0])?;
+    rows.next()?.map_or_else(|| Err(JournalError::Unknown(format!("channel {intent}"))), record)
+}
+
+/// Deposits that are, or may be, in the contract.
+fn locked(db: &Connection, chain_id: u64, consumer: Address) -> Result<Usdc, JournalError> {
+    let mut statement = db.prepare_cached(
+        "SELECT COALESCE(SUM(deposit), 0) AS locked FROM channels WHERE chain_id = ?1 AND consumer = ?2 AND state IN ('opening', 'open', 'closing')",
+    )?;
+    let mut rows = statement.query(params![column(chain_id)?, address(consumer)])?;
+    rows.next()?.map_or(Ok(Usdc::ZERO), |r| row::usdc(r, "locked"))
+}
+
+pub(super) fn address(address: Address) -> String {
+    format!("{address:#x}")
+}
+
+fn set_state(db: &Connection, intent: IntentId, state: ChannelState) -> Result<(), JournalError> {
+    let changed = db.prepare_cached("UPDATE channels SET state = ?2 WHERE intent = ?1")?.execute(params![intent.0, state_name(state)])?;
+    if changed == 1 { Ok(()) } else { Err(JournalError::Unknown(format!("channel {intent}"))) }
+}
+
+impl Journal {
+    /// Records the wish to open a channel, unless the limit on what may be locked forbids it (M9). A pending opening
+    /// of the same provider is returned instead, with `true`.
+    pub async fn begin_open(&self, new: NewChannel, locked_limit: Usdc) -> Result<(ChannelRecord, bool), JournalError> {
+        self.writer
+            .run(move |db| {
+                let pending: Option<i64> = db
+                    .prepare_cached("SELECT intent FROM channels WHERE state = 'opening' AND provider_id = ?1 AND chain_id = ?2 AND consumer = ?3")?
+                    .query_row(params![new.provider_id, column(new.deployment.chain_id())?, address(new.consumer)], |r| r.get(0))
+                    .optional()?;
+                if let Some(pending) = pending {
+                    return Ok((load(db, IntentId(pending))?, true));
+                }
+                let locked = locked(db, new.deployment.chain_id(), new.consumer)?;
+                if locked.saturating_add(new.deposit) > locked_limit {
+                    return Err(JournalError::LockedLimit { locked, wanted: new.deposit, limit: locked_limit });
+                }
+                let intent = insert(db, &new, ChannelState::Opening, None, 0)?;
+                Ok((load(db, intent)?, false))
+            })
+            .await
+    }
+
+    /// Records a channel that this journal did not open, as recovered: its whole deposit counts as signed.
+    /// One that is known already is left as it is.
+    pub async fn adopt(&self, new: NewChannel, channel_id: ChannelId, expires_at: u64, claimed: Usdc, nonce_floor: u64) -> Result<ChannelRecord, JournalError> {
+        self.writer
+            .run(move |db| {
+                let known: Option<i64> = db
+                    .prepare_cached("SELECT intent FROM channels WHERE chain_id = ?1 AND contract = ?2 AND channel_id = ?3")?
+                    .query_row(params![column(new.deployment.chain_id())?, address(new.deployment.contract()), channel_id.to_string()], |r| r.get(0))
+                    .optional()?;
+                if let Some(known) = known {
+                    return load(db, IntentId(known));
+                }
+                let intent = insert(db, &new, ChannelState::Open, Some(channel_id), expires_at)?;
+                db.prepare_cached("UPDATE channels SET recovered = 1, signed = deposit, claimed = ?2, nonce = ?3 WHERE intent = ?1")?
+                    .execute(params![intent.0, claimed.as_i64(), column(nonce_floor)?])?;
+                load(db, intent)
+            })
+            .await
+    }
+
+    /// All channels, newest first; those at their end only when asked for.
+    pub async fn channels(&self, ended: bool) -> Result<Vec<ChannelRecord>, JournalError> {
+        self.writer
+            .run(move |db| {
+                let mut statement = db.prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM channels WHERE ?1 OR state IN ('opening', 'open', 'closing') ORDER BY intent DESC LIMIT 100000"
+                ))?;
+                let mut rows = statement.query([ended])?;
+                let mut records = Vec::new();
+                while let Some(row) = rows.next()? {
+                    records.push(record(row)?);
+                }
+                Ok(records)
+            })
+            .await
+    }
+
+    /// One channel.
+    pub async fn channel(&self, intent: IntentId) -> Result<ChannelRecord, JournalError> {
+        self.writer.run(move |db| load(db, intent)).await
+    }
+
+    /// What deposits of a wallet are locked, or on their way.
+    pub async fn locked(&self, chain_id: u64, consumer: Address) -> Result<Usdc, JournalError> {
+        self.writer.run(move |db| locked(db, chain_id, consumer)).await
+    }
+
+    /// The opening is final on chain: from now on it pays. Ends its transaction too.
+    pub async fn opened(&self, intent: IntentId, transaction: TxId, channel_id: ChannelId, deposit: Usdc, expires_at: u64) -> Result<ChannelRecord, JournalError> {
+        self.writer
+            .run(move |db| {
+                db.prepare_cached("UPDATE channels SET state = 'open', channel_id = ?2, deposit = ?3, expires_at = ?4 WHERE intent = ?1 AND state = 'opening'")?
+                    .execute(params![intent.0, channel_id.to_string(), deposit.as_i64(), column(expires_at)?])?;
+                transactions::finish(db, transaction, TxState::Final, None)?;
+                load(db, intent)
+            })
+            .await
+    }
+
+    /// Moves a channel between opening, open, closing and failed. Its end on chain is [`Journal::closed`].
+    pub async fn set_state(&self, intent: IntentId, state: ChannelState) -> Result<(), JournalError> {
+        self.writer.run(move |db| set_state(db, intent, state)).await
+    }
+
+    /// The channel ended on chain, by `transaction` of ours or without one.
+    pub async fn closed(&self, intent: IntentId, transaction: Option<TxId>, claimed: Usdc, refunded: Usdc) -> Result<ChannelRecord, JournalError> {
+        self.writer
+            .run(move |db| {
+                db.prepare_cached("UPDATE channels SET state = 'closed', claimed = MAX(claimed, ?2), refunded = ?3 WHERE intent = ?1")?
+                    .execute(params![intent.0, claimed.as_i64(), refunded.as_i64()])?;
+                if let Some(transaction) = transaction {
+                    transactions::finish(db, transaction, TxState::Final, None)?;
+                }
+                load(db, intent)
+            })
+            .await
+    }
+
+    /// What the provider has taken on chain so far.
+    pub async fn claimed(&self, intent: IntentId, claimed: Usdc) -> Result<(), JournalError> {
+        self.writer
+            .run(move |db| {
+                db.prepare_cached("UPDATE channels SET claimed = MAX(claimed, ?2) WHERE intent = ?1")?.execute(params![intent.0, claimed.as_i64()])?;
+                Ok(())
+            })
+            .await
+    }
+}
+
+fn insert(db: &Connection, new: &NewChannel, state: ChannelState, channel_id: Option<ChannelId>, expires_at: u64) -> Result<IntentId, JournalError> {
+    db.prepare_cached(
+        "INSERT INTO channels (chain_id, contract, generation, token, consumer, provider_id, provider_name, provider_wallet, api_url, category, \
+         prices, duration, state, channel_id, expires_at, deposit, cap, created_at, used_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?18)",
+    )?
+    .execute(params![
+        column(new.deployment.chain_id())?,
+        address(new.deployment.contract()),
+        new.deployment.generation.to_string(),
+        address(new.deployment.usdc),
+        address(new.consumer),
+        new.provider_id,
+        new.provider_name,
+        address(new.provider_wallet),
+        new.api_url,
+        new.category,
+        new.prices,
+        column(new.duration)?,
+        state_name(state),
+        channel_id.map(|id| id.to_string()),
+        column(expires_at)?,
+        new.deposit.as_i64(),
+        new.cap.as_i64(),
+        column(new.at)?,
+    ])?;
+    Ok(IntentId(db.last_insert_rowid()))
+}

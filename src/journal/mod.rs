@@ -1,0 +1,123 @@
+//! The durable record: every voucher before it is signed, every transaction before it is sent (M1, M7).
+//!
+//! One method a fact, one database transaction each, so that a second database is one more folder of this shape.
+//! A single writer thread owns the SQLite connection and batches all waiting operations into one commit (group
+//! commit): many channels share one sync. A method that returns has been committed with `synchronous=FULL`, except
+//! the `later` ones, which ride in the next commit: losing one leaves the larger reservation.
+
+mod channels;
+mod ids;
+mod pins;
+mod row;
+mod schema;
+mod transactions;
+mod vouchers;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use drain_protocol::Usdc;
+
+pub use channels::{ChannelRecord, NewChannel};
+pub use ids::{IntentId, Receipt, TxId};
+pub use pins::{Pin, PinCheck};
+pub use transactions::{TxKind, TxRecord, TxState};
+pub use vouchers::{Authorized, Outcome, VoucherIntent};
+
+use crate::error::{Code, Failure};
+use crate::policy::books::NoVoucher;
+
+/// Why the journal could not do what was asked. Nothing was recorded.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The file cannot be opened, or is not ours.
+    #[error("the journal {path} cannot be opened: {reason}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// Written by a newer version.
+    #[error("the journal was written by a newer drain-mcp (schema {found}, this one knows {known})")]
+    Newer {
+        /// Schema of the file.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// A statement or the commit failed.
+    #[error("the journal cannot be written: {0}")]
+    Write(String),
+    /// The writer is gone or has too much to do.
+    #[error("the journal is {0}")]
+    Unavailable(&'static str),
+    /// A row holds what no version of ours writes.
+    #[error("the journal holds a value that makes no sense: {0}")]
+    Corrupt(String),
+    /// No such channel, voucher or transaction.
+    #[error("the journal knows no {0}")]
+    Unknown(String),
+    /// The channel is not in a state that signs.
+    #[error("the channel is {0}, not open")]
+    NotOpen(&'static str),
+    /// The books have no room for the voucher (M2, M3).
+    #[error("no voucher: {0:?}")]
+    NoVoucher(NoVoucher),
+    /// A deposit would pass the limit on what may be locked (M9).
+    #[error("{locked} USDC is locked in open channels; {wanted} more would pass the limit of {limit}")]
+    LockedLimit {
+        /// Locked now.
+        locked: Usdc,
+        /// The new deposit.
+        wanted: Usdc,
+        /// The limit.
+        limit: Usdc,
+    },
+}
+
+impl From<rusqlite::Error> for JournalError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Write(error.to_string())
+    }
+}
+
+impl From<JournalError> for Failure {
+    fn from(error: JournalError) -> Self {
+        let text = error.to_string();
+        match error {
+            JournalError::NotOpen(_) => Self::unspent(Code::ChannelNotOpen, text, "List the channels with drain_channels and use an open one."),
+            JournalError::NoVoucher(NoVoucher::Exhausted { available, bound }) => Self::unspent(
+                Code::ChannelExhausted,
+                format!("The request may cost up to {bound} USDC; the channel has {available} USDC left"),
+                "Ask for a shorter answer (maxTokens), or close this channel and open one with a larger deposit.",
+            ),
+            JournalError::LockedLimit { .. } => Self::unspent(
+                Code::LimitReached,
+                text,
+                "Close a channel, open with less, or let a person raise DRAIN_MAX_LOCKED.",
+            ),
+            JournalError::Unknown(_) => Self::unspent(Code::UnknownChannel, text, "List the channels with drain_channels."),
+            _ => Self::unspent(
+                Code::JournalFailed,
+                format!("{text}. Nothing is signed while the record cannot be written"),
+                "Check free space and permissions of DRAIN_HOME, then run drain-mcp doctor.",
+            ),
+        }
+    }
+}
+
+/// Handle to the journal; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    writer: Arc<writer::Writer>,
+}
+
+impl Journal {
+    /// Opens or creates the journal file in `folder` (mode 0700; the file 0600) and brings its schema up to date.
+    pub fn open(folder: &Path) -> Result<Self, JournalError> {
+        let connection = schema::open(folder)?;
+        Ok(Self { writer: Arc::new(writer::Writer::start(connection)?) })
+    }
+}

@@ -1,0 +1,102 @@
+//! What was seen first and must not change without a person: URL and wallet of a provider (M14), the fee wallet.
+
+use drain_protocol::Address;
+use rusqlite::{OptionalExtension, params};
+
+use super::channels::address;
+use super::row::column;
+use super::{Journal, JournalError};
+
+/// What is pinned for a provider id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// Where it is reached.
+    pub api_url: String,
+    /// Its wallet, lower case.
+    pub wallet: String,
+}
+
+/// How a value compares with its pin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PinCheck<T> {
+    /// Seen for the first time, or as before.
+    Holds,
+    /// It was another one before.
+    Changed {
+        /// What is pinned.
+        before: T,
+    },
+}
+
+impl Journal {
+    /// Compares a provider with its pin; the first sight pins it.
+    pub async fn check_provider_pin(&self, provider_id: String, api_url: String, wallet: Address, at: u64) -> Result<PinCheck<Pin>, JournalError> {
+        self.writer
+            .run(move |db| {
+                let seen = Pin { api_url, wallet: address(wallet) };
+                let pinned = db
+                    .prepare_cached("SELECT api_url, wallet FROM provider_pins WHERE provider_id = ?1")?
+                    .query_row([&provider_id], |r| Ok(Pin { api_url: r.get(0)?, wallet: r.get(1)? }))
+                    .optional()?;
+                match pinned {
+                    Some(before) if before != seen => Ok(PinCheck::Changed { before }),
+                    Some(_) => Ok(PinCheck::Holds),
+                    None => {
+                        db.prepare_cached("INSERT INTO provider_pins (provider_id, api_url, wallet, pinned_at) VALUES (?1, ?2, ?3, ?4)")?
+                            .execute(params![provider_id, seen.api_url, seen.wallet, column(at)?])?;
+                        Ok(PinCheck::Holds)
+                    }
+                }
+            })
+            .await
+    }
+
+    /// A person accepts what a provider is now: the pin is forgotten, and the next sight pins anew (M14).
+    pub async fn forget_provider_pin(&self, provider_id: String) -> Result<bool, JournalError> {
+        self.writer.run(move |db| Ok(db.prepare_cached("DELETE FROM provider_pins WHERE provider_id = ?1")?.execute([provider_id])? > 0)).await
+    }
+
+    /// Compares the marketplace's fee wallet with its pin; the first sight pins it (design section 6).
+    pub async fn check_fee_wallet_pin(&self, chain_id: u64, wallet: Address) -> Result<PinCheck<String>, JournalError> {
+        self.writer
+            .run(move |db| {
+                let pinned: Option<String> = db
+                    .prepare_cached("SELECT wallet FROM fee_wallet_pin WHERE chain_id = ?1")?
+                    .query_row([column(chain_id)?], |r| r.get(0))
+                    .optional()?;
+                match pinned {
+                    Some(before) if before != address(wallet) => Ok(PinCheck::Changed { before }),
+                    Some(_) => Ok(PinCheck::Holds),
+                    None => {
+                        db.prepare_cached("INSERT INTO fee_wallet_pin (chain_id, wallet) VALUES (?1, ?2)")?
+                            .execute(params![column(chain_id)?, address(wallet)])?;
+                        Ok(PinCheck::Holds)
+                    }
+                }
+            })
+            .await
+    }
+
+    /// An agent was shown a provider's instructions.
+    pub async fn docs_read(&self, provider_id: String, at: u64) -> Result<(), JournalError> {
+        self.writer
+            .run(move |db| {
+                db.prepare_cached("UPDATE provider_pins SET docs_read_at = ?2 WHERE provider_id = ?1")?.execute(params![provider_id, column(at)?])?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Whether an agent was ever shown a provider's instructions.
+    pub async fn were_docs_read(&self, provider_id: String) -> Result<bool, JournalError> {
+        self.writer
+            .run(move |db| {
+                let at: Option<Option<i64>> = db
+                    .prepare_cached("SELECT docs_read_at FROM provider_pins WHERE provider_id = ?1")?
+                    .query_row([provider_id], |r| r.get(0))
+                    .optional()?;
+                Ok(at.flatten().is_some())
+            })
+            .await
+    }
+}

@@ -1,0 +1,230 @@
+//! Transactions of the wallet: recorded before they are signed, stored signed before they are sent (M7).
+
+use std::fmt;
+use std::str::FromStr;
+
+use drain_protocol::{Address, B256, Usdc};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::channels::address;
+use super::row::{self, column};
+use super::writer::When;
+use super::{IntentId, Journal, JournalError, TxId};
+
+macro_rules! named {
+    ($(#[$doc:meta])* $type:ident { $($(#[$vdoc:meta])* $variant:ident = $name:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $type { $($(#[$vdoc])* $variant,)+ }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(match self { $(Self::$variant => $name,)+ })
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = ();
+            fn from_str(text: &str) -> Result<Self, ()> {
+                Ok(match text { $($name => Self::$variant,)+ _ => return Err(()) })
+            }
+        }
+    };
+}
+
+named! {
+    /// What a transaction does.
+    TxKind {
+        /// Raises or lowers the allowance.
+        Approve = "approve",
+        /// Opens a channel.
+        Open = "open",
+        /// Closes one at expiry.
+        Close = "close",
+        /// Closes one with the provider's consent.
+        CooperativeClose = "cooperative_close",
+        /// The V1 fee.
+        SessionFee = "session_fee",
+        /// A person sends USDC.
+        SendUsdc = "send_usdc",
+        /// A person sends POL.
+        SendNative = "send_native",
+    }
+}
+
+named! {
+    /// How far it got.
+    TxState {
+        /// Wanted; nothing is signed.
+        Planned = "planned",
+        /// Signed bytes are stored.
+        Signed = "signed",
+        /// At least one node took it.
+        Broadcast = "broadcast",
+        /// Mined at the required depth with the expected events.
+        Final = "final",
+        /// Mined at the required depth and reverted.
+        Reverted = "reverted",
+        /// It can never land: never signed, or another transaction is final in its slot.
+        Dropped = "dropped",
+    }
+}
+
+/// A transaction as recorded.
+#[derive(Clone, Debug)]
+pub struct TxRecord {
+    /// Our name of it.
+    pub id: TxId,
+    /// For which channel.
+    pub intent: Option<IntentId>,
+    /// What it does.
+    pub kind: TxKind,
+    /// Contract, token or receiver.
+    pub target: Address,
+    /// What it moves or allows.
+    pub amount: Option<Usdc>,
+    /// Its slot.
+    pub account_nonce: Option<u64>,
+    /// Its signed bytes.
+    pub raw: Option<Vec<u8>>,
+    /// Its hash.
+    pub hash: Option<B256>,
+    /// How far it got.
+    pub state: TxState,
+}
+
+const COLUMNS: &str = "id, intent, kind, target, amount, account_nonce, raw, hash, state";
+
+fn record(r: &Row<'_>) -> Result<TxRecord, JournalError> {
+    let account_nonce: Option<i64> = r.get("account_nonce")?;
+    let account_nonce = account_nonce.map(u64::try_from).transpose().map_err(|_| JournalError::Corrupt("account_nonce".into()))?;
+    Ok(TxRecord {
+        id: TxId(r.get("id")?),
+        intent: r.get::<_, Option<i64>>("intent")?.map(IntentId),
+        kind: row::parsed(r, "kind")?,
+        target: row::parsed(r, "target")?,
+        amount: row::optional_usdc(r, "amount")?,
+        account_nonce,
+        raw: r.get("raw")?,
+        hash: row::optional_parsed(r, "hash")?,
+        state: row::parsed(r, "state")?,
+    })
+}
+
+/// Ends a transaction; one that ended already stays as it is.
+pub(super) fn finish(db: &Connection, id: TxId, state: TxState, reason: Option<&str>) -> Result<(), JournalError> {
+    db.prepare_cached("UPDATE transactions SET state = ?2, reason = ?3 WHERE id = ?1 AND state IN ('planned', 'signed', 'broadcast')")?
+        .execute(params![id.0, state.to_string(), reason])?;
+    Ok(())
+}
+
+impl Journal {
+    /// Records that a transaction is wanted.
+    pub async fn plan_transaction(
+        &self,
+        kind: TxKind,
+        intent: Option<IntentId>,
+        chain_id: u64,
+        wallet: Address,
+        target: Address,
+        amount: Option<Usdc>,
+        at: u64,
+    ) -> Result<TxId, JournalError> {
+        self.writer
+            .run(move |db| {
+                db.prepare_cached(
+                    "INSERT INTO transactions (intent, kind, chain_id, wallet, target, amount, state, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'planned', ?7)",
+                )?
+                .execute(params![
+                    intent.map(|i| i.0),
+                    kind.to_string(),
+                    column(chain_id)?,
+                    address(wallet),
+                    address(target),
+                    amount.map(Usdc::as_i64),
+                    column(at)?
+                ])?;
+                Ok(TxId(db.last_insert_rowid()))
+            })
+            .await
+    }
+
+    /// Stores the signed bytes. Durable before the first broadcast (M7).
+    pub async fn signed(&self, id: TxId, account_nonce: u64, raw: Vec<u8>, hash: B256) -> Result<(), JournalError> {
+        self.writer
+            .run(move |db| {
+                let changed = db
+                    .prepare_cached("UPDATE transactions SET state = 'signed', account_nonce = ?2, raw = ?3, hash = ?4 WHERE id = ?1 AND state = 'planned'")?
+                    .execute(params![id.0, column(account_nonce)?, raw, format!("{hash:#x}")])?;
+                if changed == 1 { Ok(()) } else { Err(JournalError::Unknown(format!("unsigned transaction {id}"))) }
+            })
+            .await
+    }
+
+    /// A node took it.
+    pub fn broadcast_later(&self, id: TxId) -> Result<(), JournalError> {
+        self.writer
+            .submit(When::Later, move |db| {
+                db.prepare_cached("UPDATE transactions SET state = 'broadcast' WHERE id = ?1 AND state = 'signed'")?.execute([id.0])?;
+                Ok(())
+            })
+            .map(drop)
+    }
+
+    /// Its end, with the reason of a failure.
+    pub async fn finish_transaction(&self, id: TxId, state: TxState, reason: Option<String>) -> Result<(), JournalError> {
+        self.writer.run(move |db| finish(db, id, state, reason.as_deref())).await
+    }
+
+    /// Transactions of a wallet whose end is not known, oldest first.
+    pub async fn unfinished_transactions(&self, chain_id: u64, wallet: Address) -> Result<Vec<TxRecord>, JournalError> {
+        self.writer
+            .run(move |db| {
+                let mut statement = db.prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM transactions WHERE state IN ('planned', 'signed', 'broadcast') AND chain_id = ?1 AND wallet = ?2 ORDER BY id"
+                ))?;
+                let mut rows = statement.query(params![column(chain_id)?, address(wallet)])?;
+                let mut records = Vec::new();
+                while let Some(row) = rows.next()? {
+                    records.push(record(row)?);
+                }
+                Ok(records)
+            })
+            .await
+    }
+
+    /// The transactions of a channel, oldest first.
+    pub async fn transactions_of(&self, intent: IntentId) -> Result<Vec<TxRecord>, JournalError> {
+        self.writer
+            .run(move |db| {
+                let mut statement = db.prepare_cached(&format!("SELECT {COLUMNS} FROM transactions WHERE intent = ?1 OR used_by = ?1 ORDER BY id"))?;
+                let mut rows = statement.query([intent.0])?;
+                let mut records = Vec::new();
+                while let Some(row) = rows.next()? {
+                    records.push(record(row)?);
+                }
+                Ok(records)
+            })
+            .await
+    }
+
+    /// Uses a session fee that was paid for an opening that failed, if there is one (design section 6).
+    pub async fn reuse_session_fee(&self, chain_id: u64, wallet: Address, fee_wallet: Address, intent: IntentId) -> Result<Option<TxId>, JournalError> {
+        self.writer
+            .run(move |db| {
+                let paid: Option<i64> = db
+                    .prepare_cached(
+                        "SELECT t.id FROM transactions t LEFT JOIN channels c ON c.intent = COALESCE(t.used_by, t.intent) \
+                         WHERE t.kind = 'session_fee' AND t.state = 'final' AND t.chain_id = ?1 AND t.wallet = ?2 AND t.target = ?3 \
+                         AND (c.state = 'failed' OR c.intent = ?4) ORDER BY t.id LIMIT 1",
+                    )?
+                    .query_row(params![column(chain_id)?, address(wallet), address(fee_wallet), intent.0], |r| r.get(0))
+                    .optional()?;
+                if let Some(id) = paid {
+                    db.prepare_cached("UPDATE transactions SET used_by = ?2 WHERE id = ?1")?.execute(params![id, intent.0])?;
+                }
+                Ok(paid.map(TxId))
+            })
+            .await
+    }
+}

@@ -1,0 +1,240 @@
+//! Vouchers: the decision and its record are one transaction (M1-M3).
+
+use drain_protocol::{ChannelId, Domain, Usdc, Voucher};
+use rusqlite::{Connection, params};
+
+use super::row::column;
+use super::writer::When;
+use super::{IntentId, Journal, JournalError, Receipt, channels, row};
+use crate::api::ChannelState;
+use crate::policy::Books;
+
+const DAY: u64 = 86_400;
+
+/// A request that wants to be paid.
+#[derive(Clone, Debug)]
+pub struct VoucherIntent {
+    /// Which channel.
+    pub intent: IntentId,
+    /// The most that it can cost.
+    pub bound: Usdc,
+    /// Highest amount that vouchers of one channel may reach, by the operator's word of today (M3).
+    pub per_channel: Usdc,
+    /// For the record.
+    pub model: String,
+    /// Now.
+    pub at: u64,
+}
+
+/// Leave to sign exactly one voucher. Only the journal makes one, after its record is durable (M1); the signer takes
+/// nothing else.
+#[derive(Debug)]
+pub struct Authorized {
+    domain: Domain,
+    voucher: Voucher,
+    deposit: Usdc,
+    bound: Usdc,
+    receipt: Receipt,
+    books: Books,
+    spent_today: Usdc,
+}
+
+impl Authorized {
+    /// The domain to sign in.
+    pub const fn domain(&self) -> Domain {
+        self.domain
+    }
+    /// What to sign.
+    pub const fn voucher(&self) -> Voucher {
+        self.voucher
+    }
+    /// The channel's deposit, which the signer checks against once more.
+    pub const fn deposit(&self) -> Usdc {
+        self.deposit
+    }
+    /// What the request can cost.
+    pub const fn bound(&self) -> Usdc {
+        self.bound
+    }
+    /// Its name.
+    pub const fn receipt(&self) -> Receipt {
+        self.receipt
+    }
+    /// The channel's books with this voucher in them.
+    pub const fn books(&self) -> Books {
+        self.books
+    }
+    /// Charged since midnight UTC, without this request.
+    pub const fn spent_today(&self) -> Usdc {
+        self.spent_today
+    }
+}
+
+/// How a request ended.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Answered and booked.
+    Settled {
+        /// Booked for it.
+        charged: Usdc,
+        /// Claimed beyond.
+        disputed: Usdc,
+    },
+    /// No work was done.
+    NotCharged {
+        /// Why, for the record.
+        note: String,
+    },
+}
+
+impl Journal {
+    /// Decides on a voucher and records it, in one durable transaction. Nothing is signed without its answer (M1, M2, M3).
+    pub async fn authorize(&self, intent: VoucherIntent) -> Result<Authorized, JournalError> {
+        self.writer.run(move |db| authorize(db, &intent)).await
+    }
+
+    /// Leave to sign a voucher of amount zero, which authorises nothing and makes a provider tell its books
+    /// (design section 4, exempt in M2).
+    pub async fn authorize_probe(&self, intent: IntentId, at: u64) -> Result<Authorized, JournalError> {
+        self.writer.run(move |db| authorize_probe(db, intent, at)).await
+    }
+
+    /// Books the end of a request. Rides in the next commit: losing it leaves the larger reservation.
+    pub fn settle_later(&self, receipt: Receipt, outcome: Outcome, at: u64) -> Result<(), JournalError> {
+        self.writer.submit(When::Later, move |db| settle(db, receipt, &outcome, at)).map(drop)
+    }
+
+    /// Books the end of all requests of a channel whose outcome was unknown: together they cost `cost`.
+    pub async fn resolve_unknown(&self, intent: IntentId, cost: Usdc, note: &'static str, at: u64) -> Result<(), JournalError> {
+        self.writer.run(move |db| resolve_unknown(db, intent, cost, note, at)).await
+    }
+
+    /// Counts an offence of the provider on this channel.
+    pub async fn offence(&self, intent: IntentId) -> Result<(), JournalError> {
+        self.writer
+            .run(move |db| {
+                db.prepare_cached("UPDATE channels SET offences = offences + 1 WHERE intent = ?1")?.execute([intent.0])?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Charged since midnight UTC of `at`.
+    pub async fn spent_today(&self, at: u64) -> Result<Usdc, JournalError> {
+        self.writer.run(move |db| spent_today(db, at)).await
+    }
+}
+
+fn authorize(db: &Connection, request: &VoucherIntent) -> Result<Authorized, JournalError> {
+    let record = channels::load(db, request.intent)?;
+    let channel_id = signable(&record)?;
+    let mut books = record.books;
+    books.cap = books.cap.min(request.per_channel);
+    let next = books.next_voucher(request.bound).map_err(JournalError::NoVoucher)?;
+    books.record(next, request.bound);
+    db.prepare_cached(
+        "INSERT INTO vouchers (intent, nonce, amount, bound, growth, model, state, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'in_flight', ?7)",
+    )?
+    .execute(params![
+        request.intent.0,
+        next.nonce.as_i64(),
+        next.amount.as_i64(),
+        request.bound.as_i64(),
+        next.growth.as_i64(),
+        request.model,
+        column(request.at)?
+    ])?;
+    db.prepare_cached("UPDATE channels SET signed = ?2, nonce = ?3, used_at = ?4 WHERE intent = ?1")?.execute(params![
+        request.intent.0,
+        books.signed.as_i64(),
+        books.nonce.as_i64(),
+        column(request.at)?
+    ])?;
+    Ok(Authorized {
+        domain: record.deployment.domain,
+        voucher: Voucher { channel_id, amount: next.amount, nonce: next.nonce },
+        deposit: books.deposit,
+        bound: request.bound,
+        receipt: Receipt { intent: request.intent, nonce: next.nonce },
+        books,
+        spent_today: spent_today(db, request.at)?,
+    })
+}
+
+fn authorize_probe(db: &Connection, intent: IntentId, at: u64) -> Result<Authorized, JournalError> {
+    let record = channels::load(db, intent)?;
+    let channel_id = signable(&record)?;
+    let mut books = record.books;
+    let nonce = books.nonce.next().ok_or(JournalError::NoVoucher(crate::policy::books::NoVoucher::NoncesUsedUp))?;
+    books.nonce = nonce;
+    db.prepare_cached("INSERT INTO vouchers (intent, nonce, amount, bound, growth, model, state, created_at) VALUES (?1, ?2, 0, 0, 0, '', 'probe', ?3)")?
+        .execute(params![intent.0, nonce.as_i64(), column(at)?])?;
+    db.prepare_cached("UPDATE channels SET nonce = ?2 WHERE intent = ?1")?.execute(params![intent.0, nonce.as_i64()])?;
+    Ok(Authorized {
+        domain: record.deployment.domain,
+        voucher: Voucher { channel_id, amount: Usdc::ZERO, nonce },
+        deposit: books.deposit,
+        bound: Usdc::ZERO,
+        receipt: Receipt { intent, nonce },
+        books,
+        spent_today: spent_today(db, at)?,
+    })
+}
+
+/// Only an open channel signs.
+fn signable(record: &channels::ChannelRecord) -> Result<ChannelId, JournalError> {
+    match (record.state, record.channel_id) {
+        (ChannelState::Open, Some(id)) => Ok(id),
+        (ChannelState::Opening, _) => Err(JournalError::NotOpen("still being opened")),
+        (ChannelState::Closing, _) => Err(JournalError::NotOpen("being closed")),
+        (ChannelState::Failed, _) => Err(JournalError::NotOpen("never opened")),
+        _ => Err(JournalError::NotOpen("closed")),
+    }
+}
+
+fn settle(db: &Connection, receipt: Receipt, outcome: &Outcome, at: u64) -> Result<(), JournalError> {
+    let (state, charged, disputed, note) = match outcome {
+        Outcome::Settled { charged, disputed } => ("settled", *charged, *disputed, None),
+        Outcome::NotCharged { note } => ("not_charged", Usdc::ZERO, Usdc::ZERO, Some(note)),
+    };
+    // Only a request in flight is settled: the same outcome twice books once.
+    let changed = db
+        .prepare_cached("UPDATE vouchers SET state = ?3, cost = ?4, disputed = ?5, note = ?6, settled_at = ?7 WHERE intent = ?1 AND nonce = ?2 AND state = 'in_flight'")?
+        .execute(params![receipt.intent.0, receipt.nonce.as_i64(), state, charged.as_i64(), disputed.as_i64(), note, column(at)?])?;
+    if changed == 0 {
+        return Ok(());
+    }
+    let answered = i64::from(state == "settled");
+    db.prepare_cached("UPDATE channels SET charged = charged + ?2, disputed = disputed + ?3, requests = requests + ?4 WHERE intent = ?1")?
+        .execute(params![receipt.intent.0, charged.as_i64(), disputed.as_i64(), answered])?;
+    add_spent(db, charged, at)
+}
+
+fn resolve_unknown(db: &Connection, intent: IntentId, cost: Usdc, note: &str, at: u64) -> Result<(), JournalError> {
+    let first = "(SELECT MIN(nonce) FROM vouchers WHERE intent = ?1 AND state = 'in_flight')";
+    // The sum is known, its parts are not: the oldest carries it.
+    let changed = db
+        .prepare_cached(&format!(
+            "UPDATE vouchers SET state = 'settled', cost = CASE WHEN nonce = {first} THEN ?2 ELSE 0 END, disputed = 0, note = ?3, settled_at = ?4 \
+             WHERE intent = ?1 AND state = 'in_flight'"
+        ))?
+        .execute(params![intent.0, cost.as_i64(), note, column(at)?])?;
+    if changed == 0 {
+        return Ok(());
+    }
+    db.prepare_cached("UPDATE channels SET charged = charged + ?2 WHERE intent = ?1")?.execute(params![intent.0, cost.as_i64()])?;
+    add_spent(db, cost, at)
+}
+
+fn add_spent(db: &Connection, charged: Usdc, at: u64) -> Result<(), JournalError> {
+    db.prepare_cached("INSERT INTO spent_by_day (day, charged) VALUES (?1, ?2) ON CONFLICT (day) DO UPDATE SET charged = charged + excluded.charged")?
+        .execute(params![column(at / DAY)?, charged.as_i64()])?;
+    Ok(())
+}
+
+fn spent_today(db: &Connection, at: u64) -> Result<Usdc, JournalError> {
+    let mut statement = db.prepare_cached("SELECT charged FROM spent_by_day WHERE day = ?1")?;
+    let mut rows = statement.query([column(at / DAY)?])?;
+    rows.next()?.map_or(Ok(Usdc::ZERO), |r| row::usdc(r, "charged"))
+}
+
