@@ -13,7 +13,7 @@ use crate::provider::books::PaidRequest;
 use crate::provider::config::{Answers, Kind, Model};
 use crate::provider::faults::{Faults, Usage};
 use crate::provider::model::{self, Answer};
-use crate::provider::net::Connection;
+use crate::loopback::Connection;
 use crate::provider::refusal::{Refusal, voucher_required};
 use crate::provider::services::Job;
 use crate::provider::validate::{Accepted, RawVoucher};

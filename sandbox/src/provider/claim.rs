@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::provider::Shared;
 use crate::provider::config::AutoClaim;
-use crate::provider::rpc::{RpcError, succeeded};
+use crate::rpc::{RpcError, succeeded};
 
 /// What became of one channel's claim.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::provider::Shared;
 use crate::provider::faults::Faults;
 use crate::provider::refusal::Refusal;
-use crate::provider::rpc::{ChannelRecord, RpcError};
+use crate::rpc::{ChannelRecord, RpcError};
 
 mod typed {
     alloy::sol! {
