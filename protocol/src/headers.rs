@@ -104,7 +104,9 @@ impl Discovery {
             protocol: line(PAYMENT_PROTOCOL, 60),
             provider: address(PAYMENT_PROVIDER),
             contract: address(PAYMENT_CONTRACT),
-            chain_id: get(PAYMENT_CHAIN).filter(|text| is_digits(text.trim())).and_then(|text| text.trim().parse().ok()),
+            chain_id: get(PAYMENT_CHAIN)
+                .filter(|text| is_digits(text.trim()))
+                .and_then(|text| text.trim().parse().ok()),
             docs: line(PAYMENT_DOCS, 500),
         }
     }

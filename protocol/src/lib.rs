@@ -3,12 +3,17 @@
 //! Pure: no I/O, no clock, no randomness. Everything that reads outside input returns an error instead of panicking.
 
 pub mod chat;
+pub mod close;
 pub mod contract;
 pub mod deployment;
+pub mod directory;
 pub mod duration;
 pub mod headers;
+pub mod marketplace;
 pub mod pricing;
+pub mod refusal;
 pub mod shape;
+pub mod sse;
 pub mod text;
 pub mod usdc;
 pub mod voucher;

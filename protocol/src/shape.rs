@@ -51,7 +51,7 @@ pub(crate) fn whole(value: &Value) -> Option<u64> {
         Value::Number(number) => number.as_u64().or_else(|| {
             // Below 2^53 a float holds integers exactly.
             let float = number.as_f64()?;
-            (float >= 0.0 && float < 9_007_199_254_740_992.0 && float.fract() == 0.0).then_some(float as u64)
+            ((0.0..9_007_199_254_740_992.0).contains(&float) && float.fract() == 0.0).then_some(float as u64)
         }),
         Value::String(text) => {
             let text = text.trim();
@@ -67,5 +67,120 @@ pub(crate) fn error_text(object: &Value) -> Option<String> {
         Value::String(text) => Some(one_line(text, 300)),
         Value::Object(error) => error.get("message").and_then(Value::as_str).map(|text| one_line(text, 300)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Keys that the parsers of this crate look for, so that arbitrary JSON reaches into them.
+    const KEYS: [&str; 36] = [
+        "providers",
+        "models",
+        "id",
+        "modelId",
+        "name",
+        "apiUrl",
+        "providerAddress",
+        "chainId",
+        "pricing",
+        "status",
+        "online",
+        "isOnline",
+        "lastChecked",
+        "lastCheckedAt",
+        "protocol",
+        "_meta",
+        "contract",
+        "inputPer1kTokens",
+        "outputPer1kTokens",
+        "error",
+        "message",
+        "code",
+        "required",
+        "provided",
+        "choices",
+        "content",
+        "usage",
+        "prompt_tokens",
+        "completion_tokens",
+        "finalAmount",
+        "signature",
+        "channelId",
+        "channels",
+        "closeCalldata",
+        "feeWallet",
+        "success",
+    ];
+
+    /// Arbitrary JSON, often with keys that matter.
+    pub(crate) fn any_json() -> impl Strategy<Value = Value> {
+        let key = || prop_oneof![9 => prop::sample::select(&KEYS[..]).prop_map(String::from), 1 => any::<String>()];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+            "[0-9.eE+-]{0,12}".prop_map(Value::from),
+            "0x[0-9a-fA-F]{40}".prop_map(Value::from),
+            "0x[0-9a-f]{64}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 40, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::btree_map(key(), inner, 0..8)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// A good text with some bytes replaced, and cut somewhere.
+    pub(crate) fn mutated(good: &'static str) -> impl Strategy<Value = Vec<u8>> {
+        let edits = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6);
+        (edits, any::<prop::sample::Index>(), any::<bool>()).prop_map(move |(edits, end, cut)| {
+            let mut bytes = good.as_bytes().to_vec();
+            for (at, byte) in edits {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if cut {
+                bytes.truncate(end.index(bytes.len()));
+            }
+            bytes
+        })
+    }
+
+    #[test]
+    fn reads_whole_numbers_of_every_writer() {
+        let read = |text: &str| whole(&serde_json::from_str(text).unwrap_or(Value::Null));
+        for (text, number) in [
+            ("5", Some(5)),
+            ("5.0", Some(5)),
+            ("\" 5 \"", Some(5)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551616", None),
+            ("5.5", None),
+            ("-5", None),
+            ("\"-5\"", None),
+            ("\"\"", None),
+            ("null", None),
+            ("[5]", None),
+        ] {
+            assert_eq!(read(text), number, "{text}");
+        }
+    }
+
+    #[test]
+    fn says_what_and_why_in_bounds() {
+        let long = ShapeError::new("the price list", "x\n".repeat(1_000));
+        assert!(long.to_string().starts_with("the price list could not be read: x x"));
+        assert_eq!(long.reason.chars().count(), 300);
+        assert!(json("x", b" \n").is_err());
+        assert!(json("x", "[".repeat(100_000).as_bytes()).is_err());
+        assert_eq!(json("x", b"\xef\xbb\xbf{}"), Ok(Value::Object(Default::default())));
     }
 }

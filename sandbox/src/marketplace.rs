@@ -6,12 +6,12 @@ use alloy::primitives::{Address, B256, U256, address, b256};
 use alloy::signers::local::PrivateKeySigner;
 use drain_protocol::{Generation, Usdc};
 
-use crate::chain::{ChainConfig, DevChain};
+use crate::chain::{ChainConfig, DevChain, Endpoint, Faults};
 use crate::contracts::{self, CHANNEL_V1, CHANNEL_V2, InstallError, Settings, USDC};
 use crate::directory::{Directory, DirectoryConfig, Listing};
 use crate::observer::Observer;
-use crate::rpc::RpcError;
 use crate::provider::{Kind, Model, Provider, ProviderConfig};
+use crate::rpc::RpcError;
 
 /// Anvil's first key: the agent. Known to everybody, for play money only.
 pub const AGENT_KEY: B256 = b256!("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80");
@@ -95,6 +95,7 @@ pub struct Sandbox {
     /// The directory.
     pub directory: Directory,
     observer: Observer,
+    office: Option<Endpoint>,
     agent: PrivateKeySigner,
     rpc_url: String,
 }
@@ -102,15 +103,17 @@ pub struct Sandbox {
 impl Sandbox {
     /// Starts everything and funds the wallets.
     pub async fn start(config: SandboxConfig) -> Result<Self, SandboxError> {
-        let (chain, rpc_url) = match config.rpc_url {
-            Some(url) => (None, url),
+        let (chain, office, rpc_url) = match config.rpc_url {
+            Some(url) => (None, None, url),
             None => {
                 let chain = DevChain::start(config.chain).await?;
+                let office = chain.endpoint(Faults::default()).await?;
                 let url = chain.url().to_owned();
-                (Some(chain), url)
+                (Some(chain), Some(office), url)
             }
         };
-        let observer = Observer::new(&rpc_url)?;
+        let office_url = office.as_ref().map_or(rpc_url.as_str(), Endpoint::url).to_owned();
+        let observer = Observer::new(&office_url)?;
         let chain_id = observer.rpc().chain_id().await?;
         for write in contracts::writes(chain_id, &config.contracts)? {
             observer.control(write).await?;
@@ -121,7 +124,7 @@ impl Sandbox {
         let [llm_key, data_key, image_key, v1_key] = PROVIDER_KEYS;
         let llm_models = || vec![Model::new("sim-small", 225, 900), Model::new("sim-large", 3_750, 15_000)];
         let standard = |name: &str, key: B256, contract: Address| -> Result<ProviderConfig, SandboxError> {
-            Ok(ProviderConfig::new(name, signer(key)?, chain_id, contract, rpc_url.as_str()))
+            Ok(ProviderConfig::new(name, signer(key)?, chain_id, contract, office_url.as_str()))
         };
         let llm = standard("Sim-LLM", llm_key, CHANNEL_V2)?.with_kind(Kind::Llm, llm_models());
         let data = standard("Sim-Weather", data_key, CHANNEL_V2)?
@@ -148,7 +151,7 @@ impl Sandbox {
         ];
         listings.push(Listing::mpp("sim-mpp", Address::repeat_byte(0x4d)));
         let directory = Directory::start(DirectoryConfig {
-            rpc_url: rpc_url.clone(),
+            rpc_url: office_url,
             chain_id,
             contract_v1: CHANNEL_V1,
             contract_v2: CHANNEL_V2,
@@ -157,7 +160,7 @@ impl Sandbox {
             listings,
         })
         .await?;
-        Ok(Self { chain, llm, data, image, v1, directory, observer, agent, rpc_url })
+        Ok(Self { chain, llm, data, image, v1, directory, observer, office, agent, rpc_url })
     }
 
     /// The agent's key.
@@ -165,7 +168,13 @@ impl Sandbox {
         &self.agent
     }
 
-    /// The node.
+    /// The node as providers, directory and observer see it: an endpoint of its own, so that faults and counts of the
+    /// chain's main endpoint concern the runtime alone. `None` with an external node.
+    pub fn office(&self) -> Option<&Endpoint> {
+        self.office.as_ref()
+    }
+
+    /// The node as the runtime sees it.
     pub fn rpc_url(&self) -> &str {
         &self.rpc_url
     }

@@ -20,8 +20,8 @@ use tokio::net::TcpListener;
 
 pub use listing::{Form, Listing};
 
-use crate::provider::lock;
 use crate::loopback::Server;
+use crate::provider::lock;
 use crate::rpc::RpcClient;
 
 /// What is fixed for the life of a directory.

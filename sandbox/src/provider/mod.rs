@@ -33,9 +33,9 @@ pub(crate) use config::decimal;
 pub use config::{Answers, AutoClaim, Kind, Model, ProviderConfig};
 pub use faults::{CloseAmount, CloseSignature, Correction, Dialect, Faults, ForgedHeaders, Times, Usage};
 
-use books::Pages;
 use crate::loopback::Server;
 use crate::rpc::{ChannelRecord, RpcClient};
+use books::Pages;
 
 /// What the routes share.
 pub(crate) struct Shared {
@@ -113,10 +113,8 @@ impl Provider {
             config,
         });
         let server = Server::start(server::router(Arc::clone(&shared))).await?;
-        let auto_claim = shared
-            .config
-            .auto_claim
-            .map(|settings| tokio::spawn(claim::auto_claim(Arc::downgrade(&shared), settings)));
+        let auto_claim =
+            shared.config.auto_claim.map(|settings| tokio::spawn(claim::auto_claim(Arc::downgrade(&shared), settings)));
         Ok(Self { shared, server, auto_claim })
     }
 

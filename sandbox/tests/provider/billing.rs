@@ -1,7 +1,7 @@
 //! What answers cost and how it is said.
 
-use drain_sandbox::Times;
-use drain_sandbox::provider::{ForgedHeaders, Usage};
+use drain_sandbox::provider::{Answers, ForgedHeaders, Usage};
+use drain_sandbox::{Provider, Times};
 use serde_json::json;
 
 use crate::world::{World, hello};
@@ -138,4 +138,30 @@ async fn pythons_longer_json_asks_for_more() {
     let large = world.post(llm, Some(&world.voucher(llm, channel, 5_000_000, 1)), &limit).await.unwrap();
     assert_eq!(large.status, 413);
     assert_eq!(world.post(llm, Some("{}"), &hello("sim-large")).await.unwrap().status, 402);
+}
+
+#[tokio::test]
+async fn the_stub_for_benchmarks_asks_the_chain_once() {
+    let world = World::new().await;
+    let mut config = world.sandbox.llm.config().clone();
+    config.answers = Answers::Fixed { text: "stub".into(), usage: Usage { prompt: 200, completion: 60 } };
+    config.validate_on_chain = false;
+    config.record = false;
+    let stub = Provider::start(config).await.unwrap();
+    let channel = world.open(&stub, 50_000_000, 86_400).await;
+    let office = world.sandbox.office().unwrap();
+    office.reset_request_count();
+    // 200*3750 + 60*15000 = 1650 each; the signature is checked each time.
+    let start = std::time::Instant::now();
+    for nonce in 1..=200 {
+        let reply = world.chat(&stub, channel, 1650 * nonce, nonce).await;
+        assert_eq!(reply.figures()[1], Some((1650 * nonce).to_string().as_str()));
+    }
+    println!("200 requests in {:?}", start.elapsed());
+    assert_eq!(office.request_count().values().sum::<u64>(), 1);
+    let other = world.voucher(&world.sandbox.v1, channel, 900_000, 999);
+    let refused = world.post(&stub, Some(&other), &hello("sim-large")).await.unwrap();
+    assert_eq!(refused.header("x-drain-error"), Some("invalid_signature"));
+    assert!(stub.request_log().paid.is_empty());
+    assert_eq!(stub.request_log().count("/v1/chat/completions"), 201);
 }

@@ -135,17 +135,19 @@ async fn short_channels_are_claimed_by_the_timer() {
     let claimed = async |channel| {
         world.sandbox.observer().channel(greedy.config().contract, channel).await.unwrap().claimed.to::<u64>()
     };
-    for _ in 0..100 {
-        if claimed(short).await == 50_000 {
-            assert_eq!(claimed(long).await, 0);
-            // The chain's clock decides, not ours.
-            world.sandbox.chain.as_ref().unwrap().advance(86_400 - 3600);
-            world.sandbox.chain.as_ref().unwrap().mine(1);
-            tokio::time::sleep(Duration::from_millis(400)).await;
-            assert_eq!(claimed(long).await, 40_000);
-            return;
+    let until = async |channel, units| {
+        for _ in 0..100 {
+            if claimed(channel).await == units {
+                return true;
+            }
+            tokio::time::sleep(interval).await;
         }
-        tokio::time::sleep(interval).await;
-    }
-    panic!("the short channel was not claimed");
+        false
+    };
+    assert!(until(short, 50_000).await);
+    assert_eq!(claimed(long).await, 0);
+    // The chain's clock decides, not ours.
+    world.sandbox.chain.as_ref().unwrap().advance(86_400 - 3600);
+    world.sandbox.chain.as_ref().unwrap().mine(1);
+    assert!(until(long, 40_000).await);
 }

@@ -95,15 +95,16 @@ async fn channel_statuses() {
     let (llm, v1) = (&world.sandbox.llm, &world.sandbox.v1);
     let (open, expired, gone) =
         (world.open(llm, 50_000, 86_400).await, world.open(v1, 50_000, 60).await, world.open(v1, 50_000, 0).await);
-    let close = |id: B256| alloy::sol_types::SolCall::abi_encode(&drain_protocol::contract::DrainChannel::closeCall {
-        channelId: id,
-    });
+    let close = |id: B256| {
+        alloy::sol_types::SolCall::abi_encode(&drain_protocol::contract::DrainChannel::closeCall { channelId: id })
+    };
     world.execute(v1.config().contract, close(gone)).await.unwrap();
     world.sandbox.chain.as_ref().unwrap().advance(120);
     world.sandbox.chain.as_ref().unwrap().mine(1);
     let query = format!("{origin}/api/channels/status?channelIds={open},{expired},{gone},{}", B256::repeat_byte(5));
     let answer = world.get(&query).await.json();
-    let statuses: Vec<_> = answer["channels"].as_array().unwrap().iter().map(|c| c["status"].as_str().unwrap()).collect();
+    let statuses: Vec<_> =
+        answer["channels"].as_array().unwrap().iter().map(|c| c["status"].as_str().unwrap()).collect();
     assert_eq!(statuses, ["active", "expired_unclosed", "closed", "unknown"]);
     let expected = format!("0x39c79e0c{}", alloy::hex::encode(expired));
     assert_eq!(answer["channels"][1]["closeCalldata"], expected);

@@ -29,11 +29,8 @@ async fn the_worked_example() {
     let approve = drain_protocol::contract::Erc20::approveCall { spender: CHANNEL_V2, amount: U256::from(5_000_000) };
     world.execute(drain_sandbox::contracts::USDC, approve.abi_encode()).await.unwrap();
     world.sandbox.chain.as_ref().unwrap().set_next_timestamp(1_772_323_200).unwrap();
-    let open = DrainChannel::openCall {
-        provider: llm.address(),
-        amount: U256::from(5_000_000),
-        duration: U256::from(86_400),
-    };
+    let open =
+        DrainChannel::openCall { provider: llm.address(), amount: U256::from(5_000_000), duration: U256::from(86_400) };
     let receipt = world.execute(CHANNEL_V2, open.abi_encode()).await.unwrap();
     let logs = receipt["logs"].as_array().unwrap();
     assert!(logs.iter().any(|log| log["topics"][1] == format!("{CHANNEL:#x}").as_str()), "{receipt}");

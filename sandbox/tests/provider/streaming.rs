@@ -35,10 +35,7 @@ async fn chunks_then_done_then_the_trailer() {
     let prompt = request["messages"].to_string().len().div_ceil(4);
     let cost = (prompt * 3750 + text.len().div_ceil(4) * 15_000) / 1000;
     let remaining = 5_000_000 - cost;
-    assert_eq!(
-        trailer,
-        format!(": X-DRAIN-Cost: {cost}\n: X-DRAIN-Total: {cost}\n: X-DRAIN-Remaining: {remaining}\n")
-    );
+    assert_eq!(trailer, format!(": X-DRAIN-Cost: {cost}\n: X-DRAIN-Total: {cost}\n: X-DRAIN-Remaining: {remaining}\n"));
     assert_eq!(llm.books(channel).unwrap().total_charged, cost as u64);
 }
 

@@ -68,9 +68,11 @@ impl World {
         self.execute(USDC, Erc20::approveCall { spender: contract, amount }.abi_encode()).await.unwrap();
         let open = DrainChannel::openCall { provider: provider.address(), amount, duration: U256::from(duration) };
         let receipt = self.execute(contract, open.abi_encode()).await.unwrap();
-        let opened = receipt["logs"].as_array().unwrap().iter().find(|log| {
-            log["address"].as_str().unwrap().parse::<Address>().unwrap() == contract
-        });
+        let opened = receipt["logs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|log| log["address"].as_str().unwrap().parse::<Address>().unwrap() == contract);
         opened.unwrap()["topics"][1].as_str().unwrap().parse().unwrap()
     }
 
