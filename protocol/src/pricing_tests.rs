@@ -27,7 +27,7 @@ fn reads_a_price_list() {
     assert_eq!((run.price, run.price_per_run), (Price::Flat(usdc(5_000)), Some(usdc(5_000))));
     assert_eq!(run.description.as_deref(), Some("flat"));
     let shown: Vec<String> = list.models.values().map(|model| model.price.to_string()).collect();
-    assert_eq!(shown, ["0.005 per request", "free", "0.000225 in / 0.0009 out per 1k tokens"]);
+    assert_eq!(shown, ["free", "0.000225 in / 0.0009 out per 1k tokens", "0.005 per request"]);
 }
 
 #[test]

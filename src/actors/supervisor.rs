@@ -138,6 +138,15 @@ pub enum Found {
     Stopped(IntentId),
 }
 
+/// Every channel that runs.
+#[derive(Debug, Message)]
+#[rtype(result = "Running")]
+pub struct FindAll;
+
+/// Their addresses.
+#[derive(Debug)]
+pub struct Running(pub Vec<Addr<ChannelActor>>);
+
 /// A channel is there: from an opening, from the journal, from an import.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -162,6 +171,14 @@ impl Handler<FindChannel> for Supervisor {
             None => Found::Stopped(*intent),
         });
         MessageResult(found)
+    }
+}
+
+impl Handler<FindAll> for Supervisor {
+    type Result = MessageResult<FindAll>;
+
+    fn handle(&mut self, _: FindAll, _: &mut Self::Context) -> Self::Result {
+        MessageResult(Running(self.channels.values().cloned().collect()))
     }
 }
 
