@@ -26,6 +26,7 @@ CREATE TABLE channels (
     nonce           INTEGER NOT NULL DEFAULT 0 CHECK (nonce >= 0),
     requests        INTEGER NOT NULL DEFAULT 0,
     recovered       INTEGER NOT NULL DEFAULT 0,
+    books_known     INTEGER NOT NULL DEFAULT 1,
     offences        INTEGER NOT NULL DEFAULT 0,
     refunded        INTEGER,
     created_at      INTEGER NOT NULL,
