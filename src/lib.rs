@@ -10,6 +10,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod http_client;
 pub mod journal;
 pub mod marketplace;
 pub mod mcp;

@@ -15,6 +15,7 @@ use drain_protocol::{ChannelId, Usdc};
 use serde::Deserialize;
 
 use super::directory::Read;
+use super::opening::base_url;
 use super::services::{Purse, Services, ask};
 use super::supervisor::{ChannelOpened, Find, Supervisor};
 use crate::error::Failure;
@@ -100,7 +101,10 @@ async fn adopt(services: &Services, purse: &Purse, supervisor: &Addr<Supervisor>
             .ok()
             .and_then(|known| known.catalogue.listings.iter().find(|l| l.id == provider_id && l.provider_address == on_chain.provider).cloned())
             .unwrap_or_default();
-        let prices = services.provider.pricing(&listing.api_url).await.map(|(_, body)| body).unwrap_or_default();
+        let prices = match base_url(&listing.api_url) {
+            Ok(base) => services.provider.pricing(&base).await.map(|(_, body)| body).unwrap_or_default(),
+            Err(_) => String::new(),
+        };
         let channel = new_channel(services, purse, *deployment, &provider_id, &listing, prices, &on_chain);
         let found = Found { claimed: on_chain.claimed, signed: signed.max(on_chain.claimed).min(on_chain.deposit), nonce_floor: services.clock.nonce_floor() };
         let record = purse.journal.adopt(channel, id, on_chain.expiry, found).await?;

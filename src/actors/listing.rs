@@ -4,6 +4,7 @@ use drain_protocol::Address;
 use drain_protocol::directory::{Listing, ListingProtocol};
 
 use super::directory::Known;
+use super::opening::base_url;
 use super::services::Services;
 use crate::api::{ModelSummary, ProviderDetails, ProviderPage, ProviderQuery, ProviderSummary};
 use crate::provider::contract_choice;
@@ -82,9 +83,15 @@ pub async fn details(services: &Services, listing: &Listing, catalogue_contract:
         details.warnings.push("it is not paid by a channel: drain-mcp cannot pay it".into());
         return details;
     }
+    let base = match base_url(&listing.api_url) {
+        Ok(base) => base,
+        Err(failure) => {
+            details.warnings.push(failure.message);
+            return details;
+        }
+    };
     let provider = &services.provider;
-    let (prices, discovery, docs) =
-        futures::join!(provider.pricing(&listing.api_url), provider.discover(&listing.api_url), provider.docs(&listing.api_url));
+    let (prices, discovery, docs) = futures::join!(provider.pricing(&base), provider.discover(&base), provider.docs(&base));
     match prices {
         Ok((own, _)) => {
             details.listing.models = own
@@ -100,7 +107,7 @@ pub async fn details(services: &Services, listing: &Listing, catalogue_contract:
         Err(error) => details.warnings.push(format!("it does not tell its prices ({error}); these are the directory's")),
     }
     match discovery {
-        Ok(discovery) => match contract_choice::choose(&services.config.chain.deployments, discovery.as_ref(), catalogue_contract) {
+        Ok(discovery) => match contract_choice::choose(&services.config.chain.deployments, services.config.chain.generation, discovery.as_ref(), catalogue_contract) {
             Ok((_, choice)) => details.contract = Some(choice),
             Err(failure) => details.warnings.push(failure.message),
         },

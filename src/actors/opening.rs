@@ -5,6 +5,7 @@ use drain_protocol::directory::{Catalogue, Listing, ListingProtocol};
 use drain_protocol::duration::ChannelDuration;
 use drain_protocol::text::one_line;
 use drain_protocol::{Address, Generation, Usdc};
+use reqwest::Url;
 
 use super::directory::{DirectoryActor, Read};
 use super::services::{Purse, Services, ask};
@@ -57,6 +58,13 @@ pub fn find<'a>(catalogue: &'a Catalogue, wanted: &str) -> Result<&'a Listing, F
     }
 }
 
+/// A provider's base URL. Whether it may be contacted is the HTTP client's to say (M14).
+pub fn base_url(api_url: &str) -> Result<Url, Failure> {
+    api_url.parse().map_err(|error| {
+        Failure::unspent(Code::UrlRefused, format!("the provider's URL is malformed: {error}"), "Use another provider, and tell the marketplace.")
+    })
+}
+
 /// Checks provider, contract, duration and prices, in that order, and pins what must not change (M14).
 pub async fn prepare(services: &Services, purse: &Purse, directory: &Addr<DirectoryActor>, request: &OpenRequest, progress: &Progress) -> Result<Prepared, Failure> {
     if request.amount.is_zero() {
@@ -70,7 +78,8 @@ pub async fn prepare(services: &Services, purse: &Purse, directory: &Addr<Direct
     check_pin(services, purse, listing).await?;
 
     progress.say(format!("reaching {}", listing.name));
-    let (prices, prices_body) = services.provider.pricing(&listing.api_url).await.map_err(|e| e.into_failure(&listing.name))?;
+    let base = base_url(&listing.api_url)?;
+    let (prices, prices_body) = services.provider.pricing(&base).await.map_err(|e| e.into_failure(&listing.name))?;
     let mismatch = |what: &str| {
         Failure::unspent(Code::ProviderMismatch, format!("{}: {what}", listing.name), "Use another provider, and tell the marketplace.")
     };
@@ -86,11 +95,11 @@ pub async fn prepare(services: &Services, purse: &Purse, directory: &Addr<Direct
     if let Some(model) = listing.models.iter().find(|model| differs(model, &prices)) {
         warnings.push(format!("the provider's own price of {} differs from its listing; its own counts", model.id));
     }
-    let discovery = services.provider.discover(&listing.api_url).await.map_err(|e| e.into_failure(&listing.name))?;
+    let discovery = services.provider.discover(&base).await.map_err(|e| e.into_failure(&listing.name))?;
     if discovery.as_ref().and_then(|d| d.provider).is_some_and(|wallet| wallet != listing.provider_address) {
         return Err(mismatch("the provider asks for payment to another wallet than the directory names"));
     }
-    let (deployment, choice) = contract_choice::choose(&services.config.chain.deployments, discovery.as_ref(), known.catalogue.contract)?;
+    let (deployment, choice) = contract_choice::choose(&services.config.chain.deployments, services.config.chain.generation, discovery.as_ref(), known.catalogue.contract)?;
     if deployment.generation == Generation::V2 && duration.seconds() < SHORT {
         warnings.push("under 2 h the provider usually claims before a cooperative close: what is left then comes back only at expiry".into());
     }

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr};
-use drain_protocol::directory::ListingProtocol;
-use drain_protocol::marketplace::{FeedbackBody, TelemetryBody};
+use drain_protocol::marketplace::{FeedbackBody, FeedbackReason, PaidBy, TelemetryBody};
 use drain_protocol::{Address, ChannelId, Usdc};
 use drain_signers::Signer;
 
@@ -25,6 +24,7 @@ use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Code, Failure, Money};
+use crate::http_client::{HttpClient, UrlPolicy};
 use crate::journal::{ChannelRecord, Journal};
 use crate::marketplace::MarketplaceClient;
 use crate::provider::ProviderClient;
@@ -53,9 +53,10 @@ impl Runtime {
     /// Starts the actors; call inside of a running actix system. Contacts nobody. Without a signer, discovery works and
     /// money answers how to make a wallet; with a wallet that another process owns, likewise.
     pub async fn start(config: Config, signer: Option<Signer>) -> Result<Self, Failure> {
+        let http = HttpClient::new(UrlPolicy::new(&config.marketplace.directory_url, config.requests.allow_insecure));
         let services = Services {
-            provider: ProviderClient::new(&config),
-            marketplace: MarketplaceClient::new(&config),
+            provider: ProviderClient::new(http.clone()),
+            marketplace: MarketplaceClient::new(http, &config.marketplace),
             chain: Chain::new(&config.chain)?,
             clock: Clock::default(),
             config: Arc::new(config),
@@ -141,7 +142,10 @@ impl Runtime {
         let prepared = opening::prepare(&self.services, purse, &self.addresses().await?.directory, &request, &progress).await?;
         let (provider_id, api_url) = (prepared.plan.channel.provider_id.clone(), prepared.plan.channel.api_url.clone());
         let made = self.patiently(ask(&wallet, Open { plan: prepared.plan, progress }), "the opening").await?;
-        let docs = self.services.provider.docs(&api_url).await.ok();
+        let docs = match opening::base_url(&api_url) {
+            Ok(base) => self.services.provider.docs(&base).await.ok(),
+            Err(_) => None,
+        };
         if docs.is_some() {
             purse.journal.docs_read(provider_id, self.services.clock.now()).await?;
         }
@@ -222,12 +226,7 @@ impl Runtime {
 
     /// An agent's word on a provider, sent to the marketplace.
     pub async fn feedback(&self, feedback: Feedback) -> Result<(), Failure> {
-        let body = FeedbackBody {
-            provider_id: feedback.provider_id,
-            outcome: feedback.outcome,
-            protocol: feedback.protocol.unwrap_or_else(|| "drain".into()),
-            reason: feedback.reason,
-        };
+        let body = feedback_body(feedback)?;
         self.services.marketplace.feedback(&body).await.map_err(|error| {
             Failure::unspent(Code::DirectoryUnavailable, format!("the marketplace did not take the feedback: {error}"), "Go on without, or call again later.")
         })
@@ -321,18 +320,37 @@ impl Runtime {
 
     /// Telemetry to the marketplace, where the operator switched it on.
     fn report(&self, result: &Result<ChatReply, Failure>, elapsed: Duration) {
-        let (true, Ok(purse), Ok(ChatReply::Paid(paid))) = (self.services.config.marketplace.telemetry, self.purse(), result) else { return };
-        let body = TelemetryBody {
+        let (true, Ok(ChatReply::Paid(paid))) = (self.services.config.marketplace.telemetry, result) else { return };
+        self.services.marketplace.telemetry(TelemetryBody {
             provider_id: paid.channel.provider_id.clone(),
             latency_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             http_status: 200,
-            cost_usdc: paid.cost.to_string(),
-            protocol: "drain".into(),
+            cost_usdc: paid.cost,
+            protocol: PaidBy::Drain,
             timestamp: self.services.clock.timestamp(),
-            agent_id: purse.address.to_string(),
-        };
-        let marketplace = self.services.marketplace.clone();
-        tokio::spawn(async move { marketplace.telemetry(&body).await });
+            agent_id: None,
+        });
+    }
+}
+
+fn feedback_body(feedback: Feedback) -> Result<FeedbackBody, Failure> {
+    if feedback.protocol.as_deref().is_some_and(|protocol| protocol != "drain") {
+        return Err(Failure::argument("protocol", "only drain can be paid, and so judged, here"));
+    }
+    let reason = match feedback.reason.as_deref() {
+        None => None,
+        Some("quality") => Some(FeedbackReason::Quality),
+        Some("timeout") => Some(FeedbackReason::Timeout),
+        Some("error") => Some(FeedbackReason::Error),
+        Some("format") => Some(FeedbackReason::Format),
+        Some("unavailable") => Some(FeedbackReason::Unavailable),
+        Some(_) => return Err(Failure::argument("reason", "it is quality, timeout, error, format or unavailable")),
+    };
+    match (feedback.outcome.as_str(), reason) {
+        ("success", None) => Ok(FeedbackBody::success(feedback.provider_id)),
+        ("success", Some(_)) => Err(Failure::argument("reason", "it goes with the outcome failure only")),
+        ("failure", reason) => Ok(FeedbackBody::failure(feedback.provider_id, reason)),
+        _ => Err(Failure::argument("outcome", "it is success or failure")),
     }
 }
 

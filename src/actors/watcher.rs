@@ -9,7 +9,8 @@ use drain_protocol::{Address, ChannelId, Usdc};
 
 use super::services::Services;
 use super::supervisor::Supervisor;
-use crate::chain::{ChainError, ChannelEvent};
+use crate::chain::events::channel_events;
+use crate::chain::{ChainError, ChannelEvent, EventKind, Watched, channel_logs_filter};
 use crate::journal::IntentId;
 
 /// Blocks asked for at once; public nodes refuse large ranges.
@@ -53,8 +54,6 @@ pub struct WatcherActor {
     wallet: Address,
     supervisor: Addr<Supervisor>,
     channels: HashMap<ChannelId, IntentId>,
-    /// Claimed so far, as seen here.
-    claimed: HashMap<ChannelId, Usdc>,
     /// The last block whose events were read.
     read_to: Option<u64>,
     polling: bool,
@@ -63,7 +62,7 @@ pub struct WatcherActor {
 impl WatcherActor {
     /// Watches nothing yet.
     pub fn new(services: Services, wallet: Address, supervisor: Addr<Supervisor>) -> Self {
-        Self { services, wallet, supervisor, channels: HashMap::new(), claimed: HashMap::new(), read_to: None, polling: false }
+        Self { services, wallet, supervisor, channels: HashMap::new(), read_to: None, polling: false }
     }
 
     fn poll(&mut self, ctx: &mut Context<Self>) {
@@ -78,8 +77,13 @@ impl WatcherActor {
         let look = tokio::spawn(async move { look(&services, &ids, from).await });
         ctx.spawn(look.into_actor(self).map(|result, actor, ctx| {
             match result {
-                Ok(Ok((read_to, events))) => {
+                Ok(Ok(Seen { read_to, events, claimed })) => {
                     actor.read_to = Some(read_to);
+                    for (id, total) in claimed {
+                        if let Some(intent) = actor.channels.get(&id).copied() {
+                            actor.supervisor.do_send(ChainEvent::Claimed { intent, total });
+                        }
+                    }
                     for event in events {
                         actor.tell(&event);
                     }
@@ -92,44 +96,55 @@ impl WatcherActor {
     }
 
     fn tell(&mut self, event: &ChannelEvent) {
-        let (id, told) = match *event {
-            ChannelEvent::Claimed { channel_id, amount, .. } => {
-                let Some(intent) = self.channels.get(&channel_id).copied() else { return };
-                let total = self.claimed.entry(channel_id).or_default();
-                *total = total.saturating_add(amount);
-                (channel_id, ChainEvent::Claimed { intent, total: *total })
+        match event.kind {
+            EventKind::Closed { channel_id, consumer, refund } if consumer == self.wallet => {
+                let Some(intent) = self.channels.remove(&channel_id) else { return };
+                self.supervisor.do_send(ChainEvent::Closed { intent, refund });
             }
-            ChannelEvent::Closed { channel_id, consumer, refund, .. } if consumer == self.wallet => {
-                let Some(intent) = self.channels.get(&channel_id).copied() else { return };
-                (channel_id, ChainEvent::Closed { intent, refund })
-            }
-            _ => return,
-        };
-        if matches!(told, ChainEvent::Closed { .. }) {
-            self.channels.remove(&id);
+            _ => {}
         }
-        self.supervisor.do_send(told);
     }
 }
 
+/// What one look brought.
+struct Seen {
+    read_to: u64,
+    events: Vec<ChannelEvent>,
+    /// Totals of the channels that were claimed from.
+    claimed: Vec<(ChannelId, Usdc)>,
+}
+
 /// Reads the head, then the events since `from` up to what is final enough not to change.
-async fn look(services: &Services, ids: &[ChannelId], from: Option<u64>) -> Result<(u64, Vec<ChannelEvent>), ChainError> {
+async fn look(services: &Services, ids: &[ChannelId], from: Option<u64>) -> Result<Seen, ChainError> {
     let head = services.chain.head().await?;
     services.clock.saw_block(head.timestamp);
-    let last = services.chain.finalized_number().await?.min(head.number);
+    let last = services.chain.finalized_number(services.config.chain.confirmations).await?.min(head.number);
+    let nothing = |read_to| Seen { read_to, events: Vec::new(), claimed: Vec::new() };
     let Some(from) = from else {
         // What happened before this start is read from the channels themselves when they are used or closed.
-        return Ok((last, Vec::new()));
+        return Ok(nothing(last));
     };
     let to = last.min(from.saturating_add(MAX_RANGE));
     if from > to {
-        return Ok((from.saturating_sub(1), Vec::new()));
+        return Ok(nothing(from.saturating_sub(1)));
     }
-    let mut events = Vec::new();
+    let deployments = &services.config.chain.deployments;
+    let mut seen = nothing(to);
     for ids in ids.chunks(MAX_IDS) {
-        events.extend(services.chain.channel_events(ids, from, to).await?);
+        let filter = channel_logs_filter(deployments, &Watched::Channels(ids.to_vec()), from, to);
+        seen.events.extend(channel_events(deployments, &services.chain.logs(&filter).await?));
     }
-    Ok((to, events))
+    for event in &seen.events {
+        let EventKind::Claimed { channel_id, .. } = event.kind else { continue };
+        // Events tell increments; the contract tells the total, whichever of them we missed.
+        let on = deployments.iter().find(|deployment| deployment.contract() == event.contract);
+        if let Some(on) = on
+            && let Some(channel) = services.chain.channel(on, channel_id).await?
+        {
+            seen.claimed.push((channel_id, channel.claimed));
+        }
+    }
+    Ok(seen)
 }
 
 impl Actor for WatcherActor {

@@ -119,7 +119,7 @@ fn may_cooperate(desk: &Desk) -> Result<(), Failure> {
 /// The provider's consent, checked (M6).
 async fn cooperative(desk: &Desk, channel_id: ChannelId, on_chain: &OnChainChannel, progress: &Progress) -> Result<Call, Failure> {
     progress.say(format!("asking {} for its consent", desk.record.provider_name));
-    let answer = desk.services.provider.close(&desk.record.api_url, channel_id).await.map_err(|e| e.into_failure(&desk.record.provider_name))?;
+    let answer = desk.services.provider.close(desk.base()?, channel_id).await.map_err(|e| e.into_failure(&desk.record.provider_name))?;
     let most = on_chain.deposit.min(desk.record.books.signed);
     let amount = answer.final_amount;
     if amount < on_chain.claimed {

@@ -14,6 +14,7 @@ use std::collections::{HashMap, VecDeque};
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture};
 use drain_protocol::pricing::PriceList;
 use drain_protocol::Usdc;
+use reqwest::Url;
 use tokio::sync::oneshot;
 
 use super::services::{Purse, Services};
@@ -89,8 +90,23 @@ pub(super) struct Desk {
     pub wallet: Addr<WalletActor>,
     pub record: ChannelRecord,
     pub prices: PriceList,
+    /// Where the provider is reached; `None` when the record holds no usable URL.
+    pub base: Option<Url>,
     pub lengths: HashMap<String, AnswerLength>,
     pub docs_checked: bool,
+}
+
+impl Desk {
+    /// Where the provider is reached.
+    fn base(&self) -> Result<&Url, Failure> {
+        self.base.as_ref().ok_or_else(|| {
+            Failure::unspent(
+                Code::UrlRefused,
+                format!("no URL of {} is known for this channel", self.record.provider_name),
+                "Close the channel at expiry with drain_close_channel.",
+            )
+        })
+    }
 }
 
 /// One per open channel.
@@ -118,6 +134,7 @@ impl ChannelActor {
         // A record without readable prices can still be closed; paying asks the provider again.
         let prices = PriceList::parse(record.prices.as_bytes()).unwrap_or_default();
         Desk {
+            base: record.api_url.parse().ok(),
             services: self.services.clone(),
             purse: self.purse.clone(),
             signer: self.signer.clone(),
@@ -168,7 +185,9 @@ impl ChannelActor {
                 desk
             });
             ctx.spawn(task.into_actor(self).map(|done, actor, ctx| match done {
-                Ok(desk) => {
+                Ok(mut desk) => {
+                    // What the watcher saw meanwhile.
+                    desk.record.books.claimed = desk.record.books.claimed.max(actor.last.books.claimed);
                     actor.last = desk.record.clone();
                     actor.desk = Some(desk);
                     actor.work(ctx);
@@ -273,6 +292,7 @@ impl Handler<Seen> for ChannelActor {
 
     fn handle(&mut self, seen: Seen, ctx: &mut Self::Context) {
         let (journal, intent) = (self.purse.journal.clone(), self.last.intent);
+        let at_work = self.desk.is_none();
         let record = self.desk.as_mut().map_or(&mut self.last, |desk| &mut desk.record);
         match seen {
             Seen::Claimed(total) => {
@@ -281,7 +301,7 @@ impl Handler<Seen> for ChannelActor {
                 ctx.spawn(async move { log_failure(journal.claimed(intent, total).await) }.into_actor(self));
             }
             // Our own close records its end itself, with its transaction.
-            Seen::Closed { .. } if record.state == ChannelState::Closing || self.desk.is_none() => {}
+            Seen::Closed { .. } if record.state == ChannelState::Closing || at_work => {}
             Seen::Closed { refund } => {
                 record.state = ChannelState::Closed;
                 record.refunded = Some(refund);

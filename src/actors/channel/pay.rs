@@ -6,6 +6,7 @@ use drain_protocol::chat::{ChatAnswer, ChatRequest};
 use drain_protocol::headers::CostHeaders;
 use drain_protocol::pricing::{self, Price};
 use drain_protocol::{SignedVoucher, Usdc};
+use reqwest::Url;
 
 use super::{Desk, inquiry, refused};
 use crate::actors::services::ask;
@@ -15,7 +16,8 @@ use crate::api::{ChatCall, ChatReply, Paid, Progress};
 use crate::error::{Code, Failure, Money};
 use crate::journal::{Authorized, Outcome, Receipt, VoucherIntent};
 use crate::policy::books::Claims;
-use crate::provider::{ChatError, ChatOutcome, RequestLimits};
+use crate::http_client::RequestLimits;
+use crate::provider::{ChatError, ChatOutcome};
 
 /// A request that fits: what is sent and the most that it can cost.
 #[derive(Clone, Debug)]
@@ -41,6 +43,7 @@ pub(super) struct Sent {
 
 pub(super) async fn pay(desk: &mut Desk, call: ChatCall, progress: &Progress) -> Result<ChatReply, Failure> {
     check_open(desk)?;
+    let base = desk.base()?.clone();
     if let Some(docs) = inquiry::docs_to_read(desk).await? {
         return Ok(ChatReply::ReadFirst { docs });
     }
@@ -50,8 +53,8 @@ pub(super) async fn pay(desk: &mut Desk, call: ChatCall, progress: &Progress) ->
     for attempt in [Attempt::First, Attempt::Second] {
         let (sent, voucher) = authorize_and_sign(desk, &plan).await?;
         progress.say(format!("sent to {} (at most {} USDC)", desk.record.provider_name, sent.bound));
-        match send(desk, &plan, &voucher).await {
-            Ok(ChatOutcome::Answered { answer, costs }) => return answered(desk, &plan, sent, answer, costs).await,
+        match send(desk, &base, &plan, &voucher).await {
+            Ok(ChatOutcome::Answered { answer, costs }) => return answered(desk, &plan, sent, *answer, costs).await,
             Ok(ChatOutcome::Refused(refusal)) => {
                 plan = refused::refused(desk, plan, sent, refusal, attempt).await?;
             }
@@ -172,10 +175,10 @@ pub(super) async fn sign(desk: &mut Desk, leave: Authorized) -> Result<(Sent, Si
     }
 }
 
-async fn send(desk: &Desk, plan: &Plan, voucher: &SignedVoucher) -> Result<ChatOutcome, ChatError> {
+async fn send(desk: &Desk, base: &Url, plan: &Plan, voucher: &SignedVoucher) -> Result<ChatOutcome, ChatError> {
     let requests = &desk.services.config.requests;
-    let limits = RequestLimits { timeout: requests.timeout, max_bytes: requests.max_answer_bytes };
-    desk.services.provider.chat(&desk.record.api_url, &plan.request, &voucher.to_header(), limits).await
+    let limits = RequestLimits::new(requests.timeout, requests.max_answer_bytes);
+    desk.services.provider.chat(base, &plan.request, &voucher.to_header(), limits).await
 }
 
 async fn answered(desk: &mut Desk, plan: &Plan, sent: Sent, answer: ChatAnswer, costs: CostHeaders) -> Result<ChatReply, Failure> {

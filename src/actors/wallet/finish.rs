@@ -7,7 +7,7 @@ use super::open::is_opening;
 use super::transact::Landed;
 use super::{Bench, CloseDone};
 use crate::actors::supervisor::{ChannelOpened, Supervisor};
-use crate::api::ChannelState;
+use crate::api::{ChannelState, Progress};
 use crate::chain;
 use crate::error::{Code, Failure, Money};
 use crate::journal::{ChannelRecord, IntentId, TxKind, TxRecord, TxState};
@@ -24,7 +24,7 @@ fn not_shown(landed: &Landed, error: &chain::ChainError) -> Failure {
 
 /// The deposit is in the contract: the channel pays from now on.
 pub(super) async fn opened(bench: &Bench, record: &ChannelRecord, landed: &Landed) -> Result<ChannelRecord, Failure> {
-    let event = chain::expect_opened(&landed.receipt, &record.deployment, bench.purse.address, record.provider_wallet, record.books.deposit)
+    let event = chain::events::expect_opened(&landed.receipt, &record.deployment, bench.purse.address, record.provider_wallet, record.books.deposit)
         .map_err(|error| not_shown(landed, &error))?;
     Ok(bench.purse.journal.opened(record.intent, landed.id, event.channel_id, event.deposit, event.expiry).await?)
 }
@@ -32,7 +32,7 @@ pub(super) async fn opened(bench: &Bench, record: &ChannelRecord, landed: &Lande
 /// The channel is gone and the refund is in the wallet.
 pub(super) async fn closed(bench: &Bench, record: &ChannelRecord, landed: &Landed) -> Result<CloseDone, Failure> {
     let Some(channel_id) = record.channel_id else { return Err(Failure::internal("a channel without id was closed")) };
-    let event = chain::expect_closed(&landed.receipt, &record.deployment, channel_id, bench.purse.address).map_err(|error| not_shown(landed, &error))?;
+    let event = chain::events::expect_closed(&landed.receipt, &record.deployment, channel_id, bench.purse.address).map_err(|error| not_shown(landed, &error))?;
     let claimed = record.books.deposit.saturating_sub(event.refund);
     let record = bench.purse.journal.closed(record.intent, Some(landed.id), claimed, event.refund).await?;
     Ok(CloseDone { record, refund: event.refund, protocol_fee: event.fee, transaction: format!("{:#x}", landed.receipt.hash) })
@@ -40,7 +40,7 @@ pub(super) async fn closed(bench: &Bench, record: &ChannelRecord, landed: &Lande
 
 /// USDC arrived where it was sent.
 pub(super) async fn transferred(bench: &Bench, landed: &Landed, token: Address, to: Address, amount: Usdc) -> Result<(), Failure> {
-    chain::expect_transfer(&landed.receipt, token, bench.purse.address, to, amount).map_err(|error| not_shown(landed, &error))?;
+    chain::events::expect_transfer(&landed.receipt, token, bench.purse.address, to, amount).map_err(|error| not_shown(landed, &error))?;
     bench.end(landed.id, TxState::Final, "").await
 }
 
@@ -63,11 +63,11 @@ pub(super) async fn take_up(bench: &Bench, supervisor: &Addr<Supervisor>) -> Res
 }
 
 async fn take_up_one(bench: &Bench, supervisor: &Addr<Supervisor>, transaction: TxRecord) -> Result<(), Failure> {
-    let (Some(raw), Some(hash), Some(account_nonce)) = (&transaction.raw, transaction.hash, transaction.account_nonce) else {
+    let (Some(raw), Some(hash), Some(account_nonce)) = (transaction.raw, transaction.hash, transaction.account_nonce) else {
         return bench.end(transaction.id, TxState::Dropped, "never signed").await;
     };
     tracing::info!(kind = %transaction.kind, %hash, "a transaction of an earlier run is followed to its end");
-    let finality = bench.services.chain.await_final(raw, hash, bench.purse.address, account_nonce).await;
+    let finality = bench.follow(transaction.id, raw.into(), hash, account_nonce, &Progress::none()).await;
     let landed = bench.landed(transaction.id, transaction.kind, finality).await?;
     let record = match transaction.intent {
         Some(intent) => Some(bench.purse.journal.channel(intent).await?),

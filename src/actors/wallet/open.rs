@@ -1,7 +1,7 @@
 //! Opening a channel: everything that can be refused is refused before money moves; then fee (V1), allowance, open.
 
 use drain_protocol::duration::ChannelDuration;
-use drain_protocol::{Address, Generation, U256, Usdc};
+use drain_protocol::{Address, Generation, Usdc};
 use drain_signers::Call;
 use drain_signers::request::SESSION_FEE;
 
@@ -93,7 +93,7 @@ async fn check_funds(bench: &Bench, plan: &OpenPlan) -> Result<(), Failure> {
         ));
     }
     let gas = GAS_APPROVE + GAS_OPEN + GAS_CLOSE + if fee.is_zero() { 0 } else { GAS_FEE };
-    let needed = U256::from(gas).saturating_mul(U256::from(chain.fees().await?.expected_per_gas()));
+    let needed = chain.fees().await?.gas_cost_wei(gas);
     let pol = chain.native_balance(owner).await?;
     if pol < needed {
         return Err(not_enough_gas(pol, needed));

@@ -1,13 +1,15 @@
 //! One transaction from the wish to its final receipt (M7): planned, simulated, signed, stored, broadcast, final.
 
-use drain_protocol::{Deployment, U256, Usdc};
+use alloy::eips::BlockNumberOrTag;
+use alloy::primitives::Bytes;
+use drain_protocol::{B256, Deployment, U256, Usdc};
 use drain_signers::{Call, TransactionRequest};
 
 use super::Bench;
 use crate::actors::services::ask;
 use crate::actors::signer::SignTransaction;
 use crate::api::Progress;
-use crate::chain::{ChainError, Finality, Receipt};
+use crate::chain::{self, Broadcast, ChainError, Finality, Receipt, await_final};
 use crate::error::{Code, Failure, Money};
 use crate::journal::{IntentId, TxId, TxKind, TxState};
 
@@ -39,8 +41,28 @@ impl Bench {
         };
         self.purse.journal.signed(id, request.account_nonce, signed.raw.to_vec(), signed.hash).await?;
         progress.say(format!("{kind}: transaction {:#x} sent, waiting until it is final", signed.hash));
-        let finality = self.services.chain.await_final(&signed.raw, signed.hash, self.purse.address, request.account_nonce).await;
+        let finality = self.follow(id, signed.raw, signed.hash, request.account_nonce, progress).await;
         self.landed(id, kind, finality).await
+    }
+
+    /// Broadcasts what is stored until it, or another transaction in its slot, is final.
+    pub(super) async fn follow(&self, id: TxId, raw: Bytes, hash: B256, account_nonce: u64, progress: &Progress) -> Result<Finality, ChainError> {
+        let confirmations = self.services.config.chain.confirmations;
+        let transaction = Broadcast { raw: Some(raw), hash, wallet: self.purse.address, account_nonce, confirmations };
+        let mut said = false;
+        await_final(&self.services.chain, &transaction, |step| match step {
+            chain::Progress::Sent => {
+                // Losing this record costs nothing: what is stored signed is broadcast again.
+                let _ = self.purse.journal.broadcast_later(id);
+            }
+            chain::Progress::Mined { block_number, .. } => progress.say(format!("mined in block {block_number}, waiting until it is final")),
+            chain::Progress::Trouble { reason } if !said => {
+                said = true;
+                progress.say(format!("the chain does not answer at present ({reason}); going on"));
+            }
+            _ => {}
+        })
+        .await
     }
 
     /// What finality means for the record.
@@ -76,7 +98,7 @@ impl Bench {
     async fn price(&self, request: &mut TransactionRequest) -> Result<(), Failure> {
         let chain = &self.services.chain;
         let (from, to, data, value) = (self.purse.address, request.to(), request.calldata(), request.value());
-        let gas = chain.estimate_gas(from, to, data, value).await.map_err(|error| match error {
+        let gas = chain.estimate_gas(from, to, &data, value).await.map_err(|error| match error {
             ChainError::Reverted { reason } => Failure::unspent(
                 Code::TransactionReverted,
                 format!("the {} would revert: {reason}", request.call.kind()),
@@ -94,7 +116,7 @@ impl Bench {
         if held < cost {
             return Err(not_enough_gas(held, cost));
         }
-        request.account_nonce = chain.account_nonce(from).await?;
+        request.account_nonce = chain.account_nonce(from, BlockNumberOrTag::Latest).await?;
         Ok(())
     }
 }
