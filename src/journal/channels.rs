@@ -244,6 +244,17 @@ impl Journal {
         self.writer.run(move |db| load(db, intent)).await
     }
 
+    /// One channel by its on-chain id, if it is known.
+    pub async fn channel_by_id(&self, chain_id: u64, channel_id: ChannelId) -> Result<Option<ChannelRecord>, JournalError> {
+        self.writer
+            .run(move |db| {
+                let mut statement = db.prepare_cached(&format!("SELECT {COLUMNS} FROM channels WHERE chain_id = ?1 AND channel_id = ?2"))?;
+                let mut rows = statement.query(params![column(chain_id)?, channel_id.to_string()])?;
+                rows.next()?.map(record).transpose()
+            })
+            .await
+    }
+
     /// What deposits of a wallet are locked, or on their way.
     pub async fn locked(&self, chain_id: u64, consumer: Address) -> Result<Usdc, JournalError> {
         self.writer.run(move |db| locked(db, chain_id, consumer)).await

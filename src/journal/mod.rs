@@ -21,6 +21,7 @@ use drain_protocol::Usdc;
 
 pub use channels::{ChannelRecord, Found, NewChannel};
 pub use ids::{IntentId, Receipt, TxId};
+pub use schema::lock;
 pub use pins::{Pin, PinCheck};
 pub use transactions::{TxKind, TxRecord, TxState};
 pub use vouchers::{Authorized, Outcome, VoucherIntent};

@@ -1,7 +1,7 @@
 //! The channel actor: one open channel's accounting and the order of its requests.
 //!
 //! It keeps its own bounded queue and runs at most one job of it at a time, spawned to a worker, so its mailbox never
-//! blocks: status and events are answered while a request is on its way. The protocol demands the order (protocol.md
+//! blocks: events are taken in while a request is on its way. The protocol demands the order (protocol.md
 //! section 6.1): providers check a nonce against the last one only.
 
 mod close;
@@ -18,9 +18,8 @@ use tokio::sync::oneshot;
 
 use super::services::{Purse, Services};
 use super::signer::SignerActor;
-use super::view;
 use super::wallet::WalletActor;
-use crate::api::{ChannelState, ChannelView, ChatCall, ChatReply, Closed, Progress};
+use crate::api::{ChannelState, ChatCall, ChatReply, Closed, Progress};
 use crate::error::{Code, Failure};
 use crate::journal::ChannelRecord;
 use crate::policy::learn::AnswerLength;
@@ -57,11 +56,6 @@ pub struct End {
     pub progress: Progress,
 }
 
-/// Where the channel stands. Answered at once.
-#[derive(Debug, Message)]
-#[rtype(result = "ChannelView")]
-pub struct Status;
-
 /// What the watcher saw of this channel on chain.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
@@ -75,7 +69,13 @@ pub enum Seen {
     },
 }
 
+/// Answered when nothing is left to do: for an ordered end.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Idle;
+
 enum Job {
+    Idle(oneshot::Sender<()>),
     Pay(Pay, oneshot::Sender<Result<ChatReply, Failure>>),
     End(End, oneshot::Sender<Result<Closed, Failure>>),
 }
@@ -155,6 +155,7 @@ impl ChannelActor {
             };
             let task = tokio::spawn(async move {
                 match job {
+                    Job::Idle(reply) => drop(reply.send(())),
                     Job::Pay(request, reply) => {
                         let result = pay::pay(&mut desk, request.call, &request.progress).await;
                         let _ = reply.send(result);
@@ -199,16 +200,12 @@ impl ChannelActor {
             }
         }));
     }
-
-    fn view(&self) -> ChannelView {
-        let record = self.desk.as_ref().map_or(&self.last, |desk| &desk.record);
-        view::channel(record, self.services.clock.block_time())
-    }
 }
 
 impl Job {
     fn abandoned(&self) -> bool {
         match self {
+            Self::Idle(reply) => reply.is_closed(),
             Self::Pay(_, reply) => reply.is_closed(),
             Self::End(_, reply) => reply.is_closed(),
         }
@@ -259,11 +256,15 @@ impl Handler<End> for ChannelActor {
     }
 }
 
-impl Handler<Status> for ChannelActor {
-    type Result = actix::MessageResult<Status>;
+impl Handler<Idle> for ChannelActor {
+    type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, _: Status, _: &mut Self::Context) -> Self::Result {
-        actix::MessageResult(self.view())
+    fn handle(&mut self, _: Idle, ctx: &mut Self::Context) -> Self::Result {
+        let (reply, receiver) = oneshot::channel();
+        // Not bounded by the queue's length: there is one at the end of a process.
+        self.queue.push_back(Job::Idle(reply));
+        self.work(ctx);
+        Box::pin(async move { receiver.await.unwrap_or_default() })
     }
 }
 
