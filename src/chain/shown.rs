@@ -15,7 +15,7 @@ pub(super) fn host_of(url: &Url) -> String {
 }
 
 /// Parts of an URL that may be a key, should a node repeat them in a message.
-fn secrets_of(url: &Url) -> Vec<String> {
+pub(super) fn secrets_of(url: &Url) -> Vec<String> {
     let path = url.path_segments().into_iter().flatten().map(str::to_owned);
     let query = url.query_pairs().map(|(_, value)| value.into_owned());
     let user = [Some(url.username()), url.password()].into_iter().flatten().map(str::to_owned);
