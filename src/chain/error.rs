@@ -1,5 +1,9 @@
 //! What can go wrong between us and the chain, and what to tell people about it.
 
+use std::time::Duration;
+
+use drain_protocol::B256;
+
 use crate::error::{Code, Failure};
 
 /// A failure of a read, a simulation or a broadcast. Texts of nodes in it are bounded and cleaned (M13), endpoints are
@@ -52,6 +56,14 @@ pub enum ChainError {
         /// What differs.
         what: String,
     },
+    /// A transaction is on its way and not final yet.
+    #[error("the transaction {hash} is not final after {} seconds", .waited.as_secs())]
+    Pending {
+        /// Which one.
+        hash: B256,
+        /// How long it was waited for.
+        waited: Duration,
+    },
     /// A successful transaction lacks the events that it must have (M7).
     #[error("the transaction succeeded, but its receipt does not hold what it must: {what}")]
     Unexpected {
@@ -81,13 +93,15 @@ impl From<ChainError> for Failure {
                 Code::ChainUnavailable,
                 "Try again in a minute. If it lasts, set DRAIN_RPC_URL to other endpoints (several, separated by commas, fail over).",
             ),
-            ChainError::WrongChain { .. } => {
-                (Code::WrongChain, "Correct DRAIN_RPC_URL or DRAIN_CHAIN_ID so that both name the same chain, then restart.")
-            }
+            ChainError::WrongChain { .. } => (
+                Code::WrongChain,
+                "Correct DRAIN_RPC_URL or DRAIN_CHAIN_ID so that both name the same chain, then restart.",
+            ),
             ChainError::Reverted { reason } => (Code::TransactionReverted, revert_advice(reason)),
-            ChainError::Rejected { reason } if rpc_says_no_funds(reason) => {
-                (Code::InsufficientGas, "Send some of the chain's coin (POL on Polygon) to the wallet, then call again.")
-            }
+            ChainError::Rejected { reason } if rpc_says_no_funds(reason) => (
+                Code::InsufficientGas,
+                "Send some of the chain's coin (POL on Polygon) to the wallet, then call again.",
+            ),
             ChainError::Rejected { .. } => (
                 Code::ChainUnavailable,
                 "Call again: fees are computed anew. If the node keeps refusing, look at the wallet's pending transactions.",
@@ -102,6 +116,10 @@ impl From<ChainError> for Failure {
             ChainError::Frozen { .. } => (
                 Code::ContractFrozen,
                 "Opens and closes are frozen. A person should look at the contract's token and owner before any money moves.",
+            ),
+            ChainError::Pending { .. } => (
+                Code::TransactionPending,
+                "It may land at any time and is never sent twice. Ask for its state in a minute; do not start it anew.",
             ),
             ChainError::Unexpected { .. } => (
                 Code::ContractFrozen,

@@ -3,7 +3,7 @@
 use alloy::primitives::U64;
 use alloy::rpc::types::Log;
 use alloy::sol_types::SolEvent;
-use drain_protocol::contract::{DrainChannel, DrainChannel::DrainChannelEvents as Event, Erc20};
+use drain_protocol::contract::{DrainChannel, Erc20};
 use drain_protocol::{Address, B256, ChannelId, Deployment, U256, Usdc};
 use serde::Deserialize;
 
@@ -127,9 +127,9 @@ pub fn expect_opened(
     deposit: Usdc,
 ) -> Result<OpenedEvent, ChainError> {
     receipt.succeeded()?;
-    let opened = receipt.events::<DrainChannel::ChannelOpened>(on.contract()).find(|event| {
-        event.consumer == consumer && event.provider == provider && event.deposit == deposit.to_u256()
-    });
+    let opened = receipt
+        .events::<DrainChannel::ChannelOpened>(on.contract())
+        .find(|event| event.consumer == consumer && event.provider == provider && event.deposit == deposit.to_u256());
     let opened = opened.ok_or_else(|| {
         missing(format!("no ChannelOpened of {} by {consumer} to {provider} with {deposit} USDC", on.contract()))
     })?;
@@ -154,7 +154,8 @@ pub fn expect_closed(
         expect_transfer(receipt, on.usdc, on.contract(), consumer, refund)?;
     }
     let claimed = receipt.events::<DrainChannel::ChannelClaimed>(on.contract());
-    let claimed = claimed.filter(|event| event.channelId == channel_id.0).map(|event| amount("ChannelClaimed", event.amount));
+    let claimed =
+        claimed.filter(|event| event.channelId == channel_id.0).map(|event| amount("ChannelClaimed", event.amount));
     let fees = receipt.events::<DrainChannel::FeePaid>(on.contract());
     let fees = fees.filter(|event| event.channelId == channel_id.0).map(|event| amount("FeePaid", event.amount));
     let claimed: Vec<Usdc> = claimed.collect::<Result<_, _>>()?;
@@ -194,12 +195,10 @@ pub fn expect_approval(
     }
 }
 
-/// Something that a channel contract logged, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChannelEvent {
-    /// What.
-    pub kind: EventKind,
-    /// Which contract.
+/// Where a log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogPlace {
+    /// The contract. Two contracts may give the same id to two channels: it is part of a channel's key.
     pub contract: Address,
     /// The block.
     pub block_number: u64,
@@ -211,26 +210,42 @@ pub struct ChannelEvent {
     pub transaction: B256,
 }
 
-/// What a channel contract logs.
+/// Something that a channel contract logged, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // The fields are the contract's.
-pub enum EventKind {
+pub enum ChannelEvent {
     /// A channel was opened.
-    Opened { channel_id: ChannelId, consumer: Address, provider: Address, deposit: Usdc, expiry: u64 },
+    Opened { at: LogPlace, channel_id: ChannelId, consumer: Address, provider: Address, deposit: Usdc, expiry: u64 },
     /// A provider took `amount` more, fee included; not the total.
-    Claimed { channel_id: ChannelId, provider: Address, amount: Usdc },
+    Claimed { at: LogPlace, channel_id: ChannelId, provider: Address, amount: Usdc },
     /// A channel was closed.
-    Closed { channel_id: ChannelId, consumer: Address, refund: Usdc },
+    Closed { at: LogPlace, channel_id: ChannelId, consumer: Address, refund: Usdc },
     /// The contract's fee on a payout.
-    FeePaid { channel_id: ChannelId, recipient: Address, amount: Usdc },
+    FeePaid { at: LogPlace, channel_id: ChannelId, recipient: Address, amount: Usdc },
     /// The owner set the fee.
-    FeeUpdated { recipient: Address, bps: U256 },
+    FeeUpdated { at: LogPlace, recipient: Address, bps: U256 },
     /// The owner changed the token (M8: freezes).
-    UsdcUpdated { old: Address, new: Address },
+    UsdcUpdated { at: LogPlace, old: Address, new: Address },
     /// The owner took what no channel holds.
-    Swept { to: Address, amount: U256 },
+    Swept { at: LogPlace, to: Address, amount: U256 },
     /// Nobody owns the contract any more.
-    OwnershipRenounced { owner: Address },
+    OwnershipRenounced { at: LogPlace, owner: Address },
+}
+
+impl ChannelEvent {
+    /// Where it is.
+    pub const fn at(&self) -> &LogPlace {
+        match self {
+            Self::Opened { at, .. }
+            | Self::Claimed { at, .. }
+            | Self::Closed { at, .. }
+            | Self::FeePaid { at, .. }
+            | Self::FeeUpdated { at, .. }
+            | Self::UsdcUpdated { at, .. }
+            | Self::Swept { at, .. }
+            | Self::OwnershipRenounced { at, .. } => at,
+        }
+    }
 }
 
 /// The events among the logs, in their order. Logs of other contracts, of other shapes and of blocks that are gone are
@@ -241,10 +256,20 @@ pub fn channel_events(deployments: &[Deployment], logs: &[Log]) -> Vec<ChannelEv
 }
 
 fn channel_event(log: &Log) -> Option<ChannelEvent> {
+    use ChannelEvent as Told;
+    use DrainChannel::DrainChannelEvents as Event;
     use alloy::sol_types::SolEventInterface;
     let usdc = |value: U256| Usdc::try_from(value).ok();
-    let kind = match Event::decode_log(&log.inner).ok()?.data {
-        Event::ChannelOpened(e) => EventKind::Opened {
+    let at = LogPlace {
+        contract: log.address(),
+        block_number: log.block_number?,
+        block_hash: log.block_hash?,
+        log_index: log.log_index?,
+        transaction: log.transaction_hash?,
+    };
+    Some(match Event::decode_log(&log.inner).ok()?.data {
+        Event::ChannelOpened(e) => Told::Opened {
+            at,
             channel_id: ChannelId(e.channelId),
             consumer: e.consumer,
             provider: e.provider,
@@ -252,25 +277,17 @@ fn channel_event(log: &Log) -> Option<ChannelEvent> {
             expiry: expiry(e.expiry),
         },
         Event::ChannelClaimed(e) => {
-            EventKind::Claimed { channel_id: ChannelId(e.channelId), provider: e.provider, amount: usdc(e.amount)? }
+            Told::Claimed { at, channel_id: ChannelId(e.channelId), provider: e.provider, amount: usdc(e.amount)? }
         }
         Event::ChannelClosed(e) => {
-            EventKind::Closed { channel_id: ChannelId(e.channelId), consumer: e.consumer, refund: usdc(e.refund)? }
+            Told::Closed { at, channel_id: ChannelId(e.channelId), consumer: e.consumer, refund: usdc(e.refund)? }
         }
         Event::FeePaid(e) => {
-            EventKind::FeePaid { channel_id: ChannelId(e.channelId), recipient: e.recipient, amount: usdc(e.amount)? }
+            Told::FeePaid { at, channel_id: ChannelId(e.channelId), recipient: e.recipient, amount: usdc(e.amount)? }
         }
-        Event::FeeUpdated(e) => EventKind::FeeUpdated { recipient: e.feeRecipient, bps: e.feeBps },
-        Event::USDCUpdated(e) => EventKind::UsdcUpdated { old: e.oldUsdc, new: e.newUsdc },
-        Event::Swept(e) => EventKind::Swept { to: e.to, amount: e.amount },
-        Event::OwnershipRenounced(e) => EventKind::OwnershipRenounced { owner: e.owner },
-    };
-    Some(ChannelEvent {
-        kind,
-        contract: log.address(),
-        block_number: log.block_number?,
-        block_hash: log.block_hash?,
-        log_index: log.log_index?,
-        transaction: log.transaction_hash?,
+        Event::FeeUpdated(e) => Told::FeeUpdated { at, recipient: e.feeRecipient, bps: e.feeBps },
+        Event::USDCUpdated(e) => Told::UsdcUpdated { at, old: e.oldUsdc, new: e.newUsdc },
+        Event::Swept(e) => Told::Swept { at, to: e.to, amount: e.amount },
+        Event::OwnershipRenounced(e) => Told::OwnershipRenounced { at, owner: e.owner },
     })
 }

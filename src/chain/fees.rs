@@ -47,6 +47,11 @@ impl Fees {
         }
     }
 
+    /// What a unit of gas costs at today's base fee, tip included: what to tell people, not what to set aside.
+    pub const fn expected_per_gas(&self) -> u128 {
+        self.max_fee_per_gas.midpoint(self.max_priority_fee_per_gas)
+    }
+
     /// The most that this much gas can cost.
     pub fn gas_cost_wei(&self, gas_limit: u64) -> U256 {
         U256::from(self.max_fee_per_gas).saturating_mul(U256::from(gas_limit))
@@ -82,6 +87,7 @@ mod tests {
     fn polygon_has_a_floor_and_other_chains_have_none() {
         let fees = Fees::new(POLYGON, 100 * GWEI, GWEI);
         assert_eq!(fees, Fees { max_fee_per_gas: 230 * GWEI, max_priority_fee_per_gas: 30 * GWEI });
+        assert_eq!(fees.expected_per_gas(), 130 * GWEI);
         assert_eq!(Fees::new(POLYGON, 0, 45 * GWEI).max_priority_fee_per_gas, 45 * GWEI);
         assert_eq!(Fees::new(31_337, 7, 0), Fees { max_fee_per_gas: 14, max_priority_fee_per_gas: 0 });
     }

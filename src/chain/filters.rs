@@ -23,7 +23,10 @@ pub fn channel_logs_filter(deployments: &[Deployment], watched: &Watched, first:
     let filter = Filter::new().address(contracts).from_block(first).to_block(last);
     match watched {
         Watched::Consumer(consumer) => filter
-            .event_signature(vec![DrainChannel::ChannelOpened::SIGNATURE_HASH, DrainChannel::ChannelClosed::SIGNATURE_HASH])
+            .event_signature(vec![
+                DrainChannel::ChannelOpened::SIGNATURE_HASH,
+                DrainChannel::ChannelClosed::SIGNATURE_HASH,
+            ])
             .topic2(consumer.into_word()),
         Watched::Channels(ids) => filter
             .event_signature(vec![

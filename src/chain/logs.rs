@@ -3,11 +3,12 @@
 use std::sync::atomic::Ordering;
 
 use alloy::rpc::types::{Filter, Log};
+use drain_protocol::ChannelId;
 use serde_json::json;
 
 use super::pool::ReadError;
 use super::reads::plain;
-use super::{Chain, ChainError};
+use super::{Chain, ChainError, ChannelEvent, Watched, channel_events, channel_logs_filter};
 
 impl Chain {
     /// The logs that a filter finds, in the order of the chain. The filter must name its first and last block by number,
@@ -36,6 +37,27 @@ impl Chain {
             }
         }
         Ok(found)
+    }
+
+    /// What the configured contracts logged about these channels from block `first` to block `last`, both included.
+    pub async fn channel_events(
+        &self,
+        ids: &[ChannelId],
+        first: u64,
+        last: u64,
+    ) -> Result<Vec<ChannelEvent>, ChainError> {
+        self.watched_events(&Watched::Channels(ids.to_vec()), first, last).await
+    }
+
+    /// The same for whatever is watched: a consumer's channels, or the contracts' owner.
+    pub async fn watched_events(
+        &self,
+        watched: &Watched,
+        first: u64,
+        last: u64,
+    ) -> Result<Vec<ChannelEvent>, ChainError> {
+        let known = &self.0.deployments;
+        Ok(channel_events(known, &self.logs(&channel_logs_filter(known, watched, first, last)).await?))
     }
 
     async fn logs_of(&self, filter: &Filter, last: u64) -> Result<Vec<Log>, ReadError> {

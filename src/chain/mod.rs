@@ -12,6 +12,7 @@ mod logs;
 mod pool;
 pub mod reads;
 mod rpc;
+mod shown;
 #[cfg(test)]
 mod tests;
 pub mod track;
@@ -19,12 +20,18 @@ pub mod track;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use drain_protocol::Deployment;
 
 use crate::config::ChainConfig;
 
 pub use claims::{ClaimedVoucher, claimed_voucher};
 pub use error::ChainError;
-pub use events::{ChannelEvent, ClosedEvent, EventKind, OpenedEvent, Receipt};
+pub use events::{
+    ChannelEvent, ClosedEvent, LogPlace, OpenedEvent, Receipt, channel_events, expect_approval, expect_closed,
+    expect_opened, expect_transfer,
+};
 pub use fees::Fees;
 pub use filters::{Watched, channel_logs_filter};
 pub use pool::{EndpointHealth, Sent};
@@ -40,6 +47,9 @@ pub struct Chain(Arc<Inner>);
 struct Inner {
     pool: Pool,
     chain_id: u64,
+    deployments: Vec<Deployment>,
+    confirmations: u64,
+    transaction_timeout: Duration,
     /// The widest range of blocks that a node last gave logs for.
     log_span: AtomicU64,
 }
@@ -60,6 +70,9 @@ impl Chain {
         Ok(Self(Arc::new(Inner {
             pool: Pool::new(config.chain_id, &config.rpc_urls, config.rpc_timeout)?,
             chain_id: config.chain_id,
+            deployments: config.deployments.clone(),
+            confirmations: config.confirmations,
+            transaction_timeout: config.transaction_timeout,
             log_span: u64::MAX.into(),
         })))
     }

@@ -11,6 +11,7 @@ use tokio::sync::OnceCell;
 
 use super::error::ChainError;
 use super::rpc::{self, Trouble};
+use super::shown::{host_of, scrub, secrets_of};
 
 /// First and longest time that a failing endpoint is put aside.
 const COOL_DOWN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -119,14 +120,6 @@ impl Endpoint {
             }
         }
     }
-
-    /// Takes what an URL may hide out of a text.
-    fn scrub(&self, mut text: String) -> String {
-        for secret in &self.secrets {
-            text = text.replace(secret, "***");
-        }
-        text
-    }
 }
 
 impl Pool {
@@ -204,8 +197,10 @@ impl Pool {
         endpoint.requests.fetch_add(1, Ordering::Relaxed);
         let outcome = match rpc::exchange(client, &endpoint.url, method, params).await {
             Ok(value) => decode(value).map_err(|reason| Trouble::fault(format!("{method}: {reason}"), true)),
-            Err(Trouble::Fault { reason, delivered }) => Err(Trouble::Fault { reason: endpoint.scrub(reason), delivered }),
-            Err(Trouble::Refused(reason)) => Err(Trouble::Refused(endpoint.scrub(reason))),
+            Err(Trouble::Fault { reason, delivered }) => {
+                Err(Trouble::Fault { reason: scrub(reason, &endpoint.secrets), delivered })
+            }
+            Err(Trouble::Refused(reason)) => Err(Trouble::Refused(scrub(reason, &endpoint.secrets))),
             Err(other) => Err(other),
         };
         match &outcome {
@@ -292,7 +287,13 @@ impl Pool {
                 Err(Trouble::Refused(reason)) => {
                     let text = reason.to_ascii_lowercase();
                     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-                    if has(&["already known", "known transaction", "already imported", "already exists", "already_exists"]) {
+                    if has(&[
+                        "already known",
+                        "known transaction",
+                        "already imported",
+                        "already exists",
+                        "already_exists",
+                    ]) {
                         return Ok(Sent::Known);
                     }
                     used |= has(&["nonce too low", "nonce is too low", "old nonce"]);
@@ -334,21 +335,4 @@ pub(super) enum ReadError {
 /// A quantity that fits 64 bits.
 pub(super) fn number(value: Value) -> Result<u64, String> {
     serde_json::from_value::<U64>(value).map(|number| number.to()).map_err(|_| "not a number".to_owned())
-}
-
-/// Scheme, host and an explicit port: all of an URL that is ever shown (M12).
-pub(super) fn host_of(url: &Url) -> String {
-    let host = url.host_str().unwrap_or("(no host)");
-    match url.port() {
-        Some(port) => format!("{}://{host}:{port}", url.scheme()),
-        None => format!("{}://{host}", url.scheme()),
-    }
-}
-
-/// Parts of an URL that may be a key, should a node repeat them in a message.
-fn secrets_of(url: &Url) -> Vec<String> {
-    let path = url.path_segments().into_iter().flatten().map(str::to_owned);
-    let query = url.query_pairs().map(|(_, value)| value.into_owned());
-    let user = [Some(url.username()), url.password()].into_iter().flatten().map(str::to_owned);
-    path.chain(query).chain(user).filter(|part| part.len() >= 6).collect()
 }

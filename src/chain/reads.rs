@@ -76,22 +76,26 @@ pub struct Transaction {
 impl Chain {
     /// The newest block.
     pub async fn head(&self) -> Result<Head, ChainError> {
-        self.pool().read("eth_getBlockByNumber", &json!(["latest", false]), |value| header(value)?.ok_or_else(gone)).await
+        self.pool()
+            .read("eth_getBlockByNumber", &json!(["latest", false]), |value| header(value)?.ok_or_else(gone))
+            .await
     }
 
     /// The block of this number, if the chain is that far.
     pub async fn block(&self, number: u64) -> Result<Option<Head>, ChainError> {
-        self.pool().read_of("eth_getBlockByNumber", &json!([BlockNumberOrTag::Number(number), false]), Some(number), header).await
+        self.pool()
+            .read_of("eth_getBlockByNumber", &json!([BlockNumberOrTag::Number(number), false]), Some(number), header)
+            .await
     }
 
-    /// The newest block that no longer changes: the `finalized` one where the nodes know it, else `confirmations` below
-    /// the head.
-    pub async fn finalized_number(&self, confirmations: u64) -> Result<u64, ChainError> {
+    /// The newest block that no longer changes: the `finalized` one where the nodes know it, else the configured number
+    /// of confirmations below the head.
+    pub async fn finalized_number(&self) -> Result<u64, ChainError> {
         let finalized = self.pool().read("eth_getBlockByNumber", &json!(["finalized", false]), header).await;
         match finalized {
             Ok(Some(head)) => Ok(head.number),
             Ok(None) | Err(ChainError::Unavailable { .. }) => {
-                Ok(self.head().await?.number.saturating_sub(confirmations))
+                Ok(self.head().await?.number.saturating_sub(self.0.confirmations))
             }
             Err(error) => Err(error),
         }
@@ -112,8 +116,13 @@ impl Chain {
         self.view(token, &Erc20::allowanceCall { owner, spender }).await
     }
 
-    /// How many transactions the account has sent: the next one's nonce. `Pending` counts those not mined yet.
-    pub async fn account_nonce(&self, account: Address, block: BlockNumberOrTag) -> Result<u64, ChainError> {
+    /// How many transactions the account has sent, those not mined yet included: the next one's nonce.
+    pub async fn account_nonce(&self, account: Address) -> Result<u64, ChainError> {
+        self.account_nonce_at(account, BlockNumberOrTag::Pending).await
+    }
+
+    /// The same as of a block.
+    pub async fn account_nonce_at(&self, account: Address, block: BlockNumberOrTag) -> Result<u64, ChainError> {
         self.pool().read("eth_getTransactionCount", &json!([account, block]), number).await
     }
 
@@ -175,12 +184,15 @@ impl Chain {
     /// a single one is configured (M8).
     pub async fn verify_deployment(&self, on: &Deployment) -> Result<(), ChainError> {
         let wanted = self.pool().len().min(2);
-        let call = json!([{ "to": on.contract(), "data": Bytes::from(DrainChannel::usdcCall {}.abi_encode()) }, "latest"]);
+        let call =
+            json!([{ "to": on.contract(), "data": Bytes::from(DrainChannel::usdcCall {}.abi_encode()) }, "latest"]);
         let (mut said, mut troubles) = (Vec::new(), Vec::new());
         for endpoint in self.pool().order() {
             match self.pool().ask(endpoint, "eth_call", &call, plain::<Bytes>).await {
                 // Any answer to a call of code that is not there is empty.
-                Ok(word) => said.push((&endpoint.host, DrainChannel::usdcCall::abi_decode_returns_validate(&word).ok())),
+                Ok(word) => {
+                    said.push((&endpoint.host, DrainChannel::usdcCall::abi_decode_returns_validate(&word).ok()))
+                }
                 Err(Trouble::Reverted(_)) => said.push((&endpoint.host, None)),
                 Err(trouble) => troubles.push((endpoint, trouble)),
             }
@@ -205,13 +217,13 @@ impl Chain {
     }
 
     /// What a transaction would return; [`ChainError::Reverted`] with the contract's reason where it would fail.
-    pub async fn simulate(&self, from: Address, to: Address, data: &Bytes, value: U256) -> Result<Bytes, ChainError> {
+    pub async fn simulate(&self, from: Address, to: Address, data: Bytes, value: U256) -> Result<Bytes, ChainError> {
         let call = json!([{ "from": from, "to": to, "data": data, "value": value }, "latest"]);
         self.pool().read("eth_call", &call, plain).await
     }
 
     /// The gas that a transaction would use.
-    pub async fn estimate_gas(&self, from: Address, to: Address, data: &Bytes, value: U256) -> Result<u64, ChainError> {
+    pub async fn estimate_gas(&self, from: Address, to: Address, data: Bytes, value: U256) -> Result<u64, ChainError> {
         let call = json!([{ "from": from, "to": to, "data": data, "value": value }]);
         self.pool().read("eth_estimateGas", &call, number).await
     }
@@ -237,7 +249,12 @@ impl Chain {
         self.view_at(to, call, BlockNumberOrTag::Latest).await
     }
 
-    async fn view_at<C: SolCall>(&self, to: Address, call: &C, block: BlockNumberOrTag) -> Result<C::Return, ChainError> {
+    async fn view_at<C: SolCall>(
+        &self,
+        to: Address,
+        call: &C,
+        block: BlockNumberOrTag,
+    ) -> Result<C::Return, ChainError> {
         let params = json!([{ "to": to, "data": Bytes::from(call.abi_encode()) }, block]);
         let answer: Bytes = self.pool().read_of("eth_call", &params, block.as_number(), plain).await?;
         C::abi_decode_returns_validate(&answer).map_err(|_| {

@@ -7,10 +7,10 @@ use drain_protocol::contract::revert_reason;
 use reqwest::{Client, Url};
 use serde_json::{Value, json};
 
+use super::shown::clean;
+
 /// Largest answer that is read.
 const MAX_ANSWER: usize = 8 << 20;
-/// Longest text of a node that is kept.
-const MAX_TEXT: usize = 200;
 
 /// Why an endpoint's answer does not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +83,9 @@ pub(super) async fn exchange(client: &Client, url: &Url, method: &str, params: &
             return Err(meaning(method, error));
         }
         _ if status.as_u16() == 413 => return Err(too_large(method)),
-        _ if !status.is_success() => return Err(Trouble::fault(format!("HTTP {}", status.as_u16()), status.is_server_error())),
+        _ if !status.is_success() => {
+            return Err(Trouble::fault(format!("HTTP {}", status.as_u16()), status.is_server_error()));
+        }
         _ => {}
     }
     let mut answer = answer.map_err(|_| Trouble::fault("the answer is not JSON", true))?;
@@ -129,9 +131,13 @@ pub(super) fn meaning(method: &str, error: &Value) -> Trouble {
     let fault = || Trouble::fault(format!("{message} (code {code})"), false);
     match method {
         _ if throttled => fault(),
-        _ if code == -32601 || has(&["method not found", "does not exist/is not available"]) => Trouble::Unable(message),
+        _ if code == -32601 || has(&["method not found", "does not exist/is not available"]) => {
+            Trouble::Unable(message)
+        }
         // Asked for a tag or a state that it does not have.
-        "eth_getBlockByNumber" | "eth_getTransactionCount" if has(&["not found", "unknown block", "missing trie", "tag"]) => {
+        "eth_getBlockByNumber" | "eth_getTransactionCount"
+            if has(&["not found", "unknown block", "missing trie", "tag"]) =>
+        {
             Trouble::Unable(message)
         }
         "eth_call" | "eth_estimateGas" => {
@@ -168,9 +174,4 @@ fn revert_data(value: &Value) -> Option<Bytes> {
         Value::Object(fields) => fields.values().find_map(revert_data),
         _ => None,
     }
-}
-
-/// Text of a node, bounded and without control characters (M13).
-pub(super) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_TEXT).collect()
 }

@@ -47,8 +47,6 @@ pub struct Broadcast {
     pub wallet: Address,
     /// Its slot among the wallet's transactions.
     pub account_nonce: u64,
-    /// Blocks on top of it before it is final, where nodes know no `finalized` block.
-    pub confirmations: u64,
 }
 
 /// How it ended.
@@ -91,6 +89,22 @@ impl Chain {
     /// [`ChainError::Rejected`] only where no node can have taken them.
     pub async fn send_raw(&self, raw: &[u8], hash: B256) -> Result<Sent, ChainError> {
         self.pool().send_raw(raw, hash).await
+    }
+
+    /// [`await_final`] for as long as the configuration says, then [`ChainError::Pending`]. What happens on the way is
+    /// logged.
+    pub async fn await_final(
+        &self,
+        raw: &[u8],
+        hash: B256,
+        wallet: Address,
+        account_nonce: u64,
+    ) -> Result<Finality, ChainError> {
+        let transaction = Broadcast { raw: Some(Bytes::copy_from_slice(raw)), hash, wallet, account_nonce };
+        let note = |progress| tracing::info!(transaction = %hash, ?progress, "transaction");
+        let waited = self.0.transaction_timeout;
+        let end = tokio::time::timeout(waited, await_final(self, &transaction, note)).await;
+        end.unwrap_or(Err(ChainError::Pending { hash, waited }))
     }
 }
 
@@ -198,7 +212,7 @@ impl<F: FnMut(Progress) + Send> Way<'_, F> {
         };
         self.lost_at = None;
         self.mined = true;
-        let final_block = self.chain.finalized_number(self.transaction.confirmations).await?;
+        let final_block = self.chain.finalized_number().await?;
         if receipt.block_number > final_block {
             self.tell(Progress::Mined { block_number: receipt.block_number, block_hash: receipt.block_hash });
             return Ok(None);
@@ -271,12 +285,12 @@ impl<F: FnMut(Progress) + Send> Way<'_, F> {
     /// say that the slot is used as of a final block, know no receipt, and say so again later.
     async fn slot_is_lost(&mut self) -> Result<bool, ChainError> {
         let wallet = self.transaction.wallet;
-        let latest = self.chain.account_nonce(wallet, BlockNumberOrTag::Latest).await?;
+        let latest = self.chain.account_nonce_at(wallet, BlockNumberOrTag::Latest).await?;
         if latest <= self.transaction.account_nonce {
             self.lost_at = None;
             return Ok(false);
         }
-        let final_block = self.chain.finalized_number(self.transaction.confirmations).await?;
+        let final_block = self.chain.finalized_number().await?;
         let pool = self.chain.pool();
         let params = json!([wallet, BlockNumberOrTag::Number(final_block)]);
         let mut said = 0;
