@@ -33,7 +33,7 @@ fn fee_wallets() {
 fn status_hints() {
     let body = json!({"channels": [
         {"channelId": ID, "status": "expired_unclosed", "closeCalldata": format!("0x39c79e0c{}", &ID[2..]), "x": 1},
-        {"channelId": ID.replace("0x82A9", "0x82a9"), "status": "a\nb"},
+        {"channelId": ID.to_uppercase().replace("0X", "0x"), "status": "a\nb"},
         {"channelId": ID, "closeCalldata": "0xzz"},
         {"channelId": ID, "closeCalldata": format!("0x{}", "00".repeat(3_000))},
         {"channelId": "0x12"},

@@ -44,20 +44,23 @@ pub struct Supervisor {
     keyed: Option<Keyed>,
     channels: HashMap<IntentId, Addr<ChannelActor>>,
     by_id: HashMap<ChannelId, IntentId>,
+    watched: HashMap<IntentId, Watch>,
 }
 
 impl Supervisor {
     /// Call inside of a running actix system.
     pub fn new(services: Services, with_key: Option<WithKey>) -> Self {
         let directory = DirectoryActor::new(services.clone()).start();
-        Self { services, directory, with_key, keyed: None, channels: HashMap::new(), by_id: HashMap::new() }
+        Self { services, directory, with_key, keyed: None, channels: HashMap::new(), by_id: HashMap::new(), watched: HashMap::new() }
     }
 
     fn start_channel(&mut self, record: ChannelRecord) {
         let Some(keyed) = &self.keyed else { return };
         if let Some(id) = record.channel_id {
             self.by_id.insert(id, record.intent);
-            keyed.watcher.do_send(Watch { channel_id: id, intent: record.intent });
+            let watch = Watch { contract: record.deployment.contract(), channel_id: id, intent: record.intent };
+            self.watched.insert(record.intent, watch);
+            keyed.watcher.do_send(watch);
         }
         let actor = ChannelActor::new(self.services.clone(), keyed.purse.clone(), keyed.signer.clone(), keyed.wallet.clone(), record.clone());
         self.channels.insert(record.intent, actor.start());
@@ -85,8 +88,8 @@ impl Supervisor {
         if !keyed.watcher.connected() {
             tracing::error!("the watcher actor is started anew");
             keyed.watcher = WatcherActor::new(self.services.clone(), keyed.purse.address, ctx.address()).start();
-            for (id, intent) in &self.by_id {
-                keyed.watcher.do_send(Watch { channel_id: *id, intent: *intent });
+            for watch in self.watched.values() {
+                keyed.watcher.do_send(*watch);
             }
         }
     }

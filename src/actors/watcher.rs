@@ -9,8 +9,7 @@ use drain_protocol::{Address, ChannelId, Usdc};
 
 use super::services::Services;
 use super::supervisor::Supervisor;
-use crate::chain::events::channel_events;
-use crate::chain::{ChainError, ChannelEvent, EventKind, Watched, channel_logs_filter};
+use crate::chain::{ChainError, ChannelEvent};
 use crate::journal::IntentId;
 
 /// Blocks asked for at once; public nodes refuse large ranges.
@@ -18,10 +17,14 @@ const MAX_RANGE: u64 = 1_000;
 /// Channel ids in one filter.
 const MAX_IDS: usize = 100;
 
+type Key = (Address, ChannelId);
+
 /// Watch this channel too.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Watch {
+    /// Its contract: V1 and V2 may give two channels the same id.
+    pub contract: Address,
     /// Its on-chain id.
     pub channel_id: ChannelId,
     /// Our id of it.
@@ -53,7 +56,7 @@ pub struct WatcherActor {
     services: Services,
     wallet: Address,
     supervisor: Addr<Supervisor>,
-    channels: HashMap<ChannelId, IntentId>,
+    channels: HashMap<Key, IntentId>,
     /// The last block whose events were read.
     read_to: Option<u64>,
     polling: bool,
@@ -72,7 +75,7 @@ impl WatcherActor {
         }
         self.polling = true;
         let services = self.services.clone();
-        let ids: Vec<ChannelId> = self.channels.keys().copied().collect();
+        let ids: Vec<ChannelId> = self.channels.keys().map(|(_, id)| *id).collect();
         let from = self.read_to.map(|block| block.saturating_add(1));
         let look = tokio::spawn(async move { look(&services, &ids, from).await });
         ctx.spawn(look.into_actor(self).map(|result, actor, ctx| {
@@ -96,12 +99,12 @@ impl WatcherActor {
     }
 
     fn tell(&mut self, event: &ChannelEvent) {
-        match event.kind {
-            EventKind::Closed { channel_id, consumer, refund } if consumer == self.wallet => {
-                let Some(intent) = self.channels.remove(&channel_id) else { return };
-                self.supervisor.do_send(ChainEvent::Closed { intent, refund });
-            }
-            _ => {}
+        let ChannelEvent::Closed { channel_id, consumer, refund, at } = event else { return };
+        if *consumer != self.wallet {
+            return;
+        }
+        if let Some(intent) = self.channels.remove(&(at.contract, *channel_id)) {
+            self.supervisor.do_send(ChainEvent::Closed { intent, refund: *refund });
         }
     }
 }
@@ -111,14 +114,14 @@ struct Seen {
     read_to: u64,
     events: Vec<ChannelEvent>,
     /// Totals of the channels that were claimed from.
-    claimed: Vec<(ChannelId, Usdc)>,
+    claimed: Vec<(Key, Usdc)>,
 }
 
 /// Reads the head, then the events since `from` up to what is final enough not to change.
 async fn look(services: &Services, ids: &[ChannelId], from: Option<u64>) -> Result<Seen, ChainError> {
     let head = services.chain.head().await?;
     services.clock.saw_block(head.timestamp);
-    let last = services.chain.finalized_number(services.config.chain.confirmations).await?.min(head.number);
+    let last = services.chain.finalized_number().await?.min(head.number);
     let nothing = |read_to| Seen { read_to, events: Vec::new(), claimed: Vec::new() };
     let Some(from) = from else {
         // What happened before this start is read from the channels themselves when they are used or closed.
@@ -131,17 +134,16 @@ async fn look(services: &Services, ids: &[ChannelId], from: Option<u64>) -> Resu
     let deployments = &services.config.chain.deployments;
     let mut seen = nothing(to);
     for ids in ids.chunks(MAX_IDS) {
-        let filter = channel_logs_filter(deployments, &Watched::Channels(ids.to_vec()), from, to);
-        seen.events.extend(channel_events(deployments, &services.chain.logs(&filter).await?));
+        seen.events.extend(services.chain.channel_events(ids, from, to).await?);
     }
     for event in &seen.events {
-        let EventKind::Claimed { channel_id, .. } = event.kind else { continue };
+        let ChannelEvent::Claimed { channel_id, at, .. } = event else { continue };
         // Events tell increments; the contract tells the total, whichever of them we missed.
-        let on = deployments.iter().find(|deployment| deployment.contract() == event.contract);
+        let on = deployments.iter().find(|deployment| deployment.contract() == at.contract);
         if let Some(on) = on
-            && let Some(channel) = services.chain.channel(on, channel_id).await?
+            && let Some(channel) = services.chain.channel(on, *channel_id).await?
         {
-            seen.claimed.push((channel_id, channel.claimed));
+            seen.claimed.push(((at.contract, *channel_id), channel.claimed));
         }
     }
     Ok(seen)
@@ -155,7 +157,7 @@ impl Handler<Watch> for WatcherActor {
     type Result = ();
 
     fn handle(&mut self, watch: Watch, ctx: &mut Self::Context) {
-        self.channels.insert(watch.channel_id, watch.intent);
+        self.channels.insert((watch.contract, watch.channel_id), watch.intent);
         if !self.polling {
             self.poll(ctx);
         }

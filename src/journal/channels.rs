@@ -260,11 +260,11 @@ impl Journal {
         self.writer.run(move |db| locked(db, chain_id, consumer)).await
     }
 
-    /// The opening is final on chain: from now on it pays. Ends its transaction too.
+    /// The opening is final on chain: from now on it pays, even if it was given up before. Ends its transaction too.
     pub async fn opened(&self, intent: IntentId, transaction: TxId, channel_id: ChannelId, deposit: Usdc, expires_at: u64) -> Result<ChannelRecord, JournalError> {
         self.writer
             .run(move |db| {
-                db.prepare_cached("UPDATE channels SET state = 'open', channel_id = ?2, deposit = ?3, expires_at = ?4 WHERE intent = ?1 AND state = 'opening'")?
+                db.prepare_cached("UPDATE channels SET state = 'open', channel_id = ?2, deposit = ?3, expires_at = ?4 WHERE intent = ?1 AND state IN ('opening', 'failed')")?
                     .execute(params![intent.0, channel_id.to_string(), deposit.as_i64(), column(expires_at)?])?;
                 transactions::finish(db, transaction, TxState::Final, None)?;
                 load(db, intent)

@@ -1,7 +1,7 @@
 //! Opening a channel: everything that can be refused is refused before money moves; then fee (V1), allowance, open.
 
 use drain_protocol::duration::ChannelDuration;
-use drain_protocol::{Address, Generation, Usdc};
+use drain_protocol::{Address, Generation, U256, Usdc};
 use drain_signers::Call;
 use drain_signers::request::SESSION_FEE;
 
@@ -41,9 +41,8 @@ pub(super) async fn open(bench: &Bench, plan: OpenPlan, progress: &Progress) -> 
     let locked_limit = bench.services.config.limits.locked;
     let (record, pending) = bench.purse.journal.begin_open(plan.channel.clone(), locked_limit).await?;
     if pending {
-        // Left behind by a fault of ours: whatever was signed for it was taken up before this job.
-        finish::fail_opening(bench, record.intent).await?;
-        return Err(Failure::unspent(Code::TransactionPending, "An earlier opening of this provider was broken off and is cleared now", "Call again."));
+        let record = finish::resume_opening(bench, record).await?;
+        return Ok(ChannelMade { record, resumed: true, session_fee: Usdc::ZERO, transactions: Vec::new() });
     }
     match carry_out(bench, &plan, &record, progress).await {
         Ok(made) => Ok(made),
@@ -93,7 +92,7 @@ async fn check_funds(bench: &Bench, plan: &OpenPlan) -> Result<(), Failure> {
         ));
     }
     let gas = GAS_APPROVE + GAS_OPEN + GAS_CLOSE + if fee.is_zero() { 0 } else { GAS_FEE };
-    let needed = chain.fees().await?.gas_cost_wei(gas);
+    let needed = U256::from(gas).saturating_mul(U256::from(chain.fees().await?.expected_per_gas()));
     let pol = chain.native_balance(owner).await?;
     if pol < needed {
         return Err(not_enough_gas(pol, needed));

@@ -1,6 +1,5 @@
 //! One transaction from the wish to its final receipt (M7): planned, simulated, signed, stored, broadcast, final.
 
-use alloy::eips::BlockNumberOrTag;
 use alloy::primitives::Bytes;
 use drain_protocol::{B256, Deployment, U256, Usdc};
 use drain_signers::{Call, TransactionRequest};
@@ -47,8 +46,7 @@ impl Bench {
 
     /// Broadcasts what is stored until it, or another transaction in its slot, is final.
     pub(super) async fn follow(&self, id: TxId, raw: Bytes, hash: B256, account_nonce: u64, progress: &Progress) -> Result<Finality, ChainError> {
-        let confirmations = self.services.config.chain.confirmations;
-        let transaction = Broadcast { raw: Some(raw), hash, wallet: self.purse.address, account_nonce, confirmations };
+        let transaction = Broadcast { raw: Some(raw), hash, wallet: self.purse.address, account_nonce };
         let mut said = false;
         await_final(&self.services.chain, &transaction, |step| match step {
             chain::Progress::Sent => {
@@ -98,7 +96,7 @@ impl Bench {
     async fn price(&self, request: &mut TransactionRequest) -> Result<(), Failure> {
         let chain = &self.services.chain;
         let (from, to, data, value) = (self.purse.address, request.to(), request.calldata(), request.value());
-        let gas = chain.estimate_gas(from, to, &data, value).await.map_err(|error| match error {
+        let gas = chain.estimate_gas(from, to, data, value).await.map_err(|error| match error {
             ChainError::Reverted { reason } => Failure::unspent(
                 Code::TransactionReverted,
                 format!("the {} would revert: {reason}", request.call.kind()),
@@ -116,7 +114,7 @@ impl Bench {
         if held < cost {
             return Err(not_enough_gas(held, cost));
         }
-        request.account_nonce = chain.account_nonce(from, BlockNumberOrTag::Latest).await?;
+        request.account_nonce = chain.account_nonce(from).await?;
         Ok(())
     }
 }
