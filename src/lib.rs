@@ -9,6 +9,7 @@ pub mod chain;
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod http_client;
 pub mod journal;
 pub mod marketplace;
 pub mod mcp;

@@ -1,1 +1,4 @@
-//! provider.
+//! HTTP to providers.
+
+#[cfg(test)]
+pub(crate) mod testing;
