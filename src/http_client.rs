@@ -7,6 +7,7 @@
 
 mod address;
 mod body;
+mod call;
 mod error;
 mod policy;
 #[cfg(test)]
@@ -21,9 +22,10 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 pub use address::{AddressClass, classify};
-pub use body::read_bounded;
+pub use body::{read_bounded, read_prefix};
+pub use call::{CallError, CallErrorReason, join, origin};
 pub use error::HttpError;
-pub use policy::{UrlError, UrlPolicy, check_url};
+pub use policy::{UrlError, UrlPolicy, check_url, is_loopback};
 
 /// Longest wait for name, connection and TLS together.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -98,9 +100,8 @@ impl HttpClient {
             client.execute(request).await.map_err(HttpError::from_reqwest)
         };
         // The deadline of the whole exchange may strike before or after the request left: assume that it left.
-        let response = tokio::time::timeout_at(deadline, work)
-            .await
-            .unwrap_or(Err(HttpError::Timeout { before_sent: false }))?;
+        let response =
+            tokio::time::timeout_at(deadline, work).await.unwrap_or(Err(HttpError::Timeout { before_sent: false }))?;
         if response.status().is_redirection() {
             return Err(HttpError::Redirect { status: response.status().as_u16() });
         }
@@ -109,11 +110,23 @@ impl HttpClient {
 
     /// Sends `request` and reads the whole answer.
     pub async fn fetch(&self, request: Request, limits: RequestLimits) -> Result<Fetched, HttpError> {
+        match self.fetch_prefix(request, limits).await? {
+            (fetched, None) => Ok(fetched),
+            (_, Some(error)) => Err(error),
+        }
+    }
+
+    /// Like [`HttpClient::fetch`], but keeps what was read of the body before it failed.
+    pub async fn fetch_prefix(
+        &self,
+        request: Request,
+        limits: RequestLimits,
+    ) -> Result<(Fetched, Option<HttpError>), HttpError> {
         let deadline = deadline(limits.timeout);
-        let mut response = self.send(request, deadline).await?;
-        let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
-        let body = body::read(response, &headers, limits.max_bytes, deadline).await?;
-        Ok(Fetched { status, headers, body })
+        let response = self.send(request, deadline).await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let (body, error) = read_prefix(response, limits.max_bytes, deadline).await;
+        Ok((Fetched { status, headers, body }, error))
     }
 
     async fn client(&self, url: &Url) -> Result<&Client, HttpError> {
@@ -125,9 +138,9 @@ impl HttpClient {
             .secure
             .get_or_try_init(|| async {
                 // Reading the certificates blocks for some milliseconds: not on a worker that others wait for.
-                tokio::task::spawn_blocking(move || build(policy, true)).await.unwrap_or_else(|error| {
-                    Err(HttpError::Other { cause: error::cause(&error), before_sent: true })
-                })
+                tokio::task::spawn_blocking(move || build(policy, true))
+                    .await
+                    .unwrap_or_else(|error| Err(HttpError::Other { cause: error::cause(&error), before_sent: true }))
             })
             .await
     }

@@ -26,7 +26,9 @@ pub enum HttpError {
     #[error("no trustworthy TLS connection: {0}")]
     Tls(String),
     /// This machine has no root certificates, so that no https server can be trusted.
-    #[error("this machine has no CA certificates, so no https server can be verified; install them (Debian and Alpine: package ca-certificates) or set SSL_CERT_FILE")]
+    #[error(
+        "this machine has no CA certificates, so no https server can be verified; install them (Debian and Alpine: package ca-certificates) or set SSL_CERT_FILE"
+    )]
     NoRoots,
     /// The connection broke off, or what came is not HTTP.
     #[error("the connection broke off: {0}")]
@@ -102,7 +104,7 @@ fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
 }
 
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error| {
+    std::iter::successors(Some(error), |&error: &&'a (dyn Error + 'static)| {
         // An io::Error's source() skips the error that it wraps.
         match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
             Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),

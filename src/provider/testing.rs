@@ -1,4 +1,5 @@
 //! An HTTP server for tests that writes raw bytes, so that it can misbehave in every way.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,6 +18,8 @@ pub(crate) enum Step {
     Repeat(Vec<u8>, Duration),
     /// Does nothing, and keeps the connection.
     Hang,
+    /// Reads the next request on the same connection.
+    Again,
 }
 
 /// A request as it arrived.
@@ -111,20 +114,23 @@ async fn serve(
     log: &Mutex<Vec<Seen>>,
     script: &(dyn Fn(&Seen) -> Vec<Step> + Send + Sync),
 ) -> std::io::Result<()> {
-    let Some(request) = read_request(&mut stream).await? else { return Ok(()) };
-    let steps = script(&request);
-    log.lock().unwrap().push(request);
-    for step in steps {
-        match step {
-            Step::Send(bytes) => stream.write_all(&bytes).await?,
-            Step::Repeat(bytes, pause) => loop {
-                stream.write_all(&bytes).await?;
-                tokio::time::sleep(pause).await;
-            },
-            Step::Hang => std::future::pending().await,
+    'requests: while let Some(request) = read_request(&mut stream).await? {
+        let steps = script(&request);
+        log.lock().unwrap().push(request);
+        for step in steps {
+            match step {
+                Step::Send(bytes) => stream.write_all(&bytes).await?,
+                Step::Repeat(bytes, pause) => loop {
+                    stream.write_all(&bytes).await?;
+                    tokio::time::sleep(pause).await;
+                },
+                Step::Hang => std::future::pending().await,
+                Step::Again => continue 'requests,
+            }
         }
+        return stream.shutdown().await;
     }
-    stream.shutdown().await
+    Ok(())
 }
 
 async fn read_request(stream: &mut TcpStream) -> std::io::Result<Option<Seen>> {
