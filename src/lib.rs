@@ -7,6 +7,7 @@ pub mod actors;
 pub mod api;
 pub mod chain;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod error;
 pub mod http_client;

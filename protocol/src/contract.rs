@@ -7,6 +7,8 @@ use alloy::primitives::Bytes;
 use alloy::sol_types::{Panic, Revert, SolError, SolInterface};
 use serde::{Deserialize, Serialize};
 
+use crate::usdc::Usdc;
+
 /// Which of the two contract generations a channel lives on (protocol.md section 0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -142,4 +144,11 @@ pub fn revert_reason(data: &Bytes) -> String {
         Some(selector) => format!("unknown error 0x{}", alloy::hex::encode(selector)),
         None => "no reason given".into(),
     }
+}
+
+/// V2's fee on a payout, in base units: `payout * fee_bps / 10_000`, rounded down (protocol.md section 2.5). At most the
+/// payout, whatever the rate.
+pub fn claim_fee(payout: Usdc, fee_bps: u64) -> Usdc {
+    let fee = u128::from(payout.units()) * u128::from(fee_bps) / 10_000;
+    u64::try_from(fee).ok().and_then(Usdc::from_units).map_or(payout, |fee| fee.min(payout))
 }
