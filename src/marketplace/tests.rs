@@ -1,4 +1,5 @@
 //! The marketplace, in its spellings and moods.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::Duration;
 

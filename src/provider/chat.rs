@@ -52,7 +52,7 @@ impl ProviderClient {
 
         let deadline = http_client::deadline(limits.timeout);
         let sent = self.http.send(request, deadline).await;
-        let response = sent.map_err(|error| ChatError::Lost { error, costs: CostHeaders::default() })?;
+        let response = sent.map_err(|error| ChatError::Lost { error, costs: Box::default() })?;
         let (status, head) = (response.status(), response.headers().clone());
         if !status.is_success() {
             // Status and headers count whatever becomes of the body.
@@ -76,7 +76,7 @@ fn read_success(
         return read_stream(status, costs, body, error);
     }
     if let Some(error) = error {
-        return Err(ChatError::Lost { error, costs });
+        return Err(ChatError::Lost { error, costs: Box::new(costs) });
     }
     match ChatAnswer::parse(body) {
         Ok(answer) => Ok(ChatOutcome::Answered { answer: Box::new(answer), costs }),
@@ -139,7 +139,7 @@ fn read_stream(
         })),
         (error, _) => {
             let error = error.unwrap_or_else(|| HttpError::Cut("the stream stopped before its end".into()));
-            Err(ChatError::Lost { error, costs })
+            Err(ChatError::Lost { error, costs: Box::new(costs) })
         }
     }
 }

@@ -80,6 +80,7 @@ fn chosen(deployment: &Deployment, reason: &str, aside: &[String]) -> (Deploymen
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use drain_protocol::deployment::{POLYGON, POLYGON_USDC, POLYGON_V1, POLYGON_V2, builtin};
 

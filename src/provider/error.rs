@@ -44,7 +44,7 @@ pub enum ChatError {
         /// Why.
         error: HttpError,
         /// What the head of the answer said about the cost, when at least that came.
-        costs: CostHeaders,
+        costs: Box<CostHeaders>,
     },
     /// A success that is no answer and names no cost: an HTML page, nothing, garbage.
     #[error("HTTP {status} with {} instead of an answer", if .excerpt.is_empty() { "nothing".to_owned() } else { format!("{:?}", .excerpt) })]

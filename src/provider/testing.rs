@@ -1,4 +1,5 @@
 //! An HTTP server for tests that writes raw bytes, so that it can misbehave in every way.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

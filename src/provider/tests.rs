@@ -1,4 +1,5 @@
 //! Providers of every kind, decent and not.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::Duration;
 
