@@ -130,6 +130,11 @@ pub enum Money {
         #[schemars(with = "String")]
         at_most: Usdc,
     },
+    /// A voucher left, but the provider says that it did no work: the voucher pays the next request on this channel.
+    Credit {
+        /// The receipt.
+        receipt: String,
+    },
     /// The provider did work that was paid for.
     Spent {
         /// The receipt.
@@ -190,6 +195,7 @@ impl Money {
         match self {
             Self::NotSpent => "Nothing was spent.".into(),
             Self::Reserved { receipt, at_most } => format!("A voucher left: at most {at_most} USDC is reserved until the provider's next answer tells (receipt {receipt})."),
+            Self::Credit { receipt } => format!("Nothing was charged; the voucher that left stays as credit on this channel (receipt {receipt})."),
             Self::Spent { receipt, amount } => format!("{amount} USDC was charged (receipt {receipt})."),
             Self::GasOnly => "Only gas was used; no USDC moved.".into(),
             Self::Pending { receipt } => format!("A transaction is on its way and is never sent twice (operation {receipt})."),

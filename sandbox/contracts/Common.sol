@@ -7,8 +7,8 @@ interface IToken {
     function transferFrom(address from, address to, uint256 value) external returns (bool);
 }
 
-/// What both generations of the payment channel share: opening, reading,
-/// expiry-independent signature checks and the owner's token switch.
+/// What both generations of the payment channel share: opening, claiming, closing
+/// after expiry, the signature rule and the owner's token switch.
 abstract contract ChannelBase {
     struct Channel {
         address consumer;

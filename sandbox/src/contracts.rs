@@ -41,12 +41,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            owner: FEE_RECIPIENT,
-            owner_v1: Address::ZERO,
-            fee_recipient: FEE_RECIPIENT,
-            fee_bps: 200,
-        }
+        Self { owner: FEE_RECIPIENT, owner_v1: Address::ZERO, fee_recipient: FEE_RECIPIENT, fee_bps: 200 }
     }
 }
 
@@ -78,11 +73,9 @@ struct Artifact {
 }
 
 fn artifact(name: &str) -> Result<Artifact, InstallError> {
-    let mut all: Artifacts = serde_json::from_str(ARTIFACTS)
-        .map_err(|error| InstallError::Artifacts(error.to_string()))?;
-    all.contracts
-        .remove(name)
-        .ok_or_else(|| InstallError::Artifacts(format!("no contract {name}")))
+    let mut all: Artifacts =
+        serde_json::from_str(ARTIFACTS).map_err(|error| InstallError::Artifacts(error.to_string()))?;
+    all.contracts.remove(name).ok_or_else(|| InstallError::Artifacts(format!("no contract {name}")))
 }
 
 impl Artifact {
@@ -129,14 +122,10 @@ fn store(at: Address, slot: U256, value: B256) -> Write {
 /// When the committed artifacts are damaged.
 pub fn writes(chain_id: u64, settings: &Settings) -> Result<Vec<Write>, InstallError> {
     let token = artifact("Usdc")?.runtime;
-    let mut writes = vec![
-        ("anvil_setCode", json!([USDC, token])),
-        ("anvil_setCode", json!([USDC_BRIDGED, token])),
-    ];
-    for (name, at, owner) in [
-        ("DrainChannel", CHANNEL_V1, settings.owner_v1),
-        ("DrainChannelV2", CHANNEL_V2, settings.owner),
-    ] {
+    let mut writes = vec![("anvil_setCode", json!([USDC, token])), ("anvil_setCode", json!([USDC_BRIDGED, token]))];
+    for (name, at, owner) in
+        [("DrainChannel", CHANNEL_V1, settings.owner_v1), ("DrainChannelV2", CHANNEL_V2, settings.owner)]
+    {
         let artifact = artifact(name)?;
         let code = artifact.code(domain(chain_id, at).separator())?;
         writes.push(("anvil_setCode", json!([at, code])));
@@ -198,11 +187,7 @@ pub async fn install(node: &impl Provider, settings: &Settings) -> Result<(), In
 ///
 /// # Errors
 /// When the node refuses or cannot be reached.
-pub async fn set_usdc_balance(
-    node: &impl Provider,
-    account: Address,
-    units: U256,
-) -> Result<(), InstallError> {
+pub async fn set_usdc_balance(node: &impl Provider, account: Address, units: U256) -> Result<(), InstallError> {
     send(node, usdc_balance_write(account, units)?).await
 }
 
@@ -210,10 +195,6 @@ pub async fn set_usdc_balance(
 ///
 /// # Errors
 /// When the node refuses or cannot be reached.
-pub async fn set_native_balance(
-    node: &impl Provider,
-    account: Address,
-    wei: U256,
-) -> Result<(), InstallError> {
+pub async fn set_native_balance(node: &impl Provider, account: Address, wei: U256) -> Result<(), InstallError> {
     send(node, ("anvil_setBalance", json!([account, wei]))).await
 }

@@ -1,6 +1,19 @@
 //! A DRAIN marketplace on loopback, for demos and tests: a development chain with the contracts, a directory and
-//! providers, all of which can be told to misbehave. Play money only: keys are public test keys.
+//! providers, all of which can be told to misbehave. Play money only: the keys are public test keys.
+//!
+//! [`Sandbox::start`] brings up everything; the parts also start one by one. None of it uses the runtime, and what it
+//! writes on the wire it writes with its own code, so that it can be the other side of the runtime's tests.
 
 pub mod chain;
 pub mod contracts;
+pub mod directory;
+mod loopback;
+pub mod marketplace;
+pub mod observer;
 pub mod provider;
+pub mod rpc;
+
+pub use directory::{Directory, DirectoryConfig, DirectoryFaults, Listing};
+pub use marketplace::{Sandbox, SandboxConfig, SandboxError};
+pub use observer::Observer;
+pub use provider::{Faults, Provider, ProviderConfig, Times};

@@ -24,7 +24,9 @@ pub enum SignerError {
         problem: &'static str,
     },
     /// Not a BIP-39 phrase.
-    #[error("this is not a recovery phrase ({problem}); give the 12 to 24 English words in their order, one blank between them")]
+    #[error(
+        "this is not a recovery phrase ({problem}); give the 12 to 24 English words in their order, one blank between them"
+    )]
     InvalidPhrase {
         /// What is wrong, by position, without any of the words.
         problem: String,
@@ -65,7 +67,9 @@ pub enum SignerError {
         problem: String,
     },
     /// The backend answered with something that the asked account did not sign. Do not use it further.
-    #[error("the {kind} signer answered with a signature that is not of {expected} over what was asked ({problem}); it was thrown away: check which key the backend uses")]
+    #[error(
+        "the {kind} signer answered with a signature that is not of {expected} over what was asked ({problem}); it was thrown away: check which key the backend uses"
+    )]
     BadSignature {
         /// The backend's kind.
         kind: &'static str,

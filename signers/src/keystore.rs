@@ -1,7 +1,7 @@
 //! Encrypted key files, as geth and other wallets read and write them.
 //!
-//! Deriving the key from the password takes about half a second and up to 256 MiB, by intent: call [`create`] and
-//! [`open`] from a thread that may block.
+//! Deriving the key from the password takes about a second and 128 MiB (up to 256 for other wallets' files), by intent:
+//! call [`create`] and [`open`] from a thread that may block.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};

@@ -22,9 +22,7 @@ pub mod secret;
 pub mod signer;
 
 #[cfg(test)]
-mod conformance;
-#[cfg(test)]
-mod fixtures;
+mod tests;
 
 use std::fmt::Debug;
 use std::sync::Arc;

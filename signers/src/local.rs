@@ -17,8 +17,8 @@ use crate::{Backend, Capabilities};
 
 /// Signs with a key in memory, by libsecp256k1: RFC 6979 nonces, low s, about 30 us a signature.
 ///
-/// The key is erased on drop ([`Secret`]). Copies that the compiler or the system made on the way (registers, stack, swap) are not in
-/// our hand: keep little money on such a key.
+/// The key is erased on drop ([`Secret`]). Copies that the compiler or the system made on the way (registers, stack,
+/// swap) are not in our hand: keep little money on such a key.
 pub struct LocalBackend {
     secret: Secret,
     address: Address,

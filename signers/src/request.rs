@@ -141,12 +141,10 @@ impl TransactionRequest {
         match self.call {
             Call::Approve { amount } => Erc20::approveCall { spender, amount: amount.to_u256() }.abi_encode(),
             Call::ApproveUnlimited => Erc20::approveCall { spender, amount: U256::MAX }.abi_encode(),
-            Call::Open { provider, amount, duration } => DrainChannel::openCall {
-                provider,
-                amount: amount.to_u256(),
-                duration: U256::from(duration.seconds()),
+            Call::Open { provider, amount, duration } => {
+                DrainChannel::openCall { provider, amount: amount.to_u256(), duration: U256::from(duration.seconds()) }
+                    .abi_encode()
             }
-            .abi_encode(),
             Call::Close { channel_id } => DrainChannel::closeCall { channelId: channel_id.0 }.abi_encode(),
             Call::CooperativeClose { channel_id, final_amount, provider_signature } => {
                 DrainChannel::cooperativeCloseCall {

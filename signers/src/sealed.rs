@@ -30,7 +30,7 @@ pub(crate) struct Cost {
 }
 
 impl Cost {
-    /// What OWASP recommends: 128 MiB and about half a second.
+    /// What OWASP recommends: 128 MiB and about a second.
     pub(crate) const STANDARD: Self = Self { log_n: 17, r: 8, p: 1 };
 }
 
@@ -177,8 +177,9 @@ impl Sealed {
 
     /// Reads the JSON. Errors hold no content: a person may have pointed at a file with a bare key in it.
     pub(crate) fn parse(text: &str) -> Result<Self, OpenError> {
-        let sealed: Self = serde_json::from_str(text)
-            .map_err(|e| corrupt(format!("it is not a keystore's JSON, see line {} column {}", e.line(), e.column())))?;
+        let sealed: Self = serde_json::from_str(text).map_err(|e| {
+            corrupt(format!("it is not a keystore's JSON, see line {} column {}", e.line(), e.column()))
+        })?;
         if sealed.version != 3 {
             return Err(corrupt(format!("its version is {}, not 3", sealed.version)));
         }
@@ -203,7 +204,8 @@ impl Sealed {
         let length = |what: &str| corrupt(format!("its {what} has another length"));
         let claimed = self.address()?;
         let iv = self.crypto.cipherparams.iv.as_slice().try_into().map_err(|_| length("iv"))?;
-        let mut data = Zeroizing::new(<[u8; 32]>::try_from(self.crypto.ciphertext.as_slice()).map_err(|_| length("ciphertext"))?);
+        let mut data =
+            Zeroizing::new(<[u8; 32]>::try_from(self.crypto.ciphertext.as_slice()).map_err(|_| length("ciphertext"))?);
         let expected = <[u8; 32]>::try_from(self.crypto.mac.as_slice()).map_err(|_| length("mac"))?;
 
         let derived = self.crypto.kdf.derive(password)?;

@@ -66,7 +66,11 @@ impl Signer {
     }
 
     /// The bytes hold what was asked, nothing after it, under their own hash, signed by the right account.
-    fn check_signed_transaction(&self, request: &TransactionRequest, signed: &SignedTransaction) -> Result<(), SignerError> {
+    fn check_signed_transaction(
+        &self,
+        request: &TransactionRequest,
+        signed: &SignedTransaction,
+    ) -> Result<(), SignerError> {
         let mut rest = signed.raw.as_ref();
         let decoded = TxEip1559::eip2718_decode(&mut rest).map_err(|e| self.bad_signature(e))?;
         if !rest.is_empty() || *decoded.tx() != request.unsigned() || *decoded.hash() != signed.hash {

@@ -1,1 +1,19 @@
-//! actors.
+//! The actors: directory, one per channel, signer, watcher, wallet; and the runtime that starts and stops them.
+//!
+//! They exchange messages; none reads another's state. All run on the system's main thread; what waits (HTTP, RPC,
+//! signing on a device, the journal) is spawned to the runtime's workers, so that a mailbox never blocks.
+
+pub mod channel;
+pub mod directory;
+pub mod import;
+pub mod listing;
+pub mod opening;
+pub mod runtime;
+pub mod services;
+pub mod signer;
+pub mod supervisor;
+pub mod view;
+pub mod wallet;
+pub mod watcher;
+
+pub use runtime::Runtime;

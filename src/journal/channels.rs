@@ -1,6 +1,6 @@
 //! Channels: from the wish to open one to its end.
 
-use drain_protocol::{Address, ChannelId, Deployment, Generation, Usdc};
+use drain_protocol::{Address, ChannelId, Deployment, Generation, Nonce, Usdc};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::row::{self, column};
@@ -35,6 +35,17 @@ pub struct NewChannel {
     pub duration: u64,
     /// Now.
     pub at: u64,
+}
+
+/// What is known of a channel that another journal, or none, kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    /// Taken on chain.
+    pub claimed: Usdc,
+    /// The least that was signed.
+    pub signed: Usdc,
+    /// New nonces start above it: from the clock in microseconds (design section 4).
+    pub nonce_floor: Nonce,
 }
 
 /// A channel as recorded.
@@ -72,6 +83,8 @@ pub struct ChannelRecord {
     pub requests: u64,
     /// The record may be incomplete (design section 4).
     pub recovered: bool,
+    /// The provider's total was read, or never had to be: `charged` can be relied on.
+    pub books_known: bool,
     /// How often the provider insisted on what nothing explains.
     pub offences: u64,
     /// What came back.
@@ -82,7 +95,7 @@ pub struct ChannelRecord {
 
 const COLUMNS: &str = "intent, chain_id, contract, generation, token, consumer, provider_id, provider_name, provider_wallet, \
      api_url, category, prices, duration, state, channel_id, expires_at, deposit, cap, claimed, signed, charged, disputed, nonce, \
-     requests, recovered, offences, refunded, used_at, \
+     requests, recovered, books_known, offences, refunded, used_at, \
      (SELECT COALESCE(SUM(bound), 0) FROM vouchers v WHERE v.intent = channels.intent AND v.state = 'in_flight') AS in_flight";
 
 const fn state_name(state: ChannelState) -> &'static str {
@@ -135,6 +148,7 @@ fn record(r: &Row<'_>) -> Result<ChannelRecord, JournalError> {
         },
         requests: row::unsigned(r, "requests")?,
         recovered: r.get("recovered")?,
+        books_known: r.get("books_known")?,
         offences: row::unsigned(r, "offences")?,
         refunded: row::optional_usdc(r, "refunded")?,
         used_at: row::unsigned(r, "used_at")?,
@@ -188,9 +202,9 @@ impl Journal {
             .await
     }
 
-    /// Records a channel that this journal did not open, as recovered: its whole deposit counts as signed.
-    /// One that is known already is left as it is.
-    pub async fn adopt(&self, new: NewChannel, channel_id: ChannelId, expires_at: u64, claimed: Usdc, nonce_floor: u64) -> Result<ChannelRecord, JournalError> {
+    /// Records a channel that this journal did not open, as recovered: at least `signed` was promised, maybe the whole
+    /// deposit. One that is known already is left as it is.
+    pub async fn adopt(&self, new: NewChannel, channel_id: ChannelId, expires_at: u64, found: Found) -> Result<ChannelRecord, JournalError> {
         self.writer
             .run(move |db| {
                 let known: Option<i64> = db
@@ -201,8 +215,8 @@ impl Journal {
                     return load(db, IntentId(known));
                 }
                 let intent = insert(db, &new, ChannelState::Open, Some(channel_id), expires_at)?;
-                db.prepare_cached("UPDATE channels SET recovered = 1, signed = deposit, claimed = ?2, nonce = ?3 WHERE intent = ?1")?
-                    .execute(params![intent.0, claimed.as_i64(), column(nonce_floor)?])?;
+                db.prepare_cached("UPDATE channels SET recovered = 1, books_known = 0, claimed = ?2, signed = ?3, charged = ?3, nonce = ?4 WHERE intent = ?1")?
+                    .execute(params![intent.0, found.claimed.as_i64(), found.signed.as_i64(), found.nonce_floor.as_i64()])?;
                 load(db, intent)
             })
             .await
@@ -228,6 +242,17 @@ impl Journal {
     /// One channel.
     pub async fn channel(&self, intent: IntentId) -> Result<ChannelRecord, JournalError> {
         self.writer.run(move |db| load(db, intent)).await
+    }
+
+    /// One channel by its on-chain id, if it is known.
+    pub async fn channel_by_id(&self, chain_id: u64, channel_id: ChannelId) -> Result<Option<ChannelRecord>, JournalError> {
+        self.writer
+            .run(move |db| {
+                let mut statement = db.prepare_cached(&format!("SELECT {COLUMNS} FROM channels WHERE chain_id = ?1 AND channel_id = ?2"))?;
+                let mut rows = statement.query(params![column(chain_id)?, channel_id.to_string()])?;
+                rows.next()?.map(record).transpose()
+            })
+            .await
     }
 
     /// What deposits of a wallet are locked, or on their way.
@@ -261,6 +286,28 @@ impl Journal {
                 if let Some(transaction) = transaction {
                     transactions::finish(db, transaction, TxState::Final, None)?;
                 }
+                load(db, intent)
+            })
+            .await
+    }
+
+    /// The history may be incomplete (`invalid_nonce` was seen): nonces go on from the clock.
+    pub async fn mark_recovered(&self, intent: IntentId, nonce_floor: Nonce) -> Result<ChannelRecord, JournalError> {
+        self.writer
+            .run(move |db| {
+                db.prepare_cached("UPDATE channels SET recovered = 1, nonce = MAX(nonce, ?2) WHERE intent = ?1")?
+                    .execute(params![intent.0, nonce_floor.as_i64()])?;
+                load(db, intent)
+            })
+            .await
+    }
+
+    /// The books of a recovered channel were read from its provider: `charged` is its total.
+    pub async fn books_read(&self, intent: IntentId, charged: Usdc) -> Result<ChannelRecord, JournalError> {
+        self.writer
+            .run(move |db| {
+                db.prepare_cached("UPDATE channels SET charged = ?2, books_known = 1 WHERE intent = ?1 AND recovered = 1")?
+                    .execute(params![intent.0, charged.as_i64()])?;
                 load(db, intent)
             })
             .await

@@ -19,8 +19,9 @@ use std::sync::Arc;
 
 use drain_protocol::Usdc;
 
-pub use channels::{ChannelRecord, NewChannel};
+pub use channels::{ChannelRecord, Found, NewChannel};
 pub use ids::{IntentId, Receipt, TxId};
+pub use schema::lock;
 pub use pins::{Pin, PinCheck};
 pub use transactions::{TxKind, TxRecord, TxState};
 pub use vouchers::{Authorized, Outcome, VoucherIntent};

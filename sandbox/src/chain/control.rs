@@ -13,11 +13,7 @@ use super::state::{Chain, ReorgTxs};
 /// Blocks one request may mine.
 const MOST_BLOCKS: u64 = 10_000;
 
-pub(super) fn dispatch(
-    chain: &mut Chain,
-    method: &str,
-    params: &Params<'_>,
-) -> Result<Value, RpcError> {
+pub(super) fn dispatch(chain: &mut Chain, method: &str, params: &Params<'_>) -> Result<Value, RpcError> {
     match method {
         "evm_mine" => {
             // Either a timestamp or an object that holds one.
@@ -48,8 +44,7 @@ pub(super) fn dispatch(
         }
         "evm_increaseTime" => {
             let seconds = params.number(0)?.unwrap_or(0);
-            let signed = i64::try_from(seconds)
-                .map_err(|_| RpcError::invalid_params("argument 0 is too large"))?;
+            let signed = i64::try_from(seconds).map_err(|_| RpcError::invalid_params("argument 0 is too large"))?;
             chain.shift_clock(signed);
             Ok(Value::from(seconds))
         }
@@ -113,17 +108,12 @@ pub(super) fn dispatch(
             let fate = match params.at(1).and_then(Value::as_str) {
                 Some("drop") => ReorgTxs::Drop,
                 Some("requeue") => ReorgTxs::Requeue,
-                _ => ReorgTxs::Remine {
-                    shift: params.number(1)?.unwrap_or(0),
-                },
+                _ => ReorgTxs::Remine { shift: params.number(1)?.unwrap_or(0) },
             };
             chain.reorg(depth, fate);
             Ok(Value::Null)
         }
-        _ => Err(RpcError::new(
-            -32601,
-            format!("the method {method} does not exist/is not available"),
-        )),
+        _ => Err(RpcError::new(-32601, format!("the method {method} does not exist/is not available"))),
     }
 }
 

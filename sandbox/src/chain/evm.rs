@@ -178,9 +178,7 @@ pub(super) fn output(result: ExecutionResult) -> Result<Bytes, RpcError> {
             );
             Err(RpcError::revert(message, output))
         }
-        ExecutionResult::Halt { reason, .. } => {
-            Err(RpcError::server(format!("execution halted: {reason:?}")))
-        }
+        ExecutionResult::Halt { reason, .. } => Err(RpcError::server(format!("execution halted: {reason:?}"))),
     }
 }
 
@@ -195,9 +193,7 @@ pub(super) fn estimate(
         let tx = call_env(request, gas);
         execute(db, chain_id, block.clone(), tx, Rules::Simulated)
     };
-    let cap = request
-        .gas
-        .map_or(block.gas_limit, |gas| gas.min(block.gas_limit));
+    let cap = request.gas.map_or(block.gas_limit, |gas| gas.min(block.gas_limit));
     let full = run(cap).map_err(RpcError::server)?.result;
     let used = full.tx_gas_used();
     let spent = full.gas().total_gas_spent();

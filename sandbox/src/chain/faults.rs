@@ -61,9 +61,6 @@ pub struct Faults {
     pub call_overrides: BTreeMap<FixedBytes<4>, Bytes>,
     /// Limit latency, failures and hanging to these methods; empty means all.
     pub methods: Vec<String>,
-    /// Running remainder of `fail_rate`.
-    #[serde(skip)]
-    carried: f64,
 }
 
 impl Faults {
@@ -83,20 +80,20 @@ impl Faults {
     /// Whether latency, failures and hanging concern this method.
     pub(super) fn concerns(&self, method: &str) -> bool {
         // The control method must stay reachable, or a hang could never be lifted.
-        method != "sandbox_setFaults"
-            && (self.methods.is_empty() || self.methods.iter().any(|name| name == method))
+        method != "sandbox_setFaults" && (self.methods.is_empty() || self.methods.iter().any(|name| name == method))
     }
 
-    /// Decides whether the request at hand fails, and counts it.
-    pub(super) fn fails(&mut self) -> bool {
+    /// Decides whether the request at hand fails, and counts it. `carried` is
+    /// the endpoint's running remainder of `fail_rate`.
+    pub(super) fn fails(&mut self, carried: &mut f64) -> bool {
         if self.fail_next > 0 {
             self.fail_next -= 1;
             return true;
         }
-        self.carried += self.fail_rate.clamp(0.0, 1.0);
-        let fails = self.carried >= 1.0;
+        *carried += self.fail_rate.clamp(0.0, 1.0);
+        let fails = *carried >= 1.0;
         if fails {
-            self.carried -= 1.0;
+            *carried -= 1.0;
         }
         fails
     }
@@ -125,12 +122,7 @@ impl Faults {
                 fields.insert("logs".to_owned(), Value::Array(Vec::new()));
             }
             ForgedReceipt::Logs => {
-                for log in fields
-                    .get_mut("logs")
-                    .and_then(Value::as_array_mut)
-                    .into_iter()
-                    .flatten()
-                {
+                for log in fields.get_mut("logs").and_then(Value::as_array_mut).into_iter().flatten() {
                     if let Some(topic) = log.pointer_mut("/topics/1") {
                         *topic = Value::from(format!("0x{}", "ab".repeat(32)));
                     }

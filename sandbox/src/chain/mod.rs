@@ -95,22 +95,16 @@ impl Drop for Endpoint {
 }
 
 impl Endpoint {
-    async fn open(
-        chain: Arc<Mutex<Chain>>,
-        port: u16,
-        stop: CancellationToken,
-    ) -> io::Result<Self> {
+    async fn open(chain: Arc<Mutex<Chain>>, port: u16, stop: CancellationToken) -> io::Result<Self> {
         let listener = Arc::new(Listener {
             chain,
             faults: Mutex::default(),
+            carried: Mutex::default(),
             counts: Mutex::default(),
             stop,
         });
         let address = listen(Arc::clone(&listener), port).await?;
-        Ok(Self {
-            listener,
-            url: format!("http://{address}"),
-        })
+        Ok(Self { listener, url: format!("http://{address}") })
     }
 
     /// Where the endpoint listens.
@@ -171,10 +165,7 @@ impl DevChain {
         let chain = Arc::new(Mutex::new(Chain::new(config, interval)));
         let stop = CancellationToken::new();
         let main = Endpoint::open(Arc::clone(&chain), port, stop.child_token()).await?;
-        tokio::spawn(stop.clone().run_until_cancelled_owned(mine_at_intervals(
-            Arc::clone(&chain),
-            changes,
-        )));
+        tokio::spawn(stop.clone().run_until_cancelled_owned(mine_at_intervals(Arc::clone(&chain), changes)));
         Ok(Self { main, chain, stop })
     }
 
@@ -235,10 +226,7 @@ impl DevChain {
     /// When the time lies before the newest block.
     pub fn set_next_timestamp(&self, timestamp: u64) -> Result<(), ChainError> {
         let set = lock(&self.chain).set_next_timestamp(timestamp);
-        set.map_err(|message| ChainError {
-            code: -32602,
-            message,
-        })
+        set.map_err(|message| ChainError { code: -32602, message })
     }
 
     /// Number of the newest block.
@@ -292,20 +280,14 @@ impl DevChain {
     pub fn call(&self, method: &str, params: Value) -> Result<Value, ChainError> {
         let honest = Faults::default();
         let done = rpc::dispatch(&mut lock(&self.chain), &honest, method, &params);
-        done.map_err(|error| ChainError {
-            code: error.code,
-            message: error.message,
-        })
+        done.map_err(|error| ChainError { code: error.code, message: error.message })
     }
 
     /// Puts the payment contracts in place (see [`crate::contracts`]).
     ///
     /// # Errors
     /// When the committed contract artifacts are damaged.
-    pub fn install(
-        &self,
-        settings: &crate::contracts::Settings,
-    ) -> Result<(), crate::contracts::InstallError> {
+    pub fn install(&self, settings: &crate::contracts::Settings) -> Result<(), crate::contracts::InstallError> {
         let chain_id = lock(&self.chain).config.chain_id;
         for (method, params) in crate::contracts::writes(chain_id, settings)? {
             self.call(method, params)?;

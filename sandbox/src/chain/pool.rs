@@ -33,11 +33,7 @@ pub(super) struct Pool {
 impl Pool {
     pub(super) fn pending(&mut self, tx: Recovered<TxEnvelope>, hash: B256) -> Pending {
         self.arrivals += 1;
-        Pending {
-            tx,
-            hash,
-            arrival: self.arrivals,
-        }
+        Pending { tx, hash, arrival: self.arrivals }
     }
 
     pub(super) fn put_back(&mut self, pending: Pending) {
@@ -54,10 +50,7 @@ impl Pool {
     }
 
     pub(super) fn remove(&mut self, hash: B256) -> Option<Pending> {
-        let slot = self
-            .by_slot
-            .iter()
-            .find_map(|(slot, pending)| (pending.hash == hash).then_some(*slot))?;
+        let slot = self.by_slot.iter().find_map(|(slot, pending)| (pending.hash == hash).then_some(*slot))?;
         self.by_slot.remove(&slot)
     }
 
@@ -69,13 +62,11 @@ impl Pool {
     /// fee or behind a nonce gap waits.
     pub(super) fn next(&mut self, db: &InMemoryDB, base_fee: u64) -> Option<B256> {
         // A nonce that the state has passed (set by hand) can never run.
-        self.by_slot
-            .retain(|(sender, nonce), _| *nonce >= evm::account(db, *sender).nonce);
+        self.by_slot.retain(|(sender, nonce), _| *nonce >= evm::account(db, *sender).nonce);
         self.by_slot
             .iter()
             .filter(|((sender, nonce), pending)| {
-                *nonce == evm::account(db, *sender).nonce
-                    && pending.tx.max_fee_per_gas() >= u128::from(base_fee)
+                *nonce == evm::account(db, *sender).nonce && pending.tx.max_fee_per_gas() >= u128::from(base_fee)
             })
             .min_by_key(|(_, pending)| pending.arrival)
             .map(|(_, pending)| pending.hash)
@@ -96,9 +87,7 @@ impl Pool {
             if old.hash == pending.hash {
                 return Err(RpcError::server("already known"));
             }
-            let enough = |new: u128, old: u128| {
-                new.saturating_mul(100) >= old.saturating_mul(REPLACEMENT_PERCENT)
-            };
+            let enough = |new: u128, old: u128| new.saturating_mul(100) >= old.saturating_mul(REPLACEMENT_PERCENT);
             if !enough(pending.tx.max_fee_per_gas(), old.tx.max_fee_per_gas())
                 || !enough(tip_cap(&pending.tx), tip_cap(&old.tx))
             {
@@ -111,17 +100,12 @@ impl Pool {
 }
 
 fn tip_cap(tx: &TxEnvelope) -> u128 {
-    tx.max_priority_fee_per_gas()
-        .unwrap_or_else(|| tx.max_fee_per_gas())
+    tx.max_priority_fee_per_gas().unwrap_or_else(|| tx.max_fee_per_gas())
 }
 
 /// What a transaction costs before any code runs.
 fn intrinsic_gas(tx: &TxEnvelope) -> u64 {
-    let data: u64 = tx
-        .input()
-        .iter()
-        .map(|byte| if *byte == 0 { 4 } else { 16 })
-        .sum();
+    let data: u64 = tx.input().iter().map(|byte| if *byte == 0 { 4 } else { 16 }).sum();
     let create = if tx.is_create() { 32_000 } else { 0 };
     21_000 + create + data
 }
@@ -130,8 +114,7 @@ impl Chain {
     /// Reads a raw transaction and checks its form and signature.
     pub(super) fn decode(&self, mut raw: &[u8]) -> Result<Pending, RpcError> {
         let invalid = |what: String| RpcError::server(what);
-        let tx = TxEnvelope::decode_2718(&mut raw)
-            .map_err(|error| invalid(format!("rlp: {error}")))?;
+        let tx = TxEnvelope::decode_2718(&mut raw).map_err(|error| invalid(format!("rlp: {error}")))?;
         if !raw.is_empty() {
             return Err(invalid("rlp: trailing bytes".to_owned()));
         }
@@ -142,19 +125,11 @@ impl Chain {
             && id != self.config.chain_id
         {
             let want = self.config.chain_id;
-            return Err(invalid(format!(
-                "invalid sender: invalid chain id for signer: have {id} want {want}"
-            )));
+            return Err(invalid(format!("invalid sender: invalid chain id for signer: have {id} want {want}")));
         }
         let hash = *tx.tx_hash();
-        let sender = tx
-            .recover_signer()
-            .map_err(|_| invalid("invalid sender".to_owned()))?;
-        Ok(Pending {
-            tx: Recovered::new_unchecked(tx, sender),
-            hash,
-            arrival: 0,
-        })
+        let sender = tx.recover_signer().map_err(|_| invalid("invalid sender".to_owned()))?;
+        Ok(Pending { tx: Recovered::new_unchecked(tx, sender), hash, arrival: 0 })
     }
 
     /// Takes a transaction into the pool if a node would.
@@ -171,14 +146,10 @@ impl Chain {
             Some("max priority fee per gas higher than max fee per gas".to_owned())
         } else if tip < u128::from(self.config.min_priority_fee) {
             let least = self.config.min_priority_fee;
-            Some(format!(
-                "transaction underpriced: gas tip cap {tip}, minimum needed {least}"
-            ))
+            Some(format!("transaction underpriced: gas tip cap {tip}, minimum needed {least}"))
         } else if limit < intrinsic_gas(tx) {
             let least = intrinsic_gas(tx);
-            Some(format!(
-                "intrinsic gas too low: gas {limit}, minimum needed {least}"
-            ))
+            Some(format!("intrinsic gas too low: gas {limit}, minimum needed {least}"))
         } else {
             self.unaffordable(tx)
         };
@@ -197,21 +168,16 @@ impl Chain {
         let info = evm::account(&self.db, tx.signer());
         let (state, nonce) = (info.nonce, tx.nonce());
         if nonce < state {
-            return Some(format!(
-                "nonce too low: next nonce {state}, tx nonce {nonce}"
-            ));
+            return Some(format!("nonce too low: next nonce {state}, tx nonce {nonce}"));
         }
         if nonce == u64::MAX {
             return Some("nonce has max value".to_owned());
         }
-        let cost = U256::from(tx.gas_limit())
-            .saturating_mul(U256::from(tx.max_fee_per_gas()))
-            .saturating_add(tx.value());
+        let cost =
+            U256::from(tx.gas_limit()).saturating_mul(U256::from(tx.max_fee_per_gas())).saturating_add(tx.value());
         (cost > info.balance).then(|| {
             let (balance, short) = (info.balance, cost - info.balance);
-            format!(
-                "insufficient funds for gas * price + value: balance {balance}, tx cost {cost}, overshot {short}"
-            )
+            format!("insufficient funds for gas * price + value: balance {balance}, tx cost {cost}, overshot {short}")
         })
     }
 }

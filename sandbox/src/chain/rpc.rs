@@ -23,11 +23,7 @@ pub(super) struct RpcError {
 
 impl RpcError {
     pub(super) fn new(code: i64, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            data: None,
-        }
+        Self { code, message: message.into(), data: None }
     }
 
     /// The code nodes use for most refusals.
@@ -40,11 +36,7 @@ impl RpcError {
     }
 
     pub(super) fn revert(message: String, data: Bytes) -> Self {
-        Self {
-            code: 3,
-            message,
-            data: Some(data),
-        }
+        Self { code: 3, message, data: Some(data) }
     }
 }
 
@@ -64,8 +56,7 @@ impl Params<'_> {
     }
 
     pub(super) fn required<T: DeserializeOwned>(&self, index: usize) -> Result<T, RpcError> {
-        self.optional(index)?
-            .ok_or_else(|| RpcError::invalid_params(format!("missing value for argument {index}")))
+        self.optional(index)?.ok_or_else(|| RpcError::invalid_params(format!("missing value for argument {index}")))
     }
 
     /// A number, as hex or decimal text or as a JSON number.
@@ -73,9 +64,7 @@ impl Params<'_> {
         let Some(value) = self.optional::<U256>(index)? else {
             return Ok(None);
         };
-        u64::try_from(value)
-            .map(Some)
-            .map_err(|_| RpcError::invalid_params(format!("argument {index} is too large")))
+        u64::try_from(value).map(Some).map_err(|_| RpcError::invalid_params(format!("argument {index} is too large")))
     }
 }
 
@@ -89,12 +78,7 @@ fn quantity(value: impl Into<U256>) -> Value {
 
 /// Answers one request. `faults` is a copy for reading: dropping transactions, the
 /// one thing that counts down, is the listener's.
-pub(super) fn dispatch(
-    chain: &mut Chain,
-    faults: &Faults,
-    method: &str,
-    params: &Value,
-) -> Result<Value, RpcError> {
+pub(super) fn dispatch(chain: &mut Chain, faults: &Faults, method: &str, params: &Value) -> Result<Value, RpcError> {
     let params = Params(params);
     let head = chain.head().saturating_sub(faults.lagging_reads);
     let chain_id = faults.wrong_chain_id.unwrap_or(chain.config.chain_id);
@@ -129,11 +113,7 @@ pub(super) fn dispatch(
             let address = params.required::<Address>(0)?;
             let nonce = evm::account(&chain.db, address).nonce;
             let pending = params.at(1).is_some_and(|tag| tag == "pending");
-            let count = if pending {
-                chain.pool.next_nonce(address, nonce)
-            } else {
-                nonce
-            };
+            let count = if pending { chain.pool.next_nonce(address, nonce) } else { nonce };
             Ok(quantity(U256::from(count)))
         }
         "eth_getBalance" => {
@@ -181,9 +161,7 @@ impl Chain {
             BlockNumberOrTag::Number(number) => number,
             BlockNumberOrTag::Earliest => 0,
             BlockNumberOrTag::Latest | BlockNumberOrTag::Pending => head,
-            BlockNumberOrTag::Finalized | BlockNumberOrTag::Safe => {
-                head.saturating_sub(self.config.finality_depth)
-            }
+            BlockNumberOrTag::Finalized | BlockNumberOrTag::Safe => head.saturating_sub(self.config.finality_depth),
         }
     }
 
@@ -191,10 +169,9 @@ impl Chain {
     fn at(&self, params: &Params<'_>, index: usize, head: u64) -> Result<u64, RpcError> {
         let number = match params.optional::<BlockId>(index)?.unwrap_or_default() {
             BlockId::Number(tag) => self.tag(tag, head),
-            BlockId::Hash(hash) => *self
-                .by_hash
-                .get(&hash.block_hash)
-                .ok_or_else(|| RpcError::server("header not found"))?,
+            BlockId::Hash(hash) => {
+                *self.by_hash.get(&hash.block_hash).ok_or_else(|| RpcError::server("header not found"))?
+            }
         };
         if number > head {
             return Err(RpcError::server("header not found"));
@@ -205,11 +182,7 @@ impl Chain {
     fn block_by_tag(&self, tag: BlockNumberOrTag, full: bool, head: u64) -> Result<Value, RpcError> {
         if tag == BlockNumberOrTag::Pending {
             let header = self.next_header();
-            let pending = Mined {
-                hash: header.hash_slow(),
-                header,
-                txs: Vec::new(),
-            };
+            let pending = Mined { hash: header.hash_slow(), header, txs: Vec::new() };
             return views::block(&pending, full);
         }
         let number = self.tag(tag, head);
@@ -256,11 +229,7 @@ impl Chain {
         // Polygon's blocks are never empty; the suggestion stands for their traffic.
         let tip = u128::from(self.config.suggested_priority_fee);
         to_json(&FeeHistory {
-            base_fee_per_gas: blocks
-                .iter()
-                .map(fee)
-                .chain([u128::from(self.base_fee)])
-                .collect(),
+            base_fee_per_gas: blocks.iter().map(fee).chain([u128::from(self.base_fee)]).collect(),
             gas_used_ratio: blocks.iter().map(used).collect(),
             oldest_block: oldest,
             reward: percentiles.map(|points| vec![vec![tip; points.len()]; blocks.len()]),

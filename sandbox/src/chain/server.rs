@@ -31,6 +31,8 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct Listener {
     pub(super) chain: Arc<Mutex<Chain>>,
     pub(super) faults: Mutex<Faults>,
+    /// Remainder of the rate at which requests fail.
+    pub(super) carried: Mutex<f64>,
     pub(super) counts: Mutex<HashMap<String, u64>>,
     pub(super) stop: CancellationToken,
 }
@@ -125,7 +127,7 @@ impl Listener {
             if !faults.concerns(method) {
                 return Ok(None);
             }
-            let fails = faults.fails().then_some(faults.fail_kind);
+            let fails = faults.fails(&mut lock(&self.carried)).then_some(faults.fail_kind);
             (faults.hang, faults.latency_ms, fails)
         };
         if hang {
@@ -159,10 +161,8 @@ impl Listener {
     }
 
     fn set_faults(&self, keys: &Value) -> Result<Value, RpcError> {
-        let keys: Map<String, Value> = keys
-            .as_object()
-            .cloned()
-            .ok_or_else(|| RpcError::invalid_params("expected an object"))?;
+        let keys: Map<String, Value> =
+            keys.as_object().cloned().ok_or_else(|| RpcError::invalid_params("expected an object"))?;
         let rest = control::chain_faults(&mut lock(&self.chain), keys)?;
         let mut faults = lock(&self.faults);
         faults.patch(&rest).map_err(RpcError::invalid_params)?;

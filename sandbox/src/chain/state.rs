@@ -76,9 +76,7 @@ pub(super) struct Chain {
 }
 
 fn machine_clock() -> i128 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| i128::from(since.as_secs()))
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i128::from(since.as_secs()))
 }
 
 impl Chain {
@@ -94,9 +92,7 @@ impl Chain {
             revert_next: 0,
             base_fee: config.base_fee,
             interval,
-            offset: config
-                .genesis_timestamp
-                .map_or(0, |start| i128::from(start) - machine_clock()),
+            offset: config.genesis_timestamp.map_or(0, |start| i128::from(start) - machine_clock()),
             next_timestamp: None,
             generation: 0,
             config,
@@ -129,9 +125,7 @@ impl Chain {
     pub(super) fn set_next_timestamp(&mut self, timestamp: u64) -> Result<(), String> {
         let parent = self.blocks.last().map_or(0, |block| block.header.timestamp);
         if timestamp < parent {
-            return Err(format!(
-                "timestamp {timestamp} is before the last block's {parent}"
-            ));
+            return Err(format!("timestamp {timestamp} is before the last block's {parent}"));
         }
         self.next_timestamp = Some(timestamp);
         self.offset = i128::from(timestamp) - machine_clock();

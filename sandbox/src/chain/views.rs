@@ -1,13 +1,11 @@
 //! Blocks, transactions, receipts and logs in the form JSON-RPC shows them.
 
 use alloy::consensus::{
-    Receipt, ReceiptEnvelope, ReceiptWithBloom, Transaction as _, TxEnvelope, TxType,
-    transaction::Recovered,
+    Receipt, ReceiptEnvelope, ReceiptWithBloom, Transaction as _, TxEnvelope, TxType, transaction::Recovered,
 };
 use alloy::primitives::{B256, U256, logs_bloom};
 use alloy::rpc::types::{
-    Block, BlockTransactions, Filter, FilterBlockOption, Header, Log, Transaction,
-    TransactionReceipt,
+    Block, BlockTransactions, Filter, FilterBlockOption, Header, Log, Transaction, TransactionReceipt,
 };
 use serde_json::Value;
 
@@ -43,11 +41,7 @@ fn logs<'a>(block: &'a Mined, index: usize, tx: &'a MinedTx) -> impl Iterator<It
 pub(super) fn block(mined: &Mined, full: bool) -> Result<Value, RpcError> {
     let transactions = if full {
         let whole = mined.txs.iter().enumerate();
-        BlockTransactions::Full(
-            whole
-                .map(|(index, tx)| transaction(Some((mined, index)), &tx.tx))
-                .collect(),
-        )
+        BlockTransactions::Full(whole.map(|(index, tx)| transaction(Some((mined, index)), &tx.tx)).collect())
     } else {
         BlockTransactions::Hashes(mined.txs.iter().map(|tx| tx.hash).collect())
     };
@@ -77,9 +71,7 @@ impl Chain {
             let block = (block.header.number <= head).then_some((block, index));
             return to_json(&transaction(block, &tx.tx));
         }
-        self.pool.get(hash).map_or(Ok(Value::Null), |pending| {
-            to_json(&transaction(None, &pending.tx))
-        })
+        self.pool.get(hash).map_or(Ok(Value::Null), |pending| to_json(&transaction(None, &pending.tx)))
     }
 
     /// The receipt, if the transaction is mined at or below this height.
@@ -126,10 +118,7 @@ impl Chain {
                 let number = number.ok_or_else(|| RpcError::server("unknown block"))?;
                 (number, number)
             }
-            FilterBlockOption::Range {
-                from_block,
-                to_block,
-            } => {
+            FilterBlockOption::Range { from_block, to_block } => {
                 let from = self.tag(from_block.unwrap_or_default(), head);
                 let to = self.tag(to_block.unwrap_or_default(), head);
                 if from > to {
@@ -138,10 +127,7 @@ impl Chain {
                 if let Some(most) = self.config.max_log_range
                     && to - from >= most
                 {
-                    return Err(RpcError::new(
-                        -32005,
-                        format!("query exceeds max block range {most}"),
-                    ));
+                    return Err(RpcError::new(-32005, format!("query exceeds max block range {most}")));
                 }
                 (from, to.min(head))
             }

@@ -9,11 +9,11 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use crate::loopback::Connection;
 use crate::provider::books::PaidRequest;
 use crate::provider::config::{Answers, Kind, Model};
 use crate::provider::faults::{Faults, Usage};
 use crate::provider::model::{self, Answer};
-use crate::provider::net::Connection;
 use crate::provider::refusal::{Refusal, voucher_required};
 use crate::provider::services::Job;
 use crate::provider::validate::{Accepted, RawVoucher};
@@ -168,7 +168,8 @@ impl Shared {
         let job = match self.config.kind {
             Kind::Llm => None,
             kind => {
-                let message = model::last_user_message(&messages).ok_or_else(|| bad("missing_input", "No user message"))?;
+                let message =
+                    model::last_user_message(&messages).ok_or_else(|| bad("missing_input", "No user message"))?;
                 Some(Job::parse(kind, &message).map_err(|hint| bad("missing_input", hint))?)
             }
         };
@@ -209,9 +210,7 @@ impl Shared {
         let faults = self.faults();
         let mut answer = match (&order.job, &self.config.answers) {
             // Wrappers report no prompt and one unit of output.
-            (Some(job), _) => {
-                Answer { text: job.run(), usage: Usage { prompt: 0, completion: 1 }, finish: "stop" }
-            }
+            (Some(job), _) => Answer { text: job.run(), usage: Usage { prompt: 0, completion: 1 }, finish: "stop" },
             (None, Answers::Fixed { text, usage }) => Answer { text: text.clone(), usage: *usage, finish: "stop" },
             (None, Answers::Sandbox) => model::answer(&order.messages, order.max_tokens),
         };

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::provider::Shared;
 use crate::provider::config::AutoClaim;
-use crate::provider::rpc::{RpcError, succeeded};
+use crate::rpc::{RpcError, succeeded};
 
 /// What became of one channel's claim.
 #[derive(Clone, Debug)]
@@ -93,8 +93,8 @@ impl Shared {
             signature: chosen.signature,
         };
         let sent = self.rpc.send(&self.config.key, self.config.contract, call.abi_encode()).await;
-        // Submitted, or refused for good: either way the vouchers count as claimed. A node that is away is asked again.
-        if !matches!(sent, Err(RpcError::Transport(_))) {
+        // Submitted, or refused by the contract: either way the vouchers count as claimed. Anything else is tried again.
+        if matches!(sent, Ok(_) | Err(RpcError::Refused { code: 3, .. })) {
             self.mark_claimed(&chosen.key);
         }
         let (transaction, error) = match sent {

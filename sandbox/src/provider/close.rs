@@ -35,9 +35,7 @@ pub(crate) async fn close(State(shared): State<Arc<Shared>>, body: Bytes) -> Res
     let failed = shared.with_faults(|faults| faults.close_500.take());
     match shared.authorize_close(spelled).await.filter(|_| !failed) {
         Some(answer) => json_body(&answer).into_response(),
-        None => {
-            (StatusCode::INTERNAL_SERVER_ERROR, json_body(&json!({"error": "internal_error"}))).into_response()
-        }
+        None => (StatusCode::INTERNAL_SERVER_ERROR, json_body(&json!({"error": "internal_error"}))).into_response(),
     }
 }
 
@@ -73,7 +71,9 @@ impl Shared {
                 let high = Signature::new(genuine.r(), ORDER - genuine.s(), !genuine.v());
                 prefixed(&high.as_bytes())
             }
-            CloseSignature::VoucherSignature => voucher.map_or_else(|| "0x".into(), |voucher| prefixed(&voucher.signature)),
+            CloseSignature::VoucherSignature => {
+                voucher.map_or_else(|| "0x".into(), |voucher| prefixed(&voucher.signature))
+            }
             CloseSignature::Garbage => "0xnot-a-signature".into(),
         };
         let shown = shown.unwrap_or_else(|| amount.to_string());

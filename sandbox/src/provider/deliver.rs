@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use futures::stream;
 use serde_json::json;
 
@@ -125,7 +125,8 @@ pub(crate) fn answer(shared: &Shared, model: &str, answer: &Answer, figures: &Fi
 
 /// JSON that starts well and then is blank for ever, as fast as it is read but not faster than a network.
 fn endless() -> Body {
-    let first = Bytes::from_static(br#"{"id":"sim-endless","choices":[{"index":0,"message":{"role":"assistant","content":""#);
+    let first =
+        Bytes::from_static(br#"{"id":"sim-endless","choices":[{"index":0,"message":{"role":"assistant","content":""#);
     Body::from_stream(stream::unfold(Some(first), |first| async move {
         if let Some(first) = first {
             return Some((Ok::<_, io::Error>(first), None));
@@ -147,10 +148,7 @@ mod tests {
             remaining: Some("4841750".into()),
             channel: String::new(),
         };
-        assert_eq!(
-            figures.trailer(),
-            ": X-DRAIN-Cost: 8250\n: X-DRAIN-Total: 158250\n: X-DRAIN-Remaining: 4841750\n"
-        );
+        assert_eq!(figures.trailer(), ": X-DRAIN-Cost: 8250\n: X-DRAIN-Total: 158250\n: X-DRAIN-Remaining: 4841750\n");
         assert_eq!(Figures::default().trailer(), "");
     }
 }

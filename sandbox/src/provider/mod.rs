@@ -11,9 +11,7 @@ mod config;
 mod deliver;
 mod faults;
 mod model;
-pub(crate) mod net;
 mod refusal;
-pub mod rpc;
 mod server;
 mod services;
 mod stream;
@@ -31,12 +29,13 @@ use tokio::task::JoinHandle;
 
 pub use books::{Books, KeptVoucher, PaidRequest, RequestLog};
 pub use claim::Claim;
+pub(crate) use config::decimal;
 pub use config::{Answers, AutoClaim, Kind, Model, ProviderConfig};
 pub use faults::{CloseAmount, CloseSignature, Correction, Dialect, Faults, ForgedHeaders, Times, Usage};
 
+use crate::loopback::Server;
+use crate::rpc::{ChannelRecord, RpcClient};
 use books::Pages;
-use net::Server;
-use rpc::{ChannelRecord, RpcClient};
 
 /// What the routes share.
 pub(crate) struct Shared {
@@ -114,10 +113,8 @@ impl Provider {
             config,
         });
         let server = Server::start(server::router(Arc::clone(&shared))).await?;
-        let auto_claim = shared
-            .config
-            .auto_claim
-            .map(|settings| tokio::spawn(claim::auto_claim(Arc::downgrade(&shared), settings)));
+        let auto_claim =
+            shared.config.auto_claim.map(|settings| tokio::spawn(claim::auto_claim(Arc::downgrade(&shared), settings)));
         Ok(Self { shared, server, auto_claim })
     }
 

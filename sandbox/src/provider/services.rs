@@ -23,8 +23,9 @@ impl Job {
             Some(fields) => fields.get(name).and_then(Value::as_str).unwrap_or_default().trim().to_owned(),
             None => message.to_owned(),
         };
-        let number =
-            |name: &str, default: u64| fields.as_ref().map_or(Some(default), |f| f.get(name).map_or(Some(default), Value::as_u64));
+        let number = |name: &str, default: u64| {
+            fields.as_ref().map_or(Some(default), |f| f.get(name).map_or(Some(default), Value::as_u64))
+        };
         match kind {
             Kind::Llm => Err("not a service"),
             Kind::Forecast => {

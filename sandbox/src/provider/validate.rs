@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::provider::Shared;
 use crate::provider::faults::Faults;
 use crate::provider::refusal::Refusal;
-use crate::provider::rpc::{ChannelRecord, RpcError};
+use crate::rpc::{ChannelRecord, RpcError};
 
 mod typed {
     alloy::sol! {
@@ -20,13 +20,7 @@ mod typed {
 
 /// The domain of a contract (protocol.md section 3).
 pub(crate) fn domain(chain_id: u64, contract: Address) -> Eip712Domain {
-    Eip712Domain::new(
-        Some("DrainChannel".into()),
-        Some("1".into()),
-        Some(U256::from(chain_id)),
-        Some(contract),
-        None,
-    )
+    Eip712Domain::new(Some("DrainChannel".into()), Some("1".into()), Some(U256::from(chain_id)), Some(contract), None)
 }
 
 /// What a consumer signs.

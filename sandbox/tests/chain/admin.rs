@@ -9,9 +9,7 @@ use crate::rig::{Drain, Rig, closing, emitted, units, voucher};
 
 /// The same signature with s on the other half of the curve order.
 fn malleated(signature: &Bytes) -> Bytes {
-    let order = alloy::primitives::uint!(
-        0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141_U256
-    );
+    let order = alloy::primitives::uint!(0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141_U256);
     let mut twin = signature.to_vec();
     let s = order - U256::from_be_slice(&twin[32..64]);
     twin[32..64].copy_from_slice(&s.to_be_bytes::<32>());
@@ -80,11 +78,9 @@ async fn the_fee_has_limits() {
     // A new fee concerns channels that are open already.
     let id = rig.open(&rig.v2, 1_000_000, 1000).await;
     let before = rig.usdc_of(recipient).await;
-    for (to, bps, amount, fee) in [
-        (recipient, 1000, 150_000, 15_000),
-        (recipient, 101, 150_099, 0),
-        (Address::ZERO, 0, 300_099, 0),
-    ] {
+    for (to, bps, amount, fee) in
+        [(recipient, 1000, 150_000, 15_000), (recipient, 101, 150_099, 0), (Address::ZERO, 0, 300_099, 0)]
+    {
         let set = rig.v2.setFee(to, units(bps)).from(owner);
         let receipt = rig.mined(set.send().await).await;
         let updated = Drain::FeeUpdated { recipient: to, bps: units(bps) };

@@ -91,12 +91,7 @@ async fn v2_life_with_fees_events_and_locked_sum() {
     let signature = voucher(&rig.consumer, CHANNEL_V2, id, 150_000, 1);
     let claim = rig.v2.claim(id, units(150_000), units(1), signature).from(provider);
     let receipt = rig.mined(claim.send().await).await;
-    let wanted = vec![
-        paid(FEE_RECIPIENT, 3000),
-        fee(3000),
-        paid(provider, 147_000),
-        claimed(150_000),
-    ];
+    let wanted = vec![paid(FEE_RECIPIENT, 3000), fee(3000), paid(provider, 147_000), claimed(150_000)];
     assert_eq!(emitted(&receipt), wanted);
     assert_eq!(rig.v2.getBalance(id).call().await.unwrap(), units(4_850_000));
 
@@ -179,7 +174,7 @@ async fn v1_closes_at_expiry_and_takes_no_fee() {
     reverts!(rig.v1.close(id), rig.consumer, ChannelNotFound);
     // The first generation has no closing by agreement at all.
     let call = rig.v1.cooperativeClose(id, units(0), Bytes::new()).call().await;
-    assert!(call.unwrap_err().as_revert_data().unwrap_or_default().is_empty());
+    assert!(call.err().unwrap().as_revert_data().unwrap_or_default().is_empty());
 }
 
 #[tokio::test]
@@ -207,7 +202,7 @@ async fn errors_come_in_the_documented_order() {
         reverts!(channel.open(nobody, units(0), units(1)), consumer, InvalidAmount);
         reverts!(channel.open(nobody, units(1), units(1)), consumer, ZeroAddress);
         let endless = channel.open(provider.address(), units(1), U256::MAX);
-        let error = endless.from(consumer.address()).call().await.unwrap_err();
+        let error = endless.from(consumer.address()).call().await.err().unwrap();
         let panic = [&[0x4e, 0x48, 0x7b, 0x71], B256::with_last_byte(0x11).as_slice()].concat();
         assert_eq!(error.as_revert_data().unwrap(), panic);
 
@@ -239,15 +234,13 @@ async fn errors_come_in_the_documented_order() {
 async fn the_tokens_errors_come_through() {
     let rig = Rig::anywhere().await;
     let provider = rig.provider.address();
-    let reason = |error: alloy::contract::Error| {
-        Revert::abi_decode(&error.as_revert_data().unwrap()).unwrap().reason
-    };
+    let reason = |error: alloy::contract::Error| Revert::abi_decode(&error.as_revert_data().unwrap()).unwrap().reason;
     let much = units(USDC_FUNDS + 1);
     let open = rig.v2.open(provider, much, units(1)).from(rig.consumer.address());
-    let text = reason(open.call().await.unwrap_err());
+    let text = reason(open.call().await.err().unwrap());
     assert_eq!(text, "ERC20: transfer amount exceeds balance");
     let open = rig.v2.open(provider, units(1), units(1)).from(rig.owner.address());
-    let text = reason(open.call().await.unwrap_err());
+    let text = reason(open.call().await.err().unwrap());
     assert_eq!(text, "ERC20: transfer amount exceeds allowance");
 
     let id = rig.open(&rig.v2, 1000, 0).await;

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use alloy::network::EthereumWallet;
+use alloy::eips::eip2718::Encodable2718 as _;
+use alloy::network::{EthereumWallet, NetworkTransactionBuilder as _, TransactionBuilder as _};
 use alloy::primitives::{Address, B256, Bytes, LogData, U256};
 use alloy::providers::{DynProvider, Provider, ProviderBuilder};
-use alloy::rpc::types::TransactionReceipt;
+use alloy::rpc::types::{TransactionReceipt, TransactionRequest};
 use alloy::signers::SignerSync as _;
 use alloy::signers::local::PrivateKeySigner;
 use alloy::sol;
 use alloy::sol_types::SolStruct;
+use alloy::transports::TransportError;
 use drain_sandbox::chain::{ChainConfig, DevChain};
 use drain_sandbox::contracts::{self, CHANNEL_V1, CHANNEL_V2, Settings, USDC};
 use serde_json::{Value, json};
@@ -110,11 +112,7 @@ pub fn connect(url: &str, signers: &[&PrivateKeySigner]) -> DynProvider {
     for signer in signers {
         wallet.register_signer((*signer).clone());
     }
-    ProviderBuilder::new()
-        .with_simple_nonce_management()
-        .wallet(wallet)
-        .connect_http(url.parse().unwrap())
-        .erased()
+    ProviderBuilder::new().with_simple_nonce_management().wallet(wallet).connect_http(url.parse().unwrap()).erased()
 }
 
 impl Rig {
@@ -136,11 +134,7 @@ impl Rig {
     async fn at(chain: Option<DevChain>, url: &str) -> Self {
         let [consumer, provider, owner] = [(); 3].map(|()| PrivateKeySigner::random());
         let node = connect(url, &[&consumer, &provider, &owner]);
-        let settings = Settings {
-            owner: owner.address(),
-            owner_v1: owner.address(),
-            ..Settings::default()
-        };
+        let settings = Settings { owner: owner.address(), owner_v1: owner.address(), ..Settings::default() };
         contracts::install(&node, &settings).await.unwrap();
         for account in [&consumer, &provider, &owner] {
             let wei = U256::from(10).pow(U256::from(20));
@@ -189,9 +183,7 @@ impl Rig {
     }
 
     pub async fn open(&self, on: &Drain::DrainInstance<DynProvider>, amount: u64, secs: u64) -> B256 {
-        let open = on
-            .open(self.provider.address(), units(amount), units(secs))
-            .from(self.consumer.address());
+        let open = on.open(self.provider.address(), units(amount), units(secs)).from(self.consumer.address());
         let receipt = self.mined(open.send().await).await;
         let opened = receipt.decoded_log::<Drain::ChannelOpened>().unwrap();
         assert_eq!(opened.address, *on.address());
@@ -205,6 +197,19 @@ impl Rig {
 
     pub async fn usdc_of(&self, account: Address) -> u64 {
         self.usdc.balanceOf(account).call().await.unwrap().to()
+    }
+
+    /// The raw form of a signed transaction, for tests that send it themselves.
+    pub async fn raw(&self, request: TransactionRequest, nonce: u64, tip_gwei: u128) -> (B256, Bytes) {
+        let request = request
+            .with_chain_id(137)
+            .with_nonce(nonce)
+            .with_gas_limit(300_000)
+            .with_max_fee_per_gas(tip_gwei * 2_000_000_000)
+            .with_max_priority_fee_per_gas(tip_gwei * 1_000_000_000);
+        let wallet = EthereumWallet::from(self.consumer.clone());
+        let tx = request.with_from(self.consumer.address()).build(&wallet).await.unwrap();
+        (*tx.tx_hash(), tx.encoded_2718().into())
     }
 
     pub async fn next_time(&self, timestamp: u64) {
@@ -223,20 +228,24 @@ pub fn sign<S: SolStruct>(signer: &PrivateKeySigner, contract: Address, message:
 }
 
 pub fn voucher(signer: &PrivateKeySigner, on: Address, id: B256, amount: u64, nonce: u64) -> Bytes {
-    let message = Voucher {
-        channelId: id,
-        amount: units(amount),
-        nonce: units(nonce),
-    };
+    let message = Voucher { channelId: id, amount: units(amount), nonce: units(nonce) };
     sign(signer, on, &message)
 }
 
 pub fn closing(signer: &PrivateKeySigner, on: Address, id: B256, amount: u64) -> Bytes {
-    let message = CloseAuthorization {
-        channelId: id,
-        finalAmount: units(amount),
-    };
+    let message = CloseAuthorization { channelId: id, finalAmount: units(amount) };
     sign(signer, on, &message)
+}
+
+/// A transfer of some wei to an address nobody uses.
+pub fn gift(wei: u64) -> TransactionRequest {
+    TransactionRequest::default().with_to(Address::repeat_byte(0x77)).with_value(units(wei))
+}
+
+/// The message of the error reply.
+pub fn refusal<T: std::fmt::Debug>(result: Result<T, TransportError>) -> String {
+    let error = result.unwrap_err();
+    error.as_error_resp().unwrap_or_else(|| panic!("{error:?}")).message.to_string()
 }
 
 /// Addresses and content of a receipt's logs, in order.
@@ -250,7 +259,7 @@ pub fn emitted(receipt: &TransactionReceipt) -> Vec<(Address, LogData)> {
 macro_rules! reverts {
     ($call:expr, $from:expr, $error:ident) => {{
         let call = $call;
-        let error = call.from($from.address()).call().await.unwrap_err();
+        let error = call.from($from.address()).call().await.err().unwrap();
         let data = error.as_revert_data().unwrap_or_else(|| panic!("{error:?}"));
         let wanted = <$crate::rig::Drain::$error as alloy::sol_types::SolError>::SELECTOR;
         assert_eq!(data.as_ref(), wanted, stringify!($error));

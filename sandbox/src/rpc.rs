@@ -107,8 +107,16 @@ impl RpcClient {
         let id = self.id.fetch_add(1, Ordering::Relaxed);
         let request = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
         let transport = |error: reqwest::Error| RpcError::Transport(error.without_url().to_string());
-        let answer: Value =
-            self.http.post(&self.url).json(&request).send().await.map_err(transport)?.json().await.map_err(transport)?;
+        let answer: Value = self
+            .http
+            .post(&self.url)
+            .json(&request)
+            .send()
+            .await
+            .map_err(transport)?
+            .json()
+            .await
+            .map_err(transport)?;
         if let Some(error) = answer.get("error").filter(|error| !error.is_null()) {
             return Err(RpcError::Refused {
                 code: error.get("code").and_then(Value::as_i64).unwrap_or_default(),
@@ -176,7 +184,8 @@ impl RpcClient {
         let base_fee = u128::try_from(word(&block, "baseFeePerGas").unwrap_or_default())
             .map_err(|error| RpcError::Shape(error.to_string()))?;
         // A revert is known before it costs gas; anything else that keeps the node from estimating is not decisive.
-        let gas_limit = match self.get::<U256>("eth_estimateGas", json!([{"from": from, "to": to, "data": data}])).await {
+        let gas_limit = match self.get::<U256>("eth_estimateGas", json!([{"from": from, "to": to, "data": data}])).await
+        {
             Ok(gas) => u64::try_from(gas).unwrap_or(GAS_LIMIT).saturating_mul(5) / 4,
             Err(error @ RpcError::Refused { .. }) => return Err(error),
             Err(_) => GAS_LIMIT,

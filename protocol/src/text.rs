@@ -1,0 +1,107 @@
+//! Text of others, made safe to show to people and models (M13): no control characters, nothing invisible, bounded.
+
+/// Characters that show nothing and change what is shown or read: zero-width and direction marks, and the blocks in
+/// which text can be hidden from people (tags, supplementary variation selectors).
+fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{061C}'
+            | '\u{180E}'
+            | '\u{200B}'..='\u{200F}'
+            | '\u{202A}'..='\u{202E}'
+            | '\u{2060}'..='\u{206F}'
+            | '\u{FEFF}'
+            | '\u{FFF9}'..='\u{FFFB}'
+            | '\u{E0000}'..='\u{E0FFF}'
+    )
+}
+
+/// Takes at most `max` characters; the last is "…" when some were left out.
+fn bounded(kept: impl Iterator<Item = char>, max: usize) -> String {
+    let mut out = String::new();
+    // Where the text would be cut to make room for "…".
+    let mut room = 0;
+    for (count, c) in kept.enumerate() {
+        if count == max {
+            if max > 0 {
+                out.truncate(room);
+                out.push('…');
+            }
+            return out;
+        }
+        if count + 1 == max {
+            room = out.len();
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// The text without control characters (but with `\n` and `\t`), bidi overrides, zero-width characters and tags, and
+/// at most `max_chars` characters long, of which the last is "…" when something was cut.
+pub fn untrusted(text: &str, max_chars: usize) -> String {
+    let keep = |c: &char| matches!(c, '\n' | '\t') || !(c.is_control() || is_invisible(*c));
+    bounded(text.chars().filter(keep), max_chars)
+}
+
+/// [`untrusted`] on a single line: runs of blanks, tabs and line ends become one space, none at the ends.
+pub fn one_line(text: &str, max: usize) -> String {
+    let mut blank = false;
+    let mut begun = false;
+    let kept = text.chars().flat_map(|c| {
+        let folds = c.is_whitespace();
+        let drop = folds || c.is_control() || is_invisible(c);
+        blank |= folds;
+        let space = (!drop && blank && begun).then_some(' ');
+        if !drop {
+            blank = false;
+            begun = true;
+        }
+        space.into_iter().chain((!drop).then_some(c))
+    });
+    bounded(kept, max)
+}
+
+/// True when [`one_line`] would change the text, or it is empty or longer than `max` characters: an identifier in
+/// which something may hide.
+pub(crate) fn is_unclean(text: &str, max: usize) -> bool {
+    text.is_empty() || one_line(text, max) != text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn removes_what_hides() {
+        let hidden = "a\u{202E}b\u{200B}c\u{FEFF}d\u{E0041}e\u{7}f\u{1b}[31mg\u{2066}h\u{85}i\rj";
+        assert_eq!(untrusted(hidden, 100), "abcdef[31mghij");
+        assert_eq!(untrusted("one\n\ttwo", 100), "one\n\ttwo");
+        assert_eq!(one_line("  one\r\n\ttwo \u{2028} three \n", 100), "one two three");
+        assert_eq!(one_line("日本 語 🦀", 100), "日本 語 🦀");
+    }
+
+    #[test]
+    fn cuts_at_characters() {
+        assert_eq!(untrusted("日本語", 3), "日本語");
+        assert_eq!(untrusted("日本語x", 3), "日本…");
+        assert_eq!(untrusted("ab", 1), "…");
+        assert_eq!(untrusted("a", 1), "a");
+        assert_eq!(untrusted("ab", 0), "");
+        assert_eq!(one_line("a b", 2), "a…");
+    }
+
+    proptest! {
+        #[test]
+        fn bounded_and_stable(text in any::<String>(), max in 0usize..40) {
+            for clean in [untrusted, one_line] {
+                let once = clean(&text, max);
+                prop_assert!(once.chars().count() <= max);
+                prop_assert!(!once.chars().any(|c| (c.is_control() && c != '\n' && c != '\t') || is_invisible(c)));
+                prop_assert_eq!(clean(&clean(&text, 10_000), 10_000), clean(&text, 10_000));
+            }
+            prop_assert!(!one_line(&text, max).contains(['\n', '\t']));
+        }
+    }
+}

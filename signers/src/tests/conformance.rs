@@ -1,0 +1,174 @@
+//! What every backend must do, held to signatures that other libraries made.
+
+use drain_protocol::contract::Generation;
+use drain_protocol::deployment::POLYGON_USDC;
+use drain_protocol::voucher::{parse_signature, verify_signature};
+use drain_protocol::{ChannelId, Deployment, Domain, Nonce, Usdc, Voucher};
+use serde_json::Value;
+
+use super::fixtures::{KEY, list, open, text, v1, v2, voucher};
+use crate::sealed::Cost;
+use crate::{Call, LocalBackend, Secret, SharedBackend, TransactionRequest, VoucherRequest, keystore};
+
+/// The suite. `make` gives a backend that holds the key. Backends that hold a fixed key run [`behaves`] alone.
+async fn conforms(kind: &str, make: impl Fn(Secret) -> SharedBackend) {
+    let (mut vouchers, mut transactions) = (0, 0);
+    for account in list("accounts") {
+        let backend = make(Secret::parse(text(account, "privateKey")).unwrap());
+        assert_eq!(backend.capabilities().kind, kind);
+        assert_eq!(backend.address(), text(account, "address").parse::<drain_protocol::Address>().unwrap());
+        behaves(&backend).await;
+
+        let name = text(account, "name");
+        for vector in list("signatures").iter().filter(|v| v["signerKeyName"] == name) {
+            let Some(request) = voucher_request(vector) else { continue };
+            let expected = parse_signature(text(vector, "signature")).unwrap();
+            assert_eq!(backend.sign_voucher(&request).await, Ok(expected), "{}", vector["id"]);
+            vouchers += 1;
+        }
+        for vector in list("rawTransactions").iter().filter(|v| v["key"] == name) {
+            let Some(request) = transaction_request(vector) else { continue };
+            let signed = backend.sign_transaction(&request).await.unwrap();
+            assert_eq!(signed.raw.to_string(), text(vector, "raw"), "{}", vector["name"]);
+            assert_eq!(signed.hash.to_string(), text(vector, "hash"));
+            transactions += 1;
+        }
+    }
+    // All but two vouchers above any amount of USDC; all but a provider's claim.
+    assert_eq!((vouchers, transactions), (15, 5));
+}
+
+/// What holds whatever the key is.
+async fn behaves(backend: &SharedBackend) {
+    for amount in [0, 1, 150_000] {
+        let request = voucher(amount);
+        let signature = backend.sign_voucher(&request).await.unwrap();
+        assert_eq!(verify_signature(request.digest(), &signature, backend.address()).map(|_| ()), Ok(()));
+    }
+    let signed = backend.sign_transaction(&open()).await.unwrap();
+    assert_eq!(alloy::primitives::keccak256(&signed.raw), signed.hash);
+}
+
+fn voucher_request(vector: &Value) -> Option<VoucherRequest> {
+    if vector["kind"] != "Voucher" {
+        return None;
+    }
+    let message = &vector["message"];
+    let amount = Usdc::parse_units(text(message, "amount")).ok()?;
+    Some(VoucherRequest {
+        domain: Domain::new(vector["chainId"].as_u64().unwrap(), text(vector, "verifyingContract").parse().unwrap()),
+        voucher: Voucher {
+            channel_id: text(message, "channelId").parse().unwrap(),
+            amount,
+            nonce: text(message, "nonce").parse().ok().and_then(Nonce::new)?,
+        },
+        deposit: amount,
+    })
+}
+
+fn transaction_request(vector: &Value) -> Option<TransactionRequest> {
+    let channel_id: ChannelId = "0x82a9ffc76f7278708ca6008cfde035cfcc3129123126c48df9bfbb6189eee47c".parse().unwrap();
+    let open = Call::Open {
+        provider: "0x70997970C51812dc3A010C7d01b50e0d17dc79C8".parse().unwrap(),
+        amount: Usdc::new(5_000_000),
+        duration: "86400".parse().unwrap(),
+    };
+    let tx = &vector["tx"];
+    let number = |field| text(tx, field).parse::<u128>().unwrap();
+    let mut deployment = v2();
+    let call = match text(vector, "name") {
+        "approve 5 USDC" => Call::Approve { amount: Usdc::new(5_000_000) },
+        "open" => open,
+        "open on local chain" => {
+            deployment = Deployment::new(31_337, Generation::V2, text(tx, "to").parse().unwrap(), POLYGON_USDC);
+            open
+        }
+        "cooperativeClose" => Call::CooperativeClose {
+            channel_id,
+            final_amount: Usdc::new(150_000),
+            provider_signature: list("signatures")
+                .iter()
+                .find(|v| v["id"] == "c18")
+                .map(|v| parse_signature(text(v, "signature")).unwrap())
+                .unwrap(),
+        },
+        "close" => Call::Close { channel_id },
+        _ => return None,
+    };
+    Some(TransactionRequest {
+        deployment,
+        call,
+        account_nonce: tx["nonce"].as_u64().unwrap(),
+        gas_limit: number("gas") as u64,
+        max_fee_per_gas: number("maxFeePerGas"),
+        max_priority_fee_per_gas: number("maxPriorityFeePerGas"),
+    })
+}
+
+#[tokio::test]
+async fn local() {
+    conforms("local", |secret| std::sync::Arc::new(LocalBackend::new(secret))).await;
+}
+
+#[tokio::test]
+async fn keystore() {
+    let directory = tempfile::tempdir().unwrap();
+    conforms("keystore", |secret| {
+        let path = directory.path().join(secret.address().to_string());
+        keystore::create_at_cost(&path, &secret, "pass", Cost { log_n: 4, r: 8, p: 1 }).unwrap();
+        std::sync::Arc::new(keystore::open(&path, "pass").unwrap())
+    })
+    .await;
+}
+
+/// Calldata of the calls that no raw transaction in the vectors shows.
+#[test]
+fn calldata() {
+    let vectors = list("calldata");
+    let with = |name: &str, argument: &str| {
+        vectors
+            .iter()
+            .find(|v| v["name"] == name && v["args"].as_array().unwrap().iter().any(|a| a == argument))
+            .map(|v| (text(v, "to").parse().unwrap(), text(v, "data").parse().unwrap()))
+            .unwrap()
+    };
+    let fee_wallet = "0xABC12A8285FbaCe47100891BC1eA3f2EE41BF344".parse().unwrap();
+    let unlimited = alloy::primitives::U256::MAX.to_string();
+    for (deployment, call, expected) in [
+        (v2(), Call::Approve { amount: Usdc::ZERO }, with("approve", "0")),
+        (v2(), Call::ApproveUnlimited, with("approve", &unlimited)),
+        (v1(), Call::SessionFee { to: fee_wallet }, with("transfer", "10000")),
+        (v2(), Call::SendUsdc { to: fee_wallet, amount: Usdc::new(10_000) }, with("transfer", "10000")),
+    ] {
+        let request = super::fixtures::transaction(deployment, call);
+        assert_eq!((request.to(), request.calldata()), expected, "{}", call.kind());
+        assert!(request.value().is_zero());
+    }
+    let wei = alloy::primitives::U256::from(5);
+    let request = super::fixtures::transaction(v2(), Call::SendNative { to: fee_wallet, wei });
+    assert_eq!((request.to(), request.value(), request.calldata().len()), (fee_wallet, wei, 0));
+}
+
+/// No public type shows the key, in any spelling (M12).
+#[test]
+fn nothing_shows_the_key() {
+    let secret = Secret::parse(KEY).unwrap();
+    let phrase = crate::phrase::new_phrase().unwrap();
+    let words = phrase.words().to_owned();
+    let backend = LocalBackend::new(Secret::parse(KEY).unwrap());
+    let shown = [
+        format!("{secret:?} {secret:#?} {secret}"),
+        format!("{backend:?} {backend:#?}"),
+        format!("{phrase:?} {phrase:#?}"),
+        format!("{:?}", crate::Signer::new(backend, super::fixtures::policy())),
+        format!("{:?} {:?}", voucher(1), open()),
+    ];
+    let bytes = alloy::hex::decode(KEY).unwrap();
+    let decimal = bytes.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
+    for text in shown {
+        let text = text.to_lowercase();
+        assert!(!text.contains(KEY) && !text.contains(&KEY[..16]) && !text.contains(&decimal), "{text}");
+        // Three words in a row: one alone may be an ordinary word of the text.
+        assert!(!text.contains(&words[..words.match_indices(' ').nth(2).unwrap().0]));
+    }
+}

@@ -1,0 +1,150 @@
+//! The end of a channel (M6): what is checked before a close is sent, and what it must show afterwards.
+
+use drain_protocol::voucher::verify_signature;
+use drain_protocol::{ChannelId, CloseAuthorization, Generation};
+use drain_signers::Call;
+
+use super::{CloseKind, Desk, inquiry};
+use crate::actors::services::ask;
+use crate::actors::view;
+use crate::actors::wallet::SendClose;
+use crate::api::{ChannelState, Closed, Progress};
+use crate::chain::OnChainChannel;
+use crate::error::{Code, Failure};
+use crate::policy::books::Correction;
+
+pub(super) async fn end(desk: &mut Desk, kind: CloseKind, progress: &Progress) -> Result<Closed, Failure> {
+    let channel_id = match (desk.record.state, desk.record.channel_id) {
+        (ChannelState::Open, Some(id)) => id,
+        _ => {
+            return Err(Failure::unspent(
+                Code::ChannelNotOpen,
+                "The channel is not open: it is closed, or a close is on its way",
+                "Look at it with drain_channel_status.",
+            ));
+        }
+    };
+    let on_chain = read(desk, channel_id).await?;
+    let call = match kind {
+        CloseKind::AtExpiry => at_expiry(desk, channel_id, &on_chain).await?,
+        CloseKind::Cooperative => {
+            may_cooperate(desk)?;
+            // Before the state changes, since the question takes a voucher too (of amount zero).
+            settle_unknown(desk).await?;
+            // From here on nothing is signed: what the provider signs must stay the last word (M6).
+            set_state(desk, ChannelState::Closing).await?;
+            match cooperative(desk, channel_id, &on_chain, progress).await {
+                Ok(call) => call,
+                Err(failure) => {
+                    set_state(desk, ChannelState::Open).await?;
+                    return Err(failure);
+                }
+            }
+        }
+    };
+    if desk.record.state != ChannelState::Closing {
+        set_state(desk, ChannelState::Closing).await?;
+    }
+    progress.say(format!("sending the {} transaction", call.kind()));
+    let send = SendClose { record: Box::new(desk.record.clone()), call, claimed_before: on_chain.claimed, progress: progress.clone() };
+    match ask(&desk.wallet, send).await {
+        Ok(done) => {
+            desk.record = done.record;
+            Ok(Closed {
+                channel: view::channel(&desk.record, desk.services.clock.block_time()),
+                paid: desk.record.books.claimed,
+                protocol_fee: done.protocol_fee,
+                refund: done.refund,
+                transaction: done.transaction,
+            })
+        }
+        Err(failure) => {
+            // The wallet knows whether a transaction may still land; the record says which state that leaves.
+            desk.record = desk.purse.journal.channel(desk.record.intent).await?;
+            Err(failure)
+        }
+    }
+}
+
+async fn set_state(desk: &mut Desk, state: ChannelState) -> Result<(), Failure> {
+    desk.purse.journal.set_state(desk.record.intent, state).await?;
+    desk.record.state = state;
+    Ok(())
+}
+
+/// The channel as the chain has it. One that is gone was closed elsewhere.
+async fn read(desk: &mut Desk, channel_id: ChannelId) -> Result<OnChainChannel, Failure> {
+    let found = desk.services.chain.channel(&desk.record.deployment, channel_id).await?;
+    let Some(on_chain) = found.filter(|channel| channel.consumer == desk.purse.address) else {
+        return Err(Failure::unspent(
+            Code::ChannelNotOpen,
+            "The contract knows this channel no more: it was closed, here or elsewhere",
+            "Look at drain_balance: what was left is in the wallet.",
+        ));
+    };
+    desk.record.books.claimed = desk.record.books.claimed.max(on_chain.claimed);
+    Ok(on_chain)
+}
+
+async fn at_expiry(desk: &Desk, channel_id: ChannelId, on_chain: &OnChainChannel) -> Result<Call, Failure> {
+    let head = desk.services.chain.head().await?;
+    desk.services.clock.saw_block(head.timestamp);
+    if head.timestamp < on_chain.expiry {
+        let left = view::seconds(on_chain.expiry - head.timestamp);
+        let next = match desk.record.deployment.generation {
+            Generation::V2 => format!("Wait {left}, or close now with drain_cooperative_close."),
+            Generation::V1 => format!("Wait {left}: on V1 only expiry ends a channel."),
+        };
+        return Err(Failure::unspent(Code::NotExpired, format!("The channel expires in {left}"), next));
+    }
+    Ok(Call::Close { channel_id })
+}
+
+const WAIT: &str = "Wait for expiry and use drain_close_channel: the deposit less what the provider claims comes back.";
+
+fn refuse(message: impl Into<String>) -> Failure {
+    Failure::unspent(Code::CloseRefused, message, WAIT)
+}
+
+fn may_cooperate(desk: &Desk) -> Result<(), Failure> {
+    if desk.record.deployment.generation == Generation::V1 {
+        return Err(refuse("V1 has no cooperative close"));
+    }
+    if desk.record.recovered {
+        return Err(refuse("The record of this channel may be incomplete, so nobody here knows what a fair final amount is"));
+    }
+    Ok(())
+}
+
+/// The provider's consent, checked (M6).
+async fn cooperative(desk: &Desk, channel_id: ChannelId, on_chain: &OnChainChannel, progress: &Progress) -> Result<Call, Failure> {
+    progress.say(format!("asking {} for its consent", desk.record.provider_name));
+    let answer = desk.services.provider.close(desk.base()?, channel_id).await.map_err(|e| e.into_failure(&desk.record.provider_name))?;
+    let most = on_chain.deposit.min(desk.record.books.signed);
+    let amount = answer.final_amount;
+    if amount < on_chain.claimed {
+        return Err(refuse(format!("The provider has claimed {} USDC already and signs for {amount}: the contract would refuse that", on_chain.claimed)));
+    }
+    if amount > most {
+        return Err(refuse(format!("The provider asks for {amount} USDC at the end; only {most} was ever signed")));
+    }
+    let digest = CloseAuthorization { channel_id, final_amount: amount }.digest(&desk.record.deployment.domain);
+    verify_signature(digest, &answer.signature, on_chain.provider)
+        .map_err(|error| refuse(format!("The provider's consent is not valid: {error}")))?;
+    Ok(Call::CooperativeClose { channel_id, final_amount: amount, provider_signature: answer.signature })
+}
+
+/// Nothing may be in flight (M6): the provider's total ends what is unknown, or its bound is booked.
+async fn settle_unknown(desk: &mut Desk) -> Result<(), Failure> {
+    if desk.record.books.in_flight.is_zero() {
+        return Ok(());
+    }
+    let total = inquiry::provider_total(desk).await?;
+    let cost = match total.map(|total| desk.record.books.correct(total)) {
+        Some(Correction::Adopted(cost)) => cost,
+        _ => desk.record.books.book_unknown_at_bound(),
+    };
+    desk.purse.journal.resolve_unknown(desk.record.intent, cost, "before close", desk.services.clock.now()).await?;
+    Ok(())
+}
+

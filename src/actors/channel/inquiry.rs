@@ -1,0 +1,74 @@
+//! What a channel asks its provider without paying: instructions, and the books by a voucher of amount zero.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use drain_protocol::Usdc;
+use drain_protocol::chat::{ChatRequest, Message, Role};
+use drain_protocol::pricing::ModelPrice;
+
+use super::Desk;
+use super::pay::sign;
+use crate::error::Failure;
+use crate::journal::JournalError;
+use crate::http_client::RequestLimits;
+use crate::provider::ChatOutcome;
+
+/// The instructions of a non-LLM provider, if no agent was ever shown them. Returned instead of paying, once.
+pub(super) async fn docs_to_read(desk: &mut Desk) -> Result<Option<String>, Failure> {
+    if desk.docs_checked || desk.record.category.eq_ignore_ascii_case("llm") {
+        return Ok(None);
+    }
+    desk.docs_checked = true;
+    if desk.purse.journal.were_docs_read(desk.record.provider_id.clone()).await? {
+        return Ok(None);
+    }
+    // A provider without readable instructions is paid as it is: they are a help, not a condition.
+    let Ok(docs) = desk.services.provider.docs(desk.base()?).await else { return Ok(None) };
+    desk.purse.journal.docs_read(desk.record.provider_id.clone(), desk.services.clock.now()).await?;
+    Ok(Some(docs))
+}
+
+/// A recovered channel pays nothing before its provider's total is known, or taken as all that was ever signed.
+pub(super) async fn read_books_of_recovered(desk: &mut Desk) -> Result<(), Failure> {
+    if desk.record.books_known {
+        return Ok(());
+    }
+    let known = desk.record.books.charged;
+    let charged = provider_total(desk).await?.filter(|total| *total <= desk.record.books.deposit).unwrap_or(known);
+    desk.record = desk.purse.journal.books_read(desk.record.intent, charged).await?;
+    Ok(())
+}
+
+/// The provider's total by a voucher that authorises nothing (design section 4); `None` where it does not tell.
+pub(super) async fn provider_total(desk: &mut Desk) -> Result<Option<Usdc>, Failure> {
+    let Some(model) = costly_model(&desk.prices.models) else { return Ok(None) };
+    let leave = desk.purse.journal.authorize_probe(desk.record.intent, desk.services.clock.now()).await?;
+    let (_, voucher) = sign(desk, leave).await?;
+    // A fixed body: never a user's words.
+    let request = ChatRequest {
+        model,
+        messages: vec![Message { role: Role::User, content: "balance?".into() }],
+        max_tokens: Some(1),
+        temperature: None,
+        stream: false,
+    };
+    let limits = RequestLimits::new(Duration::from_secs(20), 64 * 1024);
+    let outcome = desk.services.provider.chat(desk.base()?, &request, &voucher.to_header(), limits).await;
+    Ok(match outcome {
+        Ok(ChatOutcome::Refused(refusal)) => refusal.total_charged(Usdc::ZERO),
+        _ => None,
+    })
+}
+
+/// One that is not free, so that a voucher of zero is refused with the books in the answer.
+fn costly_model(models: &BTreeMap<String, ModelPrice>) -> Option<String> {
+    models.iter().max_by_key(|(_, model)| model.price.bound(1_000, 1_000)).map(|(id, _)| id.clone())
+}
+
+/// Books that lag behind in the journal only hold a larger reservation: said, and gone on.
+pub(super) fn note_failure(result: Result<(), JournalError>) {
+    if let Err(error) = result {
+        tracing::error!(%error, "an outcome could not be recorded; its bound stays reserved in the journal");
+    }
+}

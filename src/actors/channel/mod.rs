@@ -1,0 +1,320 @@
+//! The channel actor: one open channel's accounting and the order of its requests.
+//!
+//! It keeps its own bounded queue and runs at most one job of it at a time, spawned to a worker, so its mailbox never
+//! blocks: events are taken in while a request is on its way. The protocol demands the order (protocol.md
+//! section 6.1): providers check a nonce against the last one only.
+
+mod close;
+mod inquiry;
+mod pay;
+mod refused;
+
+use std::collections::{HashMap, VecDeque};
+
+use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture};
+use drain_protocol::pricing::PriceList;
+use drain_protocol::Usdc;
+use reqwest::Url;
+use tokio::sync::oneshot;
+
+use super::services::{Purse, Services};
+use super::signer::SignerActor;
+use super::wallet::WalletActor;
+use crate::api::{ChannelState, ChatCall, ChatReply, Closed, Progress};
+use crate::error::{Code, Failure};
+use crate::journal::ChannelRecord;
+use crate::policy::learn::AnswerLength;
+
+/// What an agent may ask of a channel while others wait.
+const MAILBOX: usize = 256;
+
+/// Pay for a request. Requests go one after another.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<ChatReply, Failure>")]
+pub struct Pay {
+    /// The request.
+    pub call: ChatCall,
+    /// Where progress goes.
+    pub progress: Progress,
+}
+
+/// How a channel is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseKind {
+    /// With the provider's consent, at any time (V2).
+    Cooperative,
+    /// Alone, at expiry.
+    AtExpiry,
+}
+
+/// End the channel. Takes its turn in the queue; afterwards nothing is signed (M6).
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Closed, Failure>")]
+pub struct End {
+    /// How.
+    pub kind: CloseKind,
+    /// Where progress goes.
+    pub progress: Progress,
+}
+
+/// What the watcher saw of this channel on chain.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub enum Seen {
+    /// The provider has taken this much in all.
+    Claimed(Usdc),
+    /// The channel is gone; `refund` came back.
+    Closed {
+        /// To the wallet.
+        refund: Usdc,
+    },
+}
+
+/// Answered when nothing is left to do: for an ordered end.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Idle;
+
+enum Job {
+    Idle(oneshot::Sender<()>),
+    Pay(Pay, oneshot::Sender<Result<ChatReply, Failure>>),
+    End(End, oneshot::Sender<Result<Closed, Failure>>),
+}
+
+/// Everything that a job works with; given to it and taken back.
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub services: Services,
+    pub purse: Purse,
+    pub signer: Addr<SignerActor>,
+    pub wallet: Addr<WalletActor>,
+    pub record: ChannelRecord,
+    pub prices: PriceList,
+    /// Where the provider is reached; `None` when the record holds no usable URL.
+    pub base: Option<Url>,
+    pub lengths: HashMap<String, AnswerLength>,
+    pub docs_checked: bool,
+}
+
+impl Desk {
+    /// Where the provider is reached.
+    fn base(&self) -> Result<&Url, Failure> {
+        self.base.as_ref().ok_or_else(|| {
+            Failure::unspent(
+                Code::UrlRefused,
+                format!("no URL of {} is known for this channel", self.record.provider_name),
+                "Close the channel at expiry with drain_close_channel.",
+            )
+        })
+    }
+}
+
+/// One per open channel.
+pub struct ChannelActor {
+    /// Away while a job works with it.
+    desk: Option<Desk>,
+    /// As of the last time that the desk was here.
+    last: ChannelRecord,
+    services: Services,
+    purse: Purse,
+    signer: Addr<SignerActor>,
+    wallet: Addr<WalletActor>,
+    queue: VecDeque<Job>,
+}
+
+impl ChannelActor {
+    /// From the record; never from another actor's memory.
+    pub fn new(services: Services, purse: Purse, signer: Addr<SignerActor>, wallet: Addr<WalletActor>, record: ChannelRecord) -> Self {
+        let mut actor = Self { desk: None, last: record.clone(), services, purse, signer, wallet, queue: VecDeque::new() };
+        actor.desk = Some(actor.lay_desk(record, HashMap::new()));
+        actor
+    }
+
+    fn lay_desk(&self, record: ChannelRecord, lengths: HashMap<String, AnswerLength>) -> Desk {
+        // A record without readable prices can still be closed; paying asks the provider again.
+        let prices = PriceList::parse(record.prices.as_bytes()).unwrap_or_default();
+        Desk {
+            base: record.api_url.parse().ok(),
+            services: self.services.clone(),
+            purse: self.purse.clone(),
+            signer: self.signer.clone(),
+            wallet: self.wallet.clone(),
+            record,
+            prices,
+            lengths,
+            docs_checked: false,
+        }
+    }
+
+    fn enqueue(&mut self, job: Job, ctx: &mut Context<Self>) -> Result<(), Failure> {
+        if self.queue.len() >= self.services.config.requests.queue {
+            return Err(Failure::unspent(
+                Code::Busy,
+                format!("{} requests already wait on this channel", self.queue.len()),
+                "Call again when some of them are answered, or open a second channel to this provider.",
+            ));
+        }
+        self.queue.push_back(job);
+        self.work(ctx);
+        Ok(())
+    }
+
+    /// Starts the next job, if the desk is free.
+    fn work(&mut self, ctx: &mut Context<Self>) {
+        while let Some(job) = self.queue.pop_front() {
+            // Whoever asked has gone: nothing was signed, so nothing needs to be.
+            if job.abandoned() {
+                continue;
+            }
+            let Some(mut desk) = self.desk.take() else {
+                self.queue.push_front(job);
+                return;
+            };
+            let task = tokio::spawn(async move {
+                match job {
+                    Job::Idle(reply) => drop(reply.send(())),
+                    Job::Pay(request, reply) => {
+                        let result = pay::pay(&mut desk, request.call, &request.progress).await;
+                        let _ = reply.send(result);
+                    }
+                    Job::End(request, reply) => {
+                        let result = close::end(&mut desk, request.kind, &request.progress).await;
+                        let _ = reply.send(result);
+                    }
+                }
+                desk
+            });
+            ctx.spawn(task.into_actor(self).map(|done, actor, ctx| match done {
+                Ok(mut desk) => {
+                    // What the watcher saw meanwhile.
+                    desk.record.books.claimed = desk.record.books.claimed.max(actor.last.books.claimed);
+                    actor.last = desk.record.clone();
+                    actor.desk = Some(desk);
+                    actor.work(ctx);
+                }
+                Err(panic) => {
+                    tracing::error!(channel = %actor.last.intent, %panic, "a request failed in our own code; the channel is read again from the journal");
+                    actor.reload(ctx);
+                }
+            }));
+            return;
+        }
+    }
+
+    /// After a panic memory is not trusted: the books come from the journal.
+    fn reload(&mut self, ctx: &mut Context<Self>) {
+        let (journal, intent) = (self.purse.journal.clone(), self.last.intent);
+        let read = async move { journal.channel(intent).await };
+        ctx.spawn(read.into_actor(self).map(|record, actor, ctx| match record {
+            Ok(record) => {
+                actor.last = record.clone();
+                actor.desk = Some(actor.lay_desk(record, HashMap::new()));
+                actor.work(ctx);
+            }
+            Err(error) => {
+                tracing::error!(%error, "the journal cannot be read");
+                // Dropping the queue answers everybody; the supervisor starts a new actor on the next call.
+                actor.queue.clear();
+                actix::ActorContext::stop(ctx);
+            }
+        }));
+    }
+}
+
+impl Job {
+    fn abandoned(&self) -> bool {
+        match self {
+            Self::Idle(reply) => reply.is_closed(),
+            Self::Pay(_, reply) => reply.is_closed(),
+            Self::End(_, reply) => reply.is_closed(),
+        }
+    }
+}
+
+impl Actor for ChannelActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+    }
+}
+
+/// Waits for a job's answer. A job that vanished was dropped by a fault of ours after it may have signed.
+async fn answer<T>(receiver: oneshot::Receiver<Result<T, Failure>>) -> Result<T, Failure> {
+    receiver.await.unwrap_or_else(|_| {
+        Err(Failure {
+            code: Code::Internal,
+            message: "the request was lost in drain-mcp itself".into(),
+            money: crate::error::Money::Reserved { receipt: "see drain_channel_status".into(), at_most: Usdc::ZERO },
+            next: "Look at the channel with drain_channel_status: what may have been spent is reserved there.".into(),
+        })
+    })
+}
+
+impl Handler<Pay> for ChannelActor {
+    type Result = ResponseFuture<Result<ChatReply, Failure>>;
+
+    fn handle(&mut self, message: Pay, ctx: &mut Self::Context) -> Self::Result {
+        let (reply, receiver) = oneshot::channel();
+        match self.enqueue(Job::Pay(message, reply), ctx) {
+            Ok(()) => Box::pin(answer(receiver)),
+            Err(failure) => Box::pin(async move { Err(failure) }),
+        }
+    }
+}
+
+impl Handler<End> for ChannelActor {
+    type Result = ResponseFuture<Result<Closed, Failure>>;
+
+    fn handle(&mut self, message: End, ctx: &mut Self::Context) -> Self::Result {
+        let (reply, receiver) = oneshot::channel();
+        match self.enqueue(Job::End(message, reply), ctx) {
+            Ok(()) => Box::pin(answer(receiver)),
+            Err(failure) => Box::pin(async move { Err(failure) }),
+        }
+    }
+}
+
+impl Handler<Idle> for ChannelActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Idle, ctx: &mut Self::Context) -> Self::Result {
+        let (reply, receiver) = oneshot::channel();
+        // Not bounded by the queue's length: there is one at the end of a process.
+        self.queue.push_back(Job::Idle(reply));
+        self.work(ctx);
+        Box::pin(async move { receiver.await.unwrap_or_default() })
+    }
+}
+
+impl Handler<Seen> for ChannelActor {
+    type Result = ();
+
+    fn handle(&mut self, seen: Seen, ctx: &mut Self::Context) {
+        let (journal, intent) = (self.purse.journal.clone(), self.last.intent);
+        let at_work = self.desk.is_none();
+        let record = self.desk.as_mut().map_or(&mut self.last, |desk| &mut desk.record);
+        match seen {
+            Seen::Claimed(total) => {
+                record.books.claimed = record.books.claimed.max(total);
+                self.last.books.claimed = self.last.books.claimed.max(total);
+                ctx.spawn(async move { log_failure(journal.claimed(intent, total).await) }.into_actor(self));
+            }
+            // Our own close records its end itself, with its transaction.
+            Seen::Closed { .. } if record.state == ChannelState::Closing || at_work => {}
+            Seen::Closed { refund } => {
+                record.state = ChannelState::Closed;
+                record.refunded = Some(refund);
+                let claimed = record.books.deposit.saturating_sub(refund);
+                self.last.state = ChannelState::Closed;
+                ctx.spawn(async move { log_failure(journal.closed(intent, None, claimed, refund).await.map(drop)) }.into_actor(self));
+            }
+        }
+    }
+}
+
+fn log_failure(result: Result<(), crate::journal::JournalError>) {
+    if let Err(error) = result {
+        tracing::error!(%error, "what the chain says could not be recorded; it is read again at the next start");
+    }
+}

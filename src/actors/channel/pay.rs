@@ -1,0 +1,253 @@
+//! The way of one paid request: bound, leave, signature, send, books (design section 4).
+//!
+//! The order is always: authorize, durable, sign, send (M1). Everything that can be refused is refused before.
+
+use drain_protocol::chat::{ChatAnswer, ChatRequest};
+use drain_protocol::headers::CostHeaders;
+use drain_protocol::pricing::{self, Price};
+use drain_protocol::{SignedVoucher, Usdc};
+use reqwest::Url;
+
+use super::{Desk, inquiry, refused};
+use crate::actors::services::ask;
+use crate::actors::signer::SignVoucher;
+use crate::actors::view;
+use crate::api::{ChatCall, ChatReply, Paid, Progress};
+use crate::error::{Code, Failure, Money};
+use crate::journal::{Authorized, Outcome, Receipt, VoucherIntent};
+use crate::policy::books::Claims;
+use crate::http_client::RequestLimits;
+use crate::provider::{ChatError, ChatOutcome};
+
+/// A request that fits: what is sent and the most that it can cost.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub request: ChatRequest,
+    pub price: Price,
+    /// Cost follows from tokens, so that usage explains it.
+    pub by_token: bool,
+    pub bound: Usdc,
+    /// Never more than this, whatever the provider requires.
+    pub limit: Usdc,
+    pub notes: Vec<String>,
+}
+
+/// A voucher that left, and what is needed to book its end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent {
+    pub receipt: Receipt,
+    pub amount: Usdc,
+    pub bound: Usdc,
+    pub spent_today: Usdc,
+}
+
+pub(super) async fn pay(desk: &mut Desk, call: ChatCall, progress: &Progress) -> Result<ChatReply, Failure> {
+    check_open(desk)?;
+    let base = desk.base()?.clone();
+    if let Some(docs) = inquiry::docs_to_read(desk).await? {
+        return Ok(ChatReply::ReadFirst { docs });
+    }
+    inquiry::read_books_of_recovered(desk).await?;
+    let mut plan = plan(desk, call)?;
+    // A second try only where the provider says that no work was done, and then once (M15).
+    for attempt in [Attempt::First, Attempt::Second] {
+        let (sent, voucher) = authorize_and_sign(desk, &plan).await?;
+        progress.say(format!("sent to {} (at most {} USDC)", desk.record.provider_name, sent.bound));
+        match send(desk, &base, &plan, &voucher).await {
+            Ok(ChatOutcome::Answered { answer, costs }) => return answered(desk, &plan, sent, *answer, costs).await,
+            Ok(ChatOutcome::Refused(refusal)) => {
+                plan = refused::refused(desk, plan, sent, refusal, attempt).await?;
+            }
+            Err(error) => return Err(lost(desk, sent, &error)),
+        }
+    }
+    Err(Failure::internal("a request was tried twice and neither answered nor refused"))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Attempt {
+    First,
+    Second,
+}
+
+/// No voucher once block time plus the request's limit reaches expiry, and none for a provider that overcharged.
+fn check_open(desk: &Desk) -> Result<(), Failure> {
+    let record = &desk.record;
+    let limit = desk.services.config.requests.timeout.as_secs();
+    if desk.services.clock.block_time().saturating_add(limit) >= record.expires_at {
+        return Err(Failure::unspent(
+            Code::ChannelExpired,
+            "The channel has expired or expires before this request could end",
+            "Get the rest back with drain_close_channel at expiry (or drain_cooperative_close before), and open a new channel.",
+        ));
+    }
+    if record.offences > 0 {
+        return Err(Failure::unspent(
+            Code::ProviderOffence,
+            format!("{} insisted on more than price, usage and bound explain; this channel pays it no further", record.provider_name),
+            "Close the channel with drain_cooperative_close and use another provider.",
+        ));
+    }
+    Ok(())
+}
+
+/// What is sent and what it can cost at most. Nothing is signed yet.
+fn plan(desk: &Desk, call: ChatCall) -> Result<Plan, Failure> {
+    let requests = &desk.services.config.requests;
+    let llm = desk.record.category.eq_ignore_ascii_case("llm");
+    let price = price_of(desk, &call.model)?;
+    let by_token = llm && matches!(price, Price::PerToken { .. });
+    let available = desk.record.books.available();
+    let limit = call.max_cost.map_or(available, |max| max.min(available));
+    let mut notes = Vec::new();
+    let mut max_tokens = call.max_tokens;
+    let bound = if by_token {
+        let learned = desk.lengths.get(&call.model).copied().unwrap_or_default();
+        let wanted = call.max_tokens.unwrap_or_else(|| learned.suggest(requests.default_max_tokens));
+        let fits = pricing::largest_max_tokens(&price, &call.messages, limit);
+        let sent = fits.map_or(wanted, |fits| wanted.min(fits));
+        if call.max_tokens.is_some_and(|asked| sent < asked) {
+            notes.push(format!("maxTokens was lowered to {sent}: more might cost above what is left"));
+        }
+        max_tokens = Some(sent);
+        pricing::request_bound(&price, &call.messages, sent)
+    } else {
+        match &price {
+            Price::Flat(flat) => *flat,
+            Price::Free => Usdc::ZERO,
+            // Not by token: the caller's word, or the operator's (design section 4).
+            Price::PerToken { .. } => {
+                let bound = call.max_cost.unwrap_or(requests.default_max_cost);
+                notes.push(format!("this provider does not charge by token; at most {bound} USDC was allowed (maxCost)"));
+                bound
+            }
+        }
+    };
+    if let Some(max_cost) = call.max_cost.filter(|max| bound > *max) {
+        return Err(Failure::unspent(
+            Code::LimitReached,
+            format!("The request may cost up to {bound} USDC, above its maxCost of {max_cost}"),
+            "Raise maxCost, or ask for a shorter answer (maxTokens).",
+        ));
+    }
+    let request = ChatRequest { model: call.model, messages: call.messages, max_tokens, temperature: call.temperature, stream: false };
+    Ok(Plan { request, price, by_token, bound, limit, notes })
+}
+
+fn price_of(desk: &Desk, model: &str) -> Result<Price, Failure> {
+    if let Some(known) = desk.prices.models.get(model) {
+        return Ok(known.price.clone());
+    }
+    let names: Vec<&str> = desk.prices.models.keys().map(String::as_str).take(20).collect();
+    Err(Failure::unspent(
+        Code::UnknownModel,
+        format!("{} does not offer the model {}", desk.record.provider_name, drain_protocol::text::one_line(model, 80)),
+        format!("Use one of: {}.", names.join(", ")),
+    ))
+}
+
+/// Leave from the journal, durable; then the signature (M1).
+pub(super) async fn authorize_and_sign(desk: &mut Desk, plan: &Plan) -> Result<(Sent, SignedVoucher), Failure> {
+    let leave = desk
+        .purse
+        .journal
+        .authorize(VoucherIntent {
+            intent: desk.record.intent,
+            bound: plan.bound,
+            per_channel: desk.services.config.limits.per_channel,
+            model: plan.request.model.clone(),
+            at: desk.services.clock.now(),
+        })
+        .await?;
+    sign(desk, leave).await
+}
+
+pub(super) async fn sign(desk: &mut Desk, leave: Authorized) -> Result<(Sent, SignedVoucher), Failure> {
+    let sent = Sent { receipt: leave.receipt(), amount: leave.voucher().amount, bound: leave.bound(), spent_today: leave.spent_today() };
+    desk.record.books = leave.books();
+    match ask(&desk.signer, SignVoucher(leave)).await {
+        Ok(voucher) => Ok((sent, voucher)),
+        Err(failure) => {
+            // No signature exists: nothing left, the reservation is free again. The nonce stays used (M2).
+            not_charged(desk, sent, failure.code.as_str());
+            Err(failure)
+        }
+    }
+}
+
+async fn send(desk: &Desk, base: &Url, plan: &Plan, voucher: &SignedVoucher) -> Result<ChatOutcome, ChatError> {
+    let requests = &desk.services.config.requests;
+    let limits = RequestLimits::new(requests.timeout, requests.max_answer_bytes);
+    desk.services.provider.chat(base, &plan.request, &voucher.to_header(), limits).await
+}
+
+async fn answered(desk: &mut Desk, plan: &Plan, sent: Sent, answer: ChatAnswer, costs: CostHeaders) -> Result<ChatReply, Failure> {
+    let explained = match &plan.price {
+        Price::Flat(flat) => Some(*flat),
+        Price::Free => Some(Usdc::ZERO),
+        Price::PerToken { .. } if plan.by_token => answer.usage.map(|usage| plan.price.cost(usage.prompt_tokens, usage.completion_tokens)),
+        Price::PerToken { .. } => None,
+    };
+    let settled = desk.record.books.settle(sent.bound, Claims { cost: costs.cost, total: costs.total, explained });
+    desk.record.requests += 1;
+    let at = desk.services.clock.now();
+    let outcome = Outcome::Settled { charged: settled.charged, disputed: settled.disputed };
+    let mut notes = plan.notes.clone();
+    if let Err(error) = desk.purse.journal.settle_later(sent.receipt, outcome, at) {
+        // The answer is here and paid for; the journal keeps the larger reservation.
+        notes.push(format!("the cost could not be recorded ({error}); the whole bound stays reserved"));
+    }
+    if let Some(older) = settled.older {
+        inquiry::note_failure(desk.purse.journal.resolve_unknown(desk.record.intent, older, "total", at).await);
+    }
+    if let Some(usage) = answer.usage.filter(|_| plan.by_token) {
+        let cut = answer.finish_reason.as_deref() == Some("length");
+        desk.lengths.entry(plan.request.model.clone()).or_default().observe(usage.completion_tokens, cut);
+    }
+    if !settled.disputed.is_zero() {
+        notes.push(format!("the provider claims {} USDC more than price, usage and bound explain; not accepted", settled.disputed));
+    }
+    if costs.garbage {
+        notes.push("the provider's cost headers made no sense and were not believed".into());
+    }
+    Ok(ChatReply::Paid(Box::new(Paid {
+        content: answer.content,
+        raw: answer.raw,
+        finish_reason: answer.finish_reason,
+        cost: settled.charged,
+        disputed: settled.disputed,
+        receipt: sent.receipt.to_string(),
+        max_tokens_sent: plan.request.max_tokens,
+        spent_today: sent.spent_today.saturating_add(settled.charged),
+        channel: view::channel(&desk.record, desk.services.clock.block_time()),
+        notes,
+    })))
+}
+
+/// Frees the reservation of a request that did no work.
+pub(super) fn not_charged(desk: &mut Desk, sent: Sent, note: &str) {
+    desk.record.books.not_charged(sent.bound);
+    let outcome = Outcome::NotCharged { note: note.into() };
+    if let Err(error) = desk.purse.journal.settle_later(sent.receipt, outcome, desk.services.clock.now()) {
+        tracing::error!(%error, receipt = %sent.receipt, "a refused request stays reserved in the journal");
+    }
+}
+
+/// No usable answer. What did not reach the provider costs nothing; everything else is unknown and stays reserved.
+fn lost(desk: &mut Desk, sent: Sent, error: &ChatError) -> Failure {
+    let name = desk.record.provider_name.clone();
+    if error.before_sent() {
+        not_charged(desk, sent, "not sent");
+        return Failure::unspent(
+            Code::ProviderUnreachable,
+            format!("{name} was not reached: {error}"),
+            "Call again; if it goes on, close the channel and use another provider.",
+        );
+    }
+    Failure {
+        code: Code::AnswerLost,
+        message: format!("{name} took the voucher and gave no usable answer: {error}"),
+        money: Money::Reserved { receipt: sent.receipt.to_string(), at_most: sent.bound },
+        next: "Do not count on a free repeat: another call may be charged too. The reservation ends with this provider's next answer.".into(),
+    }
+}

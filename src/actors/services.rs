@@ -1,0 +1,55 @@
+//! What every actor shares: immutable settings and handles to the outside.
+
+use std::sync::Arc;
+
+use actix::dev::ToEnvelope;
+use actix::{Actor, Addr, Handler, MailboxError, Message};
+use drain_protocol::Address;
+
+use crate::chain::Chain;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::Failure;
+use crate::journal::Journal;
+use crate::marketplace::MarketplaceClient;
+use crate::provider::ProviderClient;
+
+/// Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Services {
+    /// The operator's settings.
+    pub config: Arc<Config>,
+    /// Requests to providers.
+    pub provider: ProviderClient,
+    /// Requests to the marketplace.
+    pub marketplace: MarketplaceClient,
+    /// The RPC endpoints.
+    pub chain: Chain,
+    /// Both clocks.
+    pub clock: Clock,
+}
+
+/// What there is only with a key: the wallet's record.
+#[derive(Clone, Debug)]
+pub struct Purse {
+    /// The account that pays.
+    pub address: Address,
+    /// Its durable record.
+    pub journal: Journal,
+}
+
+/// Asks an actor that answers with a result. An actor that is gone is a fault of ours.
+pub async fn ask<A, M, T>(actor: &Addr<A>, message: M) -> Result<T, Failure>
+where
+    A: Actor + Handler<M>,
+    A::Context: ToEnvelope<A, M>,
+    M: Message<Result = Result<T, Failure>> + Send + 'static,
+    T: Send + 'static,
+{
+    actor.send(message).await.unwrap_or_else(|error| Err(gone(&error)))
+}
+
+/// The failure of a mailbox.
+pub fn gone(error: &MailboxError) -> Failure {
+    Failure::internal(format!("a part of drain-mcp stopped ({error}); it is started anew from the journal"))
+}

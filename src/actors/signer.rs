@@ -1,0 +1,65 @@
+//! The signer actor: the only way to a key. It takes leave from the journal, or one of the known transactions.
+
+use actix::{Actor, Context, Handler, Message, ResponseFuture};
+use drain_protocol::SignedVoucher;
+use drain_signers::{SignedTransaction, Signer, SignerError, TransactionRequest, VoucherRequest};
+
+use crate::error::{Code, Failure};
+use crate::journal::Authorized;
+
+/// Waiting requests. Signing is quick or, on a device, one at a time: more would only grow old here.
+const MAILBOX: usize = 1_024;
+
+/// One per key.
+#[derive(Debug)]
+pub struct SignerActor {
+    signer: Signer,
+}
+
+impl SignerActor {
+    /// Over a signer with its rules.
+    pub const fn new(signer: Signer) -> Self {
+        Self { signer }
+    }
+}
+
+impl Actor for SignerActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+    }
+}
+
+/// Sign the one voucher that the journal gave leave for (M1).
+#[derive(Debug, Message)]
+#[rtype(result = "Result<SignedVoucher, Failure>")]
+pub struct SignVoucher(pub Authorized);
+
+/// Sign a transaction that the journal planned (M7).
+#[derive(Debug, Message)]
+#[rtype(result = "Result<SignedTransaction, Failure>")]
+pub struct SignTransaction(pub TransactionRequest);
+
+impl Handler<SignVoucher> for SignerActor {
+    type Result = ResponseFuture<Result<SignedVoucher, Failure>>;
+
+    fn handle(&mut self, SignVoucher(leave): SignVoucher, _: &mut Self::Context) -> Self::Result {
+        let signer = self.signer.clone();
+        let request = VoucherRequest { domain: leave.domain(), voucher: leave.voucher(), deposit: leave.deposit() };
+        Box::pin(async move { signer.sign_voucher(&request).await.map_err(failure) })
+    }
+}
+
+impl Handler<SignTransaction> for SignerActor {
+    type Result = ResponseFuture<Result<SignedTransaction, Failure>>;
+
+    fn handle(&mut self, SignTransaction(request): SignTransaction, _: &mut Self::Context) -> Self::Result {
+        let signer = self.signer.clone();
+        Box::pin(async move { signer.sign_transaction(&request).await.map_err(failure) })
+    }
+}
+
+fn failure(error: SignerError) -> Failure {
+    Failure::unspent(Code::SignerFailed, format!("{error} ({})", error.code()), "Follow the text, then call again; nothing was signed.")
+}

@@ -1,0 +1,52 @@
+//! Records as people and agents see them.
+
+use crate::api::{ChannelState, ChannelView};
+use crate::journal::ChannelRecord;
+
+/// A channel as of `block_time`. Expiry is read from the clock here, and nowhere recorded.
+pub fn channel(record: &ChannelRecord, block_time: u64) -> ChannelView {
+    let expired = record.state == ChannelState::Open && block_time >= record.expires_at;
+    let state = if expired { ChannelState::Expired } else { record.state };
+    let expires_in = i64::try_from(record.expires_at).unwrap_or(i64::MAX).saturating_sub(i64::try_from(block_time).unwrap_or(i64::MAX));
+    ChannelView {
+        channel_id: record.channel_id.map(|id| id.to_string()),
+        intent: record.intent.to_string(),
+        state,
+        provider_id: record.provider_id.clone(),
+        provider_name: record.provider_name.clone(),
+        category: record.category.clone(),
+        generation: record.deployment.generation,
+        deposit: record.books.deposit,
+        cap: record.books.cap,
+        signed: record.books.signed,
+        charged: record.books.charged,
+        in_flight: record.books.in_flight,
+        disputed: record.books.disputed,
+        claimed: record.books.claimed,
+        available: record.books.available(),
+        requests: record.requests,
+        expires_at: record.expires_at,
+        expires_in: if record.expires_at == 0 { 0 } else { expires_in },
+        recovered: record.recovered,
+        refunded: record.refunded,
+        next: next(record, state).into(),
+        notes: Vec::new(),
+    }
+}
+
+fn next(record: &ChannelRecord, state: ChannelState) -> &'static str {
+    match state {
+        ChannelState::Opening => "Wait until the opening is final; drain_open_channel for the same provider returns it.",
+        ChannelState::Open if record.offences > 0 => "The provider overcharged: close it with drain_cooperative_close.",
+        ChannelState::Open => "Pay requests with drain_chat; when done, drain_cooperative_close.",
+        ChannelState::Closing => "The close is on its way; look again with drain_channel_status.",
+        ChannelState::Expired => "Get the rest back with drain_close_channel.",
+        ChannelState::Closed => "Nothing: it is over.",
+        ChannelState::Failed => "Nothing: it never opened and no deposit moved.",
+    }
+}
+
+/// Seconds for people: `1d 2h`, `59s`.
+pub fn seconds(seconds: u64) -> String {
+    drain_protocol::duration::ChannelDuration::from_seconds(seconds).map_or_else(|_| format!("{seconds}s"), |duration| duration.to_string())
+}

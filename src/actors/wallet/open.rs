@@ -1,0 +1,174 @@
+//! Opening a channel: everything that can be refused is refused before money moves; then fee (V1), allowance, open.
+
+use drain_protocol::duration::ChannelDuration;
+use drain_protocol::{Address, Generation, Usdc};
+use drain_signers::Call;
+use drain_signers::request::SESSION_FEE;
+
+use super::transact::not_enough_gas;
+use super::{Bench, ChannelMade, finish};
+use crate::api::{Approved, ChannelState, Progress};
+use crate::error::{Code, Failure, Money};
+use crate::journal::{ChannelRecord, NewChannel, TxState};
+
+/// Gas that an approval, an open, a fee and the later close use, from above. To foresee, not to send with.
+const GAS_APPROVE: u64 = 65_000;
+const GAS_OPEN: u64 = 260_000;
+const GAS_FEE: u64 = 65_000;
+const GAS_CLOSE: u64 = 160_000;
+
+/// A channel to open, its provider checked.
+#[derive(Clone, Debug)]
+pub struct OpenPlan {
+    /// What is recorded.
+    pub channel: NewChannel,
+    /// How long.
+    pub duration: ChannelDuration,
+    /// Where the V1 session fee goes; on V2 there is none.
+    pub fee_wallet: Option<Address>,
+}
+
+impl OpenPlan {
+    fn fee(&self) -> Option<Address> {
+        self.fee_wallet.filter(|_| self.channel.deployment.generation == Generation::V1)
+    }
+}
+
+/// Opens, or joins an opening of the same provider that a restart left behind.
+pub(super) async fn open(bench: &Bench, plan: OpenPlan, progress: &Progress) -> Result<ChannelMade, Failure> {
+    progress.say("checking contract, balance, gas and allowance");
+    check_funds(bench, &plan).await?;
+    let locked_limit = bench.services.config.limits.locked;
+    let (record, pending) = bench.purse.journal.begin_open(plan.channel.clone(), locked_limit).await?;
+    if pending {
+        // Left behind by a fault of ours: whatever was signed for it was taken up before this job.
+        finish::fail_opening(bench, record.intent).await?;
+        return Err(Failure::unspent(Code::TransactionPending, "An earlier opening of this provider was broken off and is cleared now", "Call again."));
+    }
+    match carry_out(bench, &plan, &record, progress).await {
+        Ok(made) => Ok(made),
+        Err(failure) => {
+            // Nothing of it can land any more, unless a transaction is on its way.
+            if !matches!(failure.money, Money::Pending { .. }) {
+                finish::fail_opening(bench, record.intent).await?;
+            }
+            Err(failure)
+        }
+    }
+}
+
+async fn carry_out(bench: &Bench, plan: &OpenPlan, record: &ChannelRecord, progress: &Progress) -> Result<ChannelMade, Failure> {
+    let mut transactions = Vec::new();
+    let mut session_fee = Usdc::ZERO;
+    if let Some(to) = plan.fee() {
+        session_fee = SESSION_FEE;
+        if let Some(hash) = pay_session_fee(bench, plan, record, to, progress).await? {
+            transactions.push(hash);
+        }
+    }
+    if let Some(hash) = raise_allowance(bench, plan, record, progress).await? {
+        transactions.push(hash);
+    }
+    let call = Call::Open { provider: plan.channel.provider_wallet, amount: plan.channel.deposit, duration: plan.duration };
+    let landed = bench.transact(plan.channel.deployment, call, Some(record.intent), progress).await?;
+    transactions.push(format!("{:#x}", landed.receipt.hash));
+    let record = finish::opened(bench, record, &landed).await?;
+    Ok(ChannelMade { record, resumed: false, session_fee, transactions })
+}
+
+/// Contract and token (M8), balance less fee, gas for opening and closing. One clear answer before anything moves.
+async fn check_funds(bench: &Bench, plan: &OpenPlan) -> Result<(), Failure> {
+    let (chain, deployment) = (&bench.services.chain, &plan.channel.deployment);
+    chain.verify_deployment(deployment).await?;
+    let owner = bench.purse.address;
+    let held = chain.usdc_balance(deployment.usdc, owner).await?;
+    let fee = plan.fee().map_or(Usdc::ZERO, |_| SESSION_FEE);
+    if plan.channel.deposit.saturating_add(fee) > held {
+        let most = held.saturating_sub(fee);
+        let with_fee = if fee.is_zero() { String::new() } else { format!(" and the session fee of {fee} USDC") };
+        return Err(Failure::unspent(
+            Code::InsufficientUsdc,
+            format!("the wallet holds {held} USDC; a deposit of {}{with_fee} does not fit. The highest possible deposit is {most} USDC", plan.channel.deposit),
+            "Open with less, or let a person send native USDC on this chain to the wallet.",
+        ));
+    }
+    let gas = GAS_APPROVE + GAS_OPEN + GAS_CLOSE + if fee.is_zero() { 0 } else { GAS_FEE };
+    let needed = chain.fees().await?.gas_cost_wei(gas);
+    let pol = chain.native_balance(owner).await?;
+    if pol < needed {
+        return Err(not_enough_gas(pol, needed));
+    }
+    Ok(())
+}
+
+/// Exactly one cent, once per opening; one that was paid for an opening that failed is used first (design section 6).
+async fn pay_session_fee(bench: &Bench, plan: &OpenPlan, record: &ChannelRecord, to: Address, progress: &Progress) -> Result<Option<String>, Failure> {
+    if SESSION_FEE > bench.services.config.limits.session_fee {
+        return Err(Failure::unspent(
+            Code::LimitReached,
+            format!("V1 asks for a session fee of {SESSION_FEE} USDC; the limit is {}", bench.services.config.limits.session_fee),
+            "A person can raise DRAIN_MAX_SESSION_FEE.",
+        ));
+    }
+    let deployment = plan.channel.deployment;
+    if bench.purse.journal.reuse_session_fee(deployment.chain_id(), bench.purse.address, to, record.intent).await?.is_some() {
+        progress.say("the session fee of an earlier opening that failed is used");
+        return Ok(None);
+    }
+    progress.say(format!("paying the session fee of {SESSION_FEE} USDC to {to}"));
+    let landed = bench.transact(deployment, Call::SessionFee { to }, Some(record.intent), progress).await?;
+    finish::transferred(bench, &landed, deployment.usdc, to, SESSION_FEE).await?;
+    Ok(Some(format!("{:#x}", landed.receipt.hash)))
+}
+
+/// The allowance for this deposit and no more (M9).
+async fn raise_allowance(bench: &Bench, plan: &OpenPlan, record: &ChannelRecord, progress: &Progress) -> Result<Option<String>, Failure> {
+    let deployment = plan.channel.deployment;
+    let allowed = bench.services.chain.allowance(deployment.usdc, bench.purse.address, deployment.contract()).await?;
+    if allowed >= plan.channel.deposit.to_u256() {
+        return Ok(None);
+    }
+    let call = if bench.services.config.limits.unlimited_allowance { Call::ApproveUnlimited } else { Call::Approve { amount: plan.channel.deposit } };
+    let landed = bench.transact(deployment, call, Some(record.intent), progress).await?;
+    bench.end(landed.id, TxState::Final, "").await?;
+    Ok(Some(format!("{:#x}", landed.receipt.hash)))
+}
+
+/// `drain_approve`: never above the limit on what may be locked (M9), never unlimited by a tool (M5).
+pub(super) async fn approve_for_person(bench: &Bench, amount: Option<Usdc>, progress: &Progress) -> Result<Approved, Failure> {
+    let limit = bench.services.config.limits.locked;
+    let amount = amount.unwrap_or(limit);
+    if amount > limit {
+        return Err(Failure::unspent(
+            Code::LimitReached,
+            format!("An allowance of {amount} USDC is above the limit of {limit} on what may be locked"),
+            "Approve less, or let a person raise DRAIN_MAX_LOCKED. Opening a channel raises the allowance by itself.",
+        ));
+    }
+    let deployments = &bench.services.config.chain.deployments;
+    let Some(deployment) = deployments.iter().find(|d| d.generation == Generation::V2).or_else(|| deployments.first()).copied() else {
+        return Err(no_deployment());
+    };
+    bench.services.chain.verify_deployment(&deployment).await?;
+    let allowed = bench.services.chain.allowance(deployment.usdc, bench.purse.address, deployment.contract()).await?;
+    if allowed == amount.to_u256() {
+        return Ok(Approved { spender: deployment.contract(), allowance: amount, transaction: None });
+    }
+    let landed = bench.transact(deployment, Call::Approve { amount }, None, progress).await?;
+    bench.end(landed.id, TxState::Final, "").await?;
+    Ok(Approved { spender: deployment.contract(), allowance: amount, transaction: Some(format!("{:#x}", landed.receipt.hash)) })
+}
+
+/// A chain without a known contract.
+pub(super) fn no_deployment() -> Failure {
+    Failure::unspent(
+        Code::InvalidConfig,
+        "no channel contract is known on this chain",
+        "A person sets DRAIN_CONTRACT, DRAIN_CONTRACT_GENERATION and DRAIN_USDC, or uses chain 137.",
+    )
+}
+
+/// Whether a record may still become a channel.
+pub(super) const fn is_opening(record: &ChannelRecord) -> bool {
+    matches!(record.state, ChannelState::Opening)
+}

@@ -1,0 +1,151 @@
+//! One transaction from the wish to its final receipt (M7): planned, simulated, signed, stored, broadcast, final.
+
+use alloy::eips::BlockNumberOrTag;
+use alloy::primitives::Bytes;
+use drain_protocol::{B256, Deployment, U256, Usdc};
+use drain_signers::{Call, TransactionRequest};
+
+use super::Bench;
+use crate::actors::services::ask;
+use crate::actors::signer::SignTransaction;
+use crate::api::Progress;
+use crate::chain::{self, Broadcast, ChainError, Finality, Receipt, await_final};
+use crate::error::{Code, Failure, Money};
+use crate::journal::{IntentId, TxId, TxKind, TxState};
+
+/// A transaction that is final and succeeded. Its events are the caller's to check, and its record the caller's to end.
+#[derive(Debug)]
+pub(super) struct Landed {
+    pub id: TxId,
+    pub receipt: Receipt,
+}
+
+impl Bench {
+    /// Sends `call` and waits, without limit, until it is final. What was signed is never signed anew: a restart takes
+    /// it up from the journal.
+    pub(super) async fn transact(&self, deployment: Deployment, call: Call, intent: Option<IntentId>, progress: &Progress) -> Result<Landed, Failure> {
+        let mut request = TransactionRequest { deployment, call, account_nonce: 0, gas_limit: 0, max_fee_per_gas: 0, max_priority_fee_per_gas: 0 };
+        self.price(&mut request).await?;
+        let (kind, amount) = kind_of(&call);
+        let id = self
+            .purse
+            .journal
+            .plan_transaction(kind, intent, deployment.chain_id(), self.purse.address, target(&request), amount, self.services.clock.now())
+            .await?;
+        let signed = match ask(&self.signer, SignTransaction(request.clone())).await {
+            Ok(signed) => signed,
+            Err(failure) => {
+                self.end(id, TxState::Dropped, failure.code.as_str()).await?;
+                return Err(failure);
+            }
+        };
+        self.purse.journal.signed(id, request.account_nonce, signed.raw.to_vec(), signed.hash).await?;
+        progress.say(format!("{kind}: transaction {:#x} sent, waiting until it is final", signed.hash));
+        let finality = self.follow(id, signed.raw, signed.hash, request.account_nonce, progress).await;
+        self.landed(id, kind, finality).await
+    }
+
+    /// Broadcasts what is stored until it, or another transaction in its slot, is final.
+    pub(super) async fn follow(&self, id: TxId, raw: Bytes, hash: B256, account_nonce: u64, progress: &Progress) -> Result<Finality, ChainError> {
+        let confirmations = self.services.config.chain.confirmations;
+        let transaction = Broadcast { raw: Some(raw), hash, wallet: self.purse.address, account_nonce, confirmations };
+        let mut said = false;
+        await_final(&self.services.chain, &transaction, |step| match step {
+            chain::Progress::Sent => {
+                // Losing this record costs nothing: what is stored signed is broadcast again.
+                let _ = self.purse.journal.broadcast_later(id);
+            }
+            chain::Progress::Mined { block_number, .. } => progress.say(format!("mined in block {block_number}, waiting until it is final")),
+            chain::Progress::Trouble { reason } if !said => {
+                said = true;
+                progress.say(format!("the chain does not answer at present ({reason}); going on"));
+            }
+            _ => {}
+        })
+        .await
+    }
+
+    /// What finality means for the record.
+    pub(super) async fn landed(&self, id: TxId, kind: TxKind, finality: Result<Finality, ChainError>) -> Result<Landed, Failure> {
+        match finality {
+            Ok(Finality::Final(receipt)) if receipt.success => Ok(Landed { id, receipt }),
+            Ok(Finality::Final(receipt)) => {
+                self.end(id, TxState::Reverted, "reverted").await?;
+                Err(Failure {
+                    code: Code::TransactionReverted,
+                    message: format!("the {kind} transaction {:#x} was mined and reverted", receipt.hash),
+                    money: Money::GasOnly,
+                    next: "Look at drain_balance and the channel's state, then call again.".into(),
+                })
+            }
+            Ok(Finality::Replaced) => {
+                self.end(id, TxState::Dropped, "replaced").await?;
+                Err(Failure::unspent(
+                    Code::TransactionReverted,
+                    format!("the {kind} transaction can never land: another one of this wallet took its place"),
+                    "Use this wallet in drain-mcp only, then call again.",
+                ))
+            }
+            Err(error) => Err(Failure::from(error).with_money(Money::Pending { receipt: id.to_string() })),
+        }
+    }
+
+    pub(super) async fn end(&self, id: TxId, state: TxState, reason: &str) -> Result<(), Failure> {
+        Ok(self.purse.journal.finish_transaction(id, state, Some(reason.into())).await?)
+    }
+
+    /// Simulates the call and fills in nonce, gas and fees. Refuses what would revert or cannot be paid.
+    async fn price(&self, request: &mut TransactionRequest) -> Result<(), Failure> {
+        let chain = &self.services.chain;
+        let (from, to, data, value) = (self.purse.address, request.to(), request.calldata(), request.value());
+        let gas = chain.estimate_gas(from, to, &data, value).await.map_err(|error| match error {
+            ChainError::Reverted { reason } => Failure::unspent(
+                Code::TransactionReverted,
+                format!("the {} would revert: {reason}", request.call.kind()),
+                "Nothing was sent. Look at drain_balance and the channel's state.",
+            ),
+            other => other.into(),
+        })?;
+        let fees = chain.fees().await?;
+        // A quarter above the estimate: storage that changes between estimate and block costs a little more.
+        request.gas_limit = gas.saturating_add(gas / 4);
+        request.max_fee_per_gas = fees.max_fee_per_gas;
+        request.max_priority_fee_per_gas = fees.max_priority_fee_per_gas;
+        let cost = U256::from(request.gas_limit).saturating_mul(U256::from(request.max_fee_per_gas)).saturating_add(value);
+        let held = chain.native_balance(from).await?;
+        if held < cost {
+            return Err(not_enough_gas(held, cost));
+        }
+        request.account_nonce = chain.account_nonce(from, BlockNumberOrTag::Latest).await?;
+        Ok(())
+    }
+}
+
+/// Too little POL, said with both figures.
+pub(super) fn not_enough_gas(held: U256, needed: U256) -> Failure {
+    Failure::unspent(
+        Code::InsufficientGas,
+        format!("the wallet holds {} POL; gas may cost up to {} POL", super::balance::pol(held), super::balance::pol(needed)),
+        "Send about 0.10 POL to the wallet, or, with 5 USDC in it, ask the marketplace's gas station: drain-mcp wallet gas.",
+    )
+}
+
+fn target(request: &TransactionRequest) -> drain_protocol::Address {
+    match request.call {
+        Call::SessionFee { to } | Call::SendUsdc { to, .. } | Call::SendNative { to, .. } => to,
+        _ => request.to(),
+    }
+}
+
+fn kind_of(call: &Call) -> (TxKind, Option<Usdc>) {
+    match *call {
+        Call::Approve { amount } => (TxKind::Approve, Some(amount)),
+        Call::ApproveUnlimited => (TxKind::Approve, None),
+        Call::Open { amount, .. } => (TxKind::Open, Some(amount)),
+        Call::Close { .. } => (TxKind::Close, None),
+        Call::CooperativeClose { final_amount, .. } => (TxKind::CooperativeClose, Some(final_amount)),
+        Call::SessionFee { .. } => (TxKind::SessionFee, Some(drain_signers::request::SESSION_FEE)),
+        Call::SendUsdc { amount, .. } => (TxKind::SendUsdc, Some(amount)),
+        Call::SendNative { .. } => (TxKind::SendNative, None),
+    }
+}

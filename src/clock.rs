@@ -1,0 +1,64 @@
+//! The two clocks: the machine's, and the chain's as last seen by the watcher.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use drain_protocol::Nonce;
+use tokio::sync::watch;
+
+/// A block's time and when we heard of it.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockTime {
+    /// Unix seconds of the block.
+    pub timestamp: u64,
+    /// When it was read.
+    pub seen: Instant,
+}
+
+/// Cheap to clone; every holder reads the same block time.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    block: Arc<watch::Sender<Option<BlockTime>>>,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { block: Arc::new(watch::Sender::new(None)) }
+    }
+}
+
+fn since_epoch() -> std::time::Duration {
+    // A clock before 1970 is as good as none: time zero makes every expiry far away and every window the first.
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+impl Clock {
+    /// Unix seconds by the machine's clock. For records, never for expiry.
+    pub fn now(&self) -> u64 {
+        since_epoch().as_secs()
+    }
+
+    /// Now as RFC 3339, for the marketplace.
+    pub fn timestamp(&self) -> String {
+        humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+    }
+
+    /// A nonce above any that a counter reached: microseconds since 1970 (design section 4).
+    pub fn nonce_floor(&self) -> Nonce {
+        u64::try_from(since_epoch().as_micros()).ok().and_then(Nonce::new).unwrap_or(Nonce::ZERO)
+    }
+
+    /// The watcher saw a block.
+    pub fn saw_block(&self, timestamp: u64) {
+        self.block.send_replace(Some(BlockTime { timestamp, seen: Instant::now() }));
+    }
+
+    /// Unix seconds of the chain's clock: the last block's time plus what has passed since; the machine's clock before
+    /// any block was seen.
+    pub fn block_time(&self) -> u64 {
+        match *self.block.borrow() {
+            Some(block) => block.timestamp.saturating_add(block.seen.elapsed().as_secs()),
+            None => self.now(),
+        }
+    }
+}
