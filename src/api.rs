@@ -260,6 +260,8 @@ pub struct ChannelView {
     pub refunded: Option<Usdc>,
     /// What to do next with it.
     pub next: String,
+    /// What is odd: the chain or the marketplace says otherwise.
+    pub notes: Vec<String>,
 }
 
 /// A paid request.

@@ -38,6 +38,11 @@ impl Clock {
         since_epoch().as_secs()
     }
 
+    /// Now as RFC 3339, for the marketplace.
+    pub fn timestamp(&self) -> String {
+        humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+    }
+
     /// A nonce above any that a counter reached: microseconds since 1970 (design section 4).
     pub fn nonce_floor(&self) -> Nonce {
         u64::try_from(since_epoch().as_micros()).ok().and_then(Nonce::new).unwrap_or(Nonce::ZERO)

@@ -7,6 +7,7 @@ use alloy::primitives::Bytes;
 use alloy::sol_types::{Panic, Revert, SolError, SolInterface};
 use serde::{Deserialize, Serialize};
 
+use crate::text::one_line;
 use crate::usdc::Usdc;
 
 /// Which of the two contract generations a channel lives on (protocol.md section 0).
@@ -135,7 +136,7 @@ pub fn revert_reason(data: &Bytes) -> String {
         .into();
     }
     if let Ok(Revert { reason }) = Revert::abi_decode(data) {
-        return reason.chars().filter(|c| !c.is_control()).take(200).collect();
+        return one_line(&reason, 200);
     }
     if let Ok(panic) = Panic::abi_decode(data) {
         return format!("panic {:#x}", panic.code);
@@ -151,4 +152,48 @@ pub fn revert_reason(data: &Bytes) -> String {
 pub fn claim_fee(payout: Usdc, fee_bps: u64) -> Usdc {
     let fee = u128::from(payout.units()) * u128::from(fee_bps) / 10_000;
     u64::try_from(fee).ok().and_then(Usdc::from_units).map_or(payout, |fee| fee.min(payout))
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::U256;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names_reverts() {
+        let reason = |data: Vec<u8>| revert_reason(&Bytes::from(data));
+        assert_eq!(reason(DrainChannel::NotExpired {}.abi_encode()), "NotExpired");
+        let said = Revert { reason: format!("ERC20: transfer\n amount exceeds{}", "x".repeat(500)) };
+        let said = reason(said.abi_encode());
+        assert!(said.starts_with("ERC20: transfer amount exceeds") && said.chars().count() == 200, "{said}");
+        assert_eq!(reason(Panic { code: U256::from(0x11) }.abi_encode()), "panic 0x11");
+        assert_eq!(reason(vec![1, 2, 3, 4, 5]), "unknown error 0x01020304");
+        assert_eq!(reason(vec![1, 2]), "no reason given");
+        assert_eq!(reason(vec![]), "no reason given");
+    }
+
+    #[test]
+    fn generations_read_back() {
+        for generation in [Generation::V1, Generation::V2] {
+            assert_eq!(generation.to_string().parse(), Ok(generation));
+        }
+        assert!("v3".parse::<Generation>().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_revert_data_panics(data in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(revert_reason(&Bytes::from(data)).chars().count() <= 200);
+        }
+
+        #[test]
+        fn a_fee_is_a_part(payout in 0..=Usdc::MAX.units(), bps in any::<u64>()) {
+            let payout = Usdc::from_units(payout).unwrap_or_default();
+            prop_assert!(claim_fee(payout, bps) <= payout);
+            prop_assert_eq!(claim_fee(payout, 10_000), payout);
+            prop_assert_eq!(claim_fee(payout, 0), Usdc::ZERO);
+        }
+    }
 }

@@ -28,9 +28,10 @@ pub struct Catalogue {
 }
 
 /// How a provider is paid.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ListingProtocol {
     /// By vouchers; also when the listing does not say.
+    #[default]
     Drain,
     /// By another protocol, which this runtime does not speak.
     Mpp,
@@ -39,7 +40,7 @@ pub enum ListingProtocol {
 }
 
 /// One provider's entry. Texts are sanitised and bounded.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Listing {
     /// Opaque, and exact: an id in which something could hide is left out instead.
     pub id: String,

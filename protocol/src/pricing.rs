@@ -158,7 +158,7 @@ pub struct ModelPrice {
 }
 
 /// A provider's `GET /v1/pricing` (protocol.md section 5.2).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PriceList {
     /// The provider's wallet.
     pub provider: Option<Address>,

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use alloy::primitives::{Address, B256, Signature, U256, keccak256};
 use alloy::sol_types::{Eip712Domain, SolStruct};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::usdc::Usdc;
 
@@ -62,9 +62,16 @@ impl FromStr for ChannelId {
 }
 
 /// A voucher's number. Grows with every voucher of a channel; fits a signed 64-bit column.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Nonce(u64);
+
+impl<'de> Deserialize<'de> for Nonce {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = u64::deserialize(deserializer)?;
+        Self::new(value).ok_or_else(|| serde::de::Error::custom("the nonce is above the largest signed 64-bit number"))
+    }
+}
 
 impl Nonce {
     /// Before the first voucher.
@@ -212,9 +219,9 @@ pub enum SignatureError {
 /// Parses 65 bytes r||s||v from hexadecimal digits with or without 0x (protocol.md section 8: some providers send none).
 pub fn parse_signature(text: &str) -> Result<[u8; 65], SignatureError> {
     let text = text.trim();
-    let digits = text.strip_prefix("0x").unwrap_or(text);
+    // The decoder takes digits with or without 0x.
     let mut bytes = [0u8; 65];
-    alloy::hex::decode_to_slice(digits, &mut bytes).map_err(|_| SignatureError::Malformed)?;
+    alloy::hex::decode_to_slice(text, &mut bytes).map_err(|_| SignatureError::Malformed)?;
     Ok(bytes)
 }
 
@@ -288,5 +295,68 @@ impl SignedVoucher {
             },
             signature: parse_signature(&header.signature).map_err(|e| bad("signature", &e))?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HEADER: &str = r#"{"channelId":"0x82a9ffc76f7278708ca6008cfde035cfcc3129123126c48df9bfbb6189eee47c","amount":"150000","nonce":"1","signature":"0x5ba7794c7cab1aef97164a07cefffa5e32b0fc5e7a00673b948f136e3b7b3fb373c1480344af251ea3980ea13d7af371c7368047001a5c6c7109254b103634801c"}"#;
+
+    #[test]
+    fn the_header_is_one_line_of_strings() {
+        let signed = SignedVoucher::from_header(HEADER);
+        assert_eq!(signed.map(|signed| signed.to_header()), Ok(HEADER.to_owned()));
+        for (from, to) in [
+            (r#""150000""#, "150000"),
+            (r#""150000""#, r#""0x10""#),
+            (r#""150000""#, r#""-1""#),
+            (r#""1""#, r#""9223372036854775808""#),
+            (r#""1""#, r#""""#),
+            ("801c", "801"),
+            ("0x82a9", "82a9"),
+            (r#","nonce":"1""#, ""),
+            ("}", ""),
+        ] {
+            assert!(SignedVoucher::from_header(&HEADER.replace(from, to)).is_err(), "{from} -> {to}");
+        }
+    }
+
+    #[test]
+    fn ids_are_shown_in_lower_case() {
+        let upper = format!("0X{}", "AB".repeat(32));
+        assert_eq!(upper.parse::<ChannelId>().map(|id| id.to_string()), Ok(upper.to_lowercase()));
+        for bad in ["", "0x", "0x12", &"ab".repeat(32), &format!("0x0x{}", "ab".repeat(31)), &"0xé".repeat(20)] {
+            assert_eq!(bad.parse::<ChannelId>(), Err(ChannelIdError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn nonces_stay_in_range() {
+        let last = Nonce::new(i64::MAX as u64);
+        assert_eq!(last.and_then(Nonce::next), None);
+        assert_eq!(Nonce::ZERO.next(), Nonce::new(1));
+        assert!(serde_json::from_str::<Nonce>("9223372036854775808").is_err());
+        assert_eq!(serde_json::from_str::<Nonce>("9223372036854775807").ok(), last);
+        assert_eq!(parse_signature("0x"), Err(SignatureError::Malformed));
+        assert_eq!(parse_signature(&format!("0x0x{}", "00".repeat(65))), Err(SignatureError::Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_panics(text in any::<String>(), digest in any::<[u8; 32]>(), bytes in prop::collection::vec(any::<u8>(), 65)) {
+            let _ = SignedVoucher::from_header(&text);
+            let _ = text.parse::<ChannelId>();
+            let _ = parse_signature(&text);
+            let mut signature = [0u8; 65];
+            signature.copy_from_slice(&bytes);
+            for v in [bytes[64], 27, 28] {
+                signature[64] = v;
+                prop_assert!(verify_signature(B256::from(digest), &signature, Address::ZERO).is_err());
+            }
+        }
     }
 }

@@ -5,6 +5,8 @@
 
 pub mod channel;
 pub mod directory;
+pub mod import;
+pub mod listing;
 pub mod opening;
 pub mod runtime;
 pub mod services;

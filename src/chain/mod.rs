@@ -1,1 +1,93 @@
-//! chain.
+//! The chain: endpoints, reads, fees, receipts and the way of a transaction to finality (M7, M8).
+//!
+//! Nothing here signs or knows a key. Every answer of a node is a claim: reads fail over from endpoint to endpoint, what
+//! freezes money is asked twice, and a receipt counts only with the expected events of the expected contract.
+
+pub mod claims;
+pub mod error;
+pub mod events;
+pub mod fees;
+pub mod filters;
+mod logs;
+mod pool;
+pub mod reads;
+mod rpc;
+mod shown;
+#[cfg(test)]
+mod tests;
+pub mod track;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use drain_protocol::Deployment;
+
+use crate::config::ChainConfig;
+
+pub use claims::{ClaimedVoucher, claimed_voucher};
+pub use error::ChainError;
+pub use events::{
+    ChannelEvent, ClosedEvent, LogPlace, OpenedEvent, Receipt, channel_events, expect_approval, expect_closed,
+    expect_opened, expect_transfer,
+};
+pub use fees::Fees;
+pub use filters::{Watched, channel_logs_filter};
+pub use pool::{EndpointHealth, Sent};
+pub use reads::{Fee, Head, OnChainChannel, Transaction};
+pub use track::{Broadcast, Finality, Progress, await_final};
+
+use pool::Pool;
+
+/// The chain as this process reaches it. Cheap to clone; all clones share connections and health.
+#[derive(Clone)]
+pub struct Chain(Arc<Inner>);
+
+struct Inner {
+    pool: Pool,
+    chain_id: u64,
+    deployments: Vec<Deployment>,
+    confirmations: u64,
+    transaction_timeout: Duration,
+    /// The widest range of blocks that a node last gave logs for.
+    log_span: AtomicU64,
+}
+
+impl fmt::Debug for Chain {
+    /// The endpoints by host: an URL may hold a key (M12).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chain").field("chain_id", &self.0.chain_id).field("endpoints", &self.endpoints()).finish()
+    }
+}
+
+impl Chain {
+    /// Prepares the endpoints. Contacts nothing and opens nothing: the first call does.
+    ///
+    /// # Errors
+    /// When no endpoint is configured, or one is neither http nor https.
+    pub fn new(config: &ChainConfig) -> Result<Self, ChainError> {
+        Ok(Self(Arc::new(Inner {
+            pool: Pool::new(config.chain_id, &config.rpc_urls, config.rpc_timeout)?,
+            chain_id: config.chain_id,
+            deployments: config.deployments.clone(),
+            confirmations: config.confirmations,
+            transaction_timeout: config.transaction_timeout,
+            log_span: u64::MAX.into(),
+        })))
+    }
+
+    /// The chain's id, as configured; every endpoint is checked against it before its first answer counts.
+    pub fn chain_id(&self) -> u64 {
+        self.0.chain_id
+    }
+
+    /// How the endpoints do, in configured order.
+    pub fn endpoints(&self) -> Vec<EndpointHealth> {
+        self.0.pool.health()
+    }
+
+    fn pool(&self) -> &Pool {
+        &self.0.pool
+    }
+}

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use drain_protocol::duration::ChannelDuration;
-use drain_protocol::{Address, Deployment, Usdc};
+use drain_protocol::{Address, Deployment, Generation, Usdc};
 use drain_signers::secret::Secret;
 use zeroize::Zeroizing;
 
@@ -61,6 +61,8 @@ pub struct ChainConfig {
     pub rpc_urls: Vec<reqwest::Url>,
     /// The contracts that count on this chain: the built-in table, or the operator's own (M8).
     pub deployments: Vec<Deployment>,
+    /// The generation to use whatever providers say; `None` asks them (design section 6).
+    pub generation: Option<Generation>,
     /// Longest wait for one RPC answer.
     pub rpc_timeout: Duration,
     /// Blocks on top of a transaction before it is final, where the node knows no `finalized` block.

@@ -1,6 +1,6 @@
 //! The SQLite file: where it lives, who may read it, and its schema over time.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
@@ -22,7 +22,13 @@ pub(super) fn open(folder: &Path) -> Result<Connection, JournalError> {
     let failed = |reason: String| JournalError::Open { path: path.clone(), reason };
     private_folder(folder).map_err(|e| failed(e.to_string()))?;
     // Created here, so that there is no moment in which others can read it; SQLite gives WAL and SHM the same mode.
-    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(|e| failed(e.to_string()))?;
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|e| failed(e.to_string()))?;
     let mut connection = Connection::open(&path).map_err(|e| failed(e.to_string()))?;
     configure(&connection).map_err(|e| failed(e.to_string()))?;
     migrate(&mut connection).map_err(|error| match error {
@@ -30,6 +36,20 @@ pub(super) fn open(folder: &Path) -> Result<Connection, JournalError> {
         other => other,
     })?;
     Ok(connection)
+}
+
+/// Takes the wallet's lock: one process at a time signs for it (design section 7). `None` when another one has it. Held
+/// as long as the file is.
+pub fn lock(folder: &Path) -> Result<Option<File>, JournalError> {
+    let path = folder.join("lock");
+    let failed = |e: std::io::Error| JournalError::Open { path: path.clone(), reason: e.to_string() };
+    private_folder(folder).map_err(failed)?;
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(e)) => Err(failed(e)),
+    }
 }
 
 /// The folder, 0700. An existing one of ours is narrowed.

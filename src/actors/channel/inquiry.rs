@@ -1,6 +1,7 @@
 //! What a channel asks its provider without paying: instructions, and the books by a voucher of amount zero.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use drain_protocol::Usdc;
 use drain_protocol::chat::{ChatRequest, Message, Role};
@@ -9,8 +10,9 @@ use drain_protocol::pricing::ModelPrice;
 use super::Desk;
 use super::pay::sign;
 use crate::error::Failure;
+use crate::http_client::RequestLimits;
 use crate::journal::JournalError;
-use crate::provider::{ChatOutcome, RequestLimits};
+use crate::provider::ChatOutcome;
 
 /// The instructions of a non-LLM provider, if no agent was ever shown them. Returned instead of paying, once.
 pub(super) async fn docs_to_read(desk: &mut Desk) -> Result<Option<String>, Failure> {
@@ -22,7 +24,7 @@ pub(super) async fn docs_to_read(desk: &mut Desk) -> Result<Option<String>, Fail
         return Ok(None);
     }
     // A provider without readable instructions is paid as it is: they are a help, not a condition.
-    let Ok(docs) = desk.services.provider.docs(&desk.record.api_url).await else { return Ok(None) };
+    let Ok(docs) = desk.services.provider.docs(desk.base()?).await else { return Ok(None) };
     desk.purse.journal.docs_read(desk.record.provider_id.clone(), desk.services.clock.now()).await?;
     Ok(Some(docs))
 }
@@ -51,8 +53,8 @@ pub(super) async fn provider_total(desk: &mut Desk) -> Result<Option<Usdc>, Fail
         temperature: None,
         stream: false,
     };
-    let limits = RequestLimits { timeout: std::time::Duration::from_secs(20), max_bytes: 64 * 1024 };
-    let outcome = desk.services.provider.chat(&desk.record.api_url, &request, &voucher.to_header(), limits).await;
+    let limits = RequestLimits::new(Duration::from_secs(20), 64 * 1024);
+    let outcome = desk.services.provider.chat(desk.base()?, &request, &voucher.to_header(), limits).await;
     Ok(match outcome {
         Ok(ChatOutcome::Refused(refusal)) => refusal.total_charged(Usdc::ZERO),
         _ => None,

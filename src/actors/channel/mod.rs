@@ -1,7 +1,7 @@
 //! The channel actor: one open channel's accounting and the order of its requests.
 //!
 //! It keeps its own bounded queue and runs at most one job of it at a time, spawned to a worker, so its mailbox never
-//! blocks: status and events are answered while a request is on its way. The protocol demands the order (protocol.md
+//! blocks: events are taken in while a request is on its way. The protocol demands the order (protocol.md
 //! section 6.1): providers check a nonce against the last one only.
 
 mod close;
@@ -12,15 +12,15 @@ mod refused;
 use std::collections::{HashMap, VecDeque};
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture};
-use drain_protocol::pricing::PriceList;
 use drain_protocol::Usdc;
+use drain_protocol::pricing::PriceList;
+use reqwest::Url;
 use tokio::sync::oneshot;
 
 use super::services::{Purse, Services};
 use super::signer::SignerActor;
-use super::view;
 use super::wallet::WalletActor;
-use crate::api::{ChannelState, ChannelView, ChatCall, ChatReply, Closed, Progress};
+use crate::api::{ChannelState, ChatCall, ChatReply, Closed, Progress};
 use crate::error::{Code, Failure};
 use crate::journal::ChannelRecord;
 use crate::policy::learn::AnswerLength;
@@ -57,11 +57,6 @@ pub struct End {
     pub progress: Progress,
 }
 
-/// Where the channel stands. Answered at once.
-#[derive(Debug, Message)]
-#[rtype(result = "ChannelView")]
-pub struct Status;
-
 /// What the watcher saw of this channel on chain.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
@@ -75,7 +70,13 @@ pub enum Seen {
     },
 }
 
+/// Answered when nothing is left to do: for an ordered end.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Idle;
+
 enum Job {
+    Idle(oneshot::Sender<()>),
     Pay(Pay, oneshot::Sender<Result<ChatReply, Failure>>),
     End(End, oneshot::Sender<Result<Closed, Failure>>),
 }
@@ -89,8 +90,23 @@ pub(super) struct Desk {
     pub wallet: Addr<WalletActor>,
     pub record: ChannelRecord,
     pub prices: PriceList,
+    /// Where the provider is reached; `None` when the record holds no usable URL.
+    pub base: Option<Url>,
     pub lengths: HashMap<String, AnswerLength>,
     pub docs_checked: bool,
+}
+
+impl Desk {
+    /// Where the provider is reached.
+    fn base(&self) -> Result<&Url, Failure> {
+        self.base.as_ref().ok_or_else(|| {
+            Failure::unspent(
+                Code::UrlRefused,
+                format!("no URL of {} is known for this channel", self.record.provider_name),
+                "Close the channel at expiry with drain_close_channel.",
+            )
+        })
+    }
 }
 
 /// One per open channel.
@@ -108,8 +124,15 @@ pub struct ChannelActor {
 
 impl ChannelActor {
     /// From the record; never from another actor's memory.
-    pub fn new(services: Services, purse: Purse, signer: Addr<SignerActor>, wallet: Addr<WalletActor>, record: ChannelRecord) -> Self {
-        let mut actor = Self { desk: None, last: record.clone(), services, purse, signer, wallet, queue: VecDeque::new() };
+    pub fn new(
+        services: Services,
+        purse: Purse,
+        signer: Addr<SignerActor>,
+        wallet: Addr<WalletActor>,
+        record: ChannelRecord,
+    ) -> Self {
+        let mut actor =
+            Self { desk: None, last: record.clone(), services, purse, signer, wallet, queue: VecDeque::new() };
         actor.desk = Some(actor.lay_desk(record, HashMap::new()));
         actor
     }
@@ -118,6 +141,7 @@ impl ChannelActor {
         // A record without readable prices can still be closed; paying asks the provider again.
         let prices = PriceList::parse(record.prices.as_bytes()).unwrap_or_default();
         Desk {
+            base: record.api_url.parse().ok(),
             services: self.services.clone(),
             purse: self.purse.clone(),
             signer: self.signer.clone(),
@@ -155,6 +179,7 @@ impl ChannelActor {
             };
             let task = tokio::spawn(async move {
                 match job {
+                    Job::Idle(reply) => drop(reply.send(())),
                     Job::Pay(request, reply) => {
                         let result = pay::pay(&mut desk, request.call, &request.progress).await;
                         let _ = reply.send(result);
@@ -167,7 +192,9 @@ impl ChannelActor {
                 desk
             });
             ctx.spawn(task.into_actor(self).map(|done, actor, ctx| match done {
-                Ok(desk) => {
+                Ok(mut desk) => {
+                    // What the watcher saw meanwhile.
+                    desk.record.books.claimed = desk.record.books.claimed.max(actor.last.books.claimed);
                     actor.last = desk.record.clone();
                     actor.desk = Some(desk);
                     actor.work(ctx);
@@ -199,16 +226,12 @@ impl ChannelActor {
             }
         }));
     }
-
-    fn view(&self) -> ChannelView {
-        let record = self.desk.as_ref().map_or(&self.last, |desk| &desk.record);
-        view::channel(record, self.services.clock.block_time())
-    }
 }
 
 impl Job {
     fn abandoned(&self) -> bool {
         match self {
+            Self::Idle(reply) => reply.is_closed(),
             Self::Pay(_, reply) => reply.is_closed(),
             Self::End(_, reply) => reply.is_closed(),
         }
@@ -259,11 +282,15 @@ impl Handler<End> for ChannelActor {
     }
 }
 
-impl Handler<Status> for ChannelActor {
-    type Result = actix::MessageResult<Status>;
+impl Handler<Idle> for ChannelActor {
+    type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, _: Status, _: &mut Self::Context) -> Self::Result {
-        actix::MessageResult(self.view())
+    fn handle(&mut self, _: Idle, ctx: &mut Self::Context) -> Self::Result {
+        let (reply, receiver) = oneshot::channel();
+        // Not bounded by the queue's length: there is one at the end of a process.
+        self.queue.push_back(Job::Idle(reply));
+        self.work(ctx);
+        Box::pin(async move { receiver.await.unwrap_or_default() })
     }
 }
 
@@ -272,6 +299,7 @@ impl Handler<Seen> for ChannelActor {
 
     fn handle(&mut self, seen: Seen, ctx: &mut Self::Context) {
         let (journal, intent) = (self.purse.journal.clone(), self.last.intent);
+        let at_work = self.desk.is_none();
         let record = self.desk.as_mut().map_or(&mut self.last, |desk| &mut desk.record);
         match seen {
             Seen::Claimed(total) => {
@@ -280,13 +308,16 @@ impl Handler<Seen> for ChannelActor {
                 ctx.spawn(async move { log_failure(journal.claimed(intent, total).await) }.into_actor(self));
             }
             // Our own close records its end itself, with its transaction.
-            Seen::Closed { .. } if record.state == ChannelState::Closing || self.desk.is_none() => {}
+            Seen::Closed { .. } if record.state == ChannelState::Closing || at_work => {}
             Seen::Closed { refund } => {
                 record.state = ChannelState::Closed;
                 record.refunded = Some(refund);
                 let claimed = record.books.deposit.saturating_sub(refund);
                 self.last.state = ChannelState::Closed;
-                ctx.spawn(async move { log_failure(journal.closed(intent, None, claimed, refund).await.map(drop)) }.into_actor(self));
+                ctx.spawn(
+                    async move { log_failure(journal.closed(intent, None, claimed, refund).await.map(drop)) }
+                        .into_actor(self),
+                );
             }
         }
     }

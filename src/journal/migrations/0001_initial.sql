@@ -82,13 +82,18 @@ CREATE INDEX transactions_unfinished ON transactions (state) WHERE state IN ('pl
 
 -- What a person would have to confirm if it changed (M14, design section 6).
 CREATE TABLE provider_pins (
-    provider_id  TEXT PRIMARY KEY,
-    api_url      TEXT NOT NULL,
-    wallet       TEXT NOT NULL,
-    docs_read_at INTEGER,
-    pinned_at    INTEGER NOT NULL
+    provider_id TEXT PRIMARY KEY,
+    api_url     TEXT NOT NULL,
+    wallet      TEXT NOT NULL,
+    pinned_at   INTEGER NOT NULL
 );
 CREATE TABLE fee_wallet_pin (
     chain_id INTEGER PRIMARY KEY,
     wallet   TEXT NOT NULL
+);
+
+-- Providers whose instructions an agent was shown.
+CREATE TABLE docs_read (
+    provider_id TEXT PRIMARY KEY,
+    at          INTEGER NOT NULL
 );

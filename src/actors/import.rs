@@ -1,0 +1,163 @@
+//! Channels of the TypeScript drain-mcp (`channels.json`), taken over as recovered ones (design section 4).
+//!
+//! That file may have lost updates, so nothing in it is believed but the ids and, as a lower bound, what was signed.
+//! Deposit, provider and expiry come from the chain. The file itself is left as it is.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use actix::Addr;
+use alloy::primitives::Bytes;
+use alloy::sol_types::SolCall;
+use drain_protocol::contract::DrainChannel;
+use drain_protocol::directory::Listing;
+use drain_protocol::{ChannelId, Usdc};
+use serde::Deserialize;
+
+use super::directory::Read;
+use super::opening::base_url;
+use super::services::{Purse, Services, ask};
+use super::supervisor::{ChannelOpened, Find, Supervisor};
+use crate::error::Failure;
+use crate::journal::{Found, NewChannel};
+
+/// The largest file that is read.
+const MAX_BYTES: u64 = 4 * 1024 * 1024;
+/// The file's name in DRAIN_HOME.
+const FILE: &str = "channels.json";
+
+/// An entry: the newer form, or the older one that is a provider id alone.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Entry {
+    Full {
+        #[serde(rename = "providerId")]
+        provider_id: String,
+        #[serde(default)]
+        spending: serde_json::Value,
+    },
+    ProviderId(String),
+}
+
+/// The calldata of a plain close, as we build it.
+pub fn close_calldata(id: ChannelId) -> Bytes {
+    DrainChannel::closeCall { channelId: id.0 }.abi_encode().into()
+}
+
+/// Takes the file's channels over in the background; a failure is said and tried again at the next start.
+pub fn start(services: Services, purse: Purse, supervisor: Addr<Supervisor>) {
+    tokio::spawn(async move {
+        match read(&services.config.home).await {
+            Ok(entries) if entries.is_empty() => {}
+            Ok(entries) => {
+                for (id, entry) in entries {
+                    match adopt(&services, &purse, &supervisor, id, &entry).await {
+                        Ok(true) => tracing::info!(channel = %id, "taken over from channels.json"),
+                        Ok(false) => {}
+                        Err(failure) => tracing::warn!(channel = %id, %failure, "not taken over from channels.json"),
+                    }
+                }
+            }
+            Err(reason) => tracing::warn!(reason, "channels.json of the earlier drain-mcp cannot be read"),
+        }
+    });
+}
+
+async fn read(home: &Path) -> Result<Vec<(ChannelId, Entry)>, String> {
+    let path = home.join(FILE);
+    let size = match tokio::fs::metadata(&path).await {
+        Ok(data) => data.len(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error.to_string()),
+    };
+    if size > MAX_BYTES {
+        return Err(format!("it has {size} bytes"));
+    }
+    let text = tokio::fs::read(&path).await.map_err(|e| e.to_string())?;
+    let entries: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
+    Ok(entries
+        .into_iter()
+        .filter_map(|(id, value)| Some((id.parse().ok()?, serde_json::from_value(value).ok()?)))
+        .collect())
+}
+
+/// True when the channel is new to our journal.
+async fn adopt(
+    services: &Services,
+    purse: &Purse,
+    supervisor: &Addr<Supervisor>,
+    id: ChannelId,
+    entry: &Entry,
+) -> Result<bool, Failure> {
+    if purse.journal.channel_by_id(services.config.chain.chain_id, id).await?.is_some() {
+        return Ok(false);
+    }
+    let (provider_id, signed) = match entry {
+        Entry::Full { provider_id, spending } => (provider_id.clone(), spent(spending)),
+        Entry::ProviderId(provider_id) => (provider_id.clone(), Usdc::ZERO),
+    };
+    for deployment in &services.config.chain.deployments {
+        let Some(on_chain) = services.chain.channel(deployment, id).await? else { continue };
+        if on_chain.consumer != purse.address {
+            continue;
+        }
+        let addresses = supervisor.send(Find).await.map_err(|error| super::services::gone(&error))?;
+        let listing = ask(&addresses.directory, Read)
+            .await
+            .ok()
+            .and_then(|known| {
+                known
+                    .catalogue
+                    .listings
+                    .iter()
+                    .find(|l| l.id == provider_id && l.provider_address == on_chain.provider)
+                    .cloned()
+            })
+            .unwrap_or_default();
+        let prices = match base_url(&listing.api_url) {
+            Ok(base) => services.provider.pricing(&base).await.map(|(_, body)| body).unwrap_or_default(),
+            Err(_) => String::new(),
+        };
+        let channel = new_channel(services, purse, *deployment, &provider_id, &listing, prices, &on_chain);
+        let found = Found {
+            claimed: on_chain.claimed,
+            signed: signed.max(on_chain.claimed).min(on_chain.deposit),
+            nonce_floor: services.clock.nonce_floor(),
+        };
+        let record = purse.journal.adopt(channel, id, on_chain.expiry, found).await?;
+        supervisor.do_send(ChannelOpened(Box::new(record)));
+        return Ok(true);
+    }
+    Ok(false)
+}
+
+/// The file writes base units as a string.
+fn spent(value: &serde_json::Value) -> Usdc {
+    // A value that makes no sense only lowers a lower bound.
+    value.as_str().and_then(|text| Usdc::parse_units(text).ok()).unwrap_or_default()
+}
+
+fn new_channel(
+    services: &Services,
+    purse: &Purse,
+    deployment: drain_protocol::Deployment,
+    provider_id: &str,
+    listing: &Listing,
+    prices: String,
+    on_chain: &crate::chain::OnChainChannel,
+) -> NewChannel {
+    NewChannel {
+        deployment,
+        consumer: purse.address,
+        provider_id: provider_id.into(),
+        provider_name: if listing.name.is_empty() { provider_id.into() } else { listing.name.clone() },
+        provider_wallet: on_chain.provider,
+        api_url: listing.api_url.clone(),
+        category: if listing.category.is_empty() { "llm".into() } else { listing.category.clone() },
+        prices,
+        deposit: on_chain.deposit,
+        cap: on_chain.deposit.min(services.config.limits.per_channel),
+        duration: 0,
+        at: services.clock.now(),
+    }
+}

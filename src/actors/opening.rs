@@ -1,0 +1,276 @@
+//! Before a channel is opened: which provider, contract, duration and prices. No money moves here (design section 6, M14).
+
+use actix::Addr;
+use drain_protocol::directory::{Catalogue, Listing, ListingProtocol};
+use drain_protocol::duration::ChannelDuration;
+use drain_protocol::text::one_line;
+use drain_protocol::{Address, Generation, Usdc};
+use reqwest::Url;
+
+use super::directory::{DirectoryActor, Read};
+use super::services::{Purse, Services, ask};
+use super::view;
+use super::wallet::OpenPlan;
+use crate::api::{ContractChoice, OpenRequest, Progress};
+use crate::error::{Code, Failure};
+use crate::journal::{NewChannel, PinCheck};
+use crate::provider::contract_choice;
+
+/// Below this a V2 provider's auto-claim may come before our close (protocol.md section 8).
+const SHORT: u64 = 2 * 3_600;
+
+/// Everything that opening needs, and what to tell the caller.
+#[derive(Debug)]
+pub struct Prepared {
+    /// For the wallet.
+    pub plan: OpenPlan,
+    /// Which contract, and why.
+    pub choice: ContractChoice,
+    /// What the caller should know.
+    pub warnings: Vec<String>,
+}
+
+/// Finds a listing by id, or by a wallet that exactly one listing has.
+pub fn find<'a>(catalogue: &'a Catalogue, wanted: &str) -> Result<&'a Listing, Failure> {
+    let wanted = wanted.trim();
+    if let Some(listing) = catalogue.listings.iter().find(|listing| listing.id == wanted) {
+        return Ok(listing);
+    }
+    let Ok(wallet) = wanted.parse::<Address>() else {
+        return Err(Failure::unspent(
+            Code::UnknownProvider,
+            format!("no provider with the id {} is in the directory", one_line(wanted, 80)),
+            "List the ids with drain_providers.",
+        ));
+    };
+    let same: Vec<&Listing> = catalogue
+        .listings
+        .iter()
+        .filter(|listing| listing.provider_address == wallet && listing.protocol == ListingProtocol::Drain)
+        .collect();
+    match same.as_slice() {
+        [one] => Ok(one),
+        [] => Err(Failure::unspent(
+            Code::UnknownProvider,
+            format!("no provider with the wallet {wallet} is in the directory"),
+            "List the providers with drain_providers. Another one must be listed by a person in the configuration, with id, URL and wallet.",
+        )),
+        many => {
+            let ids: Vec<&str> = many.iter().map(|listing| listing.id.as_str()).take(20).collect();
+            Err(Failure::unspent(
+                Code::AmbiguousProvider,
+                format!("{} providers share the wallet {wallet}", many.len()),
+                format!("Open with one of the ids: {}.", ids.join(", ")),
+            ))
+        }
+    }
+}
+
+/// A provider's base URL. Whether it may be contacted is the HTTP client's to say (M14).
+pub fn base_url(api_url: &str) -> Result<Url, Failure> {
+    api_url.parse().map_err(|error| {
+        Failure::unspent(
+            Code::UrlRefused,
+            format!("the provider's URL is malformed: {error}"),
+            "Use another provider, and tell the marketplace.",
+        )
+    })
+}
+
+/// Checks provider, contract, duration and prices, in that order, and pins what must not change (M14).
+pub async fn prepare(
+    services: &Services,
+    purse: &Purse,
+    directory: &Addr<DirectoryActor>,
+    request: &OpenRequest,
+    progress: &Progress,
+) -> Result<Prepared, Failure> {
+    if request.amount.is_zero() {
+        return Err(Failure::argument("amount", "a deposit of zero opens nothing"));
+    }
+    let known = ask(directory, Read).await?;
+    let listing = find(&known.catalogue, &request.provider)?;
+    check_listing(services, purse, listing)?;
+    let mut warnings = Vec::new();
+    let duration = duration(services, listing, request.duration)?;
+    check_pin(services, purse, listing).await?;
+
+    progress.say(format!("reaching {}", listing.name));
+    let base = base_url(&listing.api_url)?;
+    let (prices, prices_body) = services.provider.pricing(&base).await.map_err(|e| e.into_failure(&listing.name))?;
+    let mismatch = |what: &str| {
+        Failure::unspent(
+            Code::ProviderMismatch,
+            format!("{}: {what}", listing.name),
+            "Use another provider, and tell the marketplace.",
+        )
+    };
+    if prices.provider.is_some_and(|wallet| wallet != listing.provider_address) {
+        return Err(mismatch("the provider names another wallet than the directory does"));
+    }
+    if prices.chain_id.is_some_and(|chain| chain != services.config.chain.chain_id) {
+        return Err(mismatch("the provider works on another chain"));
+    }
+    if prices.models.is_empty() {
+        return Err(mismatch("the provider offers no model"));
+    }
+    if let Some(model) = listing.models.iter().find(|model| differs(model, &prices)) {
+        warnings.push(format!("the provider's own price of {} differs from its listing; its own counts", model.id));
+    }
+    let discovery = services.provider.discover(&base).await.map_err(|e| e.into_failure(&listing.name))?;
+    if discovery.as_ref().and_then(|d| d.provider).is_some_and(|wallet| wallet != listing.provider_address) {
+        return Err(mismatch("the provider asks for payment to another wallet than the directory names"));
+    }
+    let (deployment, choice) = contract_choice::choose(
+        &services.config.chain.deployments,
+        services.config.chain.generation,
+        discovery.as_ref(),
+        known.catalogue.contract,
+    )?;
+    if deployment.generation == Generation::V2 && duration.seconds() < SHORT {
+        warnings.push("under 2 h the provider usually claims before a cooperative close: what is left then comes back only at expiry".into());
+    }
+    let fee_wallet = match deployment.generation {
+        Generation::V1 => fee_wallet(services, purse).await?,
+        Generation::V2 => None,
+    };
+    let cap = services.config.limits.per_channel.min(request.cap.unwrap_or(Usdc::MAX));
+    if request.cap.is_some_and(|asked| asked > services.config.limits.per_channel) {
+        warnings.push(format!("cap was kept at {cap} USDC: only a person raises DRAIN_MAX_PER_CHANNEL"));
+    }
+    if request.amount > cap {
+        warnings.push(format!(
+            "only {cap} USDC of the deposit can be used: the channel's cap (DRAIN_MAX_PER_CHANNEL, or cap)"
+        ));
+    }
+    let channel = NewChannel {
+        deployment,
+        consumer: purse.address,
+        provider_id: listing.id.clone(),
+        provider_name: listing.name.clone(),
+        provider_wallet: listing.provider_address,
+        api_url: listing.api_url.clone(),
+        category: listing.category.clone(),
+        prices: prices_body,
+        deposit: request.amount,
+        cap,
+        duration: duration.seconds(),
+        at: services.clock.now(),
+    };
+    Ok(Prepared { plan: OpenPlan { channel, duration, fee_wallet }, choice, warnings })
+}
+
+fn check_listing(services: &Services, purse: &Purse, listing: &Listing) -> Result<(), Failure> {
+    if listing.protocol != ListingProtocol::Drain {
+        return Err(Failure::unspent(
+            Code::NotPayable,
+            format!("{} is not paid by a channel", listing.name),
+            "Use a provider of the protocol drain: drain_providers lists them.",
+        ));
+    }
+    if listing.chain_id != services.config.chain.chain_id {
+        return Err(Failure::unspent(
+            Code::ProviderMismatch,
+            format!(
+                "{} works on chain {}, this wallet on {}",
+                listing.name, listing.chain_id, services.config.chain.chain_id
+            ),
+            "Use a provider of this chain.",
+        ));
+    }
+    if listing.provider_address.is_zero() || listing.provider_address == purse.address {
+        return Err(Failure::unspent(
+            Code::ProviderMismatch,
+            format!("{} names the zero address, or this very wallet, as its own", listing.name),
+            "Use another provider.",
+        ));
+    }
+    Ok(())
+}
+
+/// The caller's wish, or the default; both within what the provider states. Outside is refused with both numbers.
+fn duration(
+    services: &Services,
+    listing: &Listing,
+    wanted: Option<ChannelDuration>,
+) -> Result<ChannelDuration, Failure> {
+    let least = listing.min_duration.unwrap_or(0);
+    let most = listing.max_duration.filter(|most| *most > 0).unwrap_or(u64::MAX);
+    let usual = services.config.requests.default_duration;
+    let refuse = |seconds: u64| {
+        let limit = |seconds: u64| {
+            if seconds == u64::MAX { "no limit".into() } else { format!("{} ({seconds} s)", view::seconds(seconds)) }
+        };
+        Failure::unspent(
+            Code::DurationRefused,
+            format!(
+                "{} takes channels of {} to {}; {} ({seconds} s) is outside",
+                listing.name,
+                limit(least),
+                limit(most),
+                view::seconds(seconds)
+            ),
+            "Call again with a duration within.",
+        )
+    };
+    let duration = match wanted {
+        Some(duration) => duration,
+        None => {
+            ChannelDuration::from_seconds(usual.seconds().max(least).min(most)).map_err(|_| refuse(usual.seconds()))?
+        }
+    };
+    if (least..=most).contains(&duration.seconds()) { Ok(duration) } else { Err(refuse(duration.seconds())) }
+}
+
+/// URL and wallet as when the id was first used (M14).
+async fn check_pin(services: &Services, purse: &Purse, listing: &Listing) -> Result<(), Failure> {
+    let check = purse
+        .journal
+        .check_provider_pin(listing.id.clone(), listing.api_url.clone(), listing.provider_address, services.clock.now())
+        .await?;
+    match check {
+        PinCheck::Holds => Ok(()),
+        PinCheck::Changed { before } => Err(Failure::unspent(
+            Code::ProviderChanged,
+            format!(
+                "{} had URL {} and wallet {} when it was first used; now the directory says {} and {:#x}",
+                one_line(&listing.id, 80),
+                one_line(&before.api_url, 120),
+                before.wallet,
+                one_line(&listing.api_url, 120),
+                listing.provider_address
+            ),
+            format!(
+                "A person who knows that the change is right runs: drain-mcp providers --trust {}",
+                one_line(&listing.id, 80)
+            ),
+        )),
+    }
+}
+
+/// The marketplace's fee wallet, as when it was first seen (design section 6).
+async fn fee_wallet(services: &Services, purse: &Purse) -> Result<Option<Address>, Failure> {
+    let config = services.marketplace.fee_config().await.map_err(|error| {
+        Failure::unspent(
+            Code::DirectoryUnavailable,
+            format!("the marketplace does not tell its fee wallet: {error}"),
+            "Call again in a while.",
+        )
+    })?;
+    let Some(wallet) = config.fee_wallet else { return Ok(None) };
+    match purse.journal.check_fee_wallet_pin(services.config.chain.chain_id, wallet).await? {
+        PinCheck::Holds => Ok(Some(wallet)),
+        PinCheck::Changed { before } => Err(Failure::unspent(
+            Code::ProviderChanged,
+            format!("the marketplace's fee wallet was {before}; now it says {wallet:#x}"),
+            "A person who knows that the change is right runs: drain-mcp providers --trust-fee-wallet",
+        )),
+    }
+}
+
+fn differs(listed: &drain_protocol::directory::ListedModel, own: &drain_protocol::pricing::PriceList) -> bool {
+    match (&listed.price, own.models.get(&listed.id)) {
+        (Some(price), Some(model)) => *price != model.price,
+        _ => false,
+    }
+}

@@ -1,0 +1,234 @@
+//! The supervisor: starts every actor, knows their addresses, and starts a panicked one anew from the journal.
+
+use std::collections::HashMap;
+
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult};
+use drain_protocol::ChannelId;
+use drain_signers::Signer;
+
+use super::channel::{ChannelActor, Seen};
+use super::directory::DirectoryActor;
+use super::services::{Purse, Services};
+use super::signer::SignerActor;
+use super::wallet::WalletActor;
+use super::watcher::{ChainEvent, Watch, WatcherActor};
+use crate::journal::{ChannelRecord, IntentId};
+
+/// Waiting look-ups.
+const MAILBOX: usize = 4_096;
+
+/// What a wallet needs: only there with a key.
+#[derive(Debug)]
+pub struct WithKey {
+    /// Account and journal.
+    pub purse: Purse,
+    /// The key, with its rules.
+    pub signer: Signer,
+    /// Channels that had not ended at start.
+    pub channels: Vec<ChannelRecord>,
+}
+
+struct Keyed {
+    purse: Purse,
+    key: Signer,
+    signer: Addr<SignerActor>,
+    wallet: Addr<WalletActor>,
+    watcher: Addr<WatcherActor>,
+}
+
+/// One per runtime.
+pub struct Supervisor {
+    services: Services,
+    directory: Addr<DirectoryActor>,
+    with_key: Option<WithKey>,
+    keyed: Option<Keyed>,
+    channels: HashMap<IntentId, Addr<ChannelActor>>,
+    by_id: HashMap<ChannelId, IntentId>,
+    watched: HashMap<IntentId, Watch>,
+}
+
+impl Supervisor {
+    /// Call inside of a running actix system.
+    pub fn new(services: Services, with_key: Option<WithKey>) -> Self {
+        let directory = DirectoryActor::new(services.clone()).start();
+        Self {
+            services,
+            directory,
+            with_key,
+            keyed: None,
+            channels: HashMap::new(),
+            by_id: HashMap::new(),
+            watched: HashMap::new(),
+        }
+    }
+
+    fn start_channel(&mut self, record: ChannelRecord) {
+        let Some(keyed) = &self.keyed else { return };
+        if let Some(id) = record.channel_id {
+            self.by_id.insert(id, record.intent);
+            let watch = Watch { contract: record.deployment.contract(), channel_id: id, intent: record.intent };
+            self.watched.insert(record.intent, watch);
+            keyed.watcher.do_send(watch);
+        }
+        let actor = ChannelActor::new(
+            self.services.clone(),
+            keyed.purse.clone(),
+            keyed.signer.clone(),
+            keyed.wallet.clone(),
+            record.clone(),
+        );
+        self.channels.insert(record.intent, actor.start());
+    }
+
+    /// Starts what has stopped. Signer and directory hold nothing; the wallet takes up its transactions from the journal.
+    fn revive(&mut self, ctx: &mut Context<Self>) {
+        if !self.directory.connected() {
+            tracing::error!("the directory actor is started anew");
+            self.directory = DirectoryActor::new(self.services.clone()).start();
+        }
+        let Some(keyed) = &mut self.keyed else { return };
+        if !keyed.signer.connected() {
+            tracing::error!("the signer actor is started anew");
+            keyed.signer = SignerActor::new(keyed.key.clone()).start();
+            // Wallet and channels hold the old address: they start anew with the new one.
+            keyed.wallet =
+                WalletActor::new(self.services.clone(), keyed.purse.clone(), keyed.signer.clone(), ctx.address())
+                    .start();
+            self.channels.clear();
+        }
+        if !keyed.wallet.connected() {
+            tracing::error!("the wallet actor is started anew");
+            keyed.wallet =
+                WalletActor::new(self.services.clone(), keyed.purse.clone(), keyed.signer.clone(), ctx.address())
+                    .start();
+            self.channels.clear();
+        }
+        if !keyed.watcher.connected() {
+            tracing::error!("the watcher actor is started anew");
+            keyed.watcher = WatcherActor::new(self.services.clone(), keyed.purse.address, ctx.address()).start();
+            for watch in self.watched.values() {
+                keyed.watcher.do_send(*watch);
+            }
+        }
+    }
+}
+
+impl Actor for Supervisor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        let Some(WithKey { purse, signer: key, channels }) = self.with_key.take() else { return };
+        let signer = SignerActor::new(key.clone()).start();
+        let wallet = WalletActor::new(self.services.clone(), purse.clone(), signer.clone(), ctx.address()).start();
+        let watcher = WatcherActor::new(self.services.clone(), purse.address, ctx.address()).start();
+        self.keyed = Some(Keyed { purse, key, signer, wallet, watcher });
+        for record in channels {
+            if record.channel_id.is_some() {
+                self.start_channel(record);
+            }
+        }
+    }
+}
+
+/// The addresses of the actors that are one of a kind.
+#[derive(Debug, Message)]
+#[rtype(result = "Addresses")]
+pub struct Find;
+
+/// Where to send.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// The catalogue.
+    pub directory: Addr<DirectoryActor>,
+    /// Only with a key.
+    pub wallet: Option<Addr<WalletActor>>,
+}
+
+/// A channel's actor, if one runs.
+#[derive(Debug, Message)]
+#[rtype(result = "Option<Found>")]
+pub struct FindChannel(pub ChannelId);
+
+/// How a channel was found.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// It runs.
+    Running(Addr<ChannelActor>),
+    /// It is known but does not run: its record is to be read, and given with [`ChannelOpened`].
+    Stopped(IntentId),
+}
+
+/// Every channel that runs.
+#[derive(Debug, Message)]
+#[rtype(result = "Running")]
+pub struct FindAll;
+
+/// Their addresses.
+#[derive(Debug)]
+pub struct Running(pub Vec<Addr<ChannelActor>>);
+
+/// A channel is there: from an opening, from the journal, from an import.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct ChannelOpened(pub Box<ChannelRecord>);
+
+impl Handler<Find> for Supervisor {
+    type Result = MessageResult<Find>;
+
+    fn handle(&mut self, _: Find, ctx: &mut Self::Context) -> Self::Result {
+        self.revive(ctx);
+        MessageResult(Addresses {
+            directory: self.directory.clone(),
+            wallet: self.keyed.as_ref().map(|keyed| keyed.wallet.clone()),
+        })
+    }
+}
+
+impl Handler<FindChannel> for Supervisor {
+    type Result = MessageResult<FindChannel>;
+
+    fn handle(&mut self, FindChannel(id): FindChannel, ctx: &mut Self::Context) -> Self::Result {
+        self.revive(ctx);
+        let found =
+            self.by_id.get(&id).map(|intent| match self.channels.get(intent).filter(|actor| actor.connected()) {
+                Some(actor) => Found::Running(actor.clone()),
+                None => Found::Stopped(*intent),
+            });
+        MessageResult(found)
+    }
+}
+
+impl Handler<FindAll> for Supervisor {
+    type Result = MessageResult<FindAll>;
+
+    fn handle(&mut self, _: FindAll, _: &mut Self::Context) -> Self::Result {
+        MessageResult(Running(self.channels.values().cloned().collect()))
+    }
+}
+
+impl Handler<ChannelOpened> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, ChannelOpened(record): ChannelOpened, _: &mut Self::Context) {
+        // Two of one channel would sign over each other: a running one stays.
+        if self.channels.get(&record.intent).is_some_and(Addr::connected) {
+            return;
+        }
+        self.start_channel(*record);
+    }
+}
+
+impl Handler<ChainEvent> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, event: ChainEvent, _: &mut Self::Context) {
+        let (intent, seen) = match event {
+            ChainEvent::Claimed { intent, total } => (intent, Seen::Claimed(total)),
+            ChainEvent::Closed { intent, refund } => (intent, Seen::Closed { refund }),
+        };
+        if let Some(channel) = self.channels.get(&intent) {
+            channel.do_send(seen);
+        }
+    }
+}

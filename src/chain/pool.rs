@@ -1,0 +1,338 @@
+//! The endpoints in the operator's order: one after another, never in a race, a failing one aside for a while.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use alloy::primitives::{B256, U64};
+use reqwest::{Client, Url};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use super::error::ChainError;
+use super::rpc::{self, Trouble};
+use super::shown::{host_of, scrub, secrets_of};
+
+/// First and longest time that a failing endpoint is put aside.
+const COOL_DOWN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// How one endpoint does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointHealth {
+    /// Scheme and host, nothing else of the URL (M12).
+    pub host: String,
+    /// False while it is aside.
+    pub healthy: bool,
+    /// What it failed with last.
+    pub last_error: Option<String>,
+    /// Requests sent to it.
+    pub requests: u64,
+    /// How many of them failed by its fault.
+    pub failures: u64,
+}
+
+/// What became of a broadcast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// A node took it.
+    Accepted,
+    /// A node has it already.
+    Known,
+    /// A transaction with this account nonce is mined: this one, or another.
+    NonceUsed,
+}
+
+/// All endpoints, and the client that they share.
+pub(super) struct Pool {
+    chain_id: u64,
+    timeout: Duration,
+    client: OnceLock<Result<Client, String>>,
+    endpoints: Vec<Endpoint>,
+}
+
+/// One endpoint.
+pub(super) struct Endpoint {
+    url: Url,
+    pub(super) host: String,
+    secrets: Vec<String>,
+    /// The chain it serves, once it said so.
+    chain: OnceCell<u64>,
+    state: Mutex<State>,
+    requests: AtomicU64,
+    failures: AtomicU64,
+    /// The newest block that it is known to have.
+    head: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    aside_until: Option<Instant>,
+    strikes: u32,
+    last_error: Option<String>,
+}
+
+impl Endpoint {
+    fn new(url: &Url) -> Self {
+        Self {
+            url: url.clone(),
+            host: host_of(url),
+            secrets: secrets_of(url),
+            chain: OnceCell::new(),
+            state: Mutex::default(),
+            requests: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            head: AtomicU64::new(0),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers a block that it told of.
+    pub(super) fn saw(&self, number: u64) {
+        self.head.fetch_max(number, Ordering::Relaxed);
+    }
+
+    fn aside(&self) -> Option<Instant> {
+        self.state().aside_until.filter(|until| *until > Instant::now())
+    }
+
+    fn note(&self, outcome: Result<(), &str>) {
+        let mut state = self.state();
+        match outcome {
+            Ok(()) => (state.strikes, state.aside_until) = (0, None),
+            Err(reason) => {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                // Requests that fail side by side are one strike.
+                let aside = state.aside_until.is_some_and(|until| until > Instant::now());
+                if aside && state.strikes > 0 {
+                    state.last_error = Some(reason.to_owned());
+                    return;
+                }
+                let pause = COOL_DOWN.0.saturating_mul(1 << state.strikes.min(10)).min(COOL_DOWN.1);
+                state.strikes = state.strikes.saturating_add(1);
+                state.aside_until = Some(Instant::now() + pause);
+                if state.last_error.is_none() {
+                    tracing::warn!(endpoint = %self.host, reason, "RPC endpoint put aside");
+                }
+                state.last_error = Some(reason.to_owned());
+            }
+        }
+    }
+}
+
+impl Pool {
+    pub(super) fn new(chain_id: u64, urls: &[Url], timeout: Duration) -> Result<Self, ChainError> {
+        let mut endpoints: Vec<Endpoint> = Vec::new();
+        for url in urls {
+            if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+                let reason = format!("{} is not an http or https URL", host_of(url));
+                return Err(ChainError::Unavailable { reason });
+            }
+            // The same URL twice is one endpoint, and no second opinion.
+            if endpoints.iter().all(|known| known.url != *url) {
+                endpoints.push(Endpoint::new(url));
+            }
+        }
+        if endpoints.is_empty() {
+            return Err(ChainError::Unavailable { reason: "none is configured".into() });
+        }
+        Ok(Self { chain_id, timeout, client: OnceLock::new(), endpoints })
+    }
+
+    pub(super) fn health(&self) -> Vec<EndpointHealth> {
+        let health = |endpoint: &Endpoint| EndpointHealth {
+            host: endpoint.host.clone(),
+            healthy: endpoint.aside().is_none() && self.wrong_chain(endpoint).is_none(),
+            last_error: endpoint.state().last_error.clone(),
+            requests: endpoint.requests.load(Ordering::Relaxed),
+            failures: endpoint.failures.load(Ordering::Relaxed),
+        };
+        self.endpoints.iter().map(health).collect()
+    }
+
+    /// How many endpoints there are, whatever their health.
+    pub(super) const fn len(&self) -> usize {
+        self.endpoints.len()
+    }
+
+    fn wrong_chain(&self, endpoint: &Endpoint) -> Option<u64> {
+        endpoint.chain.get().copied().filter(|found| *found != self.chain_id)
+    }
+
+    /// In the order in which to try them: the healthy ones as configured, then those aside, the soonest back first.
+    pub(super) fn order(&self) -> Vec<&Endpoint> {
+        let mut order: Vec<_> = self.endpoints.iter().map(|endpoint| (endpoint.aside(), endpoint)).collect();
+        order.sort_by_key(|(aside, _)| *aside);
+        order.into_iter().map(|(_, endpoint)| endpoint).collect()
+    }
+
+    /// Asks one endpoint. What `decode` refuses is the endpoint's fault.
+    pub(super) async fn ask<T>(
+        &self,
+        endpoint: &Endpoint,
+        method: &str,
+        params: &Value,
+        decode: impl Fn(Value) -> Result<T, String>,
+    ) -> Result<T, Trouble> {
+        let none = json!([]);
+        let found = *endpoint.chain.get_or_try_init(|| self.once(endpoint, "eth_chainId", &none, number)).await?;
+        if found != self.chain_id {
+            endpoint.state().last_error = Some(Trouble::WrongChain(found).text());
+            return Err(Trouble::WrongChain(found));
+        }
+        self.once(endpoint, method, params, decode).await
+    }
+
+    async fn once<T>(
+        &self,
+        endpoint: &Endpoint,
+        method: &str,
+        params: &Value,
+        decode: impl Fn(Value) -> Result<T, String>,
+    ) -> Result<T, Trouble> {
+        let client = self.client.get_or_init(|| rpc::client(self.timeout)).as_ref();
+        let client = client.map_err(|reason| Trouble::fault(reason.clone(), false))?;
+        endpoint.requests.fetch_add(1, Ordering::Relaxed);
+        let outcome = match rpc::exchange(client, &endpoint.url, method, params).await {
+            Ok(value) => decode(value).map_err(|reason| Trouble::fault(format!("{method}: {reason}"), true)),
+            Err(Trouble::Fault { reason, delivered }) => {
+                Err(Trouble::Fault { reason: scrub(reason, &endpoint.secrets), delivered })
+            }
+            Err(Trouble::Refused(reason)) => Err(Trouble::Refused(scrub(reason, &endpoint.secrets))),
+            Err(other) => Err(other),
+        };
+        match &outcome {
+            Err(Trouble::Fault { reason, .. }) => endpoint.note(Err(reason)),
+            _ => endpoint.note(Ok(())),
+        }
+        outcome
+    }
+
+    /// Makes sure that the endpoint has a block.
+    async fn reaches(&self, endpoint: &Endpoint, block: u64) -> Result<(), Trouble> {
+        if endpoint.head.load(Ordering::Relaxed) >= block {
+            return Ok(());
+        }
+        let head = self.ask(endpoint, "eth_blockNumber", &json!([]), number).await?;
+        endpoint.saw(head);
+        if head < block { Err(Trouble::Unable(format!("is at block {head}, behind {block}"))) } else { Ok(()) }
+    }
+
+    /// Asks one endpoint after another until one gives a usable answer.
+    pub(super) async fn read<T>(
+        &self,
+        method: &str,
+        params: &Value,
+        decode: impl Fn(Value) -> Result<T, String>,
+    ) -> Result<T, ChainError> {
+        self.read_of(method, params, None, decode).await
+    }
+
+    /// The same, of endpoints that have this block: one that is behind would answer with the past, or with nothing.
+    pub(super) async fn read_of<T>(
+        &self,
+        method: &str,
+        params: &Value,
+        block: Option<u64>,
+        decode: impl Fn(Value) -> Result<T, String>,
+    ) -> Result<T, ChainError> {
+        self.read_range(method, params, block, decode).await.map_err(|error| match error {
+            ReadError::Chain(error) => error,
+            ReadError::TooWide(reason) => ChainError::Unavailable { reason },
+        })
+    }
+
+    /// The same, with a refused range kept apart.
+    pub(super) async fn read_range<T>(
+        &self,
+        method: &str,
+        params: &Value,
+        block: Option<u64>,
+        decode: impl Fn(Value) -> Result<T, String>,
+    ) -> Result<T, ReadError> {
+        let (mut troubles, mut too_wide) = (Vec::new(), None);
+        for endpoint in self.order() {
+            let answer = match block {
+                Some(block) => match self.reaches(endpoint, block).await {
+                    Ok(()) => self.ask(endpoint, method, params, &decode).await,
+                    Err(trouble) => Err(trouble),
+                },
+                None => self.ask(endpoint, method, params, &decode).await,
+            };
+            match answer {
+                Ok(answer) => return Ok(answer),
+                Err(Trouble::Reverted(reason)) => return Err(ReadError::Chain(ChainError::Reverted { reason })),
+                Err(Trouble::Refused(reason)) => return Err(ReadError::Chain(ChainError::Rejected { reason })),
+                Err(Trouble::TooWide(reason)) => too_wide = Some(reason),
+                Err(trouble) => troubles.push((endpoint, trouble)),
+            }
+        }
+        Err(match too_wide {
+            Some(reason) => ReadError::TooWide(reason),
+            None => ReadError::Chain(self.summary(&troubles)),
+        })
+    }
+
+    /// Broadcasts: one endpoint after another until one takes it.
+    pub(super) async fn send_raw(&self, raw: &[u8], hash: B256) -> Result<Sent, ChainError> {
+        let params = json!([alloy::hex::encode_prefixed(raw)]);
+        let (mut troubles, mut used, mut refused) = (Vec::new(), false, None);
+        for endpoint in self.order() {
+            let decode = |value: Value| serde_json::from_value::<B256>(value).map_err(|_| "not a hash".to_owned());
+            match self.ask(endpoint, "eth_sendRawTransaction", &params, decode).await {
+                Ok(answered) if answered == hash => return Ok(Sent::Accepted),
+                Ok(_) => troubles.push((endpoint, Trouble::fault("answers with another hash", true))),
+                Err(Trouble::Refused(reason)) => {
+                    let text = reason.to_ascii_lowercase();
+                    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+                    if has(&[
+                        "already known",
+                        "known transaction",
+                        "already imported",
+                        "already exists",
+                        "already_exists",
+                    ]) {
+                        return Ok(Sent::Known);
+                    }
+                    used |= has(&["nonce too low", "nonce is too low", "old nonce"]);
+                    refused.get_or_insert(reason.clone());
+                    troubles.push((endpoint, Trouble::Refused(reason)));
+                }
+                Err(trouble) => troubles.push((endpoint, trouble)),
+            }
+        }
+        let unsure = troubles.iter().any(|(_, trouble)| matches!(trouble, Trouble::Fault { delivered: true, .. }));
+        match refused {
+            _ if used => Ok(Sent::NonceUsed),
+            Some(reason) if !unsure => Err(ChainError::Rejected { reason }),
+            _ => Err(self.summary(&troubles)),
+        }
+    }
+
+    /// One error for all that went wrong.
+    pub(super) fn summary(&self, troubles: &[(&Endpoint, Trouble)]) -> ChainError {
+        let wrong = |(_, trouble): &(&Endpoint, Trouble)| matches!(trouble, Trouble::WrongChain(_));
+        if let [(endpoint, Trouble::WrongChain(found)), ..] = troubles
+            && troubles.iter().all(wrong)
+        {
+            let endpoint = endpoint.host.clone();
+            return ChainError::WrongChain { expected: self.chain_id, found: *found, endpoint };
+        }
+        let each = troubles.iter().map(|(endpoint, trouble)| format!("{}: {}", endpoint.host, trouble.text()));
+        ChainError::Unavailable { reason: each.collect::<Vec<_>>().join("; ") }
+    }
+}
+
+/// Why no endpoint answered.
+#[derive(Debug)]
+pub(super) enum ReadError {
+    Chain(ChainError),
+    TooWide(String),
+}
+
+/// A quantity that fits 64 bits.
+pub(super) fn number(value: Value) -> Result<u64, String> {
+    serde_json::from_value::<U64>(value).map(|number| number.to()).map_err(|_| "not a number".to_owned())
+}

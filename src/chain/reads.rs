@@ -1,0 +1,302 @@
+//! What the chain says: head, balances, channels, the contract's settings; and what a call would do.
+
+use alloy::eips::BlockNumberOrTag;
+use alloy::primitives::Bytes;
+use alloy::sol_types::SolCall;
+use drain_protocol::contract::{DrainChannel, Erc20, Generation};
+use drain_protocol::{Address, B256, ChannelId, Deployment, U256, Usdc};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::pool::number;
+use super::rpc::Trouble;
+use super::{Chain, ChainError};
+
+/// A block's header, as far as we need it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Its number.
+    pub number: u64,
+    /// Its time in Unix seconds: the only clock that expiries know.
+    pub timestamp: u64,
+    /// Wei for a unit of gas; absent on chains without EIP-1559.
+    pub base_fee: Option<u128>,
+    /// Its hash.
+    pub hash: B256,
+}
+
+/// A channel as the contract has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnChainChannel {
+    /// Who opened it and gets the rest.
+    pub consumer: Address,
+    /// Who is paid.
+    pub provider: Address,
+    /// What was paid in.
+    pub deposit: Usdc,
+    /// What the provider has taken.
+    pub claimed: Usdc,
+    /// Unix seconds from which `close` works; `i64::MAX` stands for everything beyond.
+    pub expiry: u64,
+}
+
+/// The contract's fee on what providers are paid. V1 has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fee {
+    /// In hundredths of a percent.
+    pub bps: u16,
+    /// Who gets it; zero for nobody.
+    pub recipient: Address,
+}
+
+impl Fee {
+    /// The fee on a payout, rounded down as the contract does.
+    pub fn on(&self, payout: Usdc) -> Usdc {
+        if self.recipient.is_zero() {
+            return Usdc::ZERO;
+        }
+        let units = u128::from(payout.units()) * u128::from(self.bps) / 10_000;
+        u64::try_from(units).ok().and_then(Usdc::from_units).unwrap_or(payout)
+    }
+}
+
+/// A transaction that somebody sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transaction {
+    /// Who.
+    pub from: Address,
+    /// To whom; absent for a contract's creation.
+    pub to: Option<Address>,
+    /// Its calldata.
+    pub input: Bytes,
+    /// The block that holds it; absent while pending.
+    pub block_number: Option<u64>,
+}
+
+impl Chain {
+    /// The newest block.
+    pub async fn head(&self) -> Result<Head, ChainError> {
+        self.pool()
+            .read("eth_getBlockByNumber", &json!(["latest", false]), |value| header(value)?.ok_or_else(gone))
+            .await
+    }
+
+    /// The block of this number, if the chain is that far.
+    pub async fn block(&self, number: u64) -> Result<Option<Head>, ChainError> {
+        self.pool()
+            .read_of("eth_getBlockByNumber", &json!([BlockNumberOrTag::Number(number), false]), Some(number), header)
+            .await
+    }
+
+    /// The newest block that no longer changes: the `finalized` one where the nodes know it, else the configured number
+    /// of confirmations below the head.
+    pub async fn finalized_number(&self) -> Result<u64, ChainError> {
+        let finalized = self.pool().read("eth_getBlockByNumber", &json!(["finalized", false]), header).await;
+        match finalized {
+            Ok(Some(head)) => Ok(head.number),
+            Ok(None) | Err(ChainError::Unavailable { .. }) => {
+                Ok(self.head().await?.number.saturating_sub(self.0.confirmations))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The chain's own coin, in wei.
+    pub async fn native_balance(&self, account: Address) -> Result<U256, ChainError> {
+        self.pool().read("eth_getBalance", &json!([account, "latest"]), plain).await
+    }
+
+    /// A balance of USDC.
+    pub async fn usdc_balance(&self, token: Address, account: Address) -> Result<Usdc, ChainError> {
+        amount("balanceOf", self.view(token, &Erc20::balanceOfCall { account }).await?)
+    }
+
+    /// What `spender` may draw from `owner`. Not a [`Usdc`]: unlimited is common.
+    pub async fn allowance(&self, token: Address, owner: Address, spender: Address) -> Result<U256, ChainError> {
+        self.view(token, &Erc20::allowanceCall { owner, spender }).await
+    }
+
+    /// How many transactions the account has sent, those not mined yet included: the next one's nonce.
+    pub async fn account_nonce(&self, account: Address) -> Result<u64, ChainError> {
+        self.account_nonce_at(account, BlockNumberOrTag::Pending).await
+    }
+
+    /// The same as of a block.
+    pub async fn account_nonce_at(&self, account: Address, block: BlockNumberOrTag) -> Result<u64, ChainError> {
+        self.pool().read("eth_getTransactionCount", &json!([account, block]), number).await
+    }
+
+    /// A channel, or `None` where the contract has none: closed, or never opened.
+    pub async fn channel(&self, on: &Deployment, id: ChannelId) -> Result<Option<OnChainChannel>, ChainError> {
+        self.channel_at(on, id, BlockNumberOrTag::Latest).await
+    }
+
+    /// The same as of a block. Naming the number of a block keeps nodes that are behind from answering "none".
+    pub async fn channel_at(
+        &self,
+        on: &Deployment,
+        id: ChannelId,
+        block: BlockNumberOrTag,
+    ) -> Result<Option<OnChainChannel>, ChainError> {
+        let call = DrainChannel::getChannelCall { channelId: id.0 };
+        let found = self.view_at(on.contract(), &call, block).await?;
+        if found.consumer.is_zero() {
+            return Ok(None);
+        }
+        Ok(Some(OnChainChannel {
+            consumer: found.consumer,
+            provider: found.provider,
+            deposit: amount("getChannel", found.deposit)?,
+            claimed: amount("getChannel", found.claimed)?,
+            expiry: expiry(found.expiry),
+        }))
+    }
+
+    /// How many channels the consumer has opened on this contract: what a recovery must find (M10).
+    pub async fn opened_count(&self, on: &Deployment, consumer: Address) -> Result<u64, ChainError> {
+        let count = self.view(on.contract(), &DrainChannel::noncesCall { consumer }).await?;
+        u64::try_from(count).map_err(|_| ChainError::malformed("nonces() is larger than any count"))
+    }
+
+    /// The contract's fee now.
+    pub async fn fee(&self, on: &Deployment) -> Result<Fee, ChainError> {
+        if on.generation == Generation::V1 {
+            return Ok(Fee::default());
+        }
+        let bps = self.view(on.contract(), &DrainChannel::feeBpsCall {}).await?;
+        let recipient = self.view(on.contract(), &DrainChannel::feeRecipientCall {}).await?;
+        let bps = u16::try_from(bps).ok().filter(|bps| *bps <= 10_000);
+        Ok(Fee { bps: bps.ok_or_else(|| ChainError::malformed("feeBps() is above 10000"))?, recipient })
+    }
+
+    /// Who can change the contract's token and fee; zero for nobody any more.
+    pub async fn owner(&self, on: &Deployment) -> Result<Address, ChainError> {
+        self.view(on.contract(), &DrainChannel::ownerCall {}).await
+    }
+
+    /// Whether a contract is at the address.
+    pub async fn has_code(&self, address: Address) -> Result<bool, ChainError> {
+        let code: Bytes = self.pool().read("eth_getCode", &json!([address, "latest"]), plain).await?;
+        Ok(!code.is_empty())
+    }
+
+    /// Checks that the contract is there and holds the table's token, by the word of two endpoints, or of the one where
+    /// a single one is configured (M8).
+    pub async fn verify_deployment(&self, on: &Deployment) -> Result<(), ChainError> {
+        let wanted = self.pool().len().min(2);
+        let call =
+            json!([{ "to": on.contract(), "data": Bytes::from(DrainChannel::usdcCall {}.abi_encode()) }, "latest"]);
+        let (mut said, mut troubles) = (Vec::new(), Vec::new());
+        for endpoint in self.pool().order() {
+            match self.pool().ask(endpoint, "eth_call", &call, plain::<Bytes>).await {
+                // Any answer to a call of code that is not there is empty.
+                Ok(word) => {
+                    said.push((&endpoint.host, DrainChannel::usdcCall::abi_decode_returns_validate(&word).ok()))
+                }
+                Err(Trouble::Reverted(_)) => said.push((&endpoint.host, None)),
+                Err(trouble) => troubles.push((endpoint, trouble)),
+            }
+            if said.len() == wanted {
+                break;
+            }
+        }
+        let wrong = said.iter().find(|(_, token)| *token != Some(on.usdc));
+        match wrong {
+            None if said.len() == wanted => Ok(()),
+            None => Err(self.pool().summary(&troubles)),
+            Some((host, token)) => {
+                let contract = on.contract();
+                let says = match token {
+                    Some(token) => format!("{host} says that {contract} holds the token {token}, not {}", on.usdc),
+                    None => format!("{host} says that {contract} is no channel contract"),
+                };
+                let all = said.iter().all(|(_, other)| other == token);
+                Err(if all { ChainError::Frozen { what: says } } else { ChainError::Disagreement { what: says } })
+            }
+        }
+    }
+
+    /// What a transaction would return; [`ChainError::Reverted`] with the contract's reason where it would fail.
+    pub async fn simulate(&self, from: Address, to: Address, data: Bytes, value: U256) -> Result<Bytes, ChainError> {
+        let call = json!([{ "from": from, "to": to, "data": data, "value": value }, "latest"]);
+        self.pool().read("eth_call", &call, plain).await
+    }
+
+    /// The gas that a transaction would use.
+    pub async fn estimate_gas(&self, from: Address, to: Address, data: Bytes, value: U256) -> Result<u64, ChainError> {
+        let call = json!([{ "from": from, "to": to, "data": data, "value": value }]);
+        self.pool().read("eth_estimateGas", &call, number).await
+    }
+
+    /// A transaction by its hash: a claim's calldata holds the voucher (M11).
+    pub async fn transaction(&self, hash: B256) -> Result<Option<Transaction>, ChainError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Wire {
+            from: Address,
+            to: Option<Address>,
+            input: Bytes,
+            block_number: Option<alloy::primitives::U64>,
+        }
+        let wire: Option<Wire> = self.pool().read("eth_getTransactionByHash", &json!([hash]), plain).await?;
+        Ok(wire.map(|Wire { from, to, input, block_number }| {
+            let block_number = block_number.map(|number| number.to());
+            Transaction { from, to, input, block_number }
+        }))
+    }
+
+    async fn view<C: SolCall>(&self, to: Address, call: &C) -> Result<C::Return, ChainError> {
+        self.view_at(to, call, BlockNumberOrTag::Latest).await
+    }
+
+    async fn view_at<C: SolCall>(
+        &self,
+        to: Address,
+        call: &C,
+        block: BlockNumberOrTag,
+    ) -> Result<C::Return, ChainError> {
+        let params = json!([{ "to": to, "data": Bytes::from(call.abi_encode()) }, block]);
+        let answer: Bytes = self.pool().read_of("eth_call", &params, block.as_number(), plain).await?;
+        C::abi_decode_returns_validate(&answer).map_err(|_| {
+            let why = if answer.is_empty() { "is empty: no contract is there" } else { "has another shape" };
+            ChainError::malformed(format!("{} of {to} {why}", C::SIGNATURE))
+        })
+    }
+}
+
+/// A result that is what it is.
+pub(super) fn plain<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, String> {
+    serde_json::from_value(value).map_err(|_| "another shape than the method has".to_owned())
+}
+
+/// A quantity that fits 128 bits.
+pub(super) fn quantity(value: Value) -> Result<u128, String> {
+    u128::try_from(plain::<U256>(value)?).map_err(|_| "too large".to_owned())
+}
+
+fn gone() -> String {
+    "no block".to_owned()
+}
+
+/// A header, leniently: chains add and omit fields that do not matter here.
+pub(super) fn header(value: Value) -> Result<Option<Head>, String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Wire {
+        number: alloy::primitives::U64,
+        hash: B256,
+        timestamp: alloy::primitives::U64,
+        base_fee_per_gas: Option<U256>,
+    }
+    let Some(wire) = plain::<Option<Wire>>(value)? else { return Ok(None) };
+    let base_fee = wire.base_fee_per_gas.map(u128::try_from).transpose().map_err(|_| "too large a base fee")?;
+    Ok(Some(Head { number: wire.number.to(), timestamp: wire.timestamp.to(), base_fee, hash: wire.hash }))
+}
+
+pub(super) fn amount(what: &str, value: U256) -> Result<Usdc, ChainError> {
+    Usdc::try_from(value).map_err(|error| ChainError::malformed(format!("{what}: {error}")))
+}
+
+pub(super) fn expiry(value: U256) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX).min(i64::MAX as u64)
+}

@@ -1,0 +1,229 @@
+//! The way of a transaction to finality, with everything that happens on it.
+
+use std::sync::{Arc, Mutex};
+
+use drain_sandbox::chain::{FailKind, Faults, ForgedReceipt, ReorgTxs};
+
+use super::*;
+use crate::error::{Code, Failure};
+
+type Told = Arc<Mutex<Vec<Progress>>>;
+
+/// The way at a test's pace, in the background.
+fn follow(chain: &Chain, transaction: &Broadcast) -> (tokio::task::JoinHandle<Result<Finality, ChainError>>, Told) {
+    let (told, chain, transaction) = (Told::default(), chain.clone(), transaction.clone());
+    let notes = told.clone();
+    let way = async move {
+        await_final_at(quick(), &chain, &transaction, |progress| notes.lock().unwrap().push(progress)).await
+    };
+    (tokio::spawn(way), told)
+}
+
+async fn until(what: impl Fn() -> bool) {
+    for _ in 0..500 {
+        if what() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it did not happen");
+}
+
+fn approve() -> Call {
+    Call::Approve { amount: Usdc::new(7) }
+}
+
+fn receipt(end: Result<Finality, ChainError>) -> Receipt {
+    match end {
+        Ok(Finality::Final(receipt)) => receipt,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn m7_a_transaction_is_done_at_depth_only() {
+    let rig = Rig::with(DevConfig { finality_depth: 4, ..DevConfig::default() }).await;
+    let chain = rig.chain();
+    let transaction = rig.signed(&chain, rig.v2, approve(), None, 0).await;
+    let (way, told) = follow(&chain, &transaction);
+    until(|| told.lock().unwrap().iter().any(|p| matches!(p, Progress::Mined { .. }))).await;
+    rig.dev.mine(3);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!way.is_finished());
+    rig.dev.mine(1);
+    assert!(receipt(way.await.unwrap()).success);
+    assert_eq!(told.lock().unwrap()[0], Progress::Sent);
+    // Asked again, by watching alone, it says the same.
+    let watch = Broadcast { raw: None, ..transaction };
+    assert!(receipt(await_final(&chain, &watch, |_| {}).await).success);
+}
+
+#[tokio::test]
+async fn m7_a_revert_is_final_and_a_failure() {
+    let rig = Rig::new().await;
+    let chain = rig.chain();
+    rig.dev.revert_next(1);
+    let receipt = rig.done(&chain, rig.v2, approve()).await;
+    assert!(!receipt.success);
+    let error = expect_approval(&receipt, rig.v2.usdc, rig.address(), rig.v2.contract(), U256::from(7)).unwrap_err();
+    assert_eq!(Failure::from(error).code, Code::TransactionReverted);
+}
+
+#[tokio::test]
+async fn m7_what_the_nodes_forget_is_sent_again() {
+    let rig = Rig::new().await;
+    rig.dev.main().update_faults(|faults| faults.drop_next = 2);
+    let chain = rig.chain();
+    let transaction = rig.signed(&chain, rig.v2, approve(), None, 0).await;
+    let (way, _) = follow(&chain, &transaction);
+    assert!(receipt(way.await.unwrap()).success);
+    assert_eq!(rig.dev.request_count()["eth_sendRawTransaction"], 3);
+}
+
+#[tokio::test]
+async fn m7_a_reorganisation_is_waited_out() {
+    let rig = Rig::with(DevConfig { finality_depth: 4, ..DevConfig::default() }).await;
+    let chain = rig.chain();
+    let deep = Duration::from_millis(60);
+    for fate in [ReorgTxs::Drop, ReorgTxs::Requeue, ReorgTxs::Remine { shift: 9 }] {
+        let transaction = rig.signed(&chain, rig.v2, approve(), None, 0).await;
+        let (way, told) = follow(&chain, &transaction);
+        until(|| told.lock().unwrap().iter().any(|p| matches!(p, Progress::Mined { .. }))).await;
+        let first = chain.receipt(transaction.hash).await.unwrap().unwrap();
+        rig.dev.reorg(1, fate);
+        while !way.is_finished() {
+            tokio::time::sleep(deep).await;
+            rig.dev.mine(1);
+        }
+        let last = receipt(way.await.unwrap());
+        assert!(last.success && last.block_hash != first.block_hash, "{fate:?}");
+        if matches!(fate, ReorgTxs::Drop) {
+            assert!(told.lock().unwrap().contains(&Progress::Unmined));
+        }
+    }
+}
+
+#[tokio::test]
+async fn m7_another_transaction_in_the_slot_is_seen() {
+    let rig = Rig::new().await;
+    let chain = rig.chain();
+    rig.dev.hold(true);
+    let lost = rig.signed(&chain, rig.v2, approve(), Some(0), 0).await;
+    let (way, told) = follow(&chain, &lost);
+    until(|| told.lock().unwrap().contains(&Progress::Sent)).await;
+    let other = rig.signed(&chain, rig.v2, Call::Approve { amount: Usdc::ZERO }, Some(0), 1).await;
+    assert_eq!(chain.send_raw(other.raw.as_deref().unwrap(), other.hash).await, Ok(Sent::Accepted));
+    rig.dev.hold(false);
+    rig.dev.mine(1);
+    assert_eq!(way.await.unwrap(), Ok(Finality::Replaced));
+    assert!(receipt(await_final(&chain, &other, |_| {}).await).success);
+}
+
+#[tokio::test]
+async fn a_node_without_receipts_cannot_make_a_slot_look_lost() {
+    // Mined, but one of two endpoints is far behind: no receipt there, and the count is the newest.
+    let rig = Rig::new().await;
+    let honest = rig.chain();
+    rig.dev.mine(30);
+    let transaction = rig.signed(&honest, rig.v2, approve(), None, 0).await;
+    let behind = rig.dev.endpoint(Faults { lagging_reads: 20, ..Faults::default() }).await.unwrap();
+    let chain = chain_on(&[behind.url(), rig.dev.url()]);
+    let (way, _) = follow(&chain, &transaction);
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    assert!(!way.is_finished());
+    behind.set_faults(Faults::default());
+    assert!(receipt(way.await.unwrap()).success);
+}
+
+#[tokio::test]
+async fn a_forged_receipt_is_not_believed_over_another_endpoints() {
+    let rig = Rig::new().await;
+    let liar =
+        rig.dev.endpoint(Faults { forged_receipt: Some(ForgedReceipt::Logs), ..Faults::default() }).await.unwrap();
+    let chain = chain_on(&[liar.url(), rig.dev.url()]);
+    let transaction = rig.signed(&chain, rig.v2, approve(), None, 0).await;
+    let (way, told) = follow(&chain, &transaction);
+    until(|| {
+        told.lock().unwrap().iter().any(|p| matches!(p, Progress::Trouble { reason } if reason.contains("contradict")))
+    })
+    .await;
+    assert!(!way.is_finished());
+    liar.set_faults(Faults::default());
+    assert!(receipt(way.await.unwrap()).success);
+}
+
+#[tokio::test]
+async fn a_second_endpoint_that_is_down_does_not_stop_everything() {
+    let rig = Rig::new().await;
+    let chain = chain_on(&[rig.dev.url(), "http://127.0.0.1:1"]);
+    let transaction = rig.signed(&chain, rig.v2, approve(), None, 0).await;
+    assert!(receipt(follow(&chain, &transaction).0.await.unwrap()).success);
+}
+
+#[tokio::test]
+async fn a_refused_transaction_is_said_at_once_and_an_unsure_one_is_not() {
+    let rig = Rig::new().await;
+    let chain = rig.chain();
+    let transaction = rig.signed(&chain, rig.v2, approve(), None, 0).await;
+    rig.dev.fund(rig.address(), U256::ZERO, U256::ZERO).unwrap();
+    let error = await_final(&chain, &transaction, |_| {}).await.unwrap_err();
+    assert!(matches!(error, ChainError::Rejected { .. }));
+    assert_eq!(Failure::from(error).code, Code::InsufficientGas);
+    assert!(chain.endpoints()[0].healthy);
+
+    // An endpoint that may have taken it before it failed: no refusal.
+    let unsure = rig.dev.endpoint(Faults {
+        fail_rate: 1.0,
+        methods: vec!["eth_sendRawTransaction".into()],
+        ..Faults::default()
+    });
+    let unsure = unsure.await.unwrap();
+    let chain = chain_on(&[unsure.url(), rig.dev.url()]);
+    let (raw, hash) = (transaction.raw.as_deref().unwrap(), transaction.hash);
+    assert!(matches!(chain.send_raw(raw, hash).await, Err(ChainError::Unavailable { .. })));
+    // One that turned it away: a refusal.
+    unsure.update_faults(|faults| faults.fail_kind = FailKind::Http429);
+    assert!(matches!(chain.send_raw(raw, hash).await, Err(ChainError::Rejected { .. })));
+}
+
+#[tokio::test]
+async fn a_broadcast_goes_to_one_endpoint_and_again_without_harm() {
+    let rig = Rig::new().await;
+    let second = rig.dev.endpoint(Faults::default()).await.unwrap();
+    let chain = chain_on(&[rig.dev.url(), second.url()]);
+    rig.dev.hold(true);
+    let transaction = rig.signed(&chain, rig.v2, approve(), None, 0).await;
+    let (raw, hash) = (transaction.raw.as_deref().unwrap(), transaction.hash);
+    assert_eq!(chain.send_raw(raw, hash).await, Ok(Sent::Accepted));
+    assert!(second.request_count().is_empty());
+    assert_eq!(chain.send_raw(raw, hash).await, Ok(Sent::Known));
+    rig.dev.hold(false);
+    rig.dev.mine(1);
+    // Some nodes call a mined one known, others call its slot used.
+    assert!(matches!(chain.send_raw(raw, hash).await, Ok(Sent::Known | Sent::NonceUsed)));
+    assert!(receipt(await_final(&chain, &transaction, |_| {}).await).success);
+}
+
+#[tokio::test]
+async fn endpoints_that_come_back_are_used() {
+    let rig = Rig::new().await;
+    let chain = rig.chain();
+    let transaction = rig.signed(&chain, rig.v2, approve(), None, 0).await;
+    rig.dev.main().update_faults(|faults| faults.fail_rate = 1.0);
+    let (way, told) = follow(&chain, &transaction);
+    until(|| told.lock().unwrap().iter().any(|p| matches!(p, Progress::Trouble { .. }))).await;
+    rig.dev.main().set_faults(Faults::default());
+    assert!(receipt(way.await.unwrap()).success);
+}
+
+#[tokio::test]
+async fn waiting_ends_with_the_configured_patience() {
+    let rig = Rig::new().await;
+    rig.dev.hold(true);
+    let chain = rig.chain();
+    let sent = rig.signed(&chain, rig.v2, approve(), None, 0).await;
+    let (raw, wait) = (sent.raw.clone().unwrap(), chain_on(&[rig.dev.url()]));
+    let error = wait.await_final(&raw, sent.hash, sent.wallet, sent.account_nonce).await.unwrap_err();
+    assert!(matches!(error, ChainError::Pending { hash, .. } if hash == sent.hash));
+    assert_eq!(Failure::from(error).code, Code::TransactionPending);
+}

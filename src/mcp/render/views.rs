@@ -1,0 +1,224 @@
+//! The runtime's views as text.
+
+use super::{bullets, docs, fence, span, utc, word};
+use crate::api::{
+    Approved, ChannelState, ChannelView, Closed, Opened, ProviderDetails, ProviderPage, ProviderQuery, ProviderSummary,
+    WalletView,
+};
+
+/// Longest listing that is shown.
+const MAX_LISTING: usize = 30_000;
+/// Models of one provider that are shown.
+const MAX_MODELS: usize = 40;
+
+/// What the wallet holds.
+pub fn wallet(view: &WalletView) -> String {
+    let mut out = format!(
+        "Wallet {} on chain {}: {} USDC, {} POL for gas. Locked in channels {} USDC, allowance {} USDC, spent today {} USDC.",
+        view.address, view.chain_id, view.usdc, view.pol, view.locked, view.allowance, view.spent_today
+    );
+    bullets(&mut out, "Advice", &view.advice);
+    out
+}
+
+/// A page of the directory.
+pub fn providers(page: &ProviderPage, query: &ProviderQuery, full: bool) -> String {
+    let age = span(page.age_seconds);
+    let mut out = format!("{} providers match, {} shown; directory {age} old.", page.matched, page.providers.len());
+    if page.stale {
+        out.push_str(" The directory does not answer: this is an older copy.");
+    }
+    if page.providers.is_empty() {
+        out.push_str(" Loosen the filters (model, category, onlineOnly) or ask for all.");
+        return out;
+    }
+    let lines: Vec<String> = page.providers.iter().map(|p| listing(p, query.model.as_deref(), full)).collect();
+    out.push_str("\nid | name | category | prices in USDC\n");
+    out.push_str(&fence("provider directory", &lines.join("\n"), MAX_LISTING));
+    if page.matched > page.providers.len() {
+        out.push_str("\nMore with a larger limit or narrower filters.");
+    }
+    out.push_str("\nNext: drain_provider_info with an id.");
+    out
+}
+
+fn listing(provider: &ProviderSummary, model: Option<&str>, full: bool) -> String {
+    let id = word(&provider.id, 80);
+    let mut out = format!("{id} | {} | {}", word(&provider.name, 60), word(&provider.category, 30));
+    if provider.online == Some(false) {
+        out.push_str(" | OFFLINE");
+    }
+    if !provider.payable {
+        out.push_str(&format!(" | NOT PAYABLE HERE ({})", word(&provider.protocol, 20)));
+    }
+    if full {
+        out.push_str(&format!("\n  {}", word(&provider.description, 300)));
+        out.push_str(&format!("\n  {}", durations(provider)));
+        for model in provider.models.iter().take(MAX_MODELS) {
+            out.push_str(&format!("\n  {}: {}", word(&model.id, 80), word(&model.price, 80)));
+        }
+        if provider.models.len() > MAX_MODELS {
+            out.push_str(&format!("\n  and {} more models", provider.models.len() - MAX_MODELS));
+        }
+        return out;
+    }
+    let wanted = model.map(str::to_lowercase);
+    let fits = |id: &str| wanted.as_deref().is_some_and(|wanted| id.to_lowercase().contains(wanted));
+    let example = provider.models.iter().find(|m| fits(&m.id)).or(provider.models.first());
+    if let Some(example) = example {
+        out.push_str(&format!(" | {}: {}", word(&example.id, 60), word(&example.price, 80)));
+        if provider.models.len() > 1 {
+            out.push_str(&format!(" (+{} models)", provider.models.len() - 1));
+        }
+    }
+    out
+}
+
+fn durations(provider: &ProviderSummary) -> String {
+    match (provider.min_duration, provider.max_duration) {
+        (None, None) => "any duration".into(),
+        (Some(min), None) => format!("channels of {} or longer", span(min)),
+        (None, Some(max)) => format!("channels of at most {}", span(max)),
+        (Some(min), Some(max)) => format!("channels of {} to {}", span(min), span(max)),
+    }
+}
+
+/// One provider with its instructions.
+pub fn provider(details: &ProviderDetails) -> String {
+    let listed = &details.listing;
+    let mut out = fence("provider directory", &listing(listed, None, true), MAX_LISTING);
+    if let Some(choice) = &details.contract {
+        let reason = word(&choice.reason, 200);
+        out.push_str(&format!("\nContract {} at {}: {reason}", choice.generation, choice.contract));
+    }
+    bullets(&mut out, "Warning", &details.warnings);
+    for view in &details.channels {
+        out.push_str(&format!("\nYour channel: {}", channel(view)));
+    }
+    match &details.docs {
+        Some(text) => out.push_str(&format!("\n{}", docs(text))),
+        None => out.push_str("\nThe provider has no docs."),
+    }
+    out.push_str("\nNext: ");
+    if !listed.payable {
+        out.push_str("choose another provider; drain-mcp cannot pay this one.");
+    } else if details.channels.iter().any(|view| view.state == ChannelState::Open) {
+        out.push_str("drain_chat on the open channel.");
+    } else {
+        let id = word(&listed.id, 80);
+        out.push_str(&format!("drain_open_channel {{\"provider\":\"{id}\",\"amount\":\"1\",\"duration\":\"4h\"}}"));
+    }
+    out
+}
+
+/// Where one channel stands.
+pub fn channel(view: &ChannelView) -> String {
+    let id = view.channel_id.as_deref().unwrap_or("(id not known yet)");
+    let mut out = format!(
+        "{id} {} at {} \"{}\": deposit {} USDC, left {}, charged {}, signed {}",
+        state(view.state),
+        word(&view.provider_id, 80),
+        word(&view.provider_name, 60),
+        view.deposit,
+        view.available,
+        view.charged,
+        view.signed
+    );
+    for (amount, name) in [(view.in_flight, "in flight"), (view.disputed, "disputed"), (view.claimed, "claimed")] {
+        if !amount.is_zero() {
+            out.push_str(&format!(", {name} {amount}"));
+        }
+    }
+    if let Some(refunded) = view.refunded {
+        out.push_str(&format!(", refunded {refunded}"));
+    }
+    if view.expires_at != 0 {
+        let when = match u64::try_from(view.expires_in) {
+            Ok(left) => format!("in {}", span(left)),
+            Err(_) => format!("{} ago", span(view.expires_in.unsigned_abs())),
+        };
+        out.push_str(&format!("; until {} ({when})", utc(view.expires_at)));
+    }
+    if view.recovered {
+        out.push_str("; found again, our record may be incomplete");
+    }
+    if !view.next.is_empty() {
+        out.push_str(&format!(". Next: {}", word(&view.next, 300)));
+    }
+    out
+}
+
+const fn state(state: ChannelState) -> &'static str {
+    match state {
+        ChannelState::Opening => "opening",
+        ChannelState::Open => "open",
+        ChannelState::Closing => "closing",
+        ChannelState::Expired => "EXPIRED, money inside",
+        ChannelState::Closed => "closed",
+        ChannelState::Failed => "failed to open",
+    }
+}
+
+/// All channels.
+pub fn channels(views: &[ChannelView]) -> String {
+    if views.is_empty() {
+        return "No channels. Next: drain_providers, then drain_open_channel.".into();
+    }
+    let lines: Vec<String> = views.iter().map(channel).collect();
+    format!("{} channels:\n{}", views.len(), lines.join("\n"))
+}
+
+/// A new channel, its provider's instructions, and what to call next.
+pub fn opened(opened: &Opened) -> String {
+    let found = if opened.resumed { "An earlier opening was found" } else { "Opened" };
+    let mut out = format!("{found}: {}", channel(&opened.channel));
+    let reason = word(&opened.contract.reason, 200);
+    out.push_str(&format!("\nContract {} at {}: {reason}", opened.contract.generation, opened.contract.contract));
+    if !opened.session_fee.is_zero() {
+        out.push_str(&format!("\nSession fee paid: {} USDC", opened.session_fee));
+    }
+    if !opened.transactions.is_empty() {
+        out.push_str(&format!("\nTransactions: {}", opened.transactions.join(" ")));
+    }
+    bullets(&mut out, "Warning", &opened.warnings);
+    if let Some(text) = &opened.docs {
+        out.push_str(&format!("\n{}", docs(text)));
+    }
+    match &opened.channel.channel_id {
+        Some(id) => {
+            let content = if opened.channel.category.eq_ignore_ascii_case("llm") {
+                "your question"
+            } else {
+                "JSON as the docs say, as a string"
+            };
+            out.push_str(&format!(
+                "\nNext: drain_chat {{\"channelId\":\"{id}\",\"model\":\"a model of the provider\",\
+                 \"messages\":[{{\"role\":\"user\",\"content\":\"{content}\"}}]}}; when done drain_cooperative_close."
+            ));
+        }
+        None => out.push_str("\nNext: drain_channels tells when it is open; opening again never pays twice."),
+    }
+    out
+}
+
+/// A channel's end.
+pub fn closed(closed: &Closed) -> String {
+    format!(
+        "Closed {}: deposit {} USDC, provider got {} USDC (protocol fee {} of it), {} USDC came back. Transaction {}.",
+        closed.channel.channel_id.as_deref().unwrap_or("the channel"),
+        closed.channel.deposit,
+        closed.paid,
+        closed.protocol_fee,
+        closed.refund,
+        closed.transaction
+    )
+}
+
+/// An allowance.
+pub fn approved(approved: &Approved) -> String {
+    let how = match &approved.transaction {
+        Some(hash) => format!("Transaction {hash}."),
+        None => "It was so already; no transaction was needed.".into(),
+    };
+    format!("Contract {} may take up to {} USDC from the wallet. {how}", approved.spender, approved.allowance)
+}

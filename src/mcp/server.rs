@@ -1,0 +1,162 @@
+//! The protocol's face: lists, and the one point through which every call goes.
+
+use std::sync::Arc;
+
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, ErrorData, Implementation, JsonObject, ListResourcesResult,
+    ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, ReadResourceRequestParams,
+    ReadResourceResponse, ReadResourceResult, ServerCapabilities, ServerConfig, Tool,
+};
+use rmcp::service::RequestContext;
+use rmcp::{RoleServer, ServerHandler};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::answer::{Answer, Fault};
+use super::args::Args;
+use super::resources::Resource;
+use super::supervise::{What, supervise};
+use super::tools::{self, Definition, Running};
+use super::{instructions, resources};
+use crate::actors::Runtime;
+use crate::api::Progress;
+
+/// Progress lines that may wait for a slow client; more are dropped.
+const PROGRESS_QUEUE: usize = 32;
+
+/// One thing that a client asks for.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// A tool call with its arguments.
+    Tool(&'static Definition, JsonObject),
+    /// A resource.
+    Resource(Resource),
+}
+
+type Handler = Arc<dyn Fn(Job, Progress) -> Running + Send + Sync>;
+
+/// The MCP server. Cheap to clone; all clones share one runtime.
+#[derive(Clone)]
+pub struct Server {
+    handler: Handler,
+    tools: Arc<Vec<Tool>>,
+    play_money: bool,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("play_money", &self.play_money).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// A server over `runtime`.
+    pub fn new(runtime: Runtime) -> Self {
+        let play_money = runtime.play_money();
+        let handler = move |job, progress| -> Running { Box::pin(work(runtime.clone(), job, progress)) };
+        Self::with_handler(Arc::new(handler), play_money)
+    }
+
+    /// A server that lets `handler` do the work: the seam for tests.
+    pub(super) fn with_handler(handler: Handler, play_money: bool) -> Self {
+        Self { handler, tools: Arc::new(tools::listed()), play_money }
+    }
+
+    /// Every call goes through here.
+    async fn dispatch(&self, job: Job, context: &RequestContext<RoleServer>) -> Result<Answer, Fault> {
+        let what = match &job {
+            Job::Tool(tool, _) => What { name: tool.name, moves_money: tool.moves_money },
+            Job::Resource(resource) => What { name: resource.uri(), moves_money: false },
+        };
+        let token = context.meta.get_progress_token();
+        let (sender, receiver) = mpsc::channel(PROGRESS_QUEUE);
+        let progress = if token.is_some() { Progress::to(sender) } else { Progress::none() };
+        let mut step = 0.0;
+        let tell = |text: String| {
+            step += 1.0;
+            let param = token.clone().map(|token| ProgressNotificationParam::new(token, step).with_message(text));
+            async move {
+                if let Some(param) = param
+                    && let Err(error) = context.peer.notify_progress(param).await
+                {
+                    tracing::debug!(%error, "progress was not delivered");
+                }
+            }
+        };
+        supervise(what, (self.handler)(job, progress), &context.ct, receiver, tell).await
+    }
+}
+
+/// The work behind a job.
+async fn work(runtime: Runtime, job: Job, progress: Progress) -> Result<Answer, crate::error::Failure> {
+    match job {
+        Job::Tool(tool, given) => {
+            let args = Args::new(tool.params, given)?;
+            let notes = args.notes().to_vec();
+            Ok((tool.run)(runtime, args, progress).await?.with_notes(notes))
+        }
+        Job::Resource(resource) => resource.read(runtime).await,
+    }
+}
+
+impl ServerHandler for Server {
+    fn get_info(&self) -> ServerConfig {
+        let capabilities = ServerCapabilities::builder().enable_tools().enable_resources().build();
+        let implementation =
+            Implementation::new("drain-mcp", env!("CARGO_PKG_VERSION")).with_title("DRAIN payment channels");
+        ServerConfig::new(capabilities)
+            .with_server_info(implementation)
+            .with_instructions(instructions::text(self.play_money))
+    }
+
+    async fn list_tools(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        Ok(ListToolsResult::with_all_items(self.tools.as_ref().clone()))
+    }
+
+    fn get_tool(&self, name: &str) -> Option<Tool> {
+        self.tools.iter().find(|tool| tool.name == name).cloned()
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let tool = tools::find(&request.name).ok_or_else(|| tools::unknown(&request.name))?;
+        let job = Job::Tool(tool, request.arguments.unwrap_or_default());
+        let result = match self.dispatch(job, &context).await {
+            Ok(answer) => answer.into_result(self.play_money),
+            Err(fault) => fault.into_result(self.play_money),
+        };
+        Ok(result.into())
+    }
+
+    async fn list_resources(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        Ok(ListResourcesResult::with_all_items(resources::listed()))
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let resource = Resource::find(&request.uri).ok_or_else(|| resources::unknown(&request.uri))?;
+        match self.dispatch(Job::Resource(resource), &context).await {
+            Ok(answer) => {
+                let contents = vec![resource.contents(answer.into_text(self.play_money))];
+                Ok(ReadResourceResult::new(contents).into())
+            }
+            Err(fault) => {
+                Err(ErrorData::internal_error(fault.text(self.play_money), Some(Value::Object(fault.data()))))
+            }
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! `drain_channels`: all channels of the wallet.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{Definition, Hints};
+use crate::actors::Runtime;
+use crate::api::ChannelView;
+use crate::error::Failure;
+use crate::mcp::answer::Answer;
+use crate::mcp::args::{Args, Kind, Param};
+use crate::mcp::{render, schema};
+
+/// The tool.
+pub const TOOL: Definition = Definition {
+    name: "drain_channels",
+    title: "List channels",
+    about: "Your channels that hold money, also from earlier sessions. Free. Call it first: reusing an open channel \
+            is cheaper than opening one.",
+    hints: Hints::READ,
+    moves_money: false,
+    params: &[Param::optional("all", Kind::Flag, "Also closed ones")],
+    output: schema::output_schema::<Channels>,
+    run: |runtime, args, _| Box::pin(run(runtime, args)),
+};
+
+#[derive(Serialize, JsonSchema)]
+struct Channels {
+    channels: Vec<ChannelView>,
+}
+
+async fn run(runtime: Runtime, args: Args) -> Result<Answer, Failure> {
+    let channels = runtime.channels(args.flag("all")?).await?;
+    let text = render::channels(&channels);
+    Answer::new(&Channels { channels }, &["channels[].provider_name"], text)
+}

@@ -1,0 +1,27 @@
+//! `drain_close_channel`: ends an expired channel.
+
+use super::{Definition, Hints};
+use crate::actors::Runtime;
+use crate::api::{Closed, Progress};
+use crate::error::Failure;
+use crate::mcp::answer::Answer;
+use crate::mcp::args::{Args, Kind, Param};
+use crate::mcp::{render, schema};
+
+/// The tool.
+pub const TOOL: Definition = Definition {
+    name: "drain_close_channel",
+    title: "Close after expiry",
+    about: "End an expired channel without the provider; what it did not claim comes back. Costs gas. Before expiry \
+            use drain_cooperative_close.",
+    hints: Hints { read_only: false, destructive: true, idempotent: true, open_world: true },
+    moves_money: true,
+    params: &[Param::required("channelId", Kind::Text, "").or(&["channel"])],
+    output: schema::output_schema::<Closed>,
+    run: |runtime, args, progress| Box::pin(run(runtime, args, progress)),
+};
+
+async fn run(runtime: Runtime, args: Args, progress: Progress) -> Result<Answer, Failure> {
+    let closed = runtime.close(args.channel("channelId")?, progress).await?;
+    Answer::new(&closed, &["channel.provider_name"], render::closed(&closed))
+}

@@ -1,0 +1,132 @@
+//! The tools: upstream's names and arguments, one file each.
+
+pub mod approve;
+pub mod balance;
+pub mod channel_status;
+pub mod channels;
+pub mod chat;
+pub mod close_channel;
+pub mod cooperative_close;
+pub mod feedback;
+pub mod open_channel;
+pub mod provider_info;
+pub mod providers;
+
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use drain_protocol::text::one_line;
+use rmcp::model::{ErrorData, JsonObject, Tool, ToolAnnotations};
+
+use super::answer::Answer;
+use super::args::{Args, Param, input_schema, nearest};
+use crate::actors::Runtime;
+use crate::api::Progress;
+use crate::error::Failure;
+
+/// A call that runs.
+pub type Running = Pin<Box<dyn Future<Output = Result<Answer, Failure>> + Send>>;
+
+/// One tool.
+pub struct Definition {
+    /// Its name, as upstream spells it.
+    pub name: &'static str,
+    /// Its name for people.
+    pub title: &'static str,
+    /// For the model: when to use it and what it costs.
+    pub about: &'static str,
+    /// What a client may assume.
+    pub hints: Hints,
+    /// Whether breaking off may leave money in an unknown state.
+    pub moves_money: bool,
+    /// Its arguments.
+    pub params: &'static [Param],
+    /// The schema of its structured content.
+    pub output: fn() -> JsonObject,
+    /// Does it.
+    pub run: fn(Runtime, Args, Progress) -> Running,
+}
+
+impl std::fmt::Debug for Definition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Definition").field(&self.name).finish()
+    }
+}
+
+/// The four hints of the protocol. All of them are always sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Hints {
+    /// Changes nothing.
+    pub read_only: bool,
+    /// What it does cannot be undone: money is spent or locked, a channel ends.
+    pub destructive: bool,
+    /// The same call again does nothing more.
+    pub idempotent: bool,
+    /// Speaks to others: providers, the marketplace, the chain.
+    pub open_world: bool,
+}
+
+impl Hints {
+    /// Looks, changes nothing.
+    pub const READ: Self = Self { read_only: true, destructive: false, idempotent: true, open_world: true };
+}
+
+/// In the order in which a session uses them.
+static ALL: [&Definition; 11] = [
+    &providers::TOOL,
+    &provider_info::TOOL,
+    &balance::TOOL,
+    &approve::TOOL,
+    &open_channel::TOOL,
+    &chat::TOOL,
+    &channel_status::TOOL,
+    &channels::TOOL,
+    &cooperative_close::TOOL,
+    &close_channel::TOOL,
+    &feedback::TOOL,
+];
+
+/// All tools, as a client sees them.
+pub fn listed() -> Vec<Tool> {
+    ALL.iter().map(|tool| tool.listed()).collect()
+}
+
+/// The tool of a name.
+pub fn find(name: &str) -> Option<&'static Definition> {
+    ALL.iter().find(|tool| tool.name == name).copied()
+}
+
+/// No such tool.
+pub fn unknown(name: &str) -> ErrorData {
+    let shown = one_line(name, 60);
+    let message = if name.starts_with("mpp_") {
+        format!("There is no tool {shown}: drain-mcp pays DRAIN channels only, not MPP.")
+    } else if let Some(near) = nearest(ALL.iter().map(|tool| tool.name), name) {
+        format!("There is no tool {shown}; {near} is meant?")
+    } else {
+        let names: Vec<&str> = ALL.iter().map(|tool| tool.name).collect();
+        format!("There is no tool {shown}; there are {}.", names.join(", "))
+    };
+    ErrorData::invalid_params(message, None)
+}
+
+impl Definition {
+    fn listed(&self) -> Tool {
+        let hints = self.hints;
+        let annotations = ToolAnnotations::from_raw(
+            None,
+            Some(hints.read_only),
+            Some(hints.destructive),
+            Some(hints.idempotent),
+            Some(hints.open_world),
+        );
+        Tool::new(self.name, self.about, Arc::new(input_schema(self.params)))
+            .with_title(self.title)
+            .with_annotations(annotations)
+            .with_raw_output_schema(Arc::new((self.output)()))
+    }
+}

@@ -1,0 +1,198 @@
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::error::{Code, Failure};
+use crate::mcp::answer::Fault;
+use crate::mcp::samples;
+
+const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/mcp/tools.snap.json");
+
+fn listed_json() -> Vec<Value> {
+    listed().iter().map(|tool| serde_json::to_value(tool).unwrap()).collect()
+}
+
+/// Names, descriptions and input schemas: what a model pays for.
+fn weight(tools: &[Value]) -> usize {
+    let light: Vec<Value> = tools
+        .iter()
+        .map(|t| json!({ "name": t["name"], "description": t["description"], "inputSchema": t["inputSchema"] }))
+        .collect();
+    serde_json::to_string(&light).unwrap().len()
+}
+
+#[test]
+fn the_list_is_the_committed_one() {
+    let tools = listed_json();
+    let now = serde_json::to_string_pretty(&tools).unwrap() + "\n";
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        std::fs::write(SNAPSHOT, &now).unwrap();
+    }
+    let before = std::fs::read_to_string(SNAPSHOT).unwrap_or_default();
+    assert!(now == before, "the tools changed; run again with UPDATE_SNAPSHOTS=1 and look at the difference");
+}
+
+#[test]
+fn the_list_is_light() {
+    let tools = listed_json();
+    let (whole, light) = (serde_json::to_string(&tools).unwrap().len(), weight(&tools));
+    println!(
+        "tools/list: {whole} bytes, of which names, descriptions and input schemas {light} (about {} tokens)",
+        light / 4
+    );
+    assert!(light < 10_000, "{light} bytes");
+}
+
+#[test]
+fn upstreams_names_and_arguments() {
+    let expected = [
+        ("drain_providers", "onlineOnly model category protocol limit format", ""),
+        ("drain_provider_info", "provider", "provider"),
+        ("drain_balance", "", ""),
+        ("drain_approve", "amount", ""),
+        ("drain_open_channel", "provider amount duration cap", "provider amount"),
+        ("drain_chat", "channelId model messages maxTokens temperature maxCost", "channelId model messages"),
+        ("drain_channel_status", "channelId", "channelId"),
+        ("drain_channels", "all", ""),
+        ("drain_close_channel", "channelId", "channelId"),
+        ("drain_cooperative_close", "channelId", "channelId"),
+        ("drain_feedback", "providerId outcome reason protocol", "providerId outcome"),
+    ];
+    assert_eq!(ALL.len(), expected.len());
+    for (name, arguments, required) in expected {
+        let params = find(name).unwrap().params;
+        let names: Vec<&str> = params.iter().map(|p| p.name).collect();
+        assert_eq!(names, arguments.split_whitespace().collect::<Vec<_>>(), "{name}");
+        let must: Vec<&str> = params.iter().filter(|p| p.required).map(|p| p.name).collect();
+        assert_eq!(must, required.split_whitespace().collect::<Vec<_>>(), "{name}");
+    }
+    assert!(params_have("drain_provider_info", "providerId") && params_have("drain_open_channel", "providerId"));
+}
+
+fn params_have(tool: &str, alias: &str) -> bool {
+    find(tool).unwrap().params.iter().any(|p| p.aliases.contains(&alias))
+}
+
+#[test]
+fn all_is_said_of_each() {
+    for tool in listed_json() {
+        let name = &tool["name"];
+        assert!(tool["title"].is_string() && tool["description"].is_string(), "{name}");
+        for hint in ["readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"] {
+            assert!(tool["annotations"][hint].is_boolean(), "{name} {hint}");
+        }
+        for schema in [&tool["inputSchema"], &tool["outputSchema"]] {
+            assert_eq!(schema["type"], "object", "{name}");
+            let text = schema.to_string();
+            assert!(
+                !text.contains("$ref") && !text.contains("$defs") && !text.contains("\"format\":\""),
+                "{name} {text}"
+            );
+            assert!(!text.contains("additionalProperties"), "{name}");
+        }
+    }
+    for tool in ALL.iter().filter(|tool| tool.moves_money) {
+        assert!(!tool.hints.read_only, "{}", tool.name);
+    }
+}
+
+/// The part of JSON Schema that our schemas use.
+fn fits(schema: &Value, value: &Value, at: &str) -> Result<(), String> {
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(n) if n.is_i64() || n.is_u64() => "integer",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    match &schema["type"] {
+        Value::String(wanted) if wanted != kind => return Err(format!("{at}: {kind}, not {wanted}")),
+        Value::Array(any) if !any.contains(&json!(kind)) => return Err(format!("{at}: {kind}, not {any:?}")),
+        _ => {}
+    }
+    for name in schema["required"].as_array().into_iter().flatten() {
+        let name = name.as_str().unwrap();
+        if value.get(name).is_none() {
+            return Err(format!("{at}: lacks {name}"));
+        }
+    }
+    for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
+        if let Some(value) = value.get(name) {
+            fits(schema, value, &format!("{at}.{name}"))?;
+        }
+    }
+    for (key, value) in
+        schema["items"].as_object().map(|_| value.as_array()).into_iter().flatten().flatten().enumerate()
+    {
+        fits(&schema["items"], value, &format!("{at}[{key}]"))?;
+    }
+    if let Some(words) = schema["enum"].as_array()
+        && !words.contains(value)
+    {
+        return Err(format!("{at}: {value} is none of {words:?}"));
+    }
+    for key in ["anyOf", "oneOf"] {
+        if let Some(any) = schema[key].as_array() {
+            let wrong: Vec<String> = any.iter().filter_map(|schema| fits(schema, value, at).err()).collect();
+            if wrong.len() == any.len() {
+                return Err(wrong.join("; "));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn schema_of(name: &str) -> Value {
+    Value::Object((find(name).unwrap().output)())
+}
+
+#[test]
+fn every_failure_fits_every_schema() {
+    for tool in &ALL {
+        for code in Code::ALL {
+            let fault = Fault::from(Failure::unspent(*code, "m", "n"));
+            fits(&schema_of(tool.name), &Value::Object(fault.data()), tool.name).unwrap();
+        }
+        let fault = Fault::crashed(tool.name, tool.moves_money);
+        fits(&schema_of(tool.name), &Value::Object(fault.data()), tool.name).unwrap();
+        assert!(fits(&schema_of(tool.name), &json!({}), tool.name).is_err());
+    }
+}
+
+#[test]
+fn every_answer_fits_its_schema() {
+    fn plain<T: Serialize>(value: &T) -> Answer {
+        Answer::new(value, &["docs"], "text").unwrap()
+    }
+    let query = crate::api::ProviderQuery::default();
+    let channels = json!({ "channels": [samples::channel()] });
+    for (name, answer) in [
+        ("drain_providers", providers::show(&samples::page(), &query, false).unwrap()),
+        ("drain_providers", providers::show(&samples::page(), &query, true).unwrap()),
+        ("drain_provider_info", plain(&samples::details())),
+        ("drain_balance", balance::show(&samples::wallet()).unwrap()),
+        ("drain_approve", plain(&samples::approved())),
+        ("drain_open_channel", plain(&samples::opened())),
+        ("drain_chat", chat::answered(samples::paid("hello")).unwrap()),
+        ("drain_chat", chat::answered(samples::paid(&"long ".repeat(9_000))).unwrap()),
+        ("drain_chat", chat::read_first("docs").unwrap()),
+        ("drain_channel_status", plain(&samples::channel())),
+        ("drain_channels", plain(&channels)),
+        ("drain_cooperative_close", plain(&samples::closed())),
+        ("drain_close_channel", plain(&samples::closed())),
+        ("drain_feedback", plain(&json!({ "sent": true }))),
+    ] {
+        let data = answer.into_result(true).structured_content.unwrap();
+        fits(&schema_of(name), &data, name).unwrap();
+        assert_eq!(data["play_money"], true);
+    }
+}
+
+#[test]
+fn an_unknown_tool_is_told_what_exists() {
+    for (name, part) in [("drain_chats", "drain_chat is meant"), ("mpp_chat", "not MPP"), ("x", "drain_providers, ")] {
+        assert!(unknown(name).message.contains(part), "{}", unknown(name).message);
+    }
+}

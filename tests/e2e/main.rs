@@ -1,0 +1,5 @@
+//! End-to-end tests by capability, against the sandbox: real chain semantics, real HTTP, real processes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod harness;
+mod life;
