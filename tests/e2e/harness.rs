@@ -16,7 +16,10 @@ use tempfile::TempDir;
 /// Runs a test inside of an actix system over a multi-threaded runtime, as the binary does.
 pub fn in_system<F: Future>(test: F) -> F::Output {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    actix::System::with_tokio_rt(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()).block_on(test)
+    actix::System::with_tokio_rt(|| {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+    })
+    .block_on(test)
 }
 
 /// A marketplace on loopback and a home for the runtime.
@@ -52,7 +55,12 @@ impl World {
                 telemetry: false,
             },
             signer: SignerConfig::None,
-            limits: Limits { per_channel: Usdc::new(5_000_000), locked: Usdc::new(20_000_000), unlimited_allowance: false, session_fee: Usdc::new(10_000) },
+            limits: Limits {
+                per_channel: Usdc::new(5_000_000),
+                locked: Usdc::new(20_000_000),
+                unlimited_allowance: false,
+                session_fee: Usdc::new(10_000),
+            },
             requests: RequestConfig {
                 default_max_tokens: 1_024,
                 default_max_cost: Usdc::new(50_000),
@@ -76,7 +84,10 @@ impl World {
 
     pub async fn runtime_with(&self, config: Config) -> Runtime {
         let key = self.sandbox.env().into_iter().find(|(name, _)| name == "DRAIN_PRIVATE_KEY").unwrap().1;
-        let signer = Signer::new(LocalBackend::new(Secret::parse(&key).unwrap()), Policy::new(137, config.chain.deployments.clone()));
+        let signer = Signer::new(
+            LocalBackend::new(Secret::parse(&key).unwrap()),
+            Policy::new(137, config.chain.deployments.clone()),
+        );
         Runtime::start(config, Some(signer)).await.unwrap()
     }
 }
@@ -86,7 +97,12 @@ pub fn usdc(text: &str) -> Usdc {
 }
 
 pub async fn open(runtime: &Runtime, provider: &str, amount: &str, duration: &str) -> Result<ChannelId, Failure> {
-    let request = OpenRequest { provider: provider.into(), amount: usdc(amount), duration: Some(duration.parse().unwrap()), cap: None };
+    let request = OpenRequest {
+        provider: provider.into(),
+        amount: usdc(amount),
+        duration: Some(duration.parse().unwrap()),
+        cap: None,
+    };
     Ok(runtime.open(request, Progress::none()).await?.channel.channel_id.unwrap().parse().unwrap())
 }
 

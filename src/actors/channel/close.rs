@@ -46,7 +46,12 @@ pub(super) async fn end(desk: &mut Desk, kind: CloseKind, progress: &Progress) -
         set_state(desk, ChannelState::Closing).await?;
     }
     progress.say(format!("sending the {} transaction", call.kind()));
-    let send = SendClose { record: Box::new(desk.record.clone()), call, claimed_before: on_chain.claimed, progress: progress.clone() };
+    let send = SendClose {
+        record: Box::new(desk.record.clone()),
+        call,
+        claimed_before: on_chain.claimed,
+        progress: progress.clone(),
+    };
     match ask(&desk.wallet, send).await {
         Ok(done) => {
             desk.record = done.record;
@@ -111,19 +116,34 @@ fn may_cooperate(desk: &Desk) -> Result<(), Failure> {
         return Err(refuse("V1 has no cooperative close"));
     }
     if desk.record.recovered {
-        return Err(refuse("The record of this channel may be incomplete, so nobody here knows what a fair final amount is"));
+        return Err(refuse(
+            "The record of this channel may be incomplete, so nobody here knows what a fair final amount is",
+        ));
     }
     Ok(())
 }
 
 /// The provider's consent, checked (M6).
-async fn cooperative(desk: &Desk, channel_id: ChannelId, on_chain: &OnChainChannel, progress: &Progress) -> Result<Call, Failure> {
+async fn cooperative(
+    desk: &Desk,
+    channel_id: ChannelId,
+    on_chain: &OnChainChannel,
+    progress: &Progress,
+) -> Result<Call, Failure> {
     progress.say(format!("asking {} for its consent", desk.record.provider_name));
-    let answer = desk.services.provider.close(desk.base()?, channel_id).await.map_err(|e| e.into_failure(&desk.record.provider_name))?;
+    let answer = desk
+        .services
+        .provider
+        .close(desk.base()?, channel_id)
+        .await
+        .map_err(|e| e.into_failure(&desk.record.provider_name))?;
     let most = on_chain.deposit.min(desk.record.books.signed);
     let amount = answer.final_amount;
     if amount < on_chain.claimed {
-        return Err(refuse(format!("The provider has claimed {} USDC already and signs for {amount}: the contract would refuse that", on_chain.claimed)));
+        return Err(refuse(format!(
+            "The provider has claimed {} USDC already and signs for {amount}: the contract would refuse that",
+            on_chain.claimed
+        )));
     }
     if amount > most {
         return Err(refuse(format!("The provider asks for {amount} USDC at the end; only {most} was ever signed")));
@@ -147,4 +167,3 @@ async fn settle_unknown(desk: &mut Desk) -> Result<(), Failure> {
     desk.purse.journal.resolve_unknown(desk.record.intent, cost, "before close", desk.services.clock.now()).await?;
     Ok(())
 }
-

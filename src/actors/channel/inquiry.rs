@@ -10,8 +10,8 @@ use drain_protocol::pricing::ModelPrice;
 use super::Desk;
 use super::pay::sign;
 use crate::error::Failure;
-use crate::journal::JournalError;
 use crate::http_client::RequestLimits;
+use crate::journal::JournalError;
 use crate::provider::ChatOutcome;
 
 /// The instructions of a non-LLM provider, if no agent was ever shown them. Returned instead of paying, once.

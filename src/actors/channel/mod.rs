@@ -12,8 +12,8 @@ mod refused;
 use std::collections::{HashMap, VecDeque};
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture};
-use drain_protocol::pricing::PriceList;
 use drain_protocol::Usdc;
+use drain_protocol::pricing::PriceList;
 use reqwest::Url;
 use tokio::sync::oneshot;
 
@@ -124,8 +124,15 @@ pub struct ChannelActor {
 
 impl ChannelActor {
     /// From the record; never from another actor's memory.
-    pub fn new(services: Services, purse: Purse, signer: Addr<SignerActor>, wallet: Addr<WalletActor>, record: ChannelRecord) -> Self {
-        let mut actor = Self { desk: None, last: record.clone(), services, purse, signer, wallet, queue: VecDeque::new() };
+    pub fn new(
+        services: Services,
+        purse: Purse,
+        signer: Addr<SignerActor>,
+        wallet: Addr<WalletActor>,
+        record: ChannelRecord,
+    ) -> Self {
+        let mut actor =
+            Self { desk: None, last: record.clone(), services, purse, signer, wallet, queue: VecDeque::new() };
         actor.desk = Some(actor.lay_desk(record, HashMap::new()));
         actor
     }
@@ -307,7 +314,10 @@ impl Handler<Seen> for ChannelActor {
                 record.refunded = Some(refund);
                 let claimed = record.books.deposit.saturating_sub(refund);
                 self.last.state = ChannelState::Closed;
-                ctx.spawn(async move { log_failure(journal.closed(intent, None, claimed, refund).await.map(drop)) }.into_actor(self));
+                ctx.spawn(
+                    async move { log_failure(journal.closed(intent, None, claimed, refund).await.map(drop)) }
+                        .into_actor(self),
+                );
             }
         }
     }

@@ -18,8 +18,15 @@ const FRESH_WAIT: Duration = Duration::from_secs(2);
 const PESSIMISTIC_OUTPUT: u32 = 4_096;
 
 /// Books a refusal. `Ok` is the plan for one more try.
-pub(super) async fn refused(desk: &mut Desk, plan: Plan, sent: Sent, refusal: Refusal, attempt: Attempt) -> Result<Plan, Failure> {
-    if refusal.status >= 500 || refusal.code == RefusalCode::InsufficientFundsPost {
+pub(super) async fn refused(
+    desk: &mut Desk,
+    plan: Plan,
+    sent: Sent,
+    refusal: Refusal,
+    attempt: Attempt,
+) -> Result<Plan, Failure> {
+    let work_maybe_done_with = matches!(refusal.code, RefusalCode::InsufficientFundsPost | RefusalCode::Upstream(_));
+    if refusal.status >= 500 || work_maybe_done_with {
         return Err(work_maybe_done(desk, &plan, sent, &refusal));
     }
     not_charged(desk, sent, refusal.code.as_str());
@@ -47,7 +54,13 @@ fn fresh(desk: &Desk) -> bool {
 
 /// The provider wants more cover. Its correction of the books is adopted as far as requests in flight explain it; more
 /// for this request is granted up to the bound with pessimistic tokens at the pinned price.
-async fn insufficient(desk: &mut Desk, mut plan: Plan, sent: Sent, refusal: &Refusal, again: bool) -> Result<Plan, Failure> {
+async fn insufficient(
+    desk: &mut Desk,
+    mut plan: Plan,
+    sent: Sent,
+    refusal: &Refusal,
+    again: bool,
+) -> Result<Plan, Failure> {
     let at = desk.services.clock.now();
     let unknown = desk.record.books.in_flight;
     let corrected = refusal.total_charged(sent.amount).map(|total| desk.record.books.correct(total));
@@ -71,7 +84,10 @@ async fn insufficient(desk: &mut Desk, mut plan: Plan, sent: Sent, refusal: &Ref
         return Ok(plan);
     }
     let mut failure = refused_before_work(desk, sent, refusal);
-    failure.message = format!("{} asks for {required} USDC for this request, more than its price explains ({most})", desk.record.provider_name);
+    failure.message = format!(
+        "{} asks for {required} USDC for this request, more than its price explains ({most})",
+        desk.record.provider_name
+    );
     Err(failure)
 }
 
@@ -89,7 +105,10 @@ async fn offence(desk: &mut Desk, sent: Sent, excess: Usdc) -> Failure {
     desk.record.offences += 1;
     Failure {
         code: Code::ProviderOffence,
-        message: format!("{} says that {excess} USDC more was charged than price, usage and bounds explain; it is not paid", desk.record.provider_name),
+        message: format!(
+            "{} says that {excess} USDC more was charged than price, usage and bounds explain; it is not paid",
+            desk.record.provider_name
+        ),
         money: Money::Credit { receipt: sent.receipt.to_string() },
         next: "Close this channel with drain_cooperative_close and use another provider.".into(),
     }
@@ -102,21 +121,41 @@ fn work_maybe_done(desk: &Desk, plan: &Plan, sent: Sent, refusal: &Refusal) -> F
     let (message, next) = if refusal.code == RefusalCode::InsufficientFundsPost {
         let cost = refusal.required.map_or_else(String::new, |cost| format!(" ({cost} USDC)"));
         (
-            format!("{name} did the work, found its cost{cost} above the voucher ({} USDC) and gave no answer", sent.amount),
-            format!("Ask for less: a smaller maxTokens than {}, or a shorter conversation.", plan.request.max_tokens.unwrap_or_default()),
+            format!(
+                "{name} did the work, found its cost{cost} above the voucher ({} USDC) and gave no answer",
+                sent.amount
+            ),
+            format!(
+                "Ask for less: a smaller maxTokens than {}, or a shorter conversation.",
+                plan.request.max_tokens.unwrap_or_default()
+            ),
         )
     } else {
-        (format!("{name} failed: {} {}", refusal.status, refusal.message), "The reservation ends with this provider's next answer; another call may be charged too.".into())
+        (
+            format!("{name} failed: {} {}", refusal.status, refusal.message),
+            "The reservation ends with this provider's next answer; another call may be charged too.".into(),
+        )
     };
-    Failure { code: Code::ProviderFailed, message, money: Money::Reserved { receipt: sent.receipt.to_string(), at_most: sent.bound }, next }
+    Failure {
+        code: Code::ProviderFailed,
+        message,
+        money: Money::Reserved { receipt: sent.receipt.to_string(), at_most: sent.bound },
+        next,
+    }
 }
 
 fn refused_before_work(desk: &Desk, sent: Sent, refusal: &Refusal) -> Failure {
     let next = match refusal.code {
-        RefusalCode::ChannelNotFound => "The provider does not see this channel: look at it with drain_channel_status; if it is open, the provider reads another contract or chain.",
-        RefusalCode::ExceedsDeposit => "The deposit is used up by the provider's books: close the channel and open one with a larger deposit.",
+        RefusalCode::ChannelNotFound => {
+            "The provider does not see this channel: look at it with drain_channel_status; if it is open, the provider reads another contract or chain."
+        }
+        RefusalCode::ExceedsDeposit => {
+            "The deposit is used up by the provider's books: close the channel and open one with a larger deposit."
+        }
         RefusalCode::WrongProvider => "The channel belongs to another wallet: open one to this provider.",
-        RefusalCode::InvalidNonce | RefusalCode::InvalidSignature => "Close this channel and open a new one; if it happens again, report it.",
+        RefusalCode::InvalidNonce | RefusalCode::InvalidSignature => {
+            "Close this channel and open a new one; if it happens again, report it."
+        }
         RefusalCode::ModelNotSupported => "Look at the provider's models with drain_provider_info.",
         _ if refusal.status == 429 => "The provider limits the rate: wait a minute, then call again.",
         _ if refusal.status == 413 => "The conversation is too large for this provider: shorten it.",

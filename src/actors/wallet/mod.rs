@@ -126,7 +126,13 @@ pub struct WalletActor {
 impl WalletActor {
     /// From the journal: what was on its way is taken up first.
     pub fn new(services: Services, purse: Purse, signer: Addr<SignerActor>, supervisor: Addr<Supervisor>) -> Self {
-        Self { bench: Bench { services, purse, signer }, supervisor, queue: VecDeque::new(), busy: false, opening: HashMap::new() }
+        Self {
+            bench: Bench { services, purse, signer },
+            supervisor,
+            queue: VecDeque::new(),
+            busy: false,
+            opening: HashMap::new(),
+        }
     }
 
     /// Queues work and gives its answer. Dropping the answer does not stop the work.
@@ -180,7 +186,9 @@ impl Actor for WalletActor {
 }
 
 fn lost<T>(_: oneshot::error::RecvError) -> Result<T, Failure> {
-    Err(Failure::internal("the wallet's work was lost; a transaction that was signed is taken up again at the next start"))
+    Err(Failure::internal(
+        "the wallet's work was lost; a transaction that was signed is taken up again at the next start",
+    ))
 }
 
 async fn answer<T>(receiver: oneshot::Receiver<Result<T, Failure>>) -> Result<T, Failure> {
@@ -201,7 +209,9 @@ impl Handler<Approve> for WalletActor {
 
     fn handle(&mut self, message: Approve, ctx: &mut Self::Context) -> Self::Result {
         let bench = self.bench.clone();
-        Box::pin(answer(self.enqueue(async move { open::approve_for_person(&bench, message.amount, &message.progress).await }, ctx)))
+        Box::pin(answer(
+            self.enqueue(async move { open::approve_for_person(&bench, message.amount, &message.progress).await }, ctx),
+        ))
     }
 }
 
@@ -237,6 +247,8 @@ impl Handler<Send> for WalletActor {
 
     fn handle(&mut self, message: Send, ctx: &mut Self::Context) -> Self::Result {
         let bench = self.bench.clone();
-        Box::pin(answer(self.enqueue(async move { send::send(&bench, message.to, message.amount, &message.progress).await }, ctx)))
+        Box::pin(answer(
+            self.enqueue(async move { send::send(&bench, message.to, message.amount, &message.progress).await }, ctx),
+        ))
     }
 }
