@@ -4,6 +4,7 @@ use drain_protocol::ChannelId;
 use serde_json::json;
 
 use super::exit::Exit;
+use super::output::as_commands;
 use super::session::{Needs, Session};
 use crate::api::{ChannelState, ChannelView};
 use crate::error::Failure;
@@ -74,7 +75,8 @@ pub(super) fn details(channel: &ChannelView) -> String {
     if channel.recovered {
         lines.push("  recovered: our record of it may be incomplete, the whole deposit counts as exposed".into());
     }
-    lines.push(format!("  next: {}", channel.next));
+    lines.extend(channel.notes.iter().map(|note| format!("  note: {note}")));
+    lines.push(format!("  next: {}", as_commands(&channel.next)));
     lines.join("\n")
 }
 

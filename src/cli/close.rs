@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::exit::Exit;
-use super::output::error_object;
+use super::output::{as_commands, error_object};
 use super::session::{Needs, Session};
 use crate::actors::Runtime;
 use crate::api::{ChannelState, ChannelView, Closed, Progress};
@@ -75,7 +75,12 @@ async fn all(
                 let exit = Exit::of(&failure);
                 // Money whose fate is open outweighs a refusal.
                 worst = if worst == Exit::Ok || exit == Exit::Pending { exit } else { worst };
-                texts.push(format!("{id}: {} {} {}", failure.message, failure.money.sentence(), failure.next));
+                texts.push(as_commands(&format!(
+                    "{id}: {} {} {}",
+                    failure.message,
+                    failure.money.sentence(),
+                    failure.next
+                )));
                 let mut object = error_object(&failure);
                 object["channel_id"] = id.to_string().into();
                 outcomes.push(Outcome::Failed(object));
@@ -157,6 +162,7 @@ mod tests {
             recovered: false,
             refunded: None,
             next: String::new(),
+            notes: vec![],
         }
     }
 

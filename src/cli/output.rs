@@ -108,7 +108,27 @@ pub fn error_object(failure: &Failure) -> Value {
 /// A failure as people read it.
 fn failure_text(failure: &Failure) -> String {
     let Failure { code, message, money, next } = failure;
-    format!("error: {message}\n{} {}\n{next}\n({})", money.sentence(), code.retry().sentence(), code.as_str())
+    let text =
+        format!("error: {message}\n{} {}\n{next}\n({})", money.sentence(), code.retry().sentence(), code.as_str());
+    as_commands(&text)
+}
+
+/// The runtime speaks to agents, by the names of their tools; people use the commands. Longer names come first.
+const COMMANDS: &[(&str, &str)] = &[
+    ("drain_cooperative_close", "drain-mcp close"),
+    ("drain_close_channel", "drain-mcp close"),
+    ("drain_channel_status", "drain-mcp channels"),
+    ("drain_channels", "drain-mcp channels"),
+    ("drain_provider_info", "drain-mcp providers"),
+    ("drain_providers", "drain-mcp providers"),
+    ("drain_open_channel", "drain-mcp open"),
+    ("drain_balance", "drain-mcp balance"),
+    ("drain_chat", "drain-mcp chat"),
+];
+
+/// Our own text with commands in place of tools. Not for text from outside.
+pub fn as_commands(text: &str) -> String {
+    COMMANDS.iter().fold(text.to_string(), |text, (tool, command)| text.replace(tool, command))
 }
 
 /// Texts of providers and directories cannot steer the terminal (M13).
@@ -160,6 +180,14 @@ mod tests {
         for part in ["Too much.", "tx-1", "Ask for less.", "limit_reached"] {
             assert!(text.contains(part), "{part} in {text}");
         }
+    }
+
+    #[test]
+    fn people_are_told_commands() {
+        let text = as_commands("Use drain_channels or drain_channel_status; drain_providers lists them.");
+        assert_eq!(text, "Use drain-mcp channels or drain-mcp channels; drain-mcp providers lists them.");
+        let failure = Failure::unspent(Code::UnknownChannel, "x", "List the channels with drain_channels.");
+        assert!(failure_text(&failure).contains("drain-mcp channels"));
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! `drain-mcp providers`: the directory, or one provider with its docs.
 
 use serde::Serialize;
+use serde_json::json;
 
 use super::exit::Exit;
 use super::output::{short, table};
+use super::prompt::{Terminal, Tty, need_terminal, terminal_failed};
 use super::session::{Needs, Session};
 use crate::api::{ProviderDetails, ProviderPage, ProviderQuery, ProviderSummary};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 
 /// Arguments of `drain-mcp providers`.
 #[derive(Debug, clap::Args)]
@@ -15,6 +17,7 @@ Examples:
   drain-mcp providers --online
   drain-mcp providers --model gpt-4o --limit 5
   drain-mcp providers --category image --json | jq '.providers[].id'
+  drain-mcp providers --trust sim-llm      accept its new URL and wallet
   drain-mcp providers sim-llm              prices, contract and docs of one provider")]
 pub struct Args {
     /// A provider's id: show that one, with its docs
@@ -34,6 +37,12 @@ pub struct Args {
     /// At most so many
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub limit: Option<u32>,
+    /// Accept the URL and wallet that the directory lists for this provider now (asks on the terminal)
+    #[arg(long, value_name = "PROVIDER", conflicts_with = "provider")]
+    pub trust: Option<String>,
+    /// Accept the fee wallet that the marketplace names now (asks on the terminal)
+    #[arg(long, conflicts_with_all = ["provider", "trust"])]
+    pub trust_fee_wallet: bool,
 }
 
 #[derive(Serialize)]
@@ -44,6 +53,9 @@ enum Answer {
 }
 
 pub(super) async fn run(args: Args, session: &mut Session) -> Result<Exit, Failure> {
+    if args.trust.is_some() || args.trust_fee_wallet {
+        return trust(args.trust, session).await;
+    }
     let answer = session
         .run(Needs::Nothing, async |runtime, _| match args.provider {
             Some(id) => runtime.provider(&id).await.map(|found| Answer::One(Box::new(found))),
@@ -62,6 +74,28 @@ pub(super) async fn run(args: Args, session: &mut Session) -> Result<Exit, Failu
     session.output.answer(&answer, || match &answer {
         Answer::One(details) => one(details),
         Answer::Page(found) => page(found),
+    })?;
+    Ok(Exit::Ok)
+}
+
+/// A person's word that a change of what was pinned is right (M14); `None` is the fee wallet.
+async fn trust(provider: Option<String>, session: &mut Session) -> Result<Exit, Failure> {
+    need_terminal(&Tty, "Accepting a change")?;
+    let what = provider.as_deref().unwrap_or("the marketplace's fee wallet");
+    Tty.show(&format!("Who is paid under a new address may be somebody else. Ask the provider on another way before you accept {what}."))
+        .map_err(terminal_failed)?;
+    if Tty.line("Type yes to accept: ").map_err(terminal_failed)? != "yes" {
+        return Err(Failure::unspent(Code::Cancelled, "Not confirmed; nothing was changed.", "Run the command again."));
+    }
+    let forgotten = session
+        .run(Needs::Wallet, async |runtime, _| match &provider {
+            Some(id) => runtime.trust_provider(id).await,
+            None => runtime.trust_fee_wallet().await,
+        })
+        .await?;
+    session.output.answer(&json!({ "accepted": forgotten }), || match forgotten {
+        true => "Accepted: what the next open finds is remembered from then on.".into(),
+        false => "Nothing was remembered of it, so there was nothing to accept.".into(),
     })?;
     Ok(Exit::Ok)
 }

@@ -1,5 +1,6 @@
 //! What commands share: the configuration, the runtime for one piece of work, and what Ctrl-C does.
 
+#[cfg(feature = "sandbox")]
 use std::path::PathBuf;
 
 use drain_protocol::Address;
@@ -29,7 +30,6 @@ pub struct Session {
     /// Where answers go.
     pub output: Output,
     config: Option<Config>,
-    home: PathBuf,
     sandbox: Option<Playground>,
 }
 
@@ -50,7 +50,7 @@ impl Session {
         }
         let config = Config::load(sources)?;
         let output = Output { json: global.json, play_money: config.play_money };
-        Ok(Self { output, home: config.home.clone(), config: Some(config), sandbox })
+        Ok(Self { output, config: Some(config), sandbox })
     }
 
     /// Says what is odd about the configuration, once.
@@ -63,11 +63,6 @@ impl Session {
     /// The configuration, until a runtime takes it.
     pub fn config(&mut self) -> Result<&mut Config, Failure> {
         self.config.as_mut().ok_or_else(|| Failure::internal("the configuration was used twice"))
-    }
-
-    /// The home folder.
-    pub fn home(&self) -> &std::path::Path {
-        &self.home
     }
 
     /// Takes the configuration for a runtime.

@@ -1,6 +1,6 @@
 //! Which chain, over which endpoints, with which contracts.
 
-use drain_protocol::{Deployment, deployment};
+use drain_protocol::{Deployment, Generation, deployment};
 use reqwest::Url;
 
 use super::ChainConfig;
@@ -15,12 +15,13 @@ const AMOY_RPC: &str = "https://rpc-amoy.polygon.technology https://polygon-amoy
 
 pub(super) fn resolve(layers: &mut Layers) -> Result<ChainConfig, ConfigError> {
     let chain_id = layers.or_table(Key::ChainId, |text| values::number(text, 1, u64::from(u32::MAX)))?;
-    let deployments = deployments(layers, chain_id)?;
+    let (deployments, generation) = deployments(layers, chain_id)?;
     let rpc_urls = rpc_urls(layers, chain_id)?;
     Ok(ChainConfig {
         chain_id,
         rpc_urls,
         deployments,
+        generation,
         rpc_timeout: layers.or_table(Key::RpcTimeout, values::wait)?,
         confirmations: layers.or_table(Key::Confirmations, |text| values::number(text, 0, 10_000))?,
         poll_interval: layers.or_table(Key::PollInterval, values::wait)?,
@@ -63,28 +64,29 @@ fn rpc_urls(layers: &mut Layers, chain_id: u64) -> Result<Vec<Url>, ConfigError>
     Ok(urls)
 }
 
-/// The operator's contracts, else the built-in table (M8).
-fn deployments(layers: &mut Layers, chain_id: u64) -> Result<Vec<Deployment>, ConfigError> {
+/// The operator's contracts, else the built-in table (M8), with the generation that is wished for there.
+fn deployments(layers: &mut Layers, chain_id: u64) -> Result<(Vec<Deployment>, Option<Generation>), ConfigError> {
     // Generation and token belong to the contract: those of a weaker layer were meant for another one.
     let contract = layers.ranked(Key::Contract)?;
     let rank = contract.as_ref().map_or(usize::MAX, |(rank, _)| *rank);
     let generation = layers.ranked(Key::ContractGeneration)?.filter(|(at, _)| *at <= rank).map(|(_, raw)| raw);
     let usdc = layers.ranked(Key::Usdc)?.filter(|(at, _)| *at <= rank).map(|(_, raw)| raw);
     let Some((_, contract)) = contract else {
-        if let Some(lonely) = usdc.or(generation) {
+        if let Some(lonely) = usdc {
             return Err(Bad::new(
-                "it says something about a contract of your own, but DRAIN_CONTRACT is not set",
+                "it is the token of a contract of your own, but DRAIN_CONTRACT is not set",
                 "Set DRAIN_CONTRACT too, or unset this",
             )
             .at(lonely.name));
         }
+        let wished = generation.map(|raw| raw.parse(values::generation)).transpose()?;
         let known = deployment::builtin(chain_id);
         if known.is_empty() {
             layers.warnings.push(format!(
                 "no channel contract is known on chain {chain_id}: providers can be looked at, but no channel can be opened until DRAIN_CONTRACT names one"
             ));
         }
-        return Ok(known);
+        return Ok((known, wished));
     };
     let token = match (&usdc, deployment::usdc(chain_id)) {
         (Some(raw), _) => {
@@ -156,5 +158,5 @@ fn deployments(layers: &mut Layers, chain_id: u64) -> Result<Vec<Deployment>, Co
     if found.is_empty() {
         return Err(Bad::new("it holds no address", "Write 0xADDRESS:v2").at(&contract.name));
     }
-    Ok(found)
+    Ok((found, None))
 }

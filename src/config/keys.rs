@@ -90,8 +90,8 @@ keys! {
         "Longest wait for one RPC answer.";
     Contract: "DRAIN_CONTRACT", Some("chain.contract"), None, Plain, "built-in table",
         "Your own channel contracts in place of the built-in ones: 0xADDRESS:v2, several separated by commas or blanks.";
-    ContractGeneration: "DRAIN_CONTRACT_GENERATION", Some("chain.contract_generation"), None, Plain, "none",
-        "v1 or v2: the generation of a DRAIN_CONTRACT that names none.";
+    ContractGeneration: "DRAIN_CONTRACT_GENERATION", Some("chain.contract_generation"), None, Plain, "what each provider takes",
+        "v1 or v2: the generation of a DRAIN_CONTRACT that names none; without DRAIN_CONTRACT, the one to open on whatever providers say.";
     Usdc: "DRAIN_USDC", Some("chain.usdc"), None, Plain, "the chain's native USDC",
         "The token that your own DRAIN_CONTRACT holds. It counts only together with DRAIN_CONTRACT.";
     Confirmations: "DRAIN_CONFIRMATIONS", Some("chain.confirmations"), None, Plain, "16",

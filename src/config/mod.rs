@@ -181,6 +181,7 @@ impl fmt::Debug for ChainConfig {
             .field("chain_id", &self.chain_id)
             .field("rpc_urls", &self.rpc_urls.iter().map(shown_url).collect::<Vec<_>>())
             .field("deployments", &self.deployments)
+            .field("generation", &self.generation)
             .field("rpc_timeout", &self.rpc_timeout)
             .field("confirmations", &self.confirmations)
             .field("poll_interval", &self.poll_interval)

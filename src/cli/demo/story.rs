@@ -161,7 +161,7 @@ impl Stage<'_> {
             paid: amount(&told.data, "paid")?,
             protocol_fee: amount(&told.data, "protocol_fee")?,
             refund,
-            chain_deposit: on_chain.deposit,
+            chain_deposit: Usdc::try_from(on_chain.deposit).map_err(internal)?,
             chain_paid: self.sandbox.observer().paid_out(contract, id).await.map_err(internal)?,
             chain_refund: back.saturating_sub(wallet),
         })

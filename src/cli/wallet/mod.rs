@@ -99,7 +99,7 @@ fn address(session: &mut Session) -> Result<Exit, Failure> {
 
 async fn gas(session: &mut Session) -> Result<Exit, Failure> {
     let answer = session.run(Needs::Wallet, async |runtime, _| runtime.request_gas().await).await?;
-    session.output.answer(&json!({ "gas_station": answer }), || answer.clone())?;
+    session.output.answer(&json!({ "gas_station": answer }), || format!("The gas station sends POL: {answer}"))?;
     Ok(Exit::Ok)
 }
 

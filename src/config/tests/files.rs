@@ -113,6 +113,6 @@ fn the_page_is_written_from_the_table() {
         std::fs::write(&path, docs::markdown()).unwrap();
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(found, docs::markdown(), "run UPDATE_DOCS=1 cargo test --lib config");
+    assert!(found == docs::markdown(), "the page is old: run UPDATE_DOCS=1 cargo test --lib config");
     assert!(Key::ALL.iter().filter(|key| key.spec().kind == Kind::Secret).count() == 2);
 }
