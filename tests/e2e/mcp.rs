@@ -43,15 +43,22 @@ fn an_agent_buys_over_mcp() {
         assert!(page["providers"].as_array().unwrap().iter().any(|p| p["id"] == "sim-llm"));
         agent.data("drain_provider_info", json!({ "providerId": "sim-llm" })).await;
         agent.data("drain_balance", json!({})).await;
-        let (opened, text) = agent.data("drain_open_channel", json!({ "provider": "sim-llm", "amount": "1.5", "duration": "4h" })).await;
+        let (opened, text) =
+            agent.data("drain_open_channel", json!({ "provider": "sim-llm", "amount": "1.5", "duration": "4h" })).await;
         assert!(text.contains("Next: drain_chat"), "{text}");
         let id = opened["channel"]["channel_id"].as_str().unwrap().to_owned();
 
         let messages = json!([{ "role": "user", "content": "Say hello" }]);
-        let (reply, text) = agent.data("drain_chat", json!({ "channelId": id, "model": "sim-small", "messages": messages, "maxTokens": 60 })).await;
+        let (reply, text) = agent
+            .data("drain_chat", json!({ "channelId": id, "model": "sim-small", "messages": messages, "maxTokens": 60 }))
+            .await;
         assert_eq!(reply["outcome"], "answered");
         let last = text.lines().last().unwrap();
-        assert!(last.starts_with("Paid ") && last.ends_with(&format!("receipt {}.", reply["payment"]["receipt"].as_str().unwrap())), "{last}");
+        assert!(
+            last.starts_with("Paid ")
+                && last.ends_with(&format!("receipt {}.", reply["payment"]["receipt"].as_str().unwrap())),
+            "{last}"
+        );
         let (status, _) = agent.data("drain_channel_status", json!({ "channelId": id })).await;
         assert_eq!(status["charged"], reply["payment"]["cost"]);
         let (channels, _) = agent.data("drain_channels", json!({})).await;
@@ -96,7 +103,9 @@ fn services_that_are_no_llm_over_mcp() {
             if provider["category"] == "llm" || provider["payable"] != true {
                 continue;
             }
-            let (result, text) = agent.call("drain_open_channel", json!({ "provider": provider["id"], "amount": 1, "duration": "4h" })).await;
+            let (result, text) = agent
+                .call("drain_open_channel", json!({ "provider": provider["id"], "amount": 1, "duration": "4h" }))
+                .await;
             if result.is_error == Some(true) {
                 println!("not opened: {text}");
                 continue;
