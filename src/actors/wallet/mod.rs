@@ -168,8 +168,10 @@ impl WalletActor {
         if let Ok(made) = &result {
             self.supervisor.do_send(ChannelOpened(Box::new(made.record.clone())));
         }
-        for waiting in self.opening.remove(provider_id).unwrap_or_default() {
-            let _ = waiting.send(result.clone());
+        // The first asked for it; the others joined.
+        for (place, waiting) in self.opening.remove(provider_id).unwrap_or_default().into_iter().enumerate() {
+            let joined = |made: ChannelMade| ChannelMade { resumed: made.resumed || place > 0, ..made };
+            let _ = waiting.send(result.clone().map(joined));
         }
     }
 }
