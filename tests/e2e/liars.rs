@@ -1,0 +1,357 @@
+//! Providers that overcharge, lie about their books, or never give an answer.
+
+use drain_mcp::actors::Runtime;
+use drain_mcp::api::Progress;
+use drain_mcp::error::{Code, Money};
+use drain_protocol::{ChannelId, Usdc};
+use drain_sandbox::provider::{Correction, Dialect, Faults, ForgedHeaders, Times};
+
+use crate::harness::{World, ask, call, credit, failed, figures, in_system, open, pay, reserved, unspent, usdc, view, vouchers};
+
+async fn llm(world: &World) -> (Runtime, ChannelId) {
+    let runtime = world.impatient().await;
+    let channel = open(&runtime, "sim-llm", "1", "24h").await.unwrap();
+    (runtime, channel)
+}
+
+#[test]
+fn what_price_and_usage_do_not_explain_is_disputed_and_never_paid() {
+    in_system(async {
+        let world = World::start().await;
+        let (runtime, channel) = llm(&world).await;
+        let honest = ask(&runtime, channel, "sim-small", "Hello").await.unwrap().cost;
+        // Above the usage, and far above the bound.
+        for extra in [7, 1_000_000] {
+            world.sandbox.llm.set(|faults| faults.overcharge = extra);
+            let paid = ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
+            assert_eq!((paid.cost, paid.disputed), (honest, Usdc::new(extra as u32)));
+            assert!(paid.notes.iter().any(|note| note.contains("not accepted")), "{:?}", paid.notes);
+            let books = view(&runtime, channel).await;
+            assert!(books.signed < usdc("0.01"), "the claim was signed for: {}", books.signed);
+        }
+        let books = view(&runtime, channel).await;
+        assert_eq!((books.charged.units(), books.disputed), (3 * honest.units(), Usdc::new(1_000_007)));
+    });
+}
+
+#[test]
+fn a_provider_that_insists_on_the_disputed_is_not_used_further() {
+    in_system(async {
+        let world = World::start().await;
+        let (runtime, channel) = llm(&world).await;
+        world.sandbox.llm.set(|faults| faults.overcharge = 5_000);
+        ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
+        // Its books hold more than we owe: no voucher of ours covers them, and none is made to.
+        let signed = view(&runtime, channel).await.signed;
+        credit(ask(&runtime, channel, "sim-small", "Hello").await, Code::ProviderOffence);
+        let sent = vouchers(&world.sandbox.llm).len();
+        unspent(ask(&runtime, channel, "sim-small", "Hello").await, Code::ProviderOffence);
+        assert_eq!((sent, vouchers(&world.sandbox.llm).len()), (2, 2));
+        let books = view(&runtime, channel).await;
+        assert!(books.signed.units() <= signed.units() * 2, "{} after {signed}", books.signed);
+        assert!(books.next.contains("close it"), "{}", books.next);
+    });
+}
+
+#[test]
+fn inflated_usage_is_paid_up_to_the_bound_at_most() {
+    in_system(async {
+        let world = World::start().await;
+        let (runtime, channel) = llm(&world).await;
+        world.sandbox.llm.set(|faults| faults.inflated_usage = 1_000);
+        let mut short = call(channel, "sim-small", "Hello");
+        short.max_tokens = Some(50);
+        // The provider's own second check fails first: its bill is above the voucher.
+        reserved(pay(&runtime, short.clone()).await, Code::ProviderFailed);
+        world.sandbox.llm.set(|faults| faults.inflated_usage = 2);
+        let paid = pay(&runtime, short).await.unwrap();
+        assert!(paid.cost <= paid.channel.signed && paid.channel.charged <= paid.channel.signed);
+    });
+}
+
+#[test]
+fn garbage_in_the_cost_headers_is_said_and_not_believed() {
+    in_system(async {
+        let world = World::start().await;
+        let (runtime, channel) = llm(&world).await;
+        let honest = ask(&runtime, channel, "sim-small", "Hello").await.unwrap().cost;
+        for garbage in ["-5", "1e99", "NaN", "99999999999999999999999999", "0x10", "many"] {
+            world.sandbox.llm.set(|faults| {
+                let text = || Some(garbage.to_owned());
+                faults.forged_headers = ForgedHeaders { cost: text(), total: text(), remaining: text(), omit: false };
+            });
+            let paid = ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
+            // Price and usage tell what the header does not.
+            assert_eq!((paid.cost, paid.disputed), (honest, Usdc::ZERO), "{garbage}");
+            assert!(paid.notes.iter().any(|note| note.contains("made no sense")), "{garbage}: {:?}", paid.notes);
+        }
+    });
+}
+
+#[test]
+fn without_cost_and_usage_the_whole_bound_is_booked() {
+    in_system(async {
+        let world = World::start().await;
+        let (runtime, channel) = llm(&world).await;
+        world.sandbox.llm.set(|faults| {
+            faults.forged_headers.omit = true;
+            faults.no_choices = Times::next(1);
+        });
+        let mut short = call(channel, "sim-small", "Hello");
+        short.max_tokens = Some(100);
+        let paid = pay(&runtime, short.clone()).await.unwrap();
+        assert_eq!((paid.cost, paid.channel.in_flight), (paid.channel.signed, Usdc::ZERO));
+        // With usage, usage tells.
+        let told = pay(&runtime, short).await.unwrap();
+        assert!(told.cost < paid.cost && told.disputed.is_zero());
+    });
+}
+
+#[test]
+fn arrears_that_nothing_explains_set_the_channel_aside_and_no_other() {
+    in_system(async {
+        let world = World::start().await;
+        let (runtime, channel) = llm(&world).await;
+        let other = open(&runtime, "sim-llm-v1", "1", "24h").await.unwrap();
+        ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
+        world.sandbox.llm.set(|faults| faults.insist_arrears = 500_000);
+        credit(ask(&runtime, channel, "sim-small", "Hello").await, Code::ProviderOffence);
+        assert!(view(&runtime, channel).await.signed < usdc("0.01"));
+        // Over a restart too.
+        drop(runtime);
+        let runtime = world.runtime().await;
+        let sent = vouchers(&world.sandbox.llm).len();
+        unspent(ask(&runtime, channel, "sim-small", "Hello").await, Code::ProviderOffence);
+        assert_eq!(vouchers(&world.sandbox.llm).len(), sent);
+        ask(&runtime, other, "sim-small", "Hello").await.unwrap();
+        world.sandbox.llm.reset_faults();
+        runtime.cooperative_close(channel, Progress::none()).await.unwrap();
+    });
+}
+
+#[test]
+fn forged_corrections_never_raise_what_is_signed_beyond_the_pessimistic_bound() {
+    in_system(async {
+        let world = World::start().await;
+        let runtime = world.impatient().await;
+        // At most 4,096 tokens of output at 900 per thousand, and the input.
+        let pessimistic = 4_096 * 900 / 1_000 + 50;
+        for (provided, required, code, tries) in [
+            ("-900000", "50", Code::ProviderOffence, 1),
+            ("0", "50", Code::ProviderOffence, 1),
+            ("0", "900000", Code::ProviderOffence, 1),
+            ("99999999999999999999", "900000", Code::ProviderRefused, 1),
+            ("garbage", "900000", Code::ProviderRefused, 1),
+            ("garbage", "garbage", Code::ProviderRefused, 1),
+            // Within the pessimistic bound: granted, once.
+            ("garbage", "3000", Code::ProviderRefused, 2),
+        ] {
+            let channel = open(&runtime, "sim-llm", "1", "24h").await.unwrap();
+            world.sandbox.llm.clear_log();
+            let (provided, required) = (provided.to_owned(), required.to_owned());
+            let told = format!("{provided}/{required}");
+            world.sandbox.llm.set(|faults| faults.forged_correction = Some(Correction { provided, required }));
+            credit(ask(&runtime, channel, "sim-small", "Hello").await, code);
+            let sent = figures(&world.sandbox.llm);
+            assert_eq!(sent.len(), tries, "{told}");
+            assert!(sent.iter().all(|(amount, _)| *amount <= pessimistic), "{told}: {sent:?}");
+            let books = view(&runtime, channel).await;
+            assert!(books.signed.units() <= pessimistic && books.charged.is_zero() && books.in_flight.is_zero(), "{told}");
+            world.sandbox.llm.reset_faults();
+        }
+    });
+}
+
+#[test]
+fn more_cover_before_the_work_is_granted_once_up_to_the_pessimistic_bound() {
+    in_system(async {
+        let world = World::start().await;
+        let (runtime, channel) = llm(&world).await;
+        // The provider asks and bills twice the pinned price.
+        world.sandbox.llm.set(|faults| faults.price_factor = Some((2, 1)));
+        let mut short = call(channel, "sim-small", "Hello");
+        short.max_tokens = Some(50);
+        let paid = pay(&runtime, short.clone()).await.unwrap();
+        let sent = figures(&world.sandbox.llm);
+        assert_eq!(sent.len(), 2);
+        assert!(sent[0].0 < sent[1].0 && paid.channel.signed.units() == sent[1].0, "{sent:?}");
+        // The price of the opening explains half of the bill.
+        assert!(!paid.disputed.is_zero() && paid.disputed.units().abs_diff(paid.cost.units()) <= 1, "{paid:?}");
+        // A hundred times the price is beyond it.
+        world.sandbox.llm.set(|faults| faults.price_factor = Some((200, 1)));
+        let signed = paid.channel.signed;
+        failed(pay(&runtime, short).await, Code::ProviderRefused);
+        assert!(view(&runtime, channel).await.signed.units() < signed.units() * 3);
+    });
+}
+
+/// Refusals before the work: how often the provider is asked in all.
+#[test]
+fn m15_a_refused_voucher_is_sent_again_at_most_once_and_only_where_no_work_was_done() {
+    in_system(async {
+        let world = World::start().await;
+        let runtime = world.impatient().await;
+        type Fault = fn(&mut Faults);
+        let refusals: [(Fault, usize); 4] = [
+            (|faults| faults.invalid_nonce = Times::ALWAYS, 2),
+            (|faults| faults.validation_error = Times::ALWAYS, 1),
+            (|faults| faults.rate_limited = Times::ALWAYS, 1),
+            (|faults| faults.insist_arrears = 900_000, 1),
+        ];
+        for dialect in [Dialect::A, Dialect::B, Dialect::C] {
+            for (number, (fault, tries)) in refusals.into_iter().enumerate() {
+                let channel = open(&runtime, "sim-llm", "0.5", "24h").await.unwrap();
+                world.sandbox.llm.clear_log();
+                world.sandbox.llm.set(fault);
+                world.sandbox.llm.set(|faults| faults.dialect = dialect);
+                let Err(failure) = ask(&runtime, channel, "sim-small", "Hello").await else { panic!("it was answered") };
+                assert!(matches!(failure.money, Money::Credit { .. }) && !failure.next.is_empty(), "{failure:?}");
+                assert_eq!(vouchers(&world.sandbox.llm).len(), tries, "{dialect:?}, refusal {number}: {failure:?}");
+                let books = view(&runtime, channel).await;
+                assert!(books.charged.is_zero() && books.in_flight.is_zero());
+                // The voucher that left pays the next request.
+                world.sandbox.llm.reset_faults();
+                if !failure.code.as_str().contains("offence") {
+                    let paid = ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
+                    assert_eq!(paid.channel.signed, books.signed);
+                }
+                world.sandbox.chain.as_ref().unwrap().advance(90_000);
+                runtime.close(channel, Progress::none()).await.unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn an_invalid_nonce_makes_the_channel_recovered_and_nonces_go_on_from_the_clock() {
+    in_system(async {
+        let world = World::start().await;
+        let (runtime, channel) = llm(&world).await;
+        ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
+        world.sandbox.llm.set(|faults| faults.invalid_nonce = Times::next(1));
+        ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
+        let nonces: Vec<u64> = figures(&world.sandbox.llm).into_iter().map(|(_, nonce)| nonce).collect();
+        assert_eq!((nonces.len(), nonces[0], nonces[1]), (3, 1, 2));
+        // Microseconds since 1970, in this century.
+        assert!(nonces[2] > 1_700_000_000_000_000, "{nonces:?}");
+        assert!(view(&runtime, channel).await.recovered);
+    });
+}
+
+#[test]
+fn a_channel_that_the_provider_does_not_see_yet_is_tried_once_more() {
+    in_system(async {
+        let world = World::start().await;
+        let runtime = world.runtime().await;
+        let channel = open(&runtime, "sim-llm", "1", "24h").await.unwrap();
+        world.sandbox.llm.set(|faults| faults.channel_not_found = Times::next(1));
+        ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
+        assert_eq!(figures(&world.sandbox.llm).iter().map(|(_, nonce)| *nonce).collect::<Vec<_>>(), [1, 2]);
+        // An old channel is not new to anybody.
+        world.sandbox.chain.as_ref().unwrap().advance(600);
+        view(&runtime, channel).await;
+        world.sandbox.llm.set(|faults| faults.channel_not_found = Times::ALWAYS);
+        credit(ask(&runtime, channel, "sim-small", "Hello").await, Code::ProviderRefused);
+        assert_eq!(vouchers(&world.sandbox.llm).len(), 3);
+    });
+}
+
+/// Every way to lose an answer after the voucher left, with what the books of an honest provider then say.
+#[test]
+fn m15_a_lost_answer_stays_reserved_until_a_total_tells() {
+    in_system(async {
+        let world = World::start().await;
+        let (runtime, channel) = llm(&world).await;
+        type Fault = fn(&mut Faults);
+        let losses: [(Fault, Code); 10] = [
+            (|faults| faults.hang = Times::next(1), Code::AnswerLost),
+            (|faults| faults.cut_before_answer = Times::next(1), Code::AnswerLost),
+            (|faults| faults.cut_mid_body = Times::next(1), Code::AnswerLost),
+            (|faults| faults.endless_body = Times::next(1), Code::AnswerLost),
+            (|faults| faults.oversized_body = Some(2 << 20), Code::AnswerLost),
+            (|faults| faults.redirect = Some((307, "http://127.0.0.1:1/".into())), Code::AnswerLost),
+            (|faults| (faults.html_answer, faults.forged_headers.omit) = (Times::next(1), true), Code::AnswerLost),
+            (|faults| (faults.empty_answer, faults.forged_headers.omit) = (Times::next(1), true), Code::AnswerLost),
+            (|faults| faults.fail_500 = Times::next(1), Code::ProviderFailed),
+            (|faults| faults.post_check_failure = Times::next(1), Code::ProviderFailed),
+        ];
+        for (number, (fault, code)) in losses.into_iter().enumerate() {
+            let before = (view(&runtime, channel).await, vouchers(&world.sandbox.llm).len());
+            world.sandbox.llm.set(fault);
+            world.sandbox.llm.set(|faults| faults.keep_voucher_on_failure = true);
+            let at_most = reserved(ask(&runtime, channel, "sim-small", "Tell me a short story").await, code);
+            assert_eq!(vouchers(&world.sandbox.llm).len(), before.1 + 1, "loss {number} was repeated");
+            let held = view(&runtime, channel).await;
+            assert_eq!((held.in_flight, held.charged), (at_most, before.0.charged), "loss {number}");
+            assert!(held.signed >= held.charged.saturating_add(held.in_flight), "loss {number}");
+            world.sandbox.llm.reset_faults();
+            let paid = ask(&runtime, channel, "sim-small", &"another question ".repeat(number + 2)).await.unwrap();
+            let books = world.sandbox.llm.books(channel.0).unwrap();
+            assert_eq!((paid.channel.in_flight, paid.channel.charged.units()), (Usdc::ZERO, books.total_charged), "loss {number}");
+            // As the journal has it, not only the memory.
+            assert_eq!(view(&runtime, channel).await.in_flight, Usdc::ZERO, "loss {number}");
+        }
+    });
+}
+
+#[test]
+fn what_was_never_sent_is_not_spent() {
+    in_system(async {
+        let world = World::start().await;
+        let runtime = world.runtime().await;
+        let channel = open(&runtime, "sim-llm", "1", "24h").await.unwrap();
+        // Nothing listens on the port of a provider that is gone.
+        let url: reqwest::Url = world.sandbox.llm.url().parse().unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let moved = format!("http://{free}/");
+        drop(runtime);
+        world.journal().execute("UPDATE channels SET api_url = ?1", [moved]).unwrap();
+        let runtime = world.runtime().await;
+        unspent(ask(&runtime, channel, "sim-small", "Hello").await, Code::ProviderUnreachable);
+        let books = view(&runtime, channel).await;
+        assert!(books.in_flight.is_zero() && books.charged.is_zero());
+        drop(runtime);
+        world.journal().execute("UPDATE channels SET api_url = ?1", [url.to_string()]).unwrap();
+        let runtime = world.runtime().await;
+        // The voucher of the first try was recorded: it pays for this one.
+        let paid = ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
+        assert_eq!((paid.channel.signed, figures(&world.sandbox.llm).len()), (books.signed, 1));
+    });
+}
+
+#[test]
+fn a_provider_that_lost_its_books_is_paid_as_before() {
+    in_system(async {
+        let world = World::start().await;
+        let (runtime, channel) = llm(&world).await;
+        let first = ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
+        world.sandbox.llm.lose_books();
+        let second = ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
+        assert_eq!(second.channel.charged, first.cost.saturating_add(second.cost));
+        assert!(second.disputed.is_zero() && second.channel.in_flight.is_zero());
+        let sent = figures(&world.sandbox.llm);
+        assert!(sent[0].0 <= sent[1].0 && sent[0].1 < sent[1].1, "{sent:?}");
+    });
+}
+
+#[test]
+fn what_drips_into_the_books_untold_is_never_paid() {
+    in_system(async {
+        let world = World::start().await;
+        let (runtime, channel) = llm(&world).await;
+        world.sandbox.llm.set(|faults| faults.drip = 400);
+        let mut short = call(channel, "sim-small", "Hello");
+        short.max_tokens = Some(50);
+        let mut paid = Vec::new();
+        let failure = loop {
+            match pay(&runtime, short.clone()).await {
+                Ok(answer) => paid.push(answer.cost.units()),
+                Err(failure) => break failure,
+            }
+        };
+        credit::<()>(Err(failure), Code::ProviderOffence);
+        let books = view(&runtime, channel).await;
+        assert_eq!(books.charged.units(), paid.iter().sum::<u64>());
+        assert!(books.signed.units() < 1_000, "{}", books.signed);
+    });
+}
