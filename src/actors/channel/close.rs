@@ -14,6 +14,11 @@ use crate::error::{Code, Failure};
 use crate::policy::books::Correction;
 
 pub(super) async fn end(desk: &mut Desk, kind: CloseKind, progress: &Progress) -> Result<Closed, Failure> {
+    // The wallet may have put a close of an earlier run back, or ended it, since this actor read its record.
+    let record = desk.purse.journal.channel(desk.record.intent).await?;
+    let claimed = desk.record.books.claimed.max(record.books.claimed);
+    desk.record = record;
+    desk.record.books.claimed = claimed;
     let channel_id = match (desk.record.state, desk.record.channel_id) {
         (ChannelState::Open, Some(id)) => id,
         _ => {
