@@ -123,12 +123,14 @@ pub struct ChannelActor {
     signer: Addr<SignerActor>,
     wallet: Addr<WalletActor>,
     queue: VecDeque<Job>,
+    /// The chain ended the channel while a job worked: the refund, taken into the books after it.
+    ended: Option<Usdc>,
 }
 
 impl ChannelActor {
     /// From the record; never from another actor's memory.
     pub fn new(services: Services, purse: Purse, signer: Addr<SignerActor>, wallet: Addr<WalletActor>, record: ChannelRecord) -> Self {
-        let mut actor = Self { desk: None, last: record.clone(), services, purse, signer, wallet, queue: VecDeque::new() };
+        let mut actor = Self { desk: None, last: record.clone(), services, purse, signer, wallet, queue: VecDeque::new(), ended: None };
         actor.desk = Some(actor.lay_desk(record, HashMap::new()));
         actor
     }
@@ -164,6 +166,9 @@ impl ChannelActor {
 
     /// Starts the next job, if the desk is free.
     fn work(&mut self, ctx: &mut Context<Self>) {
+        if let Some(refund) = self.ended.take() {
+            self.closed(refund, ctx);
+        }
         while let Some(job) = self.queue.pop_front() {
             // Whoever asked has gone: nothing was signed, so nothing needs to be.
             if job.abandoned() {
@@ -221,6 +226,27 @@ impl ChannelActor {
                 actix::ActorContext::stop(ctx);
             }
         }));
+    }
+}
+
+impl ChannelActor {
+    /// The chain says that the channel is gone.
+    fn closed(&mut self, refund: Usdc, ctx: &mut Context<Self>) {
+        let Some(desk) = &mut self.desk else {
+            self.ended = Some(refund);
+            return;
+        };
+        let record = &mut desk.record;
+        // Our own close records its end itself, with its transaction.
+        if record.state != ChannelState::Open {
+            return;
+        }
+        record.state = ChannelState::Closed;
+        record.refunded = Some(refund);
+        let claimed = record.books.deposit.saturating_sub(refund);
+        self.last = record.clone();
+        let (journal, intent) = (self.purse.journal.clone(), self.last.intent);
+        ctx.spawn(async move { log_failure(journal.closed(intent, None, claimed, refund).await.map(drop)) }.into_actor(self));
     }
 }
 
@@ -290,24 +316,15 @@ impl Handler<Seen> for ChannelActor {
     type Result = ();
 
     fn handle(&mut self, seen: Seen, ctx: &mut Self::Context) {
-        let (journal, intent) = (self.purse.journal.clone(), self.last.intent);
-        let at_work = self.desk.is_none();
-        let record = self.desk.as_mut().map_or(&mut self.last, |desk| &mut desk.record);
         match seen {
             Seen::Claimed(total) => {
+                let record = self.desk.as_mut().map_or(&mut self.last, |desk| &mut desk.record);
                 record.books.claimed = record.books.claimed.max(total);
                 self.last.books.claimed = self.last.books.claimed.max(total);
+                let (journal, intent) = (self.purse.journal.clone(), self.last.intent);
                 ctx.spawn(async move { log_failure(journal.claimed(intent, total).await) }.into_actor(self));
             }
-            // Our own close records its end itself, with its transaction.
-            Seen::Closed { .. } if record.state == ChannelState::Closing || at_work => {}
-            Seen::Closed { refund } => {
-                record.state = ChannelState::Closed;
-                record.refunded = Some(refund);
-                let claimed = record.books.deposit.saturating_sub(refund);
-                self.last.state = ChannelState::Closed;
-                ctx.spawn(async move { log_failure(journal.closed(intent, None, claimed, refund).await.map(drop)) }.into_actor(self));
-            }
+            Seen::Closed { refund } => self.closed(refund, ctx),
         }
     }
 }
