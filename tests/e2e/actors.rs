@@ -7,11 +7,12 @@ use std::time::Duration;
 use drain_mcp::api::{ChannelState, Progress};
 use drain_mcp::error::Code;
 use drain_protocol::Address;
-use drain_sandbox::provider::{CloseAmount, Times};
+use drain_sandbox::contracts::CHANNEL_V2;
+use drain_sandbox::provider::Times;
 use drain_signers::{Backend, LocalBackend, SignedTransaction, SignerError, TransactionRequest, VoucherRequest};
 use futures::future::BoxFuture;
 
-use crate::harness::{World, ask, failed, figures, in_system, open, unspent, until, usdc, view, vouchers};
+use crate::harness::{World, ask, figures, in_system, open, reserved, unspent, until, usdc, view, vouchers};
 
 #[test]
 fn m2_a_second_process_on_one_home_signs_nothing() {
@@ -178,6 +179,17 @@ fn an_imported_channel_reads_its_providers_books_before_it_pays() {
     });
 }
 
+/// Events are read from the block of the watcher's first look on; its later looks ask for them.
+async fn until_watched(world: &World) {
+    let node = world.sandbox.chain.as_ref().unwrap();
+    let reads = || node.request_count().get("eth_getLogs").copied().unwrap_or_default();
+    until("the watcher reads events", || {
+        node.mine(1);
+        reads() > 0
+    })
+    .await;
+}
+
 #[test]
 fn a_claim_is_seen_on_the_chain_while_the_channel_pays_on() {
     in_system(async {
@@ -185,8 +197,7 @@ fn a_claim_is_seen_on_the_chain_while_the_channel_pays_on() {
         let runtime = world.runtime().await;
         let channel = open(&runtime, "sim-llm", "1", "24h").await.unwrap();
         let signed = ask(&runtime, channel, "sim-small", "Hello").await.unwrap().channel.signed;
-        // The watcher has begun to read events.
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        until_watched(&world).await;
         world.sandbox.llm.claim(channel.0).await.unwrap();
         until("the journal has it", || world.journaled("SELECT claimed FROM channels") > 0).await;
         assert_eq!(world.journaled("SELECT claimed FROM channels") as u64, signed.units());
@@ -199,33 +210,30 @@ fn a_claim_is_seen_on_the_chain_while_the_channel_pays_on() {
 }
 
 #[test]
-fn a_channel_that_was_closed_elsewhere_ends_here_too() {
+fn a_channel_that_is_closed_elsewhere_ends_here_too() {
     in_system(async {
-        let mut world = World::start().await;
+        let world = World::start().await;
         let runtime = world.runtime().await;
-        let channel = open(&runtime, "sim-llm", "1", "24h").await.unwrap();
-        ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
-        drop(runtime);
-        // Another home of the same key: it does not know what was signed, so it waits for expiry.
-        let ours = std::mem::replace(&mut world.home, tempfile::tempdir().unwrap());
-        let file = format!(r#"{{"{channel}":"sim-llm"}}"#);
-        std::fs::write(world.home.path().join("channels.json"), file).unwrap();
-        let elsewhere = world.runtime().await;
-        while elsewhere.channels(false).await.unwrap().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        world.sandbox.chain.as_ref().unwrap().advance(86_400);
-        elsewhere.close(channel, Progress::none()).await.unwrap();
-        drop(elsewhere);
-
-        world.home = ours;
-        let runtime = world.runtime().await;
-        unspent(runtime.close(channel, Progress::none()).await, Code::ChannelNotOpen);
-        assert_eq!(view(&runtime, channel).await.state, ChannelState::Closed);
-        assert_eq!(runtime.balance().await.unwrap().locked, usdc("0"), "a channel that is gone holds no money");
-        let sent = vouchers(&world.sandbox.llm).len();
-        failed(ask(&runtime, channel, "sim-small", "Hello").await, Code::ChannelNotOpen);
-        assert_eq!(vouchers(&world.sandbox.llm).len(), sent);
-        world.sandbox.llm.set(|faults| faults.close_amount = CloseAmount::Honest);
+        let idle = open(&runtime, "sim-weather", "1", "24h").await.unwrap();
+        let busy = open(&runtime, "sim-llm", "1", "24h").await.unwrap();
+        until_watched(&world).await;
+        world.sandbox.llm.set(|faults| faults.hang = Times::ALWAYS);
+        let asked = actix::spawn({
+            let runtime = runtime.clone();
+            async move { ask(&runtime, busy, "sim-small", "Hello").await }
+        });
+        until("the provider has it", || !vouchers(&world.sandbox.llm).is_empty()).await;
+        world.advance(86_400);
+        world.close_elsewhere(CHANNEL_V2, idle).await;
+        world.close_elsewhere(CHANNEL_V2, busy).await;
+        let closed = || world.journaled("SELECT COUNT(*) FROM channels WHERE state = 'closed' AND refunded = 1000000");
+        until("the idle one is recorded", || closed() == 1).await;
+        // The other one's request is on its way; its channel is ended after it.
+        world.sandbox.llm.set_down(true);
+        reserved(asked.await.unwrap(), Code::AnswerLost);
+        until("the busy one is recorded too", || closed() == 2).await;
+        assert_eq!(runtime.balance().await.unwrap().locked, usdc("0"));
+        unspent(runtime.close(busy, Progress::none()).await, Code::ChannelNotOpen);
+        unspent(ask(&runtime, idle, "sim/forecast", "Lisbon").await, Code::ChannelExpired);
     });
 }

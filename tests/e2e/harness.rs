@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use alloy::sol_types::SolCall;
 use drain_mcp::actors::Runtime;
 use drain_mcp::api::{ChannelView, ChatCall, ChatReply, OpenRequest, Paid, Progress};
 use drain_mcp::config::{ChainConfig, Config, Limits, MarketplaceConfig, RequestConfig, SignerConfig};
 use drain_mcp::error::{Code, Failure, Money, Retry};
 use drain_protocol::chat::{Message, Role};
+use drain_protocol::contract::DrainChannel;
 use drain_protocol::deployment::builtin;
-use drain_protocol::{ChannelId, Usdc};
+use drain_protocol::{Address, ChannelId, Usdc};
 use drain_sandbox::marketplace::{Sandbox, SandboxConfig};
 use drain_sandbox::provider::{PaidRequest, Provider, ProviderConfig};
 use drain_signers::{Backend, LocalBackend, Policy, Secret, Signer};
@@ -123,6 +125,17 @@ impl World {
         let agent = self.sandbox.agent().address();
         let count = self.sandbox.chain.as_ref().unwrap().call("eth_getTransactionCount", json!([agent, "latest"])).unwrap();
         u64::from_str_radix(count.as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
+    }
+
+    /// Lets `seconds` pass on the chain.
+    pub fn advance(&self, seconds: u64) {
+        self.sandbox.chain.as_ref().unwrap().advance(seconds);
+    }
+
+    /// Closes an expired channel with the agent's key, past the runtime, as another program would.
+    pub async fn close_elsewhere(&self, contract: Address, channel: ChannelId) {
+        let call = DrainChannel::closeCall { channelId: channel.0 }.abi_encode();
+        self.sandbox.observer().rpc().execute(self.sandbox.agent(), contract, call).await.unwrap();
     }
 
     /// The agent's tokens, read from the chain.
