@@ -19,6 +19,9 @@ use crate::policy::books::Claims;
 use crate::http_client::RequestLimits;
 use crate::provider::{ChatError, ChatOutcome};
 
+/// The longest answer that a provider may assume when it asks for cover before the work.
+const PESSIMISTIC_OUTPUT: u32 = 4_096;
+
 /// A request that fits: what is sent and the most that it can cost.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
@@ -27,8 +30,9 @@ pub(super) struct Plan {
     /// Cost follows from tokens, so that usage explains it.
     pub by_token: bool,
     pub bound: Usdc,
-    /// Never more than this, whatever the provider requires.
-    pub limit: Usdc,
+    /// The highest bound that a provider may ask for before the work: pessimistic tokens at the pinned price, or the
+    /// caller's maxCost where the price is not by token.
+    pub most: Usdc,
     pub notes: Vec<String>,
 }
 
@@ -50,18 +54,42 @@ pub(super) async fn pay(desk: &mut Desk, call: ChatCall, progress: &Progress) ->
     inquiry::read_books_of_recovered(desk).await?;
     let mut plan = plan(desk, call)?;
     // A second try only where the provider says that no work was done, and then once (M15).
+    let mut left = None;
     for attempt in [Attempt::First, Attempt::Second] {
-        let (sent, voucher) = authorize_and_sign(desk, &plan).await?;
-        progress.say(format!("sent to {} (at most {} USDC)", desk.record.provider_name, sent.bound));
-        match send(desk, &base, &plan, &voucher).await {
-            Ok(ChatOutcome::Answered { answer, costs }) => return answered(desk, &plan, sent, *answer, costs).await,
-            Ok(ChatOutcome::Refused(refusal)) => {
-                plan = refused::refused(desk, plan, sent, refusal, attempt).await?;
-            }
-            Err(error) => return Err(lost(desk, sent, &error)),
+        match attempt_once(desk, &base, plan, attempt, &mut left, progress).await {
+            Ok(Step::Done(reply)) => return Ok(reply),
+            Ok(Step::Again(next)) => plan = next,
+            Err(failure) => return Err(with_what_left(failure, left)),
         }
     }
     Err(Failure::internal("a request was tried twice and neither answered nor refused"))
+}
+
+/// What one try led to.
+enum Step {
+    Done(ChatReply),
+    Again(Plan),
+}
+
+async fn attempt_once(desk: &mut Desk, base: &Url, plan: Plan, attempt: Attempt, left: &mut Option<Receipt>, progress: &Progress) -> Result<Step, Failure> {
+    let (sent, voucher) = authorize_and_sign(desk, &plan).await?;
+    progress.say(format!("sent to {} (at most {} USDC)", desk.record.provider_name, sent.bound));
+    match send(desk, base, &plan, &voucher).await {
+        Ok(ChatOutcome::Answered { answer, costs }) => answered(desk, &plan, sent, *answer, costs).await.map(Step::Done),
+        Ok(ChatOutcome::Refused(refusal)) => {
+            *left = Some(sent.receipt);
+            refused::refused(desk, plan, sent, refusal, attempt).await.map(Step::Again)
+        }
+        Err(error) => Err(lost(desk, sent, &error)),
+    }
+}
+
+/// A second try that fails before it is sent leaves the first voucher with the provider (M15).
+fn with_what_left(failure: Failure, left: Option<Receipt>) -> Failure {
+    match (&failure.money, left) {
+        (Money::NotSpent, Some(receipt)) => failure.with_money(Money::Credit { receipt: receipt.to_string() }),
+        _ => failure,
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +125,10 @@ fn plan(desk: &Desk, call: ChatCall) -> Result<Plan, Failure> {
     let llm = desk.record.category.eq_ignore_ascii_case("llm");
     let price = price_of(desk, &call.model)?;
     let by_token = llm && matches!(price, Price::PerToken { .. });
-    let available = desk.record.books.available();
+    let mut books = desk.record.books;
+    // The operator's word of today may be lower than that of the opening (M3).
+    books.cap = books.cap.min(desk.services.config.limits.per_channel);
+    let available = books.available();
     let limit = call.max_cost.map_or(available, |max| max.min(available));
     let mut notes = Vec::new();
     let mut max_tokens = call.max_tokens;
@@ -130,8 +161,14 @@ fn plan(desk: &Desk, call: ChatCall) -> Result<Plan, Failure> {
             "Raise maxCost, or ask for a shorter answer (maxTokens).",
         ));
     }
+    let most = match (by_token, call.max_cost) {
+        (true, _) => pricing::request_bound(&price, &call.messages, max_tokens.unwrap_or(0).max(PESSIMISTIC_OUTPUT)),
+        // A flat price in a list may be one per item: how many there are is the caller's to know.
+        (false, Some(max_cost)) if !llm => bound.max(max_cost),
+        (false, _) => bound,
+    };
     let request = ChatRequest { model: call.model, messages: call.messages, max_tokens, temperature: call.temperature, stream: false };
-    Ok(Plan { request, price, by_token, bound, limit, notes })
+    Ok(Plan { request, price, by_token, bound, most: most.min(limit), notes })
 }
 
 fn price_of(desk: &Desk, model: &str) -> Result<Price, Failure> {
@@ -183,7 +220,8 @@ async fn send(desk: &Desk, base: &Url, plan: &Plan, voucher: &SignedVoucher) -> 
 
 async fn answered(desk: &mut Desk, plan: &Plan, sent: Sent, answer: ChatAnswer, costs: CostHeaders) -> Result<ChatReply, Failure> {
     let explained = match &plan.price {
-        Price::Flat(flat) => Some(*flat),
+        // Above the flat price only where the caller allowed it, which the price does not explain.
+        Price::Flat(flat) => (sent.bound <= *flat).then_some(*flat),
         Price::Free => Some(Usdc::ZERO),
         Price::PerToken { .. } if plan.by_token => answer.usage.map(|usage| plan.price.cost(usage.prompt_tokens, usage.completion_tokens)),
         Price::PerToken { .. } => None,

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use drain_protocol::pricing;
+use drain_protocol::Usdc;
 use drain_protocol::refusal::{Refusal, RefusalCode};
-use drain_protocol::{Usdc, chat};
 
 use super::pay::{Attempt, Plan, Sent, not_charged};
 use super::{Desk, inquiry};
@@ -14,12 +13,10 @@ use crate::policy::books::Correction;
 /// A fresh channel may be unknown to the provider's RPC for some seconds.
 const FRESH: u64 = 60;
 const FRESH_WAIT: Duration = Duration::from_secs(2);
-/// The longest answer that a provider may assume when it asks for cover before the work.
-const PESSIMISTIC_OUTPUT: u32 = 4_096;
 
 /// Books a refusal. `Ok` is the plan for one more try.
 pub(super) async fn refused(desk: &mut Desk, plan: Plan, sent: Sent, refusal: Refusal, attempt: Attempt) -> Result<Plan, Failure> {
-    if refusal.status >= 500 || refusal.code == RefusalCode::InsufficientFundsPost {
+    if work_may_be_done(&refusal) {
         return Err(work_maybe_done(desk, &plan, sent, &refusal));
     }
     not_charged(desk, sent, refusal.code.as_str());
@@ -40,13 +37,19 @@ pub(super) async fn refused(desk: &mut Desk, plan: Plan, sent: Sent, refusal: Re
     }
 }
 
+/// A failure after a success began (an error within a stream), or of the provider's own supplier, is not one before the
+/// work, whatever its status.
+const fn work_may_be_done(refusal: &Refusal) -> bool {
+    !matches!(refusal.status, 400..500) || matches!(refusal.code, RefusalCode::InsufficientFundsPost | RefusalCode::Upstream(_))
+}
+
 fn fresh(desk: &Desk) -> bool {
     let opened = desk.record.expires_at.saturating_sub(desk.record.duration);
     desk.services.clock.block_time() < opened.saturating_add(FRESH)
 }
 
 /// The provider wants more cover. Its correction of the books is adopted as far as requests in flight explain it; more
-/// for this request is granted up to the bound with pessimistic tokens at the pinned price.
+/// for this request is granted up to what the plan allows.
 async fn insufficient(desk: &mut Desk, mut plan: Plan, sent: Sent, refusal: &Refusal, again: bool) -> Result<Plan, Failure> {
     let at = desk.services.clock.now();
     let unknown = desk.record.books.in_flight;
@@ -64,24 +67,34 @@ async fn insufficient(desk: &mut Desk, mut plan: Plan, sent: Sent, refusal: &Ref
         _ => {}
     }
     let required = refusal.required.unwrap_or(sent.bound);
-    let most = pessimistic_bound(&plan).min(plan.limit);
-    if again && required > sent.bound && required <= most {
+    if again && required > sent.bound && required <= plan.most {
         plan.bound = required;
         plan.notes.push(format!("the provider asked for cover of {required} USDC before the work"));
         return Ok(plan);
     }
-    let mut failure = refused_before_work(desk, sent, refusal);
-    failure.message = format!("{} asks for {required} USDC for this request, more than its price explains ({most})", desk.record.provider_name);
-    Err(failure)
-}
-
-/// The most that this request can cost at the pinned price, whatever the provider assumes of its length.
-fn pessimistic_bound(plan: &Plan) -> Usdc {
-    if !plan.by_token {
-        return plan.bound;
+    let disputed = desk.record.books.disputed;
+    if required <= sent.bound && !disputed.is_zero() {
+        // The voucher covered all that is owed, may be owed, and is required: it insists on the rest.
+        return Err(offence(desk, sent, disputed).await);
     }
-    let output = plan.request.max_tokens.unwrap_or(0).max(PESSIMISTIC_OUTPUT);
-    pricing::request_bound(&plan.price, &plan.request.messages, output.max(chat::PREAUTH_OUTPUT_TOKENS))
+    let name = &desk.record.provider_name;
+    let (message, next) = if required <= sent.bound {
+        (
+            format!("{name} refused a voucher that covers all that was charged and the {required} USDC that it asks for: its books hold more than ours"),
+            "Close this channel with drain_cooperative_close and use another provider, or open a new channel.",
+        )
+    } else if plan.by_token {
+        (
+            format!("{name} asks for {required} USDC for this request, more than its price explains ({})", plan.most),
+            "Look at its prices with drain_provider_info; close the channel if they have changed.",
+        )
+    } else {
+        (
+            format!("{name} asks for {required} USDC for this request; at most {} was allowed", plan.most),
+            "Where its instructions explain that (a price per item, say), call again with maxCost of at least that; it may also be more than is left of the channel.",
+        )
+    };
+    Err(Failure { message, next: next.into(), ..refused_before_work(desk, sent, refusal) })
 }
 
 async fn offence(desk: &mut Desk, sent: Sent, excess: Usdc) -> Failure {
