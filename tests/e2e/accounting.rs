@@ -25,13 +25,17 @@ fn the_worked_example_of_the_protocol() {
         }
         assert_eq!(figures(&world.sandbox.llm), [(1_054, 1), (1_384, 2)]);
         let closed = runtime.cooperative_close(channel, Progress::none()).await.unwrap();
-        assert_eq!((closed.paid, closed.protocol_fee, closed.refund), (Usdc::new(1_384), Usdc::new(27), Usdc::new(4_998_616)));
+        assert_eq!(
+            (closed.paid, closed.protocol_fee, closed.refund),
+            (Usdc::new(1_384), Usdc::new(27), Usdc::new(4_998_616))
+        );
         assert_eq!(before.checked_sub(world.held().await).unwrap(), Usdc::new(1_384));
     });
 }
 
 fn fixed_answers(config: &mut ProviderConfig) {
-    config.answers = Answers::Fixed { text: "the same answer ".repeat(15), usage: Usage { prompt: 200, completion: 60 } };
+    config.answers =
+        Answers::Fixed { text: "the same answer ".repeat(15), usage: Usage { prompt: 200, completion: 60 } };
     config.validate_on_chain = false;
 }
 
@@ -90,7 +94,10 @@ fn a_total_that_counts_the_last_cost_twice_changes_nothing() {
             assert!(paid.disputed.is_zero() && paid.notes.is_empty(), "{:?}", paid.notes);
         }
         let (view, books) = (view(&runtime, channel).await, world.sandbox.llm.books(channel.0).unwrap());
-        assert_eq!((view.charged.units(), view.disputed, view.in_flight), (books.total_charged, Usdc::ZERO, Usdc::ZERO));
+        assert_eq!(
+            (view.charged.units(), view.disputed, view.in_flight),
+            (books.total_charged, Usdc::ZERO, Usdc::ZERO)
+        );
     });
 }
 
@@ -134,6 +141,9 @@ fn spent_today_counts_what_was_charged_over_channels_and_restarts() {
         assert!(channels.len() == 2 && channels.iter().all(|channel| channel.state == ChannelState::Open));
         let charged: Usdc = channels.iter().map(|channel| channel.charged).sum();
         assert_eq!(charged, spent);
-        assert_eq!(channels.iter().map(|channel| channel.available).sum::<Usdc>(), usdc("2").checked_sub(spent).unwrap());
+        assert_eq!(
+            channels.iter().map(|channel| channel.available).sum::<Usdc>(),
+            usdc("2").checked_sub(spent).unwrap()
+        );
     });
 }

@@ -136,7 +136,8 @@ fn a_journal_row_that_makes_no_sense_stops_its_channel_only() {
         let damage = |contract: &str| {
             world.journal().execute("UPDATE channels SET contract = ?1 WHERE intent = 1", [contract]).unwrap();
         };
-        let contract: String = world.journal().query_row("SELECT contract FROM channels", [], |row| row.get(0)).unwrap();
+        let contract: String =
+            world.journal().query_row("SELECT contract FROM channels", [], |row| row.get(0)).unwrap();
         damage("0xnonsense");
         unspent(ask(&runtime, channel, "sim-small", "Hello").await, Code::JournalFailed);
         assert_eq!(vouchers(&world.sandbox.llm), []);

@@ -21,7 +21,10 @@ use tempfile::TempDir;
 /// Runs a test inside of an actix system over a multi-threaded runtime, as the binary does.
 pub fn in_system<F: Future>(test: F) -> F::Output {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    actix::System::with_tokio_rt(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()).block_on(test)
+    actix::System::with_tokio_rt(|| {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+    })
+    .block_on(test)
 }
 
 /// A marketplace on loopback and a home for the runtime.
@@ -63,7 +66,12 @@ impl World {
                 telemetry: false,
             },
             signer: SignerConfig::None,
-            limits: Limits { per_channel: Usdc::new(5_000_000), locked: Usdc::new(20_000_000), unlimited_allowance: false, session_fee: Usdc::new(10_000) },
+            limits: Limits {
+                per_channel: Usdc::new(5_000_000),
+                locked: Usdc::new(20_000_000),
+                unlimited_allowance: false,
+                session_fee: Usdc::new(10_000),
+            },
             requests: RequestConfig {
                 default_max_tokens: 1_024,
                 default_max_cost: Usdc::new(50_000),
@@ -123,7 +131,8 @@ impl World {
     /// How many transactions the agent has sent.
     pub fn transactions(&self) -> u64 {
         let agent = self.sandbox.agent().address();
-        let count = self.sandbox.chain.as_ref().unwrap().call("eth_getTransactionCount", json!([agent, "latest"])).unwrap();
+        let count =
+            self.sandbox.chain.as_ref().unwrap().call("eth_getTransactionCount", json!([agent, "latest"])).unwrap();
         u64::from_str_radix(count.as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
     }
 
@@ -169,7 +178,12 @@ pub fn usdc(text: &str) -> Usdc {
 }
 
 pub async fn open(runtime: &Runtime, provider: &str, amount: &str, duration: &str) -> Result<ChannelId, Failure> {
-    let request = OpenRequest { provider: provider.into(), amount: usdc(amount), duration: Some(duration.parse().unwrap()), cap: None };
+    let request = OpenRequest {
+        provider: provider.into(),
+        amount: usdc(amount),
+        duration: Some(duration.parse().unwrap()),
+        cap: None,
+    };
     Ok(runtime.open(request, Progress::none()).await?.channel.channel_id.unwrap().parse().unwrap())
 }
 

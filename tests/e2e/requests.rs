@@ -6,7 +6,9 @@ use drain_mcp::api::{ChatReply, OpenRequest, Progress};
 use drain_mcp::error::Code;
 use drain_sandbox::provider::{Model, Times};
 
-use crate::harness::{World, ask, call, content, failed, figures, in_system, open, pay, unspent, until, usdc, view, vouchers};
+use crate::harness::{
+    World, ask, call, content, credit, figures, in_system, open, pay, unspent, until, usdc, view, vouchers,
+};
 
 #[test]
 fn m1_a_voucher_is_on_disk_before_its_provider_sees_it() {
@@ -52,10 +54,7 @@ fn m1_nothing_leaves_while_another_holds_the_journal() {
 /// What makes the record fail, and how it is mended.
 const BREAKS: [(&str, &str); 2] = [
     // The row cannot be written.
-    (
-        "CREATE TRIGGER full BEFORE INSERT ON vouchers BEGIN SELECT RAISE(ABORT, 'disk full'); END",
-        "DROP TRIGGER full",
-    ),
+    ("CREATE TRIGGER full BEFORE INSERT ON vouchers BEGIN SELECT RAISE(ABORT, 'disk full'); END", "DROP TRIGGER full"),
     // The row can be written, but the commit fails.
     (
         "CREATE TABLE owes (day INTEGER REFERENCES spent_by_day (day) DEFERRABLE INITIALLY DEFERRED);
@@ -168,7 +167,12 @@ fn m3_no_voucher_above_deposit_or_cap() {
             ("0.0015", None, "0.0015", false),
         ] {
             let opened = open_with("sim-llm", deposit, cap).await;
-            assert_eq!(opened.warnings.iter().any(|warning| warning.contains("cap was kept")), kept, "{:?}", opened.warnings);
+            assert_eq!(
+                opened.warnings.iter().any(|warning| warning.contains("cap was kept")),
+                kept,
+                "{:?}",
+                opened.warnings
+            );
             let channel = opened.channel.channel_id.unwrap().parse().unwrap();
             // Answers of 400 tokens each until nothing more fits.
             let last = loop {
@@ -200,7 +204,11 @@ fn m3_near_its_end_a_channel_sends_a_smaller_max_tokens() {
         long.max_tokens = Some(5_000);
         let paid = pay(&runtime, long.clone()).await.unwrap();
         let sent = paid.max_tokens_sent.unwrap();
-        assert!((50..5_000).contains(&sent) && paid.notes.iter().any(|note| note.contains("lowered")), "{:?}", paid.notes);
+        assert!(
+            (50..5_000).contains(&sent) && paid.notes.iter().any(|note| note.contains("lowered")),
+            "{:?}",
+            paid.notes
+        );
         assert_eq!(paid.finish_reason.as_deref(), Some("length"));
         unspent(pay(&runtime, long).await, Code::ChannelExhausted);
         assert_eq!(vouchers(&world.sandbox.llm).len(), 1);
@@ -350,12 +358,13 @@ fn work_priced_per_item_is_bounded_by_max_cost_or_the_operators_default() {
         assert_eq!((paid.cost, paid.disputed), (usdc("0.0012"), usdc("0")));
         assert_eq!(paid.channel.signed, world.config().requests.default_max_cost);
         assert!(paid.notes.iter().any(|note| note.contains("maxCost")), "{:?}", paid.notes);
-        // A price per request explains one item only. More needs the caller's word.
-        let refused = failed(ask(&runtime, channel, "sim/items", three).await, Code::ProviderRefused);
+        // A price per request explains one item only. More needs the caller's word, and no more than is asked for is signed.
+        let channel = open(&runtime, "sim-weather", "1", "24h").await.unwrap();
+        let refused = credit(ask(&runtime, channel, "sim/items", three).await, Code::ProviderRefused);
         assert!(refused.next.contains("maxCost"), "{refused:?}");
         let mut allowed = call(channel, "sim/items", three);
-        allowed.max_cost = Some(usdc("0.0012"));
+        allowed.max_cost = Some(usdc("0.5"));
         let paid = pay(&runtime, allowed).await.unwrap();
-        assert_eq!((paid.cost, paid.disputed), (usdc("0.0012"), usdc("0")));
+        assert_eq!((paid.cost, paid.disputed, paid.channel.signed), (usdc("0.0012"), usdc("0"), usdc("0.0012")));
     });
 }
