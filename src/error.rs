@@ -194,11 +194,17 @@ impl Money {
     pub fn sentence(&self) -> String {
         match self {
             Self::NotSpent => "Nothing was spent.".into(),
-            Self::Reserved { receipt, at_most } => format!("A voucher left: at most {at_most} USDC is reserved until the provider's next answer tells (receipt {receipt})."),
-            Self::Credit { receipt } => format!("Nothing was charged; the voucher that left stays as credit on this channel (receipt {receipt})."),
+            Self::Reserved { receipt, at_most } => format!(
+                "A voucher left: at most {at_most} USDC is reserved until the provider's next answer tells (receipt {receipt})."
+            ),
+            Self::Credit { receipt } => format!(
+                "Nothing was charged; the voucher that left stays as credit on this channel (receipt {receipt})."
+            ),
             Self::Spent { receipt, amount } => format!("{amount} USDC was charged (receipt {receipt})."),
             Self::GasOnly => "Only gas was used; no USDC moved.".into(),
-            Self::Pending { receipt } => format!("A transaction is on its way and is never sent twice (operation {receipt})."),
+            Self::Pending { receipt } => {
+                format!("A transaction is on its way and is never sent twice (operation {receipt}).")
+            }
         }
     }
 }

@@ -48,7 +48,11 @@ impl DirectoryActor {
         let fetch = tokio::spawn(async move { services.marketplace.catalogue().await });
         ctx.spawn(fetch.into_actor(self).map(|result, actor, _| {
             let known = match result {
-                Ok(Ok(catalogue)) => Ok(Known { catalogue: Arc::new(actor.with_listed(catalogue)), read_at: Instant::now(), stale: false }),
+                Ok(Ok(catalogue)) => Ok(Known {
+                    catalogue: Arc::new(actor.with_listed(catalogue)),
+                    read_at: Instant::now(),
+                    stale: false,
+                }),
                 Ok(Err(error)) => actor.fall_back(&error.to_string()),
                 Err(panic) => actor.fall_back(&panic.to_string()),
             };
@@ -123,6 +127,8 @@ impl Handler<Read> for DirectoryActor {
         if self.waiting.len() == 1 {
             self.refresh(ctx);
         }
-        Box::pin(async move { receiver.await.unwrap_or_else(|_| Err(Failure::internal("the directory's answer was lost"))) })
+        Box::pin(
+            async move { receiver.await.unwrap_or_else(|_| Err(Failure::internal("the directory's answer was lost"))) },
+        )
     }
 }

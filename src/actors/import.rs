@@ -82,7 +82,13 @@ async fn read(home: &Path) -> Result<Vec<(ChannelId, Entry)>, String> {
 }
 
 /// True when the channel is new to our journal.
-async fn adopt(services: &Services, purse: &Purse, supervisor: &Addr<Supervisor>, id: ChannelId, entry: &Entry) -> Result<bool, Failure> {
+async fn adopt(
+    services: &Services,
+    purse: &Purse,
+    supervisor: &Addr<Supervisor>,
+    id: ChannelId,
+    entry: &Entry,
+) -> Result<bool, Failure> {
     if purse.journal.channel_by_id(services.config.chain.chain_id, id).await?.is_some() {
         return Ok(false);
     }
@@ -99,14 +105,25 @@ async fn adopt(services: &Services, purse: &Purse, supervisor: &Addr<Supervisor>
         let listing = ask(&addresses.directory, Read)
             .await
             .ok()
-            .and_then(|known| known.catalogue.listings.iter().find(|l| l.id == provider_id && l.provider_address == on_chain.provider).cloned())
+            .and_then(|known| {
+                known
+                    .catalogue
+                    .listings
+                    .iter()
+                    .find(|l| l.id == provider_id && l.provider_address == on_chain.provider)
+                    .cloned()
+            })
             .unwrap_or_default();
         let prices = match base_url(&listing.api_url) {
             Ok(base) => services.provider.pricing(&base).await.map(|(_, body)| body).unwrap_or_default(),
             Err(_) => String::new(),
         };
         let channel = new_channel(services, purse, *deployment, &provider_id, &listing, prices, &on_chain);
-        let found = Found { claimed: on_chain.claimed, signed: signed.max(on_chain.claimed).min(on_chain.deposit), nonce_floor: services.clock.nonce_floor() };
+        let found = Found {
+            claimed: on_chain.claimed,
+            signed: signed.max(on_chain.claimed).min(on_chain.deposit),
+            nonce_floor: services.clock.nonce_floor(),
+        };
         let record = purse.journal.adopt(channel, id, on_chain.expiry, found).await?;
         supervisor.do_send(ChannelOpened(Box::new(record)));
         return Ok(true);

@@ -25,7 +25,9 @@ pub fn page(known: &Known, query: &ProviderQuery) -> ProviderPage {
         .iter()
         .filter(|listing| protocol(listing).eq_ignore_ascii_case(wanted))
         .filter(|listing| !query.online_only || listing.online == Some(true))
-        .filter(|listing| query.category.as_ref().is_none_or(|category| listing.category.eq_ignore_ascii_case(category)))
+        .filter(|listing| {
+            query.category.as_ref().is_none_or(|category| listing.category.eq_ignore_ascii_case(category))
+        })
         .filter(|listing| query.model.as_ref().is_none_or(|model| offers(listing, model)))
         .collect();
     let limit = query.limit.unwrap_or(USUAL_LIMIT).clamp(1, MAX_LIMIT);
@@ -39,7 +41,10 @@ pub fn page(known: &Known, query: &ProviderQuery) -> ProviderPage {
 
 fn offers(listing: &Listing, wanted: &str) -> bool {
     let wanted = wanted.to_lowercase();
-    listing.models.iter().any(|model| model.id.to_lowercase().contains(&wanted) || model.name.to_lowercase().contains(&wanted))
+    listing
+        .models
+        .iter()
+        .any(|model| model.id.to_lowercase().contains(&wanted) || model.name.to_lowercase().contains(&wanted))
 }
 
 fn protocol(listing: &Listing) -> &str {
@@ -68,14 +73,23 @@ pub fn summary(listing: &Listing) -> ProviderSummary {
             .models
             .iter()
             .take(MAX_MODELS)
-            .map(|model| ModelSummary { id: model.id.clone(), price: model.price.as_ref().map_or_else(|| "unknown".into(), ToString::to_string) })
+            .map(|model| ModelSummary {
+                id: model.id.clone(),
+                price: model.price.as_ref().map_or_else(|| "unknown".into(), ToString::to_string),
+            })
             .collect(),
     }
 }
 
 /// A listing with the provider's own word. A provider that does not answer is shown all the same, with a warning.
 pub async fn details(services: &Services, listing: &Listing, catalogue_contract: Option<Address>) -> ProviderDetails {
-    let mut details = ProviderDetails { listing: summary(listing), docs: None, contract: None, channels: Vec::new(), warnings: Vec::new() };
+    let mut details = ProviderDetails {
+        listing: summary(listing),
+        docs: None,
+        contract: None,
+        channels: Vec::new(),
+        warnings: Vec::new(),
+    };
     if listing.bad_checksum {
         details.warnings.push("the directory spells its wallet with a wrong checksum".into());
     }
@@ -91,7 +105,8 @@ pub async fn details(services: &Services, listing: &Listing, catalogue_contract:
         }
     };
     let provider = &services.provider;
-    let (prices, discovery, docs) = futures::join!(provider.pricing(&base), provider.discover(&base), provider.docs(&base));
+    let (prices, discovery, docs) =
+        futures::join!(provider.pricing(&base), provider.discover(&base), provider.docs(&base));
     match prices {
         Ok((own, _)) => {
             details.listing.models = own
@@ -101,13 +116,22 @@ pub async fn details(services: &Services, listing: &Listing, catalogue_contract:
                 .map(|(id, model)| ModelSummary { id: id.clone(), price: model.price.to_string() })
                 .collect();
             if own.provider.is_some_and(|wallet| wallet != listing.provider_address) {
-                details.warnings.push("it names another wallet than the directory does: opening will be refused".into());
+                details
+                    .warnings
+                    .push("it names another wallet than the directory does: opening will be refused".into());
             }
         }
-        Err(error) => details.warnings.push(format!("it does not tell its prices ({error}); these are the directory's")),
+        Err(error) => {
+            details.warnings.push(format!("it does not tell its prices ({error}); these are the directory's"))
+        }
     }
     match discovery {
-        Ok(discovery) => match contract_choice::choose(&services.config.chain.deployments, services.config.chain.generation, discovery.as_ref(), catalogue_contract) {
+        Ok(discovery) => match contract_choice::choose(
+            &services.config.chain.deployments,
+            services.config.chain.generation,
+            discovery.as_ref(),
+            catalogue_contract,
+        ) {
             Ok((_, choice)) => details.contract = Some(choice),
             Err(failure) => details.warnings.push(failure.message),
         },

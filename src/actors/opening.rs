@@ -43,7 +43,11 @@ pub fn find<'a>(catalogue: &'a Catalogue, wanted: &str) -> Result<&'a Listing, F
             "List the ids with drain_providers.",
         ));
     };
-    let same: Vec<&Listing> = catalogue.listings.iter().filter(|listing| listing.provider_address == wallet && listing.protocol == ListingProtocol::Drain).collect();
+    let same: Vec<&Listing> = catalogue
+        .listings
+        .iter()
+        .filter(|listing| listing.provider_address == wallet && listing.protocol == ListingProtocol::Drain)
+        .collect();
     match same.as_slice() {
         [one] => Ok(one),
         [] => Err(Failure::unspent(
@@ -53,7 +57,11 @@ pub fn find<'a>(catalogue: &'a Catalogue, wanted: &str) -> Result<&'a Listing, F
         )),
         many => {
             let ids: Vec<&str> = many.iter().map(|listing| listing.id.as_str()).take(20).collect();
-            Err(Failure::unspent(Code::AmbiguousProvider, format!("{} providers share the wallet {wallet}", many.len()), format!("Open with one of the ids: {}.", ids.join(", "))))
+            Err(Failure::unspent(
+                Code::AmbiguousProvider,
+                format!("{} providers share the wallet {wallet}", many.len()),
+                format!("Open with one of the ids: {}.", ids.join(", ")),
+            ))
         }
     }
 }
@@ -61,12 +69,22 @@ pub fn find<'a>(catalogue: &'a Catalogue, wanted: &str) -> Result<&'a Listing, F
 /// A provider's base URL. Whether it may be contacted is the HTTP client's to say (M14).
 pub fn base_url(api_url: &str) -> Result<Url, Failure> {
     api_url.parse().map_err(|error| {
-        Failure::unspent(Code::UrlRefused, format!("the provider's URL is malformed: {error}"), "Use another provider, and tell the marketplace.")
+        Failure::unspent(
+            Code::UrlRefused,
+            format!("the provider's URL is malformed: {error}"),
+            "Use another provider, and tell the marketplace.",
+        )
     })
 }
 
 /// Checks provider, contract, duration and prices, in that order, and pins what must not change (M14).
-pub async fn prepare(services: &Services, purse: &Purse, directory: &Addr<DirectoryActor>, request: &OpenRequest, progress: &Progress) -> Result<Prepared, Failure> {
+pub async fn prepare(
+    services: &Services,
+    purse: &Purse,
+    directory: &Addr<DirectoryActor>,
+    request: &OpenRequest,
+    progress: &Progress,
+) -> Result<Prepared, Failure> {
     if request.amount.is_zero() {
         return Err(Failure::argument("amount", "a deposit of zero opens nothing"));
     }
@@ -81,7 +99,11 @@ pub async fn prepare(services: &Services, purse: &Purse, directory: &Addr<Direct
     let base = base_url(&listing.api_url)?;
     let (prices, prices_body) = services.provider.pricing(&base).await.map_err(|e| e.into_failure(&listing.name))?;
     let mismatch = |what: &str| {
-        Failure::unspent(Code::ProviderMismatch, format!("{}: {what}", listing.name), "Use another provider, and tell the marketplace.")
+        Failure::unspent(
+            Code::ProviderMismatch,
+            format!("{}: {what}", listing.name),
+            "Use another provider, and tell the marketplace.",
+        )
     };
     if prices.provider.is_some_and(|wallet| wallet != listing.provider_address) {
         return Err(mismatch("the provider names another wallet than the directory does"));
@@ -99,7 +121,12 @@ pub async fn prepare(services: &Services, purse: &Purse, directory: &Addr<Direct
     if discovery.as_ref().and_then(|d| d.provider).is_some_and(|wallet| wallet != listing.provider_address) {
         return Err(mismatch("the provider asks for payment to another wallet than the directory names"));
     }
-    let (deployment, choice) = contract_choice::choose(&services.config.chain.deployments, services.config.chain.generation, discovery.as_ref(), known.catalogue.contract)?;
+    let (deployment, choice) = contract_choice::choose(
+        &services.config.chain.deployments,
+        services.config.chain.generation,
+        discovery.as_ref(),
+        known.catalogue.contract,
+    )?;
     if deployment.generation == Generation::V2 && duration.seconds() < SHORT {
         warnings.push("under 2 h the provider usually claims before a cooperative close: what is left then comes back only at expiry".into());
     }
@@ -112,7 +139,9 @@ pub async fn prepare(services: &Services, purse: &Purse, directory: &Addr<Direct
         warnings.push(format!("cap was kept at {cap} USDC: only a person raises DRAIN_MAX_PER_CHANNEL"));
     }
     if request.amount > cap {
-        warnings.push(format!("only {cap} USDC of the deposit can be used: the channel's cap (DRAIN_MAX_PER_CHANNEL, or cap)"));
+        warnings.push(format!(
+            "only {cap} USDC of the deposit can be used: the channel's cap (DRAIN_MAX_PER_CHANNEL, or cap)"
+        ));
     }
     let channel = NewChannel {
         deployment,
@@ -142,7 +171,10 @@ fn check_listing(services: &Services, purse: &Purse, listing: &Listing) -> Resul
     if listing.chain_id != services.config.chain.chain_id {
         return Err(Failure::unspent(
             Code::ProviderMismatch,
-            format!("{} works on chain {}, this wallet on {}", listing.name, listing.chain_id, services.config.chain.chain_id),
+            format!(
+                "{} works on chain {}, this wallet on {}",
+                listing.name, listing.chain_id, services.config.chain.chain_id
+            ),
             "Use a provider of this chain.",
         ));
     }
@@ -157,28 +189,45 @@ fn check_listing(services: &Services, purse: &Purse, listing: &Listing) -> Resul
 }
 
 /// The caller's wish, or the default; both within what the provider states. Outside is refused with both numbers.
-fn duration(services: &Services, listing: &Listing, wanted: Option<ChannelDuration>) -> Result<ChannelDuration, Failure> {
+fn duration(
+    services: &Services,
+    listing: &Listing,
+    wanted: Option<ChannelDuration>,
+) -> Result<ChannelDuration, Failure> {
     let least = listing.min_duration.unwrap_or(0);
     let most = listing.max_duration.filter(|most| *most > 0).unwrap_or(u64::MAX);
     let usual = services.config.requests.default_duration;
     let refuse = |seconds: u64| {
-        let limit = |seconds: u64| if seconds == u64::MAX { "no limit".into() } else { format!("{} ({seconds} s)", view::seconds(seconds)) };
+        let limit = |seconds: u64| {
+            if seconds == u64::MAX { "no limit".into() } else { format!("{} ({seconds} s)", view::seconds(seconds)) }
+        };
         Failure::unspent(
             Code::DurationRefused,
-            format!("{} takes channels of {} to {}; {} ({seconds} s) is outside", listing.name, limit(least), limit(most), view::seconds(seconds)),
+            format!(
+                "{} takes channels of {} to {}; {} ({seconds} s) is outside",
+                listing.name,
+                limit(least),
+                limit(most),
+                view::seconds(seconds)
+            ),
             "Call again with a duration within.",
         )
     };
     let duration = match wanted {
         Some(duration) => duration,
-        None => ChannelDuration::from_seconds(usual.seconds().max(least).min(most)).map_err(|_| refuse(usual.seconds()))?,
+        None => {
+            ChannelDuration::from_seconds(usual.seconds().max(least).min(most)).map_err(|_| refuse(usual.seconds()))?
+        }
     };
     if (least..=most).contains(&duration.seconds()) { Ok(duration) } else { Err(refuse(duration.seconds())) }
 }
 
 /// URL and wallet as when the id was first used (M14).
 async fn check_pin(services: &Services, purse: &Purse, listing: &Listing) -> Result<(), Failure> {
-    let check = purse.journal.check_provider_pin(listing.id.clone(), listing.api_url.clone(), listing.provider_address, services.clock.now()).await?;
+    let check = purse
+        .journal
+        .check_provider_pin(listing.id.clone(), listing.api_url.clone(), listing.provider_address, services.clock.now())
+        .await?;
     match check {
         PinCheck::Holds => Ok(()),
         PinCheck::Changed { before } => Err(Failure::unspent(
@@ -191,7 +240,10 @@ async fn check_pin(services: &Services, purse: &Purse, listing: &Listing) -> Res
                 one_line(&listing.api_url, 120),
                 listing.provider_address
             ),
-            format!("A person who knows that the change is right runs: drain-mcp providers --trust {}", one_line(&listing.id, 80)),
+            format!(
+                "A person who knows that the change is right runs: drain-mcp providers --trust {}",
+                one_line(&listing.id, 80)
+            ),
         )),
     }
 }
@@ -199,7 +251,11 @@ async fn check_pin(services: &Services, purse: &Purse, listing: &Listing) -> Res
 /// The marketplace's fee wallet, as when it was first seen (design section 6).
 async fn fee_wallet(services: &Services, purse: &Purse) -> Result<Option<Address>, Failure> {
     let config = services.marketplace.fee_config().await.map_err(|error| {
-        Failure::unspent(Code::DirectoryUnavailable, format!("the marketplace does not tell its fee wallet: {error}"), "Call again in a while.")
+        Failure::unspent(
+            Code::DirectoryUnavailable,
+            format!("the marketplace does not tell its fee wallet: {error}"),
+            "Call again in a while.",
+        )
     })?;
     let Some(wallet) = config.fee_wallet else { return Ok(None) };
     match purse.journal.check_fee_wallet_pin(services.config.chain.chain_id, wallet).await? {
@@ -218,4 +274,3 @@ fn differs(listed: &drain_protocol::directory::ListedModel, own: &drain_protocol
         _ => false,
     }
 }
-

@@ -17,8 +17,8 @@ use super::supervisor::{Addresses, ChannelOpened, Find, FindAll, FindChannel, Fo
 use super::wallet::{Approve, Balance, Open, Send, WalletActor};
 use super::{import, listing, opening, view};
 use crate::api::{
-    Approved, ChannelState, ChannelView, ChatCall, ChatReply, Closed, Feedback, OpenRequest, Opened, Progress, ProviderDetails, ProviderPage,
-    ProviderQuery, SendAmount, WalletView,
+    Approved, ChannelState, ChannelView, ChatCall, ChatReply, Closed, Feedback, OpenRequest, Opened, Progress,
+    ProviderDetails, ProviderPage, ProviderQuery, SendAmount, WalletView,
 };
 use crate::chain::Chain;
 use crate::clock::Clock;
@@ -119,7 +119,8 @@ impl Runtime {
             }
             let now = self.services.clock.block_time();
             let channels = purse.journal.channels(false).await?;
-            details.channels = channels.iter().filter(|c| c.provider_id == found.id).map(|c| view::channel(c, now)).collect();
+            details.channels =
+                channels.iter().filter(|c| c.provider_id == found.id).map(|c| view::channel(c, now)).collect();
         }
         Ok(details)
     }
@@ -139,7 +140,8 @@ impl Runtime {
     pub async fn open(&self, request: OpenRequest, progress: Progress) -> Result<Opened, Failure> {
         let wallet = self.wallet().await?;
         let purse = self.purse()?;
-        let prepared = opening::prepare(&self.services, purse, &self.addresses().await?.directory, &request, &progress).await?;
+        let prepared =
+            opening::prepare(&self.services, purse, &self.addresses().await?.directory, &request, &progress).await?;
         let (provider_id, api_url) = (prepared.plan.channel.provider_id.clone(), prepared.plan.channel.api_url.clone());
         let made = self.patiently(ask(&wallet, Open { plan: prepared.plan, progress }), "the opening").await?;
         let docs = match opening::base_url(&api_url) {
@@ -208,7 +210,9 @@ impl Runtime {
         let hint = hints.into_iter().find(|hint| hint.channel_id == id)?;
         let own = import::close_calldata(id);
         match hint.close_calldata {
-            Some(theirs) if theirs != own => Some("the marketplace proposes another close transaction than ours; it is ignored".into()),
+            Some(theirs) if theirs != own => {
+                Some("the marketplace proposes another close transaction than ours; it is ignored".into())
+            }
             _ => Some(format!("the marketplace says: {}", drain_protocol::text::one_line(&hint.status, 40))),
         }
     }
@@ -232,7 +236,11 @@ impl Runtime {
     pub async fn feedback(&self, feedback: Feedback) -> Result<(), Failure> {
         let body = feedback_body(feedback)?;
         self.services.marketplace.feedback(&body).await.map_err(|error| {
-            Failure::unspent(Code::DirectoryUnavailable, format!("the marketplace did not take the feedback: {error}"), "Go on without, or call again later.")
+            Failure::unspent(
+                Code::DirectoryUnavailable,
+                format!("the marketplace did not take the feedback: {error}"),
+                "Go on without, or call again later.",
+            )
         })
     }
 
@@ -245,7 +253,11 @@ impl Runtime {
     /// Asks the marketplace's gas station for POL.
     pub async fn request_gas(&self) -> Result<String, Failure> {
         let answer = self.services.marketplace.request_gas(self.purse()?.address).await.map_err(|error| {
-            Failure::unspent(Code::DirectoryUnavailable, format!("the gas station did not answer: {error}"), "Send about 0.10 POL to the wallet yourself.")
+            Failure::unspent(
+                Code::DirectoryUnavailable,
+                format!("the gas station did not answer: {error}"),
+                "Send about 0.10 POL to the wallet yourself.",
+            )
         })?;
         if answer.success {
             return Ok(answer.tx_hash.unwrap_or_default());
@@ -368,17 +380,26 @@ fn no_signer() -> Failure {
 }
 
 fn unknown_channel(id: ChannelId) -> Failure {
-    Failure::unspent(Code::UnknownChannel, format!("no channel {id} is known here"), "List the channels with drain_channels.")
+    Failure::unspent(
+        Code::UnknownChannel,
+        format!("no channel {id} is known here"),
+        "List the channels with drain_channels.",
+    )
 }
 
 /// Locks the wallet's folder, opens its journal and reads what had not ended.
-async fn take_wallet(services: &Services, signer: Signer) -> Result<(Access, Option<Arc<File>>, Option<WithKey>), Failure> {
+async fn take_wallet(
+    services: &Services,
+    signer: Signer,
+) -> Result<(Access, Option<Arc<File>>, Option<WithKey>), Failure> {
     let address = signer.address();
     let folder = services.config.home.join(format!("{}-{address:#x}", services.config.chain.chain_id));
     let Some(lock) = lock(folder.clone()).await? else {
         return Ok((Access::Without(in_use(address)), None, None));
     };
-    let journal = tokio::task::spawn_blocking(move || Journal::open(&folder)).await.map_err(|e| Failure::internal(e.to_string()))??;
+    let journal = tokio::task::spawn_blocking(move || Journal::open(&folder))
+        .await
+        .map_err(|e| Failure::internal(e.to_string()))??;
     let channels = journal.channels(false).await?;
     let purse = Purse { address, journal };
     Ok((Access::Key(purse.clone()), Some(Arc::new(lock)), Some(WithKey { purse, signer, channels })))
@@ -394,6 +415,8 @@ fn in_use(address: Address) -> Failure {
 
 /// `None` when another process holds it.
 async fn lock(folder: PathBuf) -> Result<Option<File>, Failure> {
-    let taken = tokio::task::spawn_blocking(move || crate::journal::lock(&folder)).await.map_err(|e| Failure::internal(e.to_string()))?;
+    let taken = tokio::task::spawn_blocking(move || crate::journal::lock(&folder))
+        .await
+        .map_err(|e| Failure::internal(e.to_string()))?;
     Ok(taken?)
 }

@@ -61,5 +61,9 @@ impl Handler<SignTransaction> for SignerActor {
 }
 
 fn failure(error: SignerError) -> Failure {
-    Failure::unspent(Code::SignerFailed, format!("{error} ({})", error.code()), "Follow the text, then call again; nothing was signed.")
+    Failure::unspent(
+        Code::SignerFailed,
+        format!("{error} ({})", error.code()),
+        "Follow the text, then call again; nothing was signed.",
+    )
 }

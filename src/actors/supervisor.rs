@@ -51,7 +51,15 @@ impl Supervisor {
     /// Call inside of a running actix system.
     pub fn new(services: Services, with_key: Option<WithKey>) -> Self {
         let directory = DirectoryActor::new(services.clone()).start();
-        Self { services, directory, with_key, keyed: None, channels: HashMap::new(), by_id: HashMap::new(), watched: HashMap::new() }
+        Self {
+            services,
+            directory,
+            with_key,
+            keyed: None,
+            channels: HashMap::new(),
+            by_id: HashMap::new(),
+            watched: HashMap::new(),
+        }
     }
 
     fn start_channel(&mut self, record: ChannelRecord) {
@@ -62,7 +70,13 @@ impl Supervisor {
             self.watched.insert(record.intent, watch);
             keyed.watcher.do_send(watch);
         }
-        let actor = ChannelActor::new(self.services.clone(), keyed.purse.clone(), keyed.signer.clone(), keyed.wallet.clone(), record.clone());
+        let actor = ChannelActor::new(
+            self.services.clone(),
+            keyed.purse.clone(),
+            keyed.signer.clone(),
+            keyed.wallet.clone(),
+            record.clone(),
+        );
         self.channels.insert(record.intent, actor.start());
     }
 
@@ -77,12 +91,16 @@ impl Supervisor {
             tracing::error!("the signer actor is started anew");
             keyed.signer = SignerActor::new(keyed.key.clone()).start();
             // Wallet and channels hold the old address: they start anew with the new one.
-            keyed.wallet = WalletActor::new(self.services.clone(), keyed.purse.clone(), keyed.signer.clone(), ctx.address()).start();
+            keyed.wallet =
+                WalletActor::new(self.services.clone(), keyed.purse.clone(), keyed.signer.clone(), ctx.address())
+                    .start();
             self.channels.clear();
         }
         if !keyed.wallet.connected() {
             tracing::error!("the wallet actor is started anew");
-            keyed.wallet = WalletActor::new(self.services.clone(), keyed.purse.clone(), keyed.signer.clone(), ctx.address()).start();
+            keyed.wallet =
+                WalletActor::new(self.services.clone(), keyed.purse.clone(), keyed.signer.clone(), ctx.address())
+                    .start();
             self.channels.clear();
         }
         if !keyed.watcher.connected() {
@@ -160,7 +178,10 @@ impl Handler<Find> for Supervisor {
 
     fn handle(&mut self, _: Find, ctx: &mut Self::Context) -> Self::Result {
         self.revive(ctx);
-        MessageResult(Addresses { directory: self.directory.clone(), wallet: self.keyed.as_ref().map(|keyed| keyed.wallet.clone()) })
+        MessageResult(Addresses {
+            directory: self.directory.clone(),
+            wallet: self.keyed.as_ref().map(|keyed| keyed.wallet.clone()),
+        })
     }
 }
 
@@ -169,10 +190,11 @@ impl Handler<FindChannel> for Supervisor {
 
     fn handle(&mut self, FindChannel(id): FindChannel, ctx: &mut Self::Context) -> Self::Result {
         self.revive(ctx);
-        let found = self.by_id.get(&id).map(|intent| match self.channels.get(intent).filter(|actor| actor.connected()) {
-            Some(actor) => Found::Running(actor.clone()),
-            None => Found::Stopped(*intent),
-        });
+        let found =
+            self.by_id.get(&id).map(|intent| match self.channels.get(intent).filter(|actor| actor.connected()) {
+                Some(actor) => Found::Running(actor.clone()),
+                None => Found::Stopped(*intent),
+            });
         MessageResult(found)
     }
 }
@@ -189,8 +211,9 @@ impl Handler<ChannelOpened> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, ChannelOpened(record): ChannelOpened, _: &mut Self::Context) {
-        // Two of one channel would sign over each other: a running one stays.
-        if self.channels.get(&record.intent).is_some_and(Addr::connected) {
+        // Two of one channel would sign over each other: a running one stays, and reads its record.
+        if let Some(running) = self.channels.get(&record.intent).filter(|actor| actor.connected()) {
+            running.do_send(Seen::Recorded);
             return;
         }
         self.start_channel(*record);

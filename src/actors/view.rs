@@ -7,7 +7,9 @@ use crate::journal::ChannelRecord;
 pub fn channel(record: &ChannelRecord, block_time: u64) -> ChannelView {
     let expired = record.state == ChannelState::Open && block_time >= record.expires_at;
     let state = if expired { ChannelState::Expired } else { record.state };
-    let expires_in = i64::try_from(record.expires_at).unwrap_or(i64::MAX).saturating_sub(i64::try_from(block_time).unwrap_or(i64::MAX));
+    let expires_in = i64::try_from(record.expires_at)
+        .unwrap_or(i64::MAX)
+        .saturating_sub(i64::try_from(block_time).unwrap_or(i64::MAX));
     ChannelView {
         channel_id: record.channel_id.map(|id| id.to_string()),
         intent: record.intent.to_string(),
@@ -36,7 +38,9 @@ pub fn channel(record: &ChannelRecord, block_time: u64) -> ChannelView {
 
 fn next(record: &ChannelRecord, state: ChannelState) -> &'static str {
     match state {
-        ChannelState::Opening => "Wait until the opening is final; drain_open_channel for the same provider returns it.",
+        ChannelState::Opening => {
+            "Wait until the opening is final; drain_open_channel for the same provider returns it."
+        }
         ChannelState::Open if record.offences > 0 => "The provider overcharged: close it with drain_cooperative_close.",
         ChannelState::Open => "Pay requests with drain_chat; when done, drain_cooperative_close.",
         ChannelState::Closing => "The close is on its way; look again with drain_channel_status.",
@@ -48,5 +52,6 @@ fn next(record: &ChannelRecord, state: ChannelState) -> &'static str {
 
 /// Seconds for people: `1d 2h`, `59s`.
 pub fn seconds(seconds: u64) -> String {
-    drain_protocol::duration::ChannelDuration::from_seconds(seconds).map_or_else(|_| format!("{seconds}s"), |duration| duration.to_string())
+    drain_protocol::duration::ChannelDuration::from_seconds(seconds)
+        .map_or_else(|_| format!("{seconds}s"), |duration| duration.to_string())
 }

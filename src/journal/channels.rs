@@ -124,7 +124,12 @@ fn record(r: &Row<'_>) -> Result<ChannelRecord, JournalError> {
     let generation: Generation = row::parsed(r, "generation")?;
     Ok(ChannelRecord {
         intent: IntentId(r.get("intent")?),
-        deployment: Deployment::new(row::unsigned(r, "chain_id")?, generation, row::parsed(r, "contract")?, row::parsed(r, "token")?),
+        deployment: Deployment::new(
+            row::unsigned(r, "chain_id")?,
+            generation,
+            row::parsed(r, "contract")?,
+            row::parsed(r, "token")?,
+        ),
         consumer: row::parsed(r, "consumer")?,
         provider_id: r.get("provider_id")?,
         provider_name: r.get("provider_name")?,
@@ -175,7 +180,9 @@ pub(super) fn address(address: Address) -> String {
 }
 
 fn set_state(db: &Connection, intent: IntentId, state: ChannelState) -> Result<(), JournalError> {
-    let changed = db.prepare_cached("UPDATE channels SET state = ?2 WHERE intent = ?1")?.execute(params![intent.0, state_name(state)])?;
+    let changed = db
+        .prepare_cached("UPDATE channels SET state = ?2 WHERE intent = ?1")?
+        .execute(params![intent.0, state_name(state)])?;
     if changed == 1 { Ok(()) } else { Err(JournalError::Unknown(format!("channel {intent}"))) }
 }
 
@@ -204,7 +211,13 @@ impl Journal {
 
     /// Records a channel that this journal did not open, as recovered: at least `signed` was promised, maybe the whole
     /// deposit. One that is known already is left as it is.
-    pub async fn adopt(&self, new: NewChannel, channel_id: ChannelId, expires_at: u64, found: Found) -> Result<ChannelRecord, JournalError> {
+    pub async fn adopt(
+        &self,
+        new: NewChannel,
+        channel_id: ChannelId,
+        expires_at: u64,
+        found: Found,
+    ) -> Result<ChannelRecord, JournalError> {
         self.writer
             .run(move |db| {
                 let known: Option<i64> = db
@@ -245,10 +258,16 @@ impl Journal {
     }
 
     /// One channel by its on-chain id, if it is known.
-    pub async fn channel_by_id(&self, chain_id: u64, channel_id: ChannelId) -> Result<Option<ChannelRecord>, JournalError> {
+    pub async fn channel_by_id(
+        &self,
+        chain_id: u64,
+        channel_id: ChannelId,
+    ) -> Result<Option<ChannelRecord>, JournalError> {
         self.writer
             .run(move |db| {
-                let mut statement = db.prepare_cached(&format!("SELECT {COLUMNS} FROM channels WHERE chain_id = ?1 AND channel_id = ?2"))?;
+                let mut statement = db.prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM channels WHERE chain_id = ?1 AND channel_id = ?2"
+                ))?;
                 let mut rows = statement.query(params![column(chain_id)?, channel_id.to_string()])?;
                 rows.next()?.map(record).transpose()
             })
@@ -261,7 +280,14 @@ impl Journal {
     }
 
     /// The opening is final on chain: from now on it pays, even if it was given up before. Ends its transaction too.
-    pub async fn opened(&self, intent: IntentId, transaction: TxId, channel_id: ChannelId, deposit: Usdc, expires_at: u64) -> Result<ChannelRecord, JournalError> {
+    pub async fn opened(
+        &self,
+        intent: IntentId,
+        transaction: TxId,
+        channel_id: ChannelId,
+        deposit: Usdc,
+        expires_at: u64,
+    ) -> Result<ChannelRecord, JournalError> {
         self.writer
             .run(move |db| {
                 db.prepare_cached("UPDATE channels SET state = 'open', channel_id = ?2, deposit = ?3, expires_at = ?4 WHERE intent = ?1 AND state IN ('opening', 'failed')")?
@@ -278,11 +304,19 @@ impl Journal {
     }
 
     /// The channel ended on chain, by `transaction` of ours or without one.
-    pub async fn closed(&self, intent: IntentId, transaction: Option<TxId>, claimed: Usdc, refunded: Usdc) -> Result<ChannelRecord, JournalError> {
+    pub async fn closed(
+        &self,
+        intent: IntentId,
+        transaction: Option<TxId>,
+        claimed: Usdc,
+        refunded: Usdc,
+    ) -> Result<ChannelRecord, JournalError> {
         self.writer
             .run(move |db| {
-                db.prepare_cached("UPDATE channels SET state = 'closed', claimed = MAX(claimed, ?2), refunded = ?3 WHERE intent = ?1")?
-                    .execute(params![intent.0, claimed.as_i64(), refunded.as_i64()])?;
+                db.prepare_cached(
+                    "UPDATE channels SET state = 'closed', claimed = MAX(claimed, ?2), refunded = ?3 WHERE intent = ?1",
+                )?
+                .execute(params![intent.0, claimed.as_i64(), refunded.as_i64()])?;
                 if let Some(transaction) = transaction {
                     transactions::finish(db, transaction, TxState::Final, None)?;
                 }
@@ -306,8 +340,10 @@ impl Journal {
     pub async fn books_read(&self, intent: IntentId, charged: Usdc) -> Result<ChannelRecord, JournalError> {
         self.writer
             .run(move |db| {
-                db.prepare_cached("UPDATE channels SET charged = ?2, books_known = 1 WHERE intent = ?1 AND recovered = 1")?
-                    .execute(params![intent.0, charged.as_i64()])?;
+                db.prepare_cached(
+                    "UPDATE channels SET charged = ?2, books_known = 1 WHERE intent = ?1 AND recovered = 1",
+                )?
+                .execute(params![intent.0, charged.as_i64()])?;
                 load(db, intent)
             })
             .await
@@ -317,14 +353,21 @@ impl Journal {
     pub async fn claimed(&self, intent: IntentId, claimed: Usdc) -> Result<(), JournalError> {
         self.writer
             .run(move |db| {
-                db.prepare_cached("UPDATE channels SET claimed = MAX(claimed, ?2) WHERE intent = ?1")?.execute(params![intent.0, claimed.as_i64()])?;
+                db.prepare_cached("UPDATE channels SET claimed = MAX(claimed, ?2) WHERE intent = ?1")?
+                    .execute(params![intent.0, claimed.as_i64()])?;
                 Ok(())
             })
             .await
     }
 }
 
-fn insert(db: &Connection, new: &NewChannel, state: ChannelState, channel_id: Option<ChannelId>, expires_at: u64) -> Result<IntentId, JournalError> {
+fn insert(
+    db: &Connection,
+    new: &NewChannel,
+    state: ChannelState,
+    channel_id: Option<ChannelId>,
+    expires_at: u64,
+) -> Result<IntentId, JournalError> {
     db.prepare_cached(
         "INSERT INTO channels (chain_id, contract, generation, token, consumer, provider_id, provider_name, provider_wallet, api_url, category, \
          prices, duration, state, channel_id, expires_at, deposit, cap, created_at, used_at) \

@@ -21,8 +21,8 @@ use drain_protocol::Usdc;
 
 pub use channels::{ChannelRecord, Found, NewChannel};
 pub use ids::{IntentId, Receipt, TxId};
-pub use schema::lock;
 pub use pins::{Pin, PinCheck};
+pub use schema::lock;
 pub use transactions::{TxKind, TxRecord, TxState};
 pub use vouchers::{Authorized, Outcome, VoucherIntent};
 
@@ -88,7 +88,9 @@ impl From<JournalError> for Failure {
     fn from(error: JournalError) -> Self {
         let text = error.to_string();
         match error {
-            JournalError::NotOpen(_) => Self::unspent(Code::ChannelNotOpen, text, "List the channels with drain_channels and use an open one."),
+            JournalError::NotOpen(_) => {
+                Self::unspent(Code::ChannelNotOpen, text, "List the channels with drain_channels and use an open one.")
+            }
             JournalError::NoVoucher(NoVoucher::Exhausted { available, bound }) => Self::unspent(
                 Code::ChannelExhausted,
                 format!("The request may cost up to {bound} USDC; the channel has {available} USDC left"),
@@ -99,7 +101,9 @@ impl From<JournalError> for Failure {
                 text,
                 "Close a channel, open with less, or let a person raise DRAIN_MAX_LOCKED.",
             ),
-            JournalError::Unknown(_) => Self::unspent(Code::UnknownChannel, text, "List the channels with drain_channels."),
+            JournalError::Unknown(_) => {
+                Self::unspent(Code::UnknownChannel, text, "List the channels with drain_channels.")
+            }
             _ => Self::unspent(
                 Code::JournalFailed,
                 format!("{text}. Nothing is signed while the record cannot be written"),

@@ -30,7 +30,13 @@ pub enum PinCheck<T> {
 
 impl Journal {
     /// Compares a provider with its pin; the first sight pins it.
-    pub async fn check_provider_pin(&self, provider_id: String, api_url: String, wallet: Address, at: u64) -> Result<PinCheck<Pin>, JournalError> {
+    pub async fn check_provider_pin(
+        &self,
+        provider_id: String,
+        api_url: String,
+        wallet: Address,
+        at: u64,
+    ) -> Result<PinCheck<Pin>, JournalError> {
         self.writer
             .run(move |db| {
                 let seen = Pin { api_url, wallet: address(wallet) };
@@ -53,7 +59,11 @@ impl Journal {
 
     /// A person accepts what a provider is now: the pin is forgotten, and the next sight pins anew (M14).
     pub async fn forget_provider_pin(&self, provider_id: String) -> Result<bool, JournalError> {
-        self.writer.run(move |db| Ok(db.prepare_cached("DELETE FROM provider_pins WHERE provider_id = ?1")?.execute([provider_id])? > 0)).await
+        self.writer
+            .run(move |db| {
+                Ok(db.prepare_cached("DELETE FROM provider_pins WHERE provider_id = ?1")?.execute([provider_id])? > 0)
+            })
+            .await
     }
 
     /// Compares the marketplace's fee wallet with its pin; the first sight pins it (design section 6).
@@ -79,14 +89,20 @@ impl Journal {
 
     /// A person accepts the marketplace's fee wallet of now.
     pub async fn forget_fee_wallet_pin(&self, chain_id: u64) -> Result<bool, JournalError> {
-        self.writer.run(move |db| Ok(db.prepare_cached("DELETE FROM fee_wallet_pin WHERE chain_id = ?1")?.execute([column(chain_id)?])? > 0)).await
+        self.writer
+            .run(move |db| {
+                Ok(db.prepare_cached("DELETE FROM fee_wallet_pin WHERE chain_id = ?1")?.execute([column(chain_id)?])?
+                    > 0)
+            })
+            .await
     }
 
     /// An agent was shown a provider's instructions.
     pub async fn docs_read(&self, provider_id: String, at: u64) -> Result<(), JournalError> {
         self.writer
             .run(move |db| {
-                db.prepare_cached("INSERT INTO docs_read (provider_id, at) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?.execute(params![provider_id, column(at)?])?;
+                db.prepare_cached("INSERT INTO docs_read (provider_id, at) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+                    .execute(params![provider_id, column(at)?])?;
                 Ok(())
             })
             .await

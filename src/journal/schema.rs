@@ -22,7 +22,13 @@ pub(super) fn open(folder: &Path) -> Result<Connection, JournalError> {
     let failed = |reason: String| JournalError::Open { path: path.clone(), reason };
     private_folder(folder).map_err(|e| failed(e.to_string()))?;
     // Created here, so that there is no moment in which others can read it; SQLite gives WAL and SHM the same mode.
-    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(|e| failed(e.to_string()))?;
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|e| failed(e.to_string()))?;
     let mut connection = Connection::open(&path).map_err(|e| failed(e.to_string()))?;
     configure(&connection).map_err(|e| failed(e.to_string()))?;
     migrate(&mut connection).map_err(|error| match error {

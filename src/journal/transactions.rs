@@ -97,7 +97,8 @@ const COLUMNS: &str = "id, intent, kind, target, amount, account_nonce, raw, has
 
 fn record(r: &Row<'_>) -> Result<TxRecord, JournalError> {
     let account_nonce: Option<i64> = r.get("account_nonce")?;
-    let account_nonce = account_nonce.map(u64::try_from).transpose().map_err(|_| JournalError::Corrupt("account_nonce".into()))?;
+    let account_nonce =
+        account_nonce.map(u64::try_from).transpose().map_err(|_| JournalError::Corrupt("account_nonce".into()))?;
     Ok(TxRecord {
         id: TxId(r.get("id")?),
         intent: r.get::<_, Option<i64>>("intent")?.map(IntentId),
@@ -113,8 +114,10 @@ fn record(r: &Row<'_>) -> Result<TxRecord, JournalError> {
 
 /// Ends a transaction; one that ended already stays as it is.
 pub(super) fn finish(db: &Connection, id: TxId, state: TxState, reason: Option<&str>) -> Result<(), JournalError> {
-    db.prepare_cached("UPDATE transactions SET state = ?2, reason = ?3 WHERE id = ?1 AND state IN ('planned', 'signed', 'broadcast')")?
-        .execute(params![id.0, state.to_string(), reason])?;
+    db.prepare_cached(
+        "UPDATE transactions SET state = ?2, reason = ?3 WHERE id = ?1 AND state IN ('planned', 'signed', 'broadcast')",
+    )?
+    .execute(params![id.0, state.to_string(), reason])?;
     Ok(())
 }
 
@@ -165,14 +168,20 @@ impl Journal {
     pub fn broadcast_later(&self, id: TxId) -> Result<(), JournalError> {
         self.writer
             .submit(When::Later, move |db| {
-                db.prepare_cached("UPDATE transactions SET state = 'broadcast' WHERE id = ?1 AND state = 'signed'")?.execute([id.0])?;
+                db.prepare_cached("UPDATE transactions SET state = 'broadcast' WHERE id = ?1 AND state = 'signed'")?
+                    .execute([id.0])?;
                 Ok(())
             })
             .map(drop)
     }
 
     /// Its end, with the reason of a failure.
-    pub async fn finish_transaction(&self, id: TxId, state: TxState, reason: Option<String>) -> Result<(), JournalError> {
+    pub async fn finish_transaction(
+        &self,
+        id: TxId,
+        state: TxState,
+        reason: Option<String>,
+    ) -> Result<(), JournalError> {
         self.writer.run(move |db| finish(db, id, state, reason.as_deref())).await
     }
 
@@ -197,7 +206,9 @@ impl Journal {
     pub async fn transactions_of(&self, intent: IntentId) -> Result<Vec<TxRecord>, JournalError> {
         self.writer
             .run(move |db| {
-                let mut statement = db.prepare_cached(&format!("SELECT {COLUMNS} FROM transactions WHERE intent = ?1 OR used_by = ?1 ORDER BY id"))?;
+                let mut statement = db.prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM transactions WHERE intent = ?1 OR used_by = ?1 ORDER BY id"
+                ))?;
                 let mut rows = statement.query([intent.0])?;
                 let mut records = Vec::new();
                 while let Some(row) = rows.next()? {
@@ -209,7 +220,13 @@ impl Journal {
     }
 
     /// Uses a session fee that was paid for an opening that failed, if there is one (design section 6).
-    pub async fn reuse_session_fee(&self, chain_id: u64, wallet: Address, fee_wallet: Address, intent: IntentId) -> Result<Option<TxId>, JournalError> {
+    pub async fn reuse_session_fee(
+        &self,
+        chain_id: u64,
+        wallet: Address,
+        fee_wallet: Address,
+        intent: IntentId,
+    ) -> Result<Option<TxId>, JournalError> {
         self.writer
             .run(move |db| {
                 let paid: Option<i64> = db

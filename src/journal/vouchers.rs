@@ -105,15 +105,33 @@ impl Journal {
     }
 
     /// Books the end of all requests of a channel whose outcome was unknown: together they cost `cost`.
-    pub async fn resolve_unknown(&self, intent: IntentId, cost: Usdc, note: &'static str, at: u64) -> Result<(), JournalError> {
+    pub async fn resolve_unknown(
+        &self,
+        intent: IntentId,
+        cost: Usdc,
+        note: &'static str,
+        at: u64,
+    ) -> Result<(), JournalError> {
         self.writer.run(move |db| resolve_unknown(db, intent, cost, note, at)).await
+    }
+
+    /// The same, riding in the next commit.
+    pub fn resolve_unknown_later(
+        &self,
+        intent: IntentId,
+        cost: Usdc,
+        note: &'static str,
+        at: u64,
+    ) -> Result<(), JournalError> {
+        self.writer.submit(When::Later, move |db| resolve_unknown(db, intent, cost, note, at)).map(drop)
     }
 
     /// Counts an offence of the provider on this channel.
     pub async fn offence(&self, intent: IntentId) -> Result<(), JournalError> {
         self.writer
             .run(move |db| {
-                db.prepare_cached("UPDATE channels SET offences = offences + 1 WHERE intent = ?1")?.execute([intent.0])?;
+                db.prepare_cached("UPDATE channels SET offences = offences + 1 WHERE intent = ?1")?
+                    .execute([intent.0])?;
                 Ok(())
             })
             .await
@@ -144,12 +162,8 @@ fn authorize(db: &Connection, request: &VoucherIntent) -> Result<Authorized, Jou
         request.model,
         column(request.at)?
     ])?;
-    db.prepare_cached("UPDATE channels SET signed = ?2, nonce = ?3, used_at = ?4 WHERE intent = ?1")?.execute(params![
-        request.intent.0,
-        books.signed.as_i64(),
-        books.nonce.as_i64(),
-        column(request.at)?
-    ])?;
+    db.prepare_cached("UPDATE channels SET signed = ?2, nonce = ?3, used_at = ?4 WHERE intent = ?1")?
+        .execute(params![request.intent.0, books.signed.as_i64(), books.nonce.as_i64(), column(request.at)?])?;
     Ok(Authorized {
         domain: record.deployment.domain,
         voucher: Voucher { channel_id, amount: next.amount, nonce: next.nonce },
@@ -169,7 +183,8 @@ fn authorize_probe(db: &Connection, intent: IntentId, at: u64) -> Result<Authori
     books.nonce = nonce;
     db.prepare_cached("INSERT INTO vouchers (intent, nonce, amount, bound, growth, model, state, created_at) VALUES (?1, ?2, 0, 0, 0, '', 'probe', ?3)")?
         .execute(params![intent.0, nonce.as_i64(), column(at)?])?;
-    db.prepare_cached("UPDATE channels SET nonce = ?2 WHERE intent = ?1")?.execute(params![intent.0, nonce.as_i64()])?;
+    db.prepare_cached("UPDATE channels SET nonce = ?2 WHERE intent = ?1")?
+        .execute(params![intent.0, nonce.as_i64()])?;
     Ok(Authorized {
         domain: record.deployment.domain,
         voucher: Voucher { channel_id, amount: Usdc::ZERO, nonce },
@@ -222,7 +237,8 @@ fn resolve_unknown(db: &Connection, intent: IntentId, cost: Usdc, note: &str, at
     if changed == 0 {
         return Ok(());
     }
-    db.prepare_cached("UPDATE channels SET charged = charged + ?2 WHERE intent = ?1")?.execute(params![intent.0, cost.as_i64()])?;
+    db.prepare_cached("UPDATE channels SET charged = charged + ?2 WHERE intent = ?1")?
+        .execute(params![intent.0, cost.as_i64()])?;
     add_spent(db, cost, at)
 }
 
@@ -237,4 +253,3 @@ fn spent_today(db: &Connection, at: u64) -> Result<Usdc, JournalError> {
     let mut rows = statement.query([column(at / DAY)?])?;
     rows.next()?.map_or(Ok(Usdc::ZERO), |r| row::usdc(r, "charged"))
 }
-

@@ -31,6 +31,7 @@ pub(super) fn channel() -> ChannelView {
         recovered: false,
         refunded: None,
         next: "Pay with drain_chat.".into(),
+        notes: vec!["The marketplace says otherwise.".into()],
     }
 }
 

@@ -219,7 +219,10 @@ mod tests {
     #[test]
     fn m3_nothing_above_deposit_or_cap() {
         let mut books = open(1_000);
-        assert_eq!(books.next_voucher(usdc(1_001)), Err(NoVoucher::Exhausted { available: usdc(1_000), bound: usdc(1_001) }));
+        assert_eq!(
+            books.next_voucher(usdc(1_001)),
+            Err(NoVoucher::Exhausted { available: usdc(1_000), bound: usdc(1_001) })
+        );
         books.cap = usdc(500);
         assert!(books.next_voucher(usdc(501)).is_err());
         assert!(books.next_voucher(usdc(500)).is_ok());
@@ -240,7 +243,10 @@ mod tests {
         let next = books.next_voucher(usdc(400)).unwrap();
         books.record(next, usdc(400));
         let claims = Claims { cost: Some(usdc(450)), explained: Some(usdc(120)), total: None };
-        assert_eq!(books.settle(usdc(400), claims), Settlement { charged: usdc(120), disputed: usdc(330), older: None });
+        assert_eq!(
+            books.settle(usdc(400), claims),
+            Settlement { charged: usdc(120), disputed: usdc(330), older: None }
+        );
         assert_eq!((books.charged, books.disputed, books.in_flight), (usdc(120), usdc(330), Usdc::ZERO));
     }
 
@@ -283,7 +289,12 @@ mod tests {
     fn step() -> impl Strategy<Value = Step> {
         let amount = || 0u32..3_000;
         prop_oneof![
-            (amount(), proptest::option::of(amount()), proptest::option::of(0u32..20_000), proptest::option::of(amount()))
+            (
+                amount(),
+                proptest::option::of(amount()),
+                proptest::option::of(0u32..20_000),
+                proptest::option::of(amount())
+            )
                 .prop_map(|(bound, cost, total, explained)| Step::Pay { bound, cost, total, explained }),
             amount().prop_map(|bound| Step::Unknown { bound }),
             (amount(), proptest::option::of(0u32..20_000)).prop_map(|(bound, total)| Step::Refused { bound, total }),

@@ -187,6 +187,13 @@ pub async fn open(runtime: &Runtime, provider: &str, amount: &str, duration: &st
     Ok(runtime.open(request, Progress::none()).await?.channel.channel_id.unwrap().parse().unwrap())
 }
 
+/// A runtime that does not wait long, and a channel of one USDC to Sim-LLM.
+pub async fn llm(world: &World) -> (Runtime, ChannelId) {
+    let runtime = world.impatient().await;
+    let channel = open(&runtime, "sim-llm", "1", "24h").await.unwrap();
+    (runtime, channel)
+}
+
 pub async fn ask(runtime: &Runtime, channel: ChannelId, model: &str, text: &str) -> Result<Box<Paid>, Failure> {
     pay(runtime, call(channel, model, text)).await
 }

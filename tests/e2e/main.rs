@@ -7,4 +7,5 @@ mod closing;
 mod harness;
 mod liars;
 mod life;
+mod mcp;
 mod requests;

@@ -15,11 +15,6 @@ use crate::error::{Code, Failure};
 use crate::policy::books::Correction;
 
 pub(super) async fn end(desk: &mut Desk, kind: CloseKind, progress: &Progress) -> Result<Closed, Failure> {
-    // The wallet may have put a close of an earlier run back, or ended it, since this actor read its record.
-    let record = desk.purse.journal.channel(desk.record.intent).await?;
-    let claimed = desk.record.books.claimed.max(record.books.claimed);
-    desk.record = record;
-    desk.record.books.claimed = claimed;
     let channel_id = match (desk.record.state, desk.record.channel_id) {
         (ChannelState::Open, Some(id)) => id,
         _ => {
@@ -52,7 +47,12 @@ pub(super) async fn end(desk: &mut Desk, kind: CloseKind, progress: &Progress) -
         set_state(desk, ChannelState::Closing).await?;
     }
     progress.say(format!("sending the {} transaction", call.kind()));
-    let send = SendClose { record: Box::new(desk.record.clone()), call, claimed_before: on_chain.claimed, progress: progress.clone() };
+    let send = SendClose {
+        record: Box::new(desk.record.clone()),
+        call,
+        claimed_before: on_chain.claimed,
+        progress: progress.clone(),
+    };
     match ask(&desk.wallet, send).await {
         Ok(done) => {
             desk.record = done.record;
@@ -117,19 +117,29 @@ fn may_cooperate(desk: &Desk) -> Result<(), Failure> {
         return Err(refuse("V1 has no cooperative close"));
     }
     if desk.record.recovered {
-        return Err(refuse("The record of this channel may be incomplete, so nobody here knows what a fair final amount is"));
+        return Err(refuse(
+            "The record of this channel may be incomplete, so nobody here knows what a fair final amount is",
+        ));
     }
     Ok(())
 }
 
 /// The provider's consent, checked (M6).
-async fn cooperative(desk: &Desk, channel_id: ChannelId, on_chain: &OnChainChannel, progress: &Progress) -> Result<Call, Failure> {
+async fn cooperative(
+    desk: &Desk,
+    channel_id: ChannelId,
+    on_chain: &OnChainChannel,
+    progress: &Progress,
+) -> Result<Call, Failure> {
     progress.say(format!("asking {} for its consent", desk.record.provider_name));
     let answer = ask_provider(desk, channel_id).await?;
     let most = on_chain.deposit.min(desk.record.books.signed);
     let amount = answer.final_amount;
     if amount < on_chain.claimed {
-        return Err(refuse(format!("The provider has claimed {} USDC already and signs for {amount}: the contract would refuse that", on_chain.claimed)));
+        return Err(refuse(format!(
+            "The provider has claimed {} USDC already and signs for {amount}: the contract would refuse that",
+            on_chain.claimed
+        )));
     }
     if amount > most {
         return Err(refuse(format!("The provider asks for {amount} USDC at the end; only {most} was ever signed")));
@@ -167,4 +177,3 @@ async fn settle_unknown(desk: &mut Desk) -> Result<(), Failure> {
     desk.purse.journal.resolve_unknown(desk.record.intent, cost, "before close", desk.services.clock.now()).await?;
     Ok(())
 }
-

@@ -10,8 +10,8 @@ use drain_protocol::pricing::ModelPrice;
 use super::Desk;
 use super::pay::sign;
 use crate::error::Failure;
-use crate::journal::JournalError;
 use crate::http_client::RequestLimits;
+use crate::journal::JournalError;
 use crate::provider::ChatOutcome;
 
 /// A refusal needs no work: it comes soon or not at all.

@@ -2,7 +2,7 @@
 //!
 //! The order is always: authorize, durable, sign, send (M1). Everything that can be refused is refused before.
 
-use drain_protocol::chat::{ChatAnswer, ChatRequest};
+use drain_protocol::chat::{ChatAnswer, ChatRequest, Usage};
 use drain_protocol::headers::CostHeaders;
 use drain_protocol::pricing::{self, Price};
 use drain_protocol::{SignedVoucher, Usdc};
@@ -14,9 +14,9 @@ use crate::actors::signer::SignVoucher;
 use crate::actors::view;
 use crate::api::{ChatCall, ChatReply, Paid, Progress};
 use crate::error::{Code, Failure, Money};
-use crate::journal::{Authorized, Outcome, Receipt, VoucherIntent};
-use crate::policy::books::Claims;
 use crate::http_client::RequestLimits;
+use crate::journal::{Authorized, Outcome, Receipt, VoucherIntent};
+use crate::policy::books::{Claims, Settlement};
 use crate::provider::{ChatError, ChatOutcome};
 
 /// The longest answer that a provider may assume when it asks for cover before the work.
@@ -53,12 +53,12 @@ pub(super) async fn pay(desk: &mut Desk, call: ChatCall, progress: &Progress) ->
     }
     inquiry::read_books_of_recovered(desk).await?;
     let mut plan = plan(desk, call)?;
-    // A second try only where the provider says that no work was done, and then once (M15).
     let mut left = None;
+    // A second try only where the provider says that no work was done, and then once (M15).
     for attempt in [Attempt::First, Attempt::Second] {
-        match attempt_once(desk, &base, plan, attempt, &mut left, progress).await {
+        match one_try(desk, &base, plan, attempt, &mut left, progress).await {
             Ok(Step::Done(reply)) => return Ok(reply),
-            Ok(Step::Again(next)) => plan = next,
+            Ok(Step::Again(next)) => plan = *next,
             Err(failure) => return Err(with_what_left(failure, left)),
         }
     }
@@ -68,19 +68,27 @@ pub(super) async fn pay(desk: &mut Desk, call: ChatCall, progress: &Progress) ->
 /// What one try led to.
 enum Step {
     Done(ChatReply),
-    Again(Plan),
+    Again(Box<Plan>),
 }
 
-async fn attempt_once(desk: &mut Desk, base: &Url, plan: Plan, attempt: Attempt, left: &mut Option<Receipt>, progress: &Progress) -> Result<Step, Failure> {
+async fn one_try(
+    desk: &mut Desk,
+    base: &Url,
+    plan: Plan,
+    attempt: Attempt,
+    left: &mut Option<Receipt>,
+    progress: &Progress,
+) -> Result<Step, Failure> {
     let (sent, voucher) = authorize_and_sign(desk, &plan).await?;
     progress.say(format!("sent to {} (at most {} USDC)", desk.record.provider_name, sent.bound));
     match send(desk, base, &plan, &voucher).await {
-        Ok(ChatOutcome::Answered { answer, costs }) => answered(desk, &plan, sent, *answer, costs).await.map(Step::Done),
+        Ok(ChatOutcome::Answered { answer, costs }) => Ok(Step::Done(answered(desk, &plan, sent, *answer, &costs))),
         Ok(ChatOutcome::Refused(refusal)) => {
             *left = Some(sent.receipt);
-            refused::refused(desk, plan, sent, refusal, attempt).await.map(Step::Again)
+            let next = refused::refused(desk, plan, sent, refusal, attempt).await?;
+            Ok(Step::Again(Box::new(next)))
         }
-        Err(error) => Err(lost(desk, sent, &error)),
+        Err(error) => Err(lost(desk, &plan, sent, &error)),
     }
 }
 
@@ -112,7 +120,10 @@ fn check_open(desk: &Desk) -> Result<(), Failure> {
     if record.offences > 0 {
         return Err(Failure::unspent(
             Code::ProviderOffence,
-            format!("{} insisted on more than price, usage and bound explain; this channel pays it no further", record.provider_name),
+            format!(
+                "{} insisted on more than price, usage and bound explain; this channel pays it no further",
+                record.provider_name
+            ),
             "Close the channel with drain_cooperative_close and use another provider.",
         ));
     }
@@ -149,7 +160,9 @@ fn plan(desk: &Desk, call: ChatCall) -> Result<Plan, Failure> {
             // Not by token: the caller's word, or the operator's (design section 4).
             Price::PerToken { .. } => {
                 let bound = call.max_cost.unwrap_or(requests.default_max_cost);
-                notes.push(format!("this provider does not charge by token; at most {bound} USDC was allowed (maxCost)"));
+                notes.push(format!(
+                    "this provider does not charge by token; at most {bound} USDC was allowed (maxCost)"
+                ));
                 bound
             }
         }
@@ -167,7 +180,13 @@ fn plan(desk: &Desk, call: ChatCall) -> Result<Plan, Failure> {
         (false, Some(max_cost)) if !llm => bound.max(max_cost),
         (false, _) => bound,
     };
-    let request = ChatRequest { model: call.model, messages: call.messages, max_tokens, temperature: call.temperature, stream: false };
+    let request = ChatRequest {
+        model: call.model,
+        messages: call.messages,
+        max_tokens,
+        temperature: call.temperature,
+        stream: false,
+    };
     Ok(Plan { request, price, by_token, bound, most: most.min(limit), notes })
 }
 
@@ -200,7 +219,12 @@ pub(super) async fn authorize_and_sign(desk: &mut Desk, plan: &Plan) -> Result<(
 }
 
 pub(super) async fn sign(desk: &mut Desk, leave: Authorized) -> Result<(Sent, SignedVoucher), Failure> {
-    let sent = Sent { receipt: leave.receipt(), amount: leave.voucher().amount, bound: leave.bound(), spent_today: leave.spent_today() };
+    let sent = Sent {
+        receipt: leave.receipt(),
+        amount: leave.voucher().amount,
+        bound: leave.bound(),
+        spent_today: leave.spent_today(),
+    };
     desk.record.books = leave.books();
     match ask(&desk.signer, SignVoucher(leave)).await {
         Ok(voucher) => Ok((sent, voucher)),
@@ -218,37 +242,55 @@ async fn send(desk: &Desk, base: &Url, plan: &Plan, voucher: &SignedVoucher) -> 
     desk.services.provider.chat(base, &plan.request, &voucher.to_header(), limits).await
 }
 
-async fn answered(desk: &mut Desk, plan: &Plan, sent: Sent, answer: ChatAnswer, costs: CostHeaders) -> Result<ChatReply, Failure> {
+/// Books a request at the smallest of the provider's word, what price and usage explain, and the bound. The notes tell
+/// what a reader should know of it.
+fn book(
+    desk: &mut Desk,
+    plan: &Plan,
+    sent: Sent,
+    costs: &CostHeaders,
+    usage: Option<Usage>,
+) -> (Settlement, Vec<String>) {
     let explained = match &plan.price {
         // Above the flat price only where the caller allowed it, which the price does not explain.
         Price::Flat(flat) => (sent.bound <= *flat).then_some(*flat),
         Price::Free => Some(Usdc::ZERO),
-        Price::PerToken { .. } if plan.by_token => answer.usage.map(|usage| plan.price.cost(usage.prompt_tokens, usage.completion_tokens)),
+        Price::PerToken { .. } if plan.by_token => {
+            usage.map(|usage| plan.price.cost(usage.prompt_tokens, usage.completion_tokens))
+        }
         Price::PerToken { .. } => None,
     };
     let settled = desk.record.books.settle(sent.bound, Claims { cost: costs.cost, total: costs.total, explained });
-    desk.record.requests += 1;
     let at = desk.services.clock.now();
+    let mut notes = Vec::new();
     let outcome = Outcome::Settled { charged: settled.charged, disputed: settled.disputed };
-    let mut notes = plan.notes.clone();
     if let Err(error) = desk.purse.journal.settle_later(sent.receipt, outcome, at) {
-        // The answer is here and paid for; the journal keeps the larger reservation.
+        // What was answered is here and paid for; the journal keeps the larger reservation.
         notes.push(format!("the cost could not be recorded ({error}); the whole bound stays reserved"));
     }
     if let Some(older) = settled.older {
-        inquiry::note_failure(desk.purse.journal.resolve_unknown(desk.record.intent, older, "total", at).await);
-    }
-    if let Some(usage) = answer.usage.filter(|_| plan.by_token) {
-        let cut = answer.finish_reason.as_deref() == Some("length");
-        desk.lengths.entry(plan.request.model.clone()).or_default().observe(usage.completion_tokens, cut);
+        inquiry::note_failure(desk.purse.journal.resolve_unknown_later(desk.record.intent, older, "total", at));
     }
     if !settled.disputed.is_zero() {
-        notes.push(format!("the provider claims {} USDC more than price, usage and bound explain; not accepted", settled.disputed));
+        notes.push(format!(
+            "the provider claims {} USDC more than price, usage and bound explain; not accepted",
+            settled.disputed
+        ));
     }
     if costs.garbage {
         notes.push("the provider's cost headers made no sense and were not believed".into());
     }
-    Ok(ChatReply::Paid(Box::new(Paid {
+    (settled, notes)
+}
+
+fn answered(desk: &mut Desk, plan: &Plan, sent: Sent, answer: ChatAnswer, costs: &CostHeaders) -> ChatReply {
+    let (settled, booked) = book(desk, plan, sent, costs, answer.usage);
+    desk.record.requests += 1;
+    if let Some(usage) = answer.usage.filter(|_| plan.by_token) {
+        let cut = answer.finish_reason.as_deref() == Some("length");
+        desk.lengths.entry(plan.request.model.clone()).or_default().observe(usage.completion_tokens, cut);
+    }
+    ChatReply::Paid(Box::new(Paid {
         content: answer.content,
         raw: answer.raw,
         finish_reason: answer.finish_reason,
@@ -258,8 +300,8 @@ async fn answered(desk: &mut Desk, plan: &Plan, sent: Sent, answer: ChatAnswer, 
         max_tokens_sent: plan.request.max_tokens,
         spent_today: sent.spent_today.saturating_add(settled.charged),
         channel: view::channel(&desk.record, desk.services.clock.block_time()),
-        notes,
-    })))
+        notes: plan.notes.iter().cloned().chain(booked).collect(),
+    }))
 }
 
 /// Frees the reservation of a request that did no work.
@@ -271,8 +313,9 @@ pub(super) fn not_charged(desk: &mut Desk, sent: Sent, note: &str) {
     }
 }
 
-/// No usable answer. What did not reach the provider costs nothing; everything else is unknown and stays reserved.
-fn lost(desk: &mut Desk, sent: Sent, error: &ChatError) -> Failure {
+/// No usable answer. What did not reach the provider costs nothing; a cost that it stated is booked; everything else is
+/// unknown and stays reserved.
+fn lost(desk: &mut Desk, plan: &Plan, sent: Sent, error: &ChatError) -> Failure {
     let name = desk.record.provider_name.clone();
     if error.before_sent() {
         not_charged(desk, sent, "not sent");
@@ -282,10 +325,18 @@ fn lost(desk: &mut Desk, sent: Sent, error: &ChatError) -> Failure {
             "Call again; if it goes on, close the channel and use another provider.",
         );
     }
+    let stated = error.costs().filter(|costs| costs.cost.is_some());
+    let money = match stated {
+        Some(costs) => {
+            let (settled, _) = book(desk, plan, sent, costs, None);
+            Money::Spent { receipt: sent.receipt.to_string(), amount: settled.charged }
+        }
+        None => Money::Reserved { receipt: sent.receipt.to_string(), at_most: sent.bound },
+    };
     Failure {
         code: Code::AnswerLost,
         message: format!("{name} took the voucher and gave no usable answer: {error}"),
-        money: Money::Reserved { receipt: sent.receipt.to_string(), at_most: sent.bound },
-        next: "Do not count on a free repeat: another call may be charged too. The reservation ends with this provider's next answer.".into(),
+        money,
+        next: "Do not count on a free repeat: another call may be charged too. A reservation ends with this provider's next answer.".into(),
     }
 }

@@ -15,8 +15,17 @@ const FRESH: u64 = 60;
 const FRESH_WAIT: Duration = Duration::from_secs(2);
 
 /// Books a refusal. `Ok` is the plan for one more try.
-pub(super) async fn refused(desk: &mut Desk, plan: Plan, sent: Sent, refusal: Refusal, attempt: Attempt) -> Result<Plan, Failure> {
-    if work_may_be_done(&refusal) {
+pub(super) async fn refused(
+    desk: &mut Desk,
+    plan: Plan,
+    sent: Sent,
+    refusal: Refusal,
+    attempt: Attempt,
+) -> Result<Plan, Failure> {
+    // An error inside of a stream comes with the status of its beginning.
+    let before_work = matches!(refusal.status, 400..500)
+        && !matches!(refusal.code, RefusalCode::InsufficientFundsPost | RefusalCode::Upstream(_));
+    if !before_work {
         return Err(work_maybe_done(desk, &plan, sent, &refusal));
     }
     not_charged(desk, sent, refusal.code.as_str());
@@ -37,12 +46,6 @@ pub(super) async fn refused(desk: &mut Desk, plan: Plan, sent: Sent, refusal: Re
     }
 }
 
-/// A failure after a success began (an error within a stream), or of the provider's own supplier, is not one before the
-/// work, whatever its status.
-const fn work_may_be_done(refusal: &Refusal) -> bool {
-    !matches!(refusal.status, 400..500) || matches!(refusal.code, RefusalCode::InsufficientFundsPost | RefusalCode::Upstream(_))
-}
-
 fn fresh(desk: &Desk) -> bool {
     let opened = desk.record.expires_at.saturating_sub(desk.record.duration);
     desk.services.clock.block_time() < opened.saturating_add(FRESH)
@@ -50,7 +53,13 @@ fn fresh(desk: &Desk) -> bool {
 
 /// The provider wants more cover. Its correction of the books is adopted as far as requests in flight explain it; more
 /// for this request is granted up to what the plan allows.
-async fn insufficient(desk: &mut Desk, mut plan: Plan, sent: Sent, refusal: &Refusal, again: bool) -> Result<Plan, Failure> {
+async fn insufficient(
+    desk: &mut Desk,
+    mut plan: Plan,
+    sent: Sent,
+    refusal: &Refusal,
+    again: bool,
+) -> Result<Plan, Failure> {
     let at = desk.services.clock.now();
     let unknown = desk.record.books.in_flight;
     let corrected = refusal.total_charged(sent.amount).map(|total| desk.record.books.correct(total));
@@ -77,24 +86,32 @@ async fn insufficient(desk: &mut Desk, mut plan: Plan, sent: Sent, refusal: &Ref
         // The voucher covered all that is owed, may be owed, and is required: it insists on the rest.
         return Err(offence(desk, sent, disputed).await);
     }
+    let (message, next) = why_insufficient(desk, &plan, sent, required);
+    Err(Failure { message, next, ..refused_before_work(desk, sent, refusal) })
+}
+
+fn why_insufficient(desk: &Desk, plan: &Plan, sent: Sent, required: Usdc) -> (String, String) {
     let name = &desk.record.provider_name;
-    let (message, next) = if required <= sent.bound {
-        (
-            format!("{name} refused a voucher that covers all that was charged and the {required} USDC that it asks for: its books hold more than ours"),
-            "Close this channel with drain_cooperative_close and use another provider, or open a new channel.",
-        )
-    } else if plan.by_token {
-        (
-            format!("{name} asks for {required} USDC for this request, more than its price explains ({})", plan.most),
-            "Look at its prices with drain_provider_info; close the channel if they have changed.",
-        )
-    } else {
-        (
-            format!("{name} asks for {required} USDC for this request; at most {} was allowed", plan.most),
-            "Where its instructions explain that (a price per item, say), call again with maxCost of at least that; it may also be more than is left of the channel.",
-        )
-    };
-    Err(Failure { message, next: next.into(), ..refused_before_work(desk, sent, refusal) })
+    if required <= sent.bound {
+        return (
+            format!(
+                "{name} refused a voucher that covers all that was charged, and the {required} USDC that it asks for: its books hold more than ours"
+            ),
+            "Close this channel with drain_cooperative_close, then open a new one or use another provider.".into(),
+        );
+    }
+    let most = plan.most;
+    if plan.by_token {
+        return (
+            format!("{name} asks for {required} USDC for this request, more than its price explains ({most})"),
+            "Look at its prices with drain_provider_info; if they have changed, close this channel.".into(),
+        );
+    }
+    (
+        format!("{name} asks for {required} USDC for this request; at most {most} was allowed"),
+        "If its instructions explain that (a price per item, for example), call again with a maxCost that covers it."
+            .into(),
+    )
 }
 
 async fn offence(desk: &mut Desk, sent: Sent, excess: Usdc) -> Failure {
@@ -102,7 +119,10 @@ async fn offence(desk: &mut Desk, sent: Sent, excess: Usdc) -> Failure {
     desk.record.offences += 1;
     Failure {
         code: Code::ProviderOffence,
-        message: format!("{} says that {excess} USDC more was charged than price, usage and bounds explain; it is not paid", desk.record.provider_name),
+        message: format!(
+            "{} says that {excess} USDC more was charged than price, usage and bounds explain; it is not paid",
+            desk.record.provider_name
+        ),
         money: Money::Credit { receipt: sent.receipt.to_string() },
         next: "Close this channel with drain_cooperative_close and use another provider.".into(),
     }
@@ -115,21 +135,41 @@ fn work_maybe_done(desk: &Desk, plan: &Plan, sent: Sent, refusal: &Refusal) -> F
     let (message, next) = if refusal.code == RefusalCode::InsufficientFundsPost {
         let cost = refusal.required.map_or_else(String::new, |cost| format!(" ({cost} USDC)"));
         (
-            format!("{name} did the work, found its cost{cost} above the voucher ({} USDC) and gave no answer", sent.amount),
-            format!("Ask for less: a smaller maxTokens than {}, or a shorter conversation.", plan.request.max_tokens.unwrap_or_default()),
+            format!(
+                "{name} did the work, found its cost{cost} above the voucher ({} USDC) and gave no answer",
+                sent.amount
+            ),
+            format!(
+                "Ask for less: a smaller maxTokens than {}, or a shorter conversation.",
+                plan.request.max_tokens.unwrap_or_default()
+            ),
         )
     } else {
-        (format!("{name} failed: {} {}", refusal.status, refusal.message), "The reservation ends with this provider's next answer; another call may be charged too.".into())
+        (
+            format!("{name} failed: {} {}", refusal.status, refusal.message),
+            "The reservation ends with this provider's next answer; another call may be charged too.".into(),
+        )
     };
-    Failure { code: Code::ProviderFailed, message, money: Money::Reserved { receipt: sent.receipt.to_string(), at_most: sent.bound }, next }
+    Failure {
+        code: Code::ProviderFailed,
+        message,
+        money: Money::Reserved { receipt: sent.receipt.to_string(), at_most: sent.bound },
+        next,
+    }
 }
 
 fn refused_before_work(desk: &Desk, sent: Sent, refusal: &Refusal) -> Failure {
     let next = match refusal.code {
-        RefusalCode::ChannelNotFound => "The provider does not see this channel: look at it with drain_channel_status; if it is open, the provider reads another contract or chain.",
-        RefusalCode::ExceedsDeposit => "The deposit is used up by the provider's books: close the channel and open one with a larger deposit.",
+        RefusalCode::ChannelNotFound => {
+            "The provider does not see this channel: look at it with drain_channel_status; if it is open, the provider reads another contract or chain."
+        }
+        RefusalCode::ExceedsDeposit => {
+            "The deposit is used up by the provider's books: close the channel and open one with a larger deposit."
+        }
         RefusalCode::WrongProvider => "The channel belongs to another wallet: open one to this provider.",
-        RefusalCode::InvalidNonce | RefusalCode::InvalidSignature => "Close this channel and open a new one; if it happens again, report it.",
+        RefusalCode::InvalidNonce | RefusalCode::InvalidSignature => {
+            "Close this channel and open a new one; if it happens again, report it."
+        }
         RefusalCode::ModelNotSupported => "Look at the provider's models with drain_provider_info.",
         _ if refusal.status == 429 => "The provider limits the rate: wait a minute, then call again.",
         _ if refusal.status == 413 => "The conversation is too large for this provider: shorten it.",

@@ -65,7 +65,9 @@ fn advice(usdc: Usdc, wei: U256, address: &str) -> Vec<String> {
     let mut advice = Vec::new();
     let no_gas = wei < U256::from(LITTLE_POL);
     if usdc.is_zero() {
-        advice.push(format!("Send $1-5 of native USDC on Polygon and about 0.10 POL to {address}; use a dedicated wallet."));
+        advice.push(format!(
+            "Send $1-5 of native USDC on Polygon and about 0.10 POL to {address}; use a dedicated wallet."
+        ));
     }
     if no_gas && usdc >= GAS_STATION_USDC {
         advice.push("There is no POL for gas: the marketplace's gas station gives some to wallets with 5 USDC; a person runs drain-mcp wallet gas.".into());
@@ -84,7 +86,12 @@ mod tests {
 
     #[test]
     fn pol_is_shown_rounded_down() {
-        for (wei, text) in [("0", "0.0000"), ("100000000000000000", "0.1000"), ("1999999999999999999", "1.9999"), ("99999999999999", "0.0000")] {
+        for (wei, text) in [
+            ("0", "0.0000"),
+            ("100000000000000000", "0.1000"),
+            ("1999999999999999999", "1.9999"),
+            ("99999999999999", "0.0000"),
+        ] {
             assert_eq!(pol(wei.parse().unwrap_or_default()), text);
         }
     }
@@ -93,7 +100,9 @@ mod tests {
     fn advice_names_the_remedy() {
         let rich = U256::from(10u64.pow(18));
         assert!(advice(Usdc::new(2_000_000), rich, "0x").is_empty());
-        assert!(advice(Usdc::ZERO, U256::ZERO, "0xabc")[0].contains("native USDC on Polygon and about 0.10 POL to 0xabc"));
+        assert!(
+            advice(Usdc::ZERO, U256::ZERO, "0xabc")[0].contains("native USDC on Polygon and about 0.10 POL to 0xabc")
+        );
         assert!(advice(Usdc::new(5_000_000), U256::ZERO, "0x")[0].contains("drain-mcp wallet gas"));
         assert!(advice(Usdc::new(4_999_999), U256::ZERO, "0x")[0].contains("send about 0.10 POL"));
         assert!(advice(Usdc::new(50_000_001), rich, "0x")[0].contains("keep less than 50"));

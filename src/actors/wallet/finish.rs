@@ -24,23 +24,42 @@ fn not_shown(landed: &Landed, error: &chain::ChainError) -> Failure {
 
 /// The deposit is in the contract: the channel pays from now on.
 pub(super) async fn opened(bench: &Bench, record: &ChannelRecord, landed: &Landed) -> Result<ChannelRecord, Failure> {
-    let event = chain::expect_opened(&landed.receipt, &record.deployment, bench.purse.address, record.provider_wallet, record.books.deposit)
-        .map_err(|error| not_shown(landed, &error))?;
+    let event = chain::expect_opened(
+        &landed.receipt,
+        &record.deployment,
+        bench.purse.address,
+        record.provider_wallet,
+        record.books.deposit,
+    )
+    .map_err(|error| not_shown(landed, &error))?;
     Ok(bench.purse.journal.opened(record.intent, landed.id, event.channel_id, event.deposit, event.expiry).await?)
 }
 
 /// The channel is gone and the refund is in the wallet.
 pub(super) async fn closed(bench: &Bench, record: &ChannelRecord, landed: &Landed) -> Result<CloseDone, Failure> {
     let Some(channel_id) = record.channel_id else { return Err(Failure::internal("a channel without id was closed")) };
-    let event = chain::expect_closed(&landed.receipt, &record.deployment, channel_id, bench.purse.address).map_err(|error| not_shown(landed, &error))?;
+    let event = chain::expect_closed(&landed.receipt, &record.deployment, channel_id, bench.purse.address)
+        .map_err(|error| not_shown(landed, &error))?;
     let claimed = record.books.deposit.saturating_sub(event.refund);
     let record = bench.purse.journal.closed(record.intent, Some(landed.id), claimed, event.refund).await?;
-    Ok(CloseDone { record, refund: event.refund, protocol_fee: event.fee, transaction: format!("{:#x}", landed.receipt.hash) })
+    Ok(CloseDone {
+        record,
+        refund: event.refund,
+        protocol_fee: event.fee,
+        transaction: format!("{:#x}", landed.receipt.hash),
+    })
 }
 
 /// USDC arrived where it was sent.
-pub(super) async fn transferred(bench: &Bench, landed: &Landed, token: Address, to: Address, amount: Usdc) -> Result<(), Failure> {
-    chain::expect_transfer(&landed.receipt, token, bench.purse.address, to, amount).map_err(|error| not_shown(landed, &error))?;
+pub(super) async fn transferred(
+    bench: &Bench,
+    landed: &Landed,
+    token: Address,
+    to: Address,
+    amount: Usdc,
+) -> Result<(), Failure> {
+    chain::expect_transfer(&landed.receipt, token, bench.purse.address, to, amount)
+        .map_err(|error| not_shown(landed, &error))?;
     bench.end(landed.id, TxState::Final, "").await
 }
 
@@ -58,10 +77,12 @@ pub(super) async fn take_up(bench: &Bench, supervisor: &Addr<Supervisor>) -> Res
         match take_up_one(bench, transaction).await {
             Ok(Some(record)) => supervisor.do_send(ChannelOpened(Box::new(record))),
             Ok(None) => {}
-            Err(failure) => tracing::error!(transaction = %id, %failure, "a transaction of an earlier run did not end well"),
+            Err(failure) => {
+                tracing::error!(transaction = %id, %failure, "a transaction of an earlier run did not end well")
+            }
         }
     }
-    put_back(bench).await
+    put_back(bench, supervisor).await
 }
 
 /// An opening that an earlier run, or a chain that refused it, left behind: followed to its end.
@@ -75,12 +96,17 @@ pub(super) async fn resume_opening(bench: &Bench, record: ChannelRecord) -> Resu
         }
     }
     fail_opening(bench, record.intent).await?;
-    Err(Failure::unspent(Code::TransactionReverted, "An earlier opening of this provider was broken off and is cleared now", "Call again."))
+    Err(Failure::unspent(
+        Code::TransactionReverted,
+        "An earlier opening of this provider was broken off and is cleared now",
+        "Call again.",
+    ))
 }
 
 /// The record of a channel that turned out to be open.
 async fn take_up_one(bench: &Bench, transaction: TxRecord) -> Result<Option<ChannelRecord>, Failure> {
-    let (Some(raw), Some(hash), Some(account_nonce)) = (transaction.raw, transaction.hash, transaction.account_nonce) else {
+    let (Some(raw), Some(hash), Some(account_nonce)) = (transaction.raw, transaction.hash, transaction.account_nonce)
+    else {
         bench.end(transaction.id, TxState::Dropped, "never signed").await?;
         return Ok(None);
     };
@@ -97,7 +123,14 @@ async fn take_up_one(bench: &Bench, transaction: TxRecord) -> Result<Option<Chan
         }
         (TxKind::Close | TxKind::CooperativeClose, Some(record)) => closed(bench, &record, &landed).await.map(drop)?,
         (TxKind::SessionFee, Some(record)) => {
-            transferred(bench, &landed, record.deployment.usdc, transaction.target, drain_signers::request::SESSION_FEE).await?;
+            transferred(
+                bench,
+                &landed,
+                record.deployment.usdc,
+                transaction.target,
+                drain_signers::request::SESSION_FEE,
+            )
+            .await?;
         }
         _ => bench.end(landed.id, TxState::Final, "").await?,
     }
@@ -105,7 +138,7 @@ async fn take_up_one(bench: &Bench, transaction: TxRecord) -> Result<Option<Chan
 }
 
 /// Openings and closes of an earlier run that nothing is on its way for: failed, and open again.
-async fn put_back(bench: &Bench) -> Result<(), Failure> {
+async fn put_back(bench: &Bench, supervisor: &Addr<Supervisor>) -> Result<(), Failure> {
     let chain_id = bench.services.config.chain.chain_id;
     let unfinished = bench.purse.journal.unfinished_transactions(chain_id, bench.purse.address).await?;
     for record in bench.purse.journal.channels(false).await? {
@@ -116,6 +149,7 @@ async fn put_back(bench: &Bench) -> Result<(), Failure> {
             fail_opening(bench, record.intent).await?;
         } else if record.state == ChannelState::Closing {
             bench.purse.journal.set_state(record.intent, ChannelState::Open).await?;
+            supervisor.do_send(ChannelOpened(Box::new(bench.purse.journal.channel(record.intent).await?)));
         }
     }
     Ok(())

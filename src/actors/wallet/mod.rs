@@ -126,7 +126,13 @@ pub struct WalletActor {
 impl WalletActor {
     /// From the journal: what was on its way is taken up first.
     pub fn new(services: Services, purse: Purse, signer: Addr<SignerActor>, supervisor: Addr<Supervisor>) -> Self {
-        Self { bench: Bench { services, purse, signer }, supervisor, queue: VecDeque::new(), busy: false, opening: HashMap::new() }
+        Self {
+            bench: Bench { services, purse, signer },
+            supervisor,
+            queue: VecDeque::new(),
+            busy: false,
+            opening: HashMap::new(),
+        }
     }
 
     /// Queues work and gives its answer. Dropping the answer does not stop the work.
@@ -162,8 +168,10 @@ impl WalletActor {
         if let Ok(made) = &result {
             self.supervisor.do_send(ChannelOpened(Box::new(made.record.clone())));
         }
-        for waiting in self.opening.remove(provider_id).unwrap_or_default() {
-            let _ = waiting.send(result.clone());
+        // The first asked for it; the others joined.
+        for (place, waiting) in self.opening.remove(provider_id).unwrap_or_default().into_iter().enumerate() {
+            let joined = |made: ChannelMade| ChannelMade { resumed: made.resumed || place > 0, ..made };
+            let _ = waiting.send(result.clone().map(joined));
         }
     }
 }
@@ -180,7 +188,9 @@ impl Actor for WalletActor {
 }
 
 fn lost<T>(_: oneshot::error::RecvError) -> Result<T, Failure> {
-    Err(Failure::internal("the wallet's work was lost; a transaction that was signed is taken up again at the next start"))
+    Err(Failure::internal(
+        "the wallet's work was lost; a transaction that was signed is taken up again at the next start",
+    ))
 }
 
 async fn answer<T>(receiver: oneshot::Receiver<Result<T, Failure>>) -> Result<T, Failure> {
@@ -201,7 +211,9 @@ impl Handler<Approve> for WalletActor {
 
     fn handle(&mut self, message: Approve, ctx: &mut Self::Context) -> Self::Result {
         let bench = self.bench.clone();
-        Box::pin(answer(self.enqueue(async move { open::approve_for_person(&bench, message.amount, &message.progress).await }, ctx)))
+        Box::pin(answer(
+            self.enqueue(async move { open::approve_for_person(&bench, message.amount, &message.progress).await }, ctx),
+        ))
     }
 }
 
@@ -237,6 +249,8 @@ impl Handler<Send> for WalletActor {
 
     fn handle(&mut self, message: Send, ctx: &mut Self::Context) -> Self::Result {
         let bench = self.bench.clone();
-        Box::pin(answer(self.enqueue(async move { send::send(&bench, message.to, message.amount, &message.progress).await }, ctx)))
+        Box::pin(answer(
+            self.enqueue(async move { send::send(&bench, message.to, message.amount, &message.progress).await }, ctx),
+        ))
     }
 }

@@ -56,7 +56,12 @@ pub(super) async fn open(bench: &Bench, plan: OpenPlan, progress: &Progress) -> 
     }
 }
 
-async fn carry_out(bench: &Bench, plan: &OpenPlan, record: &ChannelRecord, progress: &Progress) -> Result<ChannelMade, Failure> {
+async fn carry_out(
+    bench: &Bench,
+    plan: &OpenPlan,
+    record: &ChannelRecord,
+    progress: &Progress,
+) -> Result<ChannelMade, Failure> {
     let mut transactions = Vec::new();
     let mut session_fee = Usdc::ZERO;
     if let Some(to) = plan.fee() {
@@ -68,7 +73,8 @@ async fn carry_out(bench: &Bench, plan: &OpenPlan, record: &ChannelRecord, progr
     if let Some(hash) = raise_allowance(bench, plan, record, progress).await? {
         transactions.push(hash);
     }
-    let call = Call::Open { provider: plan.channel.provider_wallet, amount: plan.channel.deposit, duration: plan.duration };
+    let call =
+        Call::Open { provider: plan.channel.provider_wallet, amount: plan.channel.deposit, duration: plan.duration };
     let landed = bench.transact(plan.channel.deployment, call, Some(record.intent), progress).await?;
     transactions.push(format!("{:#x}", landed.receipt.hash));
     let record = finish::opened(bench, record, &landed).await?;
@@ -87,7 +93,10 @@ async fn check_funds(bench: &Bench, plan: &OpenPlan) -> Result<(), Failure> {
         let with_fee = if fee.is_zero() { String::new() } else { format!(" and the session fee of {fee} USDC") };
         return Err(Failure::unspent(
             Code::InsufficientUsdc,
-            format!("the wallet holds {held} USDC; a deposit of {}{with_fee} does not fit. The highest possible deposit is {most} USDC", plan.channel.deposit),
+            format!(
+                "the wallet holds {held} USDC; a deposit of {}{with_fee} does not fit. The highest possible deposit is {most} USDC",
+                plan.channel.deposit
+            ),
             "Open with less, or let a person send native USDC on this chain to the wallet.",
         ));
     }
@@ -101,16 +110,31 @@ async fn check_funds(bench: &Bench, plan: &OpenPlan) -> Result<(), Failure> {
 }
 
 /// Exactly one cent, once per opening; one that was paid for an opening that failed is used first (design section 6).
-async fn pay_session_fee(bench: &Bench, plan: &OpenPlan, record: &ChannelRecord, to: Address, progress: &Progress) -> Result<Option<String>, Failure> {
+async fn pay_session_fee(
+    bench: &Bench,
+    plan: &OpenPlan,
+    record: &ChannelRecord,
+    to: Address,
+    progress: &Progress,
+) -> Result<Option<String>, Failure> {
     if SESSION_FEE > bench.services.config.limits.session_fee {
         return Err(Failure::unspent(
             Code::LimitReached,
-            format!("V1 asks for a session fee of {SESSION_FEE} USDC; the limit is {}", bench.services.config.limits.session_fee),
+            format!(
+                "V1 asks for a session fee of {SESSION_FEE} USDC; the limit is {}",
+                bench.services.config.limits.session_fee
+            ),
             "A person can raise DRAIN_MAX_SESSION_FEE.",
         ));
     }
     let deployment = plan.channel.deployment;
-    if bench.purse.journal.reuse_session_fee(deployment.chain_id(), bench.purse.address, to, record.intent).await?.is_some() {
+    if bench
+        .purse
+        .journal
+        .reuse_session_fee(deployment.chain_id(), bench.purse.address, to, record.intent)
+        .await?
+        .is_some()
+    {
         progress.say("the session fee of an earlier opening that failed is used");
         return Ok(None);
     }
@@ -121,20 +145,33 @@ async fn pay_session_fee(bench: &Bench, plan: &OpenPlan, record: &ChannelRecord,
 }
 
 /// The allowance for this deposit and no more (M9).
-async fn raise_allowance(bench: &Bench, plan: &OpenPlan, record: &ChannelRecord, progress: &Progress) -> Result<Option<String>, Failure> {
+async fn raise_allowance(
+    bench: &Bench,
+    plan: &OpenPlan,
+    record: &ChannelRecord,
+    progress: &Progress,
+) -> Result<Option<String>, Failure> {
     let deployment = plan.channel.deployment;
     let allowed = bench.services.chain.allowance(deployment.usdc, bench.purse.address, deployment.contract()).await?;
     if allowed >= plan.channel.deposit.to_u256() {
         return Ok(None);
     }
-    let call = if bench.services.config.limits.unlimited_allowance { Call::ApproveUnlimited } else { Call::Approve { amount: plan.channel.deposit } };
+    let call = if bench.services.config.limits.unlimited_allowance {
+        Call::ApproveUnlimited
+    } else {
+        Call::Approve { amount: plan.channel.deposit }
+    };
     let landed = bench.transact(deployment, call, Some(record.intent), progress).await?;
     bench.end(landed.id, TxState::Final, "").await?;
     Ok(Some(format!("{:#x}", landed.receipt.hash)))
 }
 
 /// `drain_approve`: never above the limit on what may be locked (M9), never unlimited by a tool (M5).
-pub(super) async fn approve_for_person(bench: &Bench, amount: Option<Usdc>, progress: &Progress) -> Result<Approved, Failure> {
+pub(super) async fn approve_for_person(
+    bench: &Bench,
+    amount: Option<Usdc>,
+    progress: &Progress,
+) -> Result<Approved, Failure> {
     let limit = bench.services.config.limits.locked;
     let amount = amount.unwrap_or(limit);
     if amount > limit {
@@ -145,7 +182,9 @@ pub(super) async fn approve_for_person(bench: &Bench, amount: Option<Usdc>, prog
         ));
     }
     let deployments = &bench.services.config.chain.deployments;
-    let Some(deployment) = deployments.iter().find(|d| d.generation == Generation::V2).or_else(|| deployments.first()).copied() else {
+    let Some(deployment) =
+        deployments.iter().find(|d| d.generation == Generation::V2).or_else(|| deployments.first()).copied()
+    else {
         return Err(no_deployment());
     };
     bench.services.chain.verify_deployment(&deployment).await?;
@@ -155,7 +194,11 @@ pub(super) async fn approve_for_person(bench: &Bench, amount: Option<Usdc>, prog
     }
     let landed = bench.transact(deployment, Call::Approve { amount }, None, progress).await?;
     bench.end(landed.id, TxState::Final, "").await?;
-    Ok(Approved { spender: deployment.contract(), allowance: amount, transaction: Some(format!("{:#x}", landed.receipt.hash)) })
+    Ok(Approved {
+        spender: deployment.contract(),
+        allowance: amount,
+        transaction: Some(format!("{:#x}", landed.receipt.hash)),
+    })
 }
 
 /// A chain without a known contract.

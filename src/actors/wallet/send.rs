@@ -32,9 +32,16 @@ pub(super) async fn close(bench: &Bench, message: SendClose) -> Result<CloseDone
 }
 
 /// What a person typed on a terminal; no tool reaches this (M5).
-pub(super) async fn send(bench: &Bench, to: Address, amount: SendAmount, progress: &Progress) -> Result<String, Failure> {
+pub(super) async fn send(
+    bench: &Bench,
+    to: Address,
+    amount: SendAmount,
+    progress: &Progress,
+) -> Result<String, Failure> {
     let deployments = &bench.services.config.chain.deployments;
-    let Some(deployment) = deployments.iter().find(|d| d.generation == Generation::V2).or_else(|| deployments.first()).copied() else {
+    let Some(deployment) =
+        deployments.iter().find(|d| d.generation == Generation::V2).or_else(|| deployments.first()).copied()
+    else {
         return Err(open::no_deployment());
     };
     let chain = &bench.services.chain;
@@ -43,7 +50,11 @@ pub(super) async fn send(bench: &Bench, to: Address, amount: SendAmount, progres
             let held = chain.usdc_balance(deployment.usdc, bench.purse.address).await?;
             let amount = wanted.unwrap_or(held);
             if amount.is_zero() || amount > held {
-                return Err(Failure::unspent(Code::InsufficientUsdc, format!("the wallet holds {held} USDC"), "Send at most that."));
+                return Err(Failure::unspent(
+                    Code::InsufficientUsdc,
+                    format!("the wallet holds {held} USDC"),
+                    "Send at most that.",
+                ));
             }
             let landed = bench.transact(deployment, Call::SendUsdc { to, amount }, None, progress).await?;
             let hash = landed.receipt.hash;
@@ -60,7 +71,11 @@ pub(super) async fn send(bench: &Bench, to: Address, amount: SendAmount, progres
             if wei.is_zero() || wei > most {
                 return Err(Failure::unspent(
                     Code::InsufficientGas,
-                    format!("the wallet holds {} POL, of which {} can be sent", super::balance::pol(held), super::balance::pol(most)),
+                    format!(
+                        "the wallet holds {} POL, of which {} can be sent",
+                        super::balance::pol(held),
+                        super::balance::pol(most)
+                    ),
                     "Send less.",
                 ));
             }

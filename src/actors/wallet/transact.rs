@@ -22,14 +22,35 @@ pub(super) struct Landed {
 impl Bench {
     /// Sends `call` and waits, without limit, until it is final. What was signed is never signed anew: a restart takes
     /// it up from the journal.
-    pub(super) async fn transact(&self, deployment: Deployment, call: Call, intent: Option<IntentId>, progress: &Progress) -> Result<Landed, Failure> {
-        let mut request = TransactionRequest { deployment, call, account_nonce: 0, gas_limit: 0, max_fee_per_gas: 0, max_priority_fee_per_gas: 0 };
+    pub(super) async fn transact(
+        &self,
+        deployment: Deployment,
+        call: Call,
+        intent: Option<IntentId>,
+        progress: &Progress,
+    ) -> Result<Landed, Failure> {
+        let mut request = TransactionRequest {
+            deployment,
+            call,
+            account_nonce: 0,
+            gas_limit: 0,
+            max_fee_per_gas: 0,
+            max_priority_fee_per_gas: 0,
+        };
         self.price(&mut request).await?;
         let (kind, amount) = kind_of(&call);
         let id = self
             .purse
             .journal
-            .plan_transaction(kind, intent, deployment.chain_id(), self.purse.address, target(&request), amount, self.services.clock.now())
+            .plan_transaction(
+                kind,
+                intent,
+                deployment.chain_id(),
+                self.purse.address,
+                target(&request),
+                amount,
+                self.services.clock.now(),
+            )
             .await?;
         let signed = match ask(&self.signer, SignTransaction(request.clone())).await {
             Ok(signed) => signed,
@@ -45,7 +66,14 @@ impl Bench {
     }
 
     /// Broadcasts what is stored until it, or another transaction in its slot, is final.
-    pub(super) async fn follow(&self, id: TxId, raw: Bytes, hash: B256, account_nonce: u64, progress: &Progress) -> Result<Finality, ChainError> {
+    pub(super) async fn follow(
+        &self,
+        id: TxId,
+        raw: Bytes,
+        hash: B256,
+        account_nonce: u64,
+        progress: &Progress,
+    ) -> Result<Finality, ChainError> {
         let transaction = Broadcast { raw: Some(raw), hash, wallet: self.purse.address, account_nonce };
         let mut said = false;
         await_final(&self.services.chain, &transaction, |step| match step {
@@ -53,7 +81,9 @@ impl Bench {
                 // Losing this record costs nothing: what is stored signed is broadcast again.
                 let _ = self.purse.journal.broadcast_later(id);
             }
-            chain::Progress::Mined { block_number, .. } => progress.say(format!("mined in block {block_number}, waiting until it is final")),
+            chain::Progress::Mined { block_number, .. } => {
+                progress.say(format!("mined in block {block_number}, waiting until it is final"))
+            }
             chain::Progress::Trouble { reason } if !said => {
                 said = true;
                 progress.say(format!("the chain does not answer at present ({reason}); going on"));
@@ -64,7 +94,12 @@ impl Bench {
     }
 
     /// What finality means for the record.
-    pub(super) async fn landed(&self, id: TxId, kind: TxKind, finality: Result<Finality, ChainError>) -> Result<Landed, Failure> {
+    pub(super) async fn landed(
+        &self,
+        id: TxId,
+        kind: TxKind,
+        finality: Result<Finality, ChainError>,
+    ) -> Result<Landed, Failure> {
         match finality {
             Ok(Finality::Final(receipt)) if receipt.success => Ok(Landed { id, receipt }),
             Ok(Finality::Final(receipt)) => {
@@ -109,7 +144,8 @@ impl Bench {
         request.gas_limit = gas.saturating_add(gas / 4);
         request.max_fee_per_gas = fees.max_fee_per_gas;
         request.max_priority_fee_per_gas = fees.max_priority_fee_per_gas;
-        let cost = U256::from(request.gas_limit).saturating_mul(U256::from(request.max_fee_per_gas)).saturating_add(value);
+        let cost =
+            U256::from(request.gas_limit).saturating_mul(U256::from(request.max_fee_per_gas)).saturating_add(value);
         let held = chain.native_balance(from).await?;
         if held < cost {
             return Err(not_enough_gas(held, cost));
@@ -123,7 +159,11 @@ impl Bench {
 pub(super) fn not_enough_gas(held: U256, needed: U256) -> Failure {
     Failure::unspent(
         Code::InsufficientGas,
-        format!("the wallet holds {} POL; gas may cost up to {} POL", super::balance::pol(held), super::balance::pol(needed)),
+        format!(
+            "the wallet holds {} POL; gas may cost up to {} POL",
+            super::balance::pol(held),
+            super::balance::pol(needed)
+        ),
         "Send about 0.10 POL to the wallet, or, with 5 USDC in it, ask the marketplace's gas station: drain-mcp wallet gas.",
     )
 }

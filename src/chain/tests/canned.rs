@@ -94,6 +94,7 @@ fn only_http_endpoints_exist() {
         chain_id: POLYGON,
         rpc_urls: if url.is_empty() { vec![] } else { vec![url.parse().unwrap()] },
         deployments: vec![],
+        generation: None,
         rpc_timeout: Duration::from_secs(1),
         confirmations: 1,
         poll_interval: Duration::from_secs(1),

@@ -39,6 +39,7 @@ fn chain_on(urls: &[&str]) -> Chain {
 
 fn chain_with(urls: &[&str], rpc_timeout: Duration) -> Chain {
     Chain::new(&ChainConfig {
+        generation: None,
         chain_id: POLYGON,
         rpc_urls: urls.iter().map(|url| url.parse().unwrap()).collect(),
         deployments: builtin(POLYGON),
