@@ -10,7 +10,7 @@ use drain_protocol::marketplace::{FeedbackBody, FeedbackReason, PaidBy, Telemetr
 use drain_protocol::{Address, ChannelId, Usdc};
 use drain_signers::Signer;
 
-use super::channel::{ChannelActor, CloseKind, End, Idle, Pay};
+use super::channel::{ChannelActor, CloseKind, End, Idle, Pay, answer};
 use super::directory::{Known, Read};
 use super::services::{Purse, Services, ask, gone};
 use super::supervisor::{Addresses, ChannelOpened, Find, FindAll, FindChannel, Found, Supervisor, WithKey};
@@ -170,7 +170,11 @@ impl Runtime {
     pub async fn chat(&self, call: ChatCall, progress: Progress) -> Result<ChatReply, Failure> {
         let channel = self.find_channel(call.channel).await?;
         let started = std::time::Instant::now();
-        let result = ask(&channel, Pay { call, progress }).await;
+        let (reply, receiver) = tokio::sync::oneshot::channel();
+        let result = match ask(&channel, Pay { call, progress, reply }).await {
+            Ok(()) => answer(receiver).await,
+            Err(failure) => Err(failure),
+        };
         self.report(&result, started.elapsed());
         result
     }

@@ -1,6 +1,11 @@
 //! End-to-end tests by capability, against the sandbox: real chain semantics, real HTTP, real processes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod accounting;
+mod actors;
+mod closing;
 mod harness;
+mod liars;
 mod life;
 mod mcp;
+mod requests;
