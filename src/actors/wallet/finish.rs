@@ -75,7 +75,10 @@ pub(super) async fn take_up(bench: &Bench, supervisor: &Addr<Supervisor>) -> Res
     for transaction in bench.purse.journal.unfinished_transactions(chain_id, bench.purse.address).await? {
         let id = transaction.id;
         match take_up_one(bench, transaction).await {
-            Ok(Some(record)) => supervisor.do_send(ChannelOpened(Box::new(record))),
+            Ok(Some(record)) => {
+                bench.untold.put(&record);
+                supervisor.do_send(ChannelOpened(Box::new(record)));
+            }
             Ok(None) => {}
             Err(failure) => {
                 tracing::error!(transaction = %id, %failure, "a transaction of an earlier run did not end well")

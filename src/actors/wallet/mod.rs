@@ -10,6 +10,7 @@ mod send;
 mod transact;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture};
 use drain_protocol::{Address, Usdc};
@@ -24,7 +25,7 @@ use super::signer::SignerActor;
 use super::supervisor::{ChannelOpened, Supervisor};
 use crate::api::{Approved, Progress, SendAmount, WalletView};
 use crate::error::Failure;
-use crate::journal::ChannelRecord;
+use crate::journal::{ChannelRecord, IntentId};
 
 /// What the wallet holds. Answered beside the queue.
 #[derive(Debug, Message)]
@@ -109,6 +110,26 @@ pub(super) struct Bench {
     pub services: Services,
     pub purse: Purse,
     pub signer: Addr<SignerActor>,
+    pub untold: Untold,
+}
+
+/// Openings, by provider, that ended well while nobody waited for them any more: the next call for that provider is
+/// told of it. Only a convenience: the record of a channel is the journal's.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Untold(Arc<Mutex<HashMap<String, IntentId>>>);
+
+impl Untold {
+    fn map(&self) -> MutexGuard<'_, HashMap<String, IntentId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, record: &ChannelRecord) {
+        self.map().insert(record.provider_id.clone(), record.intent);
+    }
+
+    fn take(&self, provider_id: &str) -> Option<IntentId> {
+        self.map().remove(provider_id)
+    }
 }
 
 type OpenReply = oneshot::Sender<Result<ChannelMade, Failure>>;
@@ -127,7 +148,7 @@ impl WalletActor {
     /// From the journal: what was on its way is taken up first.
     pub fn new(services: Services, purse: Purse, signer: Addr<SignerActor>, supervisor: Addr<Supervisor>) -> Self {
         Self {
-            bench: Bench { services, purse, signer },
+            bench: Bench { services, purse, signer, untold: Untold::default() },
             supervisor,
             queue: VecDeque::new(),
             busy: false,
@@ -168,8 +189,14 @@ impl WalletActor {
         if let Ok(made) = &result {
             self.supervisor.do_send(ChannelOpened(Box::new(made.record.clone())));
         }
-        for waiting in self.opening.remove(provider_id).unwrap_or_default() {
-            let _ = waiting.send(result.clone());
+        let mut told = false;
+        for (place, waiting) in self.opening.remove(provider_id).unwrap_or_default().into_iter().enumerate() {
+            // The first one asked for it; the others joined.
+            let answer = result.clone().map(|made| ChannelMade { resumed: made.resumed || place > 0, ..made });
+            told |= waiting.send(answer).is_ok();
+        }
+        if let (false, Ok(made)) = (told, &result) {
+            self.bench.untold.put(&made.record);
         }
     }
 }
