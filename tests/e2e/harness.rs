@@ -1,14 +1,18 @@
 //! A sandbox with a runtime in it.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use drain_mcp::actors::Runtime;
 use drain_mcp::api::{ChatCall, ChatReply, OpenRequest, Paid, Progress};
 use drain_mcp::config::{ChainConfig, Config, Limits, MarketplaceConfig, RequestConfig, SignerConfig};
 use drain_mcp::error::Failure;
 use drain_protocol::chat::{Message, Role};
+use drain_protocol::contract::Erc20;
 use drain_protocol::deployment::builtin;
-use drain_protocol::{ChannelId, Usdc};
+use drain_protocol::{Address, ChannelId, U256, Usdc};
+use drain_sandbox::chain::DevChain;
+use drain_sandbox::contracts::{CHANNEL_V2, USDC};
 use drain_sandbox::marketplace::{Sandbox, SandboxConfig};
 use drain_signers::{LocalBackend, Policy, Secret, Signer};
 use tempfile::TempDir;
@@ -86,7 +90,7 @@ impl World {
         let key = self.sandbox.env().into_iter().find(|(name, _)| name == "DRAIN_PRIVATE_KEY").unwrap().1;
         let signer = Signer::new(
             LocalBackend::new(Secret::parse(&key).unwrap()),
-            Policy::new(137, config.chain.deployments.clone()),
+            Policy::new(config.chain.chain_id, config.chain.deployments.clone()),
         );
         Runtime::start(config, Some(signer)).await.unwrap()
     }
@@ -119,4 +123,68 @@ pub async fn ask(runtime: &Runtime, channel: ChannelId, model: &str, text: &str)
         ChatReply::Paid(paid) => Ok(paid),
         ChatReply::ReadFirst { docs } => panic!("asked to read first: {docs}"),
     }
+}
+
+// === the chain's side of a world, and its end ===
+
+impl World {
+    pub async fn with(config: SandboxConfig) -> Self {
+        Self { sandbox: Sandbox::start(config).await.unwrap(), home: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn chain(&self) -> &DevChain {
+        self.sandbox.chain.as_ref().unwrap()
+    }
+
+    pub fn agent(&self) -> Address {
+        self.sandbox.agent().address()
+    }
+
+    /// The agent's tokens, by the observer's word.
+    pub async fn held(&self) -> Usdc {
+        self.sandbox.observer().usdc_balance(self.agent()).await.unwrap()
+    }
+
+    /// How many transactions of the agent were mined.
+    pub async fn sent(&self) -> u64 {
+        let params = serde_json::json!([self.agent(), "latest"]);
+        self.sandbox.observer().rpc().get::<U256>("eth_getTransactionCount", params).await.unwrap().to()
+    }
+
+    /// What the V2 contract may take from the agent.
+    pub async fn allowance(&self) -> Usdc {
+        let call = Erc20::allowanceCall { owner: self.agent(), spender: CHANNEL_V2 };
+        self.sandbox.observer().rpc().view(USDC, &call).await.unwrap().try_into().unwrap()
+    }
+
+    /// A runtime in a thread and a system of its own: when `life` ends, all of it is gone at once, as of a process that
+    /// was killed.
+    pub async fn life<T: Send + 'static>(
+        self: &Arc<Self>,
+        config: Config,
+        life: impl AsyncFnOnce(Runtime, Arc<Self>) -> T + Send + 'static,
+    ) -> T {
+        let world = Arc::clone(self);
+        let (reply, ended) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            let outcome = in_system(async { life(world.runtime_with(config).await, Arc::clone(&world)).await });
+            drop(world);
+            let _ = reply.send(outcome);
+        });
+        ended.await.expect("the life panicked")
+    }
+}
+
+/// Waits for what another part does; there is nothing to be told by.
+pub async fn until(what: impl AsyncFn() -> bool) {
+    let started = Instant::now();
+    while !what().await {
+        assert!(started.elapsed() < Duration::from_secs(20), "it did not happen");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// An opening of the default duration.
+pub fn wish(provider: &str, amount: &str) -> OpenRequest {
+    OpenRequest { provider: provider.into(), amount: usdc(amount), duration: None, cap: None }
 }
