@@ -52,6 +52,14 @@ pub struct Open {
     pub progress: Progress,
 }
 
+/// Somebody was given the opened channel of this provider.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Told {
+    /// The provider's id.
+    pub provider_id: String,
+}
+
 /// A channel that is open now.
 #[derive(Clone, Debug)]
 pub struct ChannelMade {
@@ -113,8 +121,7 @@ pub(super) struct Bench {
     pub untold: Untold,
 }
 
-/// Openings, by provider, that ended well while nobody waited for them any more: the next call for that provider is
-/// told of it. Only a convenience: the record of a channel is the journal's.
+/// Openings, by provider, that ended well and that nobody was told of yet: the next call for that provider is. Only a convenience: the record of a channel is the journal's.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Untold(Arc<Mutex<HashMap<String, IntentId>>>);
 
@@ -187,16 +194,14 @@ impl WalletActor {
 
     fn opened(&mut self, provider_id: &str, result: Result<ChannelMade, Failure>) {
         if let Ok(made) = &result {
+            // An answer that is sent may still find nobody: whoever gets it says so.
+            self.bench.untold.put(&made.record);
             self.supervisor.do_send(ChannelOpened(Box::new(made.record.clone())));
         }
-        let mut told = false;
         for (place, waiting) in self.opening.remove(provider_id).unwrap_or_default().into_iter().enumerate() {
             // The first one asked for it; the others joined.
             let answer = result.clone().map(|made| ChannelMade { resumed: made.resumed || place > 0, ..made });
-            told |= waiting.send(answer).is_ok();
-        }
-        if let (false, Ok(made)) = (told, &result) {
-            self.bench.untold.put(&made.record);
+            let _ = waiting.send(answer);
         }
     }
 }
@@ -257,6 +262,14 @@ impl Handler<Open> for WalletActor {
             ctx.spawn(answer(work).into_actor(self).map(move |result, actor, _| actor.opened(&provider_id, result)));
         }
         Box::pin(answer(receiver))
+    }
+}
+
+impl Handler<Told> for WalletActor {
+    type Result = ();
+
+    fn handle(&mut self, Told { provider_id }: Told, _: &mut Self::Context) {
+        self.bench.untold.take(&provider_id);
     }
 }
 
