@@ -3,9 +3,17 @@
 
 mod accounting;
 mod actors;
+mod allowance;
 mod closing;
+mod contracts;
+mod directory;
 mod harness;
+mod import;
 mod liars;
 mod life;
 mod mcp;
+mod opening;
 mod requests;
+mod transactions;
+mod trust;
+mod watcher;
