@@ -192,7 +192,7 @@ fn plan(desk: &Desk, call: ChatCall) -> Result<Plan, Failure> {
 
 fn price_of(desk: &Desk, model: &str) -> Result<Price, Failure> {
     if let Some(known) = desk.prices.models.get(model) {
-        return Ok(known.price.clone());
+        return Ok(known.price);
     }
     let names: Vec<&str> = desk.prices.models.keys().map(String::as_str).take(20).collect();
     Err(Failure::unspent(
