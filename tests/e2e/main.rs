@@ -7,5 +7,6 @@ mod closing;
 mod harness;
 mod liars;
 mod life;
+mod lost;
 mod mcp;
 mod requests;
