@@ -216,8 +216,9 @@ impl Handler<ChannelOpened> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, ChannelOpened(record): ChannelOpened, _: &mut Self::Context) {
-        // Two of one channel would sign over each other: a running one stays.
-        if self.channels.get(&record.intent).is_some_and(Addr::connected) {
+        // Two of one channel would sign over each other: a running one stays, and reads its record.
+        if let Some(running) = self.channels.get(&record.intent).filter(|actor| actor.connected()) {
+            running.do_send(Seen::Recorded);
             return;
         }
         self.start_channel(*record);

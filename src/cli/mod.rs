@@ -1,1 +1,237 @@
-//! cli.
+//! The command line for people: one file per subcommand, over the same [`crate::actors::Runtime`] that agents use.
+
+mod balance;
+mod channels;
+mod chat;
+mod close;
+pub mod demo;
+pub mod doctor;
+pub mod exit;
+mod harden;
+mod open;
+mod output;
+mod prompt;
+mod providers;
+pub mod sandbox;
+mod serve;
+mod session;
+mod signer;
+#[cfg(test)]
+mod tests;
+mod wallet;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use output::error_object;
+pub use signer::signer_of;
+
+use crate::config::Sources;
+use crate::error::{Code, Failure};
+use exit::Exit;
+use output::Output;
+use session::Session;
+
+const EXAMPLES: &str = "\
+Examples:
+  drain-mcp                        MCP server on stdin and stdout: this is what an MCP client starts
+  drain-mcp --sandbox              the same with a marketplace of play money in this process
+  drain-mcp demo                   watch an agent find, pay and close, with play money, in half a minute
+  drain-mcp wallet new             make a wallet; then send it $1-5 of native USDC on Polygon and about 0.10 POL
+  drain-mcp doctor                 check key, chain, contracts, balances, directory and records
+  drain-mcp --sandbox providers    any command, with play money
+
+In an MCP client's configuration:
+  { \"mcpServers\": { \"drain\": { \"command\": \"drain-mcp\", \"env\": { \"DRAIN_PRIVATE_KEY\": \"0x...\" } } } }
+
+Everything that can be set is in docs/configuration.md.";
+
+/// Payment channels for AI agents: find providers, pay per request in USDC, get the rest back.
+///
+/// Without a subcommand it serves MCP on stdin and stdout. Without a wallet it starts all the same: providers and
+/// their docs can be read, and everything that needs money says how to make and fund a wallet. Limits come from the
+/// configuration; no agent can raise them.
+#[derive(Debug, Parser)]
+#[command(name = "drain-mcp", version, after_help = after_help())]
+pub struct Cli {
+    /// What counts for every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// The command; none is the MCP server.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Flags of every command.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Global {
+    /// The configuration file [default: config.toml in the home folder]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The folder of records and keystore [default: ~/.drain-mcp]
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub home: Option<PathBuf>,
+    /// The chain's id [default: 137, Polygon]
+    #[arg(long, global = true, value_name = "ID")]
+    pub chain: Option<String>,
+    /// With a marketplace of play money in this process; nothing of your own is touched
+    #[arg(long, global = true)]
+    pub sandbox: bool,
+    /// Print one JSON object, errors too
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Log more to stderr (-vv: even more)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List providers and prices, or show one with its docs
+    Providers(providers::Args),
+    /// Show what the wallet holds and what to do about it
+    Balance(balance::Args),
+    /// Open a payment channel to a provider
+    Open(open::Args),
+    /// Pay for one request
+    Chat(chat::Args),
+    /// List channels and their accounting
+    Channels(channels::Args),
+    /// Close a channel and get the rest back
+    Close(close::Args),
+    /// Check the whole set-up and say what to do
+    Doctor(doctor::Args),
+    /// Watch it all work with play money
+    Demo(demo::Args),
+    /// Keep a marketplace of play money running
+    Sandbox(sandbox::Args),
+    /// Make, import, export and use a wallet
+    #[command(subcommand)]
+    Wallet(wallet::Command),
+}
+
+fn after_help() -> String {
+    format!("{EXAMPLES}\n\n{}", exit::HELP)
+}
+
+/// The program: reads the command line, runs the command, gives the exit code.
+pub fn main() -> ExitCode {
+    // Before any key is read, which is before anything else is.
+    harden::no_core_dumps();
+    harden::tls();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let output = Output { json: cli.global.json, play_money: false };
+    if let Err(error) = harden::log(Sources::from_process().log_filter(), cli.global.verbose) {
+        output.failure(&error.into());
+        return Exit::Usage.into();
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output.failure(&Failure::internal(format!("no threads: {error}")));
+            return Exit::Failed.into();
+        }
+    };
+    let system = actix::System::with_tokio_rt(|| runtime);
+    let code = system.block_on(run(cli));
+    // Dropping it would wait for a thread that reads stdin. Everything that counts was shut down in order.
+    std::mem::forget(system);
+    code
+}
+
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).max(2)
+}
+
+/// Tells what is wrong with the command line, or shows the help.
+fn usage(error: &clap::Error) -> ExitCode {
+    let wants_json = std::env::args().any(|arg| arg == "--json");
+    if error.use_stderr() && wants_json {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_string();
+        let failure = Failure::unspent(Code::InvalidArgument, first, "See drain-mcp --help.");
+        Output { json: true, play_money: false }.failure(&failure);
+    } else {
+        // Nothing is left to be told when stdout or stderr is gone.
+        let _ = error.print();
+    }
+    if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() }
+}
+
+async fn run(cli: Cli) -> ExitCode {
+    let json = cli.global.json;
+    match cli.command {
+        Some(Command::Demo(mut args)) => {
+            args.json = json;
+            return demo::run(args).await;
+        }
+        Some(Command::Sandbox(mut args)) => {
+            args.json = json;
+            return sandbox::run(args).await;
+        }
+        _ => {}
+    }
+    let writes_keystore = matches!(&cli.command, Some(Command::Wallet(command)) if command.writes_keystore());
+    let mut session = match Session::start(&cli.global, writes_keystore).await {
+        Ok(session) => session,
+        Err(failure) => {
+            Output { json, play_money: cli.global.sandbox }.failure(&failure);
+            return Exit::of(&failure).into();
+        }
+    };
+    let output = session.output;
+    let reads = cli.command.as_ref().is_some_and(Command::only_reads);
+    // doctor lists the warnings among its lines.
+    if !matches!(cli.command, Some(Command::Doctor(_))) {
+        session.warn();
+    }
+    let result = match cli.command {
+        None => serve::run(&mut session).await,
+        Some(command) => command.run(&mut session).await,
+    };
+    let exit = match result {
+        Ok(exit) => exit,
+        Err(failure) => {
+            output.failure(&failure);
+            if reads && failure.code == Code::Cancelled { Exit::Interrupted } else { Exit::of(&failure) }
+        }
+    };
+    exit.into()
+}
+
+impl Command {
+    fn only_reads(&self) -> bool {
+        matches!(self, Self::Providers(_) | Self::Balance(_) | Self::Channels(_) | Self::Doctor(_))
+    }
+
+    async fn run(self, session: &mut Session) -> Result<Exit, Failure> {
+        match self {
+            Self::Providers(args) => providers::run(args, session).await,
+            Self::Balance(args) => balance::run(args, session).await,
+            Self::Open(args) => open::run(args, session).await,
+            Self::Chat(args) => chat::run(args, session).await,
+            Self::Channels(args) => channels::run(args, session).await,
+            Self::Close(args) => close::run(args, session).await,
+            Self::Doctor(args) => doctor::run(args, session).await,
+            Self::Wallet(command) => wallet::run(command, session).await,
+            // Handled before a session exists.
+            Self::Demo(_) | Self::Sandbox(_) => Ok(Exit::Ok),
+        }
+    }
+}
+
+/// What is not compiled in.
+pub fn built_without(feature: &str) -> Failure {
+    Failure::unspent(
+        Code::InvalidArgument,
+        format!("This drain-mcp was built without {feature}."),
+        format!("Build it with --features {feature}."),
+    )
+}

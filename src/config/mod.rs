@@ -1,11 +1,33 @@
 //! What an operator decides: defaults < file < environment < flags.
+//!
+//! [`keys`] is the table of everything that can be set; [`Config::load`] resolves it; `docs/configuration.md` is
+//! written from it.
 
+mod chain;
+pub mod docs;
+mod error;
+mod file;
+pub mod keys;
+mod load;
+mod nearest;
+mod sources;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use drain_protocol::duration::ChannelDuration;
 use drain_protocol::{Address, Deployment, Generation, Usdc};
 use drain_signers::secret::Secret;
+use zeroize::Zeroizing;
+
+pub use error::ConfigError;
+pub use keys::Key;
+pub use sources::Sources;
+pub use values::{is_loopback, shown_url};
 
 /// Everything that can be set, resolved and checked. Immutable while a runtime runs (M5).
 #[derive(Debug)]
@@ -31,7 +53,7 @@ pub struct Config {
 }
 
 /// The chain and how it is reached.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ChainConfig {
     /// 137 by default.
     pub chain_id: u64,
@@ -52,7 +74,7 @@ pub struct ChainConfig {
 }
 
 /// The marketplace.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct MarketplaceConfig {
     /// The catalogue, as the operator spelled it or the default.
     pub directory_url: reqwest::Url,
@@ -78,7 +100,7 @@ pub enum SignerConfig {
         /// The JSON file.
         path: PathBuf,
         /// Its password, where one was given; else it is asked for on a terminal.
-        password: Option<Secret>,
+        password: Option<Password>,
     },
 }
 
@@ -119,7 +141,7 @@ pub struct RequestConfig {
 }
 
 /// A provider that a person listed in the configuration.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ListedProvider {
     /// Its id.
     pub id: String,
@@ -129,4 +151,64 @@ pub struct ListedProvider {
     pub wallet: Address,
     /// Its category.
     pub category: String,
+}
+
+/// A keystore's password. Erased on drop; shows nothing of itself.
+#[derive(Clone)]
+pub struct Password(Zeroizing<String>);
+
+impl Password {
+    /// A password; the caller erases the text.
+    pub fn new(text: &str) -> Self {
+        Self(Zeroizing::new(text.to_string()))
+    }
+
+    /// The text, for the keystore. Never log, store or send it (M12).
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+impl fmt::Debug for ChainConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChainConfig")
+            .field("chain_id", &self.chain_id)
+            .field("rpc_urls", &self.rpc_urls.iter().map(shown_url).collect::<Vec<_>>())
+            .field("deployments", &self.deployments)
+            .field("generation", &self.generation)
+            .field("rpc_timeout", &self.rpc_timeout)
+            .field("confirmations", &self.confirmations)
+            .field("poll_interval", &self.poll_interval)
+            .field("transaction_timeout", &self.transaction_timeout)
+            .finish()
+    }
+}
+
+impl fmt::Debug for MarketplaceConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MarketplaceConfig")
+            .field("directory_url", &shown_url(&self.directory_url))
+            .field("base_url", &shown_url(&self.base_url))
+            .field("timeout", &self.timeout)
+            .field("max_age", &self.max_age)
+            .field("telemetry", &self.telemetry)
+            .finish()
+    }
+}
+
+impl fmt::Debug for ListedProvider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ListedProvider")
+            .field("id", &self.id)
+            .field("api_url", &shown_url(&self.api_url))
+            .field("wallet", &self.wallet)
+            .field("category", &self.category)
+            .finish()
+    }
 }

@@ -164,6 +164,7 @@ fn decode_head(text: &[u8]) -> Option<[u8; 12]> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -31,7 +31,7 @@ pub(super) fn channel() -> ChannelView {
         recovered: false,
         refunded: None,
         next: "Pay with drain_chat.".into(),
-        notes: Vec::new(),
+        notes: vec!["The marketplace says otherwise.".into()],
     }
 }
 

@@ -20,7 +20,13 @@ pub(super) fn output_schema<T: JsonSchema>() -> Map<String, Value> {
     };
     schema.remove("title");
     schema.remove("description");
-    plain(&mut schema);
+    for property in schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {
+        let about = property.as_object_mut().and_then(|property| property.remove("description"));
+        plain(property);
+        if let (Some(property), Some(about)) = (property.as_object_mut(), about) {
+            property.insert("description".into(), about);
+        }
+    }
     let success = schema.remove("required").unwrap_or_else(|| json!([]));
     schema.insert("type".into(), "object".into());
     if let Some(properties) = schema.entry("properties").or_insert_with(|| json!({})).as_object_mut() {
@@ -36,27 +42,21 @@ pub(super) fn output_schema<T: JsonSchema>() -> Map<String, Value> {
     schema
 }
 
-/// Without Rust's integer formats, which no JSON validator knows.
-fn plain(schema: &mut Map<String, Value>) {
-    let ours =
-        schema.get("format").and_then(Value::as_str).is_some_and(|f| f.starts_with("uint") || f.starts_with("int"));
-    if ours {
-        schema.remove("format");
-    }
-    for value in schema.values_mut() {
-        descend(value);
-    }
-}
-
-fn descend(value: &mut Value) {
-    match value {
-        Value::Object(map) => plain(map),
-        Value::Array(items) => items.iter_mut().for_each(descend),
+/// Without Rust's integer formats, which no JSON validator knows, and without descriptions of what is nested: they
+/// would be said again in every tool that shows a channel.
+fn plain(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            map.retain(|key, value| !(matches!(key.as_str(), "format" | "description") && value.is_string()));
+            map.values_mut().for_each(plain);
+        }
+        Value::Array(items) => items.iter_mut().for_each(plain),
         _ => {}
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::api::{ProviderPage, WalletView};

@@ -7,6 +7,7 @@ mod directory;
 mod harness;
 mod import;
 mod life;
+mod mcp;
 mod opening;
 mod transactions;
 mod trust;

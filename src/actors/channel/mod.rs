@@ -14,6 +14,7 @@ use std::collections::{HashMap, VecDeque};
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture};
 use drain_protocol::Usdc;
 use drain_protocol::pricing::PriceList;
+use futures::TryFutureExt;
 use reqwest::Url;
 use tokio::sync::oneshot;
 
@@ -22,7 +23,7 @@ use super::signer::SignerActor;
 use super::wallet::WalletActor;
 use crate::api::{ChannelState, ChatCall, ChatReply, Closed, Progress};
 use crate::error::{Code, Failure};
-use crate::journal::ChannelRecord;
+use crate::journal::{ChannelRecord, IntentId};
 use crate::policy::learn::AnswerLength;
 
 /// What an agent may ask of a channel while others wait.
@@ -57,7 +58,7 @@ pub struct End {
     pub progress: Progress,
 }
 
-/// What the watcher saw of this channel on chain.
+/// What happened to this channel elsewhere. Taken in between two requests.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub enum Seen {
@@ -68,6 +69,8 @@ pub enum Seen {
         /// To the wallet.
         refund: Usdc,
     },
+    /// The wallet changed its record.
+    Recorded,
 }
 
 /// Answered when nothing is left to do: for an ordered end.
@@ -76,6 +79,7 @@ pub enum Seen {
 pub struct Idle;
 
 enum Job {
+    Take(Seen),
     Idle(oneshot::Sender<()>),
     Pay(Pay, oneshot::Sender<Result<ChatReply, Failure>>),
     End(End, oneshot::Sender<Result<Closed, Failure>>),
@@ -97,6 +101,27 @@ pub(super) struct Desk {
 }
 
 impl Desk {
+    /// Records what the chain says; the record is then read anew.
+    async fn take_in(&mut self, seen: Seen) {
+        let (journal, intent) = (&self.purse.journal, self.record.intent);
+        let recorded = match seen {
+            Seen::Claimed(total) => journal.claimed(intent, total).await,
+            // Our own close records its end itself, with its transaction.
+            Seen::Closed { .. } if self.record.state != ChannelState::Open => Ok(()),
+            Seen::Closed { refund } => {
+                let claimed = self.record.books.deposit.saturating_sub(refund);
+                journal.closed(intent, None, claimed, refund).await.map(drop)
+            }
+            Seen::Recorded => Ok(()),
+        };
+        match futures::future::ready(recorded).and_then(|()| journal.channel(intent)).await {
+            Ok(record) => self.record = record,
+            Err(error) => {
+                tracing::error!(%error, "what the chain says could not be recorded; it is read again at the next start");
+            }
+        }
+    }
+
     /// Where the provider is reached.
     fn base(&self) -> Result<&Url, Failure> {
         self.base.as_ref().ok_or_else(|| {
@@ -113,8 +138,7 @@ impl Desk {
 pub struct ChannelActor {
     /// Away while a job works with it.
     desk: Option<Desk>,
-    /// As of the last time that the desk was here.
-    last: ChannelRecord,
+    intent: IntentId,
     services: Services,
     purse: Purse,
     signer: Addr<SignerActor>,
@@ -131,8 +155,8 @@ impl ChannelActor {
         wallet: Addr<WalletActor>,
         record: ChannelRecord,
     ) -> Self {
-        let mut actor =
-            Self { desk: None, last: record.clone(), services, purse, signer, wallet, queue: VecDeque::new() };
+        let intent = record.intent;
+        let mut actor = Self { desk: None, intent, services, purse, signer, wallet, queue: VecDeque::new() };
         actor.desk = Some(actor.lay_desk(record, HashMap::new()));
         actor
     }
@@ -180,6 +204,7 @@ impl ChannelActor {
             let task = tokio::spawn(async move {
                 match job {
                     Job::Idle(reply) => drop(reply.send(())),
+                    Job::Take(seen) => desk.take_in(seen).await,
                     Job::Pay(request, reply) => {
                         let result = pay::pay(&mut desk, request.call, &request.progress).await;
                         let _ = reply.send(result);
@@ -192,15 +217,12 @@ impl ChannelActor {
                 desk
             });
             ctx.spawn(task.into_actor(self).map(|done, actor, ctx| match done {
-                Ok(mut desk) => {
-                    // What the watcher saw meanwhile.
-                    desk.record.books.claimed = desk.record.books.claimed.max(actor.last.books.claimed);
-                    actor.last = desk.record.clone();
+                Ok(desk) => {
                     actor.desk = Some(desk);
                     actor.work(ctx);
                 }
                 Err(panic) => {
-                    tracing::error!(channel = %actor.last.intent, %panic, "a request failed in our own code; the channel is read again from the journal");
+                    tracing::error!(channel = %actor.intent, %panic, "a request failed in our own code; the channel is read again from the journal");
                     actor.reload(ctx);
                 }
             }));
@@ -210,11 +232,10 @@ impl ChannelActor {
 
     /// After a panic memory is not trusted: the books come from the journal.
     fn reload(&mut self, ctx: &mut Context<Self>) {
-        let (journal, intent) = (self.purse.journal.clone(), self.last.intent);
+        let (journal, intent) = (self.purse.journal.clone(), self.intent);
         let read = async move { journal.channel(intent).await };
         ctx.spawn(read.into_actor(self).map(|record, actor, ctx| match record {
             Ok(record) => {
-                actor.last = record.clone();
                 actor.desk = Some(actor.lay_desk(record, HashMap::new()));
                 actor.work(ctx);
             }
@@ -231,6 +252,7 @@ impl ChannelActor {
 impl Job {
     fn abandoned(&self) -> bool {
         match self {
+            Self::Take(_) => false,
             Self::Idle(reply) => reply.is_closed(),
             Self::Pay(_, reply) => reply.is_closed(),
             Self::End(_, reply) => reply.is_closed(),
@@ -298,33 +320,8 @@ impl Handler<Seen> for ChannelActor {
     type Result = ();
 
     fn handle(&mut self, seen: Seen, ctx: &mut Self::Context) {
-        let (journal, intent) = (self.purse.journal.clone(), self.last.intent);
-        let at_work = self.desk.is_none();
-        let record = self.desk.as_mut().map_or(&mut self.last, |desk| &mut desk.record);
-        match seen {
-            Seen::Claimed(total) => {
-                record.books.claimed = record.books.claimed.max(total);
-                self.last.books.claimed = self.last.books.claimed.max(total);
-                ctx.spawn(async move { log_failure(journal.claimed(intent, total).await) }.into_actor(self));
-            }
-            // Our own close records its end itself, with its transaction.
-            Seen::Closed { .. } if record.state == ChannelState::Closing || at_work => {}
-            Seen::Closed { refund } => {
-                record.state = ChannelState::Closed;
-                record.refunded = Some(refund);
-                let claimed = record.books.deposit.saturating_sub(refund);
-                self.last.state = ChannelState::Closed;
-                ctx.spawn(
-                    async move { log_failure(journal.closed(intent, None, claimed, refund).await.map(drop)) }
-                        .into_actor(self),
-                );
-            }
-        }
-    }
-}
-
-fn log_failure(result: Result<(), crate::journal::JournalError>) {
-    if let Err(error) = result {
-        tracing::error!(%error, "what the chain says could not be recorded; it is read again at the next start");
+        // Not bounded by the queue's length: what happened on chain is taken in whatever waits.
+        self.queue.push_back(Job::Take(seen));
+        self.work(ctx);
     }
 }

@@ -85,7 +85,7 @@ pub(super) async fn take_up(bench: &Bench, supervisor: &Addr<Supervisor>) -> Res
             }
         }
     }
-    put_back(bench).await
+    put_back(bench, supervisor).await
 }
 
 /// An opening that an earlier run, or a chain that refused it, left behind: followed to its end.
@@ -150,7 +150,7 @@ async fn take_up_one(bench: &Bench, transaction: TxRecord) -> Result<Option<Chan
 }
 
 /// Openings and closes of an earlier run that nothing is on its way for: failed, and open again.
-async fn put_back(bench: &Bench) -> Result<(), Failure> {
+async fn put_back(bench: &Bench, supervisor: &Addr<Supervisor>) -> Result<(), Failure> {
     let chain_id = bench.services.config.chain.chain_id;
     let unfinished = bench.purse.journal.unfinished_transactions(chain_id, bench.purse.address).await?;
     for record in bench.purse.journal.channels(false).await? {
@@ -161,6 +161,7 @@ async fn put_back(bench: &Bench) -> Result<(), Failure> {
             fail_opening(bench, record.intent).await?;
         } else if record.state == ChannelState::Closing {
             bench.purse.journal.set_state(record.intent, ChannelState::Open).await?;
+            supervisor.do_send(ChannelOpened(Box::new(bench.purse.journal.channel(record.intent).await?)));
         }
     }
     Ok(())

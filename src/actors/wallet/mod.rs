@@ -198,10 +198,10 @@ impl WalletActor {
             self.bench.untold.put(&made.record);
             self.supervisor.do_send(ChannelOpened(Box::new(made.record.clone())));
         }
+        // The first asked for it; the others joined.
         for (place, waiting) in self.opening.remove(provider_id).unwrap_or_default().into_iter().enumerate() {
-            // The first one asked for it; the others joined.
-            let answer = result.clone().map(|made| ChannelMade { resumed: made.resumed || place > 0, ..made });
-            let _ = waiting.send(answer);
+            let joined = |made: ChannelMade| ChannelMade { resumed: made.resumed || place > 0, ..made };
+            let _ = waiting.send(result.clone().map(joined));
         }
     }
 }

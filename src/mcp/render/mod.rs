@@ -31,10 +31,11 @@ pub fn fault(fault: &Fault) -> String {
     } else {
         failure.money.sentence()
     };
+    let message = failure.message.trim_end();
+    let stop = if message.ends_with(['.', '!', '?']) { "" } else { "." };
     format!(
-        "Failed ({}): {}\n{money} {}\nNext: {}",
+        "Failed ({}): {message}{stop}\n{money} {}\nNext: {}",
         failure.code.as_str(),
-        failure.message,
         fault.retry().sentence(),
         failure.next
     )

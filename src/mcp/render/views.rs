@@ -1,5 +1,7 @@
 //! The runtime's views as text.
 
+use serde_json::json;
+
 use super::{bullets, docs, fence, span, utc, word};
 use crate::api::{
     Approved, ChannelState, ChannelView, Closed, Opened, ProviderDetails, ProviderPage, ProviderQuery, ProviderSummary,
@@ -24,7 +26,7 @@ pub fn wallet(view: &WalletView) -> String {
 /// A page of the directory.
 pub fn providers(page: &ProviderPage, query: &ProviderQuery, full: bool) -> String {
     let age = span(page.age_seconds);
-    let mut out = format!("{} providers match, {} shown; directory {age} old.", page.matched, page.providers.len());
+    let mut out = format!("{} matching, {} shown; directory {age} old.", page.matched, page.providers.len());
     if page.stale {
         out.push_str(" The directory does not answer: this is an older copy.");
     }
@@ -105,14 +107,22 @@ pub fn provider(details: &ProviderDetails) -> String {
     } else if details.channels.iter().any(|view| view.state == ChannelState::Open) {
         out.push_str("drain_chat on the open channel.");
     } else {
-        let id = word(&listed.id, 80);
-        out.push_str(&format!("drain_open_channel {{\"provider\":\"{id}\",\"amount\":\"1\",\"duration\":\"4h\"}}"));
+        let call = json!({ "provider": word(&listed.id, 80), "amount": "1", "duration": "4h" });
+        out.push_str(&format!("drain_open_channel {call}"));
     }
     out
 }
 
-/// Where one channel stands.
+/// Where one channel stands, and its next step.
 pub fn channel(view: &ChannelView) -> String {
+    let mut out = standing(view);
+    if !view.next.is_empty() {
+        out.push_str(&format!(". Next: {}", word(&view.next, 300)));
+    }
+    out
+}
+
+fn standing(view: &ChannelView) -> String {
     let id = view.channel_id.as_deref().unwrap_or("(id not known yet)");
     let mut out = format!(
         "{id} {} at {} \"{}\": deposit {} USDC, left {}, charged {}, signed {}",
@@ -142,8 +152,8 @@ pub fn channel(view: &ChannelView) -> String {
     if view.recovered {
         out.push_str("; found again, our record may be incomplete");
     }
-    if !view.next.is_empty() {
-        out.push_str(&format!(". Next: {}", word(&view.next, 300)));
+    for note in &view.notes {
+        out.push_str(&format!(". Note: {}", word(note, 300).trim_end_matches('.')));
     }
     out
 }
@@ -165,13 +175,13 @@ pub fn channels(views: &[ChannelView]) -> String {
         return "No channels. Next: drain_providers, then drain_open_channel.".into();
     }
     let lines: Vec<String> = views.iter().map(channel).collect();
-    format!("{} channels:\n{}", views.len(), lines.join("\n"))
+    format!("Channels ({}):\n{}", views.len(), lines.join("\n"))
 }
 
-/// A new channel, its provider's instructions, and what to call next.
-pub fn opened(opened: &Opened) -> String {
+/// A new channel, its provider's instructions, and what to call next with `model`, one of the provider's.
+pub fn opened(opened: &Opened, model: Option<&str>) -> String {
     let found = if opened.resumed { "An earlier opening was found" } else { "Opened" };
-    let mut out = format!("{found}: {}", channel(&opened.channel));
+    let mut out = format!("{found}: {}", standing(&opened.channel));
     let reason = word(&opened.contract.reason, 200);
     out.push_str(&format!("\nContract {} at {}: {reason}", opened.contract.generation, opened.contract.contract));
     if !opened.session_fee.is_zero() {
@@ -186,15 +196,14 @@ pub fn opened(opened: &Opened) -> String {
     }
     match &opened.channel.channel_id {
         Some(id) => {
-            let content = if opened.channel.category.eq_ignore_ascii_case("llm") {
-                "your question"
-            } else {
-                "JSON as the docs say, as a string"
-            };
-            out.push_str(&format!(
-                "\nNext: drain_chat {{\"channelId\":\"{id}\",\"model\":\"a model of the provider\",\
-                 \"messages\":[{{\"role\":\"user\",\"content\":\"{content}\"}}]}}; when done drain_cooperative_close."
-            ));
+            let llm = opened.channel.category.eq_ignore_ascii_case("llm");
+            let content = if llm { "your question" } else { "what the docs ask for; JSON as a string" };
+            let call = json!({
+                "channelId": id,
+                "model": word(model.unwrap_or("a model of the provider"), 80),
+                "messages": [{ "role": "user", "content": content }],
+            });
+            out.push_str(&format!("\nNext: drain_chat {call}; when done drain_cooperative_close."));
         }
         None => out.push_str("\nNext: drain_channels tells when it is open; opening again never pays twice."),
     }

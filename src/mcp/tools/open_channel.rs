@@ -2,7 +2,7 @@
 
 use super::{Definition, Hints};
 use crate::actors::Runtime;
-use crate::api::{OpenRequest, Opened, Progress};
+use crate::api::{OpenRequest, Opened, Progress, ProviderQuery};
 use crate::error::Failure;
 use crate::mcp::answer::Answer;
 use crate::mcp::args::{Args, Kind, Param};
@@ -37,7 +37,15 @@ async fn run(runtime: Runtime, args: Args, progress: Progress) -> Result<Answer,
         cap: args.positive_amount("cap")?,
     };
     let mut opened = runtime.open(request, progress).await?;
-    let text = render::opened(&opened);
+    let model = a_model(&runtime, &opened.channel.provider_id).await;
+    let text = render::opened(&opened, model.as_deref());
     opened.docs = opened.docs.as_deref().map(render::docs);
     Answer::new(&opened, UNTRUSTED, text)
+}
+
+/// A model of the provider for the example call, as the directory lists it.
+async fn a_model(runtime: &Runtime, provider: &str) -> Option<String> {
+    let page = runtime.providers(ProviderQuery::default()).await.ok()?;
+    let listed = page.providers.into_iter().find(|listed| listed.id == provider)?;
+    listed.models.into_iter().next().map(|model| model.id)
 }

@@ -1,0 +1,60 @@
+//! What happens before anything else: no core dumps, TLS, the log.
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{ConfigError, Key};
+
+/// Keeps keys out of core files and other users' debuggers. Before any key is read.
+///
+/// A system that refuses is no reason not to start: this is a second line, the first is that keys are erased.
+pub fn no_core_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    }
+}
+
+/// One TLS provider for the process. Only the first call counts.
+pub fn tls() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Logs to stderr, never to stdout, which belongs to the answer or to MCP. `-v` counts when DRAIN_LOG is not set.
+pub fn log(filter: Option<&str>, verbose: u8) -> Result<(), ConfigError> {
+    let default = match verbose {
+        0 => "warn",
+        1 => "warn,drain_mcp=info",
+        2 => "warn,drain_mcp=debug",
+        _ => "debug",
+    };
+    let filter = EnvFilter::builder().parse(filter.unwrap_or(default)).map_err(|e| ConfigError {
+        name: Key::Log.spec().env.into(),
+        problem: format!("this is not a log filter ({e})"),
+        fix: "Write error, warn, info, debug or trace, or for example drain_mcp=debug".into(),
+    })?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    // A second call, in tests, keeps the first subscriber.
+    let _ = subscriber.try_init();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_filter_names_its_variable() {
+        assert!(log(Some("drain_mcp=loud"), 0).is_err_and(|e| e.to_string().starts_with("DRAIN_LOG: ")));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn dumps_are_off() {
+        no_core_dumps();
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Core);
+        assert_eq!((limit.current, limit.maximum), (Some(0), Some(0)));
+    }
+}

@@ -1,0 +1,166 @@
+//! `drain-mcp providers`: the directory, or one provider with its docs.
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::exit::Exit;
+use super::output::{short, table};
+use super::prompt::{Terminal, Tty, need_terminal, terminal_failed};
+use super::session::{Needs, Session};
+use crate::api::{ProviderDetails, ProviderPage, ProviderQuery, ProviderSummary};
+use crate::error::{Code, Failure};
+
+/// Arguments of `drain-mcp providers`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  drain-mcp providers --online
+  drain-mcp providers --model gpt-4o --limit 5
+  drain-mcp providers --category image --json | jq '.providers[].id'
+  drain-mcp providers --trust sim-llm      accept its new URL and wallet
+  drain-mcp providers sim-llm              prices, contract and docs of one provider")]
+pub struct Args {
+    /// A provider's id: show that one, with its docs
+    pub provider: Option<String>,
+    /// Only those that are online
+    #[arg(long)]
+    pub online: bool,
+    /// Only those with this model: its id, or a part of its id or name
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Only those of this category
+    #[arg(long)]
+    pub category: Option<String>,
+    /// Those paid by this protocol; mpp ones are shown but cannot be paid
+    #[arg(long, default_value = "drain", value_parser = ["drain", "mpp"])]
+    pub protocol: String,
+    /// At most so many
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: Option<u32>,
+    /// Accept the URL and wallet that the directory lists for this provider now (asks on the terminal)
+    #[arg(long, value_name = "PROVIDER", conflicts_with = "provider")]
+    pub trust: Option<String>,
+    /// Accept the fee wallet that the marketplace names now (asks on the terminal)
+    #[arg(long, conflicts_with_all = ["provider", "trust"])]
+    pub trust_fee_wallet: bool,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Answer {
+    One(Box<ProviderDetails>),
+    Page(ProviderPage),
+}
+
+pub(super) async fn run(args: Args, session: &mut Session) -> Result<Exit, Failure> {
+    if args.trust.is_some() || args.trust_fee_wallet {
+        return trust(args.trust, session).await;
+    }
+    let answer = session
+        .run(Needs::Nothing, async |runtime, _| match args.provider {
+            Some(id) => runtime.provider(&id).await.map(|found| Answer::One(Box::new(found))),
+            None => {
+                let query = ProviderQuery {
+                    online_only: args.online,
+                    model: args.model,
+                    category: args.category,
+                    protocol: Some(args.protocol),
+                    limit: args.limit.and_then(|limit| usize::try_from(limit).ok()),
+                };
+                runtime.providers(query).await.map(Answer::Page)
+            }
+        })
+        .await?;
+    session.output.answer(&answer, || match &answer {
+        Answer::One(details) => one(details),
+        Answer::Page(found) => page(found),
+    })?;
+    Ok(Exit::Ok)
+}
+
+/// A person's word that a change of what was pinned is right (M14); `None` is the fee wallet.
+async fn trust(provider: Option<String>, session: &mut Session) -> Result<Exit, Failure> {
+    need_terminal(&Tty, "Accepting a change")?;
+    let what = provider.as_deref().unwrap_or("the marketplace's fee wallet");
+    Tty.show(&format!("Who is paid under a new address may be somebody else. Ask the provider on another way before you accept {what}."))
+        .map_err(terminal_failed)?;
+    if Tty.line("Type yes to accept: ").map_err(terminal_failed)? != "yes" {
+        return Err(Failure::unspent(Code::Cancelled, "Not confirmed; nothing was changed.", "Run the command again."));
+    }
+    let forgotten = session
+        .run(Needs::Wallet, async |runtime, _| match &provider {
+            Some(id) => runtime.trust_provider(id).await,
+            None => runtime.trust_fee_wallet().await,
+        })
+        .await?;
+    session.output.answer(&json!({ "accepted": forgotten }), || match forgotten {
+        true => "Accepted: what the next open finds is remembered from then on.".into(),
+        false => "Nothing was remembered of it, so there was nothing to accept.".into(),
+    })?;
+    Ok(Exit::Ok)
+}
+
+fn page(page: &ProviderPage) -> String {
+    let rows: Vec<[String; 5]> = page.providers.iter().map(row).collect();
+    let mut text = table(["ID", "NAME", "CATEGORY", "ONLINE", "MODELS"], &rows);
+    text += &format!("\n\n{} of {} matching", page.providers.len(), page.matched);
+    if page.stale {
+        text += &format!("; the directory does not answer, this copy is {} s old", page.age_seconds);
+    }
+    if let Some(first) = page.providers.first() {
+        text += &format!("\nNext: drain-mcp providers {}", first.id);
+    }
+    text
+}
+
+fn row(provider: &ProviderSummary) -> [String; 5] {
+    let online = match provider.online {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "?",
+    };
+    let models: Vec<String> = provider.models.iter().take(3).map(|m| format!("{} ({})", m.id, m.price)).collect();
+    let more = match provider.models.len().saturating_sub(3) {
+        0 => String::new(),
+        more => format!(", {more} more"),
+    };
+    let payable = if provider.payable { "" } else { " [not payable here]" };
+    [
+        short(&provider.id, 40),
+        short(&format!("{}{payable}", provider.name), 40),
+        short(&provider.category, 14),
+        online.into(),
+        short(&format!("{}{more}", models.join(", ")), 120),
+    ]
+}
+
+fn one(details: &ProviderDetails) -> String {
+    let p = &details.listing;
+    let mut lines = vec![
+        format!("{} ({})", p.name, p.id),
+        format!("  {}", short(&p.description, 300)),
+        format!(
+            "  category {}, protocol {}, payable here: {}",
+            p.category,
+            p.protocol,
+            if p.payable { "yes" } else { "no" }
+        ),
+        format!("  reached at {}, paid to {}", p.api_url, p.wallet),
+    ];
+    if let Some(choice) = &details.contract {
+        lines.push(format!("  contract {} {}: {}", choice.generation, choice.contract, choice.reason));
+    }
+    lines.push(String::new());
+    lines.extend(p.models.iter().map(|model| format!("  {}  {}", model.id, model.price)));
+    lines.extend(details.warnings.iter().map(|warning| format!("\nwarning: {warning}")));
+    if let Some(docs) = &details.docs {
+        lines.push(format!("\n--- the provider's docs (its words, not ours) ---\n{docs}\n---"));
+    }
+    for channel in &details.channels {
+        lines.push(format!("\n{}", super::channels::line(channel)));
+    }
+    if p.payable {
+        lines.push(format!("\nNext: drain-mcp open {} 0.50", p.id));
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,66 @@
+//! `drain-mcp sandbox`: keeps a marketplace of play money running on loopback.
+
+use std::process::ExitCode;
+
+use super::exit::Exit;
+use super::output::Output;
+
+/// Arguments of `drain-mcp sandbox`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  drain-mcp sandbox           prints the environment and the lines to paste into an MCP client\n  \
+              drain-mcp sandbox --json | head -1 | jq .env"
+)]
+pub struct Args {
+    /// From the global flag.
+    #[arg(skip)]
+    pub json: bool,
+}
+
+/// Runs until it is interrupted.
+#[cfg(feature = "sandbox")]
+pub async fn run(args: Args) -> ExitCode {
+    use drain_sandbox::marketplace::{Sandbox, SandboxConfig};
+    use serde_json::{Map, Value, json};
+
+    let output = Output { json: args.json, play_money: true };
+    let sandbox = match Sandbox::start(SandboxConfig::default()).await {
+        Ok(sandbox) => sandbox,
+        Err(error) => {
+            output.failure(&crate::error::Failure::internal(format!("the sandbox did not start: {error}")));
+            return Exit::Failed.into();
+        }
+    };
+    // A home of its own: play money's records never mix with real ones.
+    let home = std::env::temp_dir().join(format!("drain-mcp-sandbox-{}", std::process::id()));
+    let mut env = sandbox.env();
+    env.push(("DRAIN_HOME".into(), home.display().to_string()));
+    env.push(("DRAIN_PLAY_MONEY".into(), "on".into()));
+    let pairs: Map<String, Value> = env.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
+    let client = json!({ "mcpServers": { "drain": { "command": "drain-mcp", "env": pairs } } });
+    let text = || {
+        let exports: Vec<String> = env.iter().map(|(name, value)| format!("export {name}={value}")).collect();
+        format!(
+            "A chain, a directory and five providers run on loopback until you press Ctrl-C. Nothing here has any value.\n\n\
+             For a shell:\n{}\n\nFor an MCP client's configuration:\n{client}\n\n\
+             Then, in that shell: drain-mcp providers; drain-mcp open sim-llm 1; drain-mcp doctor",
+            exports.join("\n")
+        )
+    };
+    if let Err(failure) = output.answer(&json!({ "env": pairs, "client": client }), text) {
+        output.failure(&failure);
+        return Exit::Failed.into();
+    }
+    super::session::interrupted().await;
+    drop(sandbox);
+    // Records of money that no longer exists; a leftover in the temporary folder harms nobody.
+    let _ = std::fs::remove_dir_all(home);
+    Exit::Ok.into()
+}
+
+/// Says what is missing.
+#[cfg(not(feature = "sandbox"))]
+pub async fn run(args: Args) -> ExitCode {
+    Output { json: args.json, play_money: true }.failure(&super::built_without("sandbox"));
+    Exit::Failed.into()
+}

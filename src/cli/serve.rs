@@ -1,0 +1,37 @@
+//! `drain-mcp` without a command: MCP on stdin and stdout.
+
+use super::exit::Exit;
+use super::prompt::Tty;
+use super::session::{Session, interrupted};
+use super::signer::signer_of;
+use crate::actors::Runtime;
+use crate::config::SignerConfig;
+use crate::error::{Code, Failure};
+use crate::mcp;
+
+pub(super) async fn run(session: &mut Session) -> Result<Exit, Failure> {
+    let mut config = session.take_config()?;
+    let configured = !matches!(config.signer, SignerConfig::None);
+    // Discovery and docs work without a key: a wallet that cannot be opened is said, and does not keep the server down.
+    let signer = match signer_of(&mut config, Vec::new(), &mut Tty).await {
+        Ok(signer) => signer,
+        Err(failure) if configured => {
+            session.output.remark(&format!("warning: serving without a wallet: {} {}", failure.message, failure.next));
+            None
+        }
+        Err(failure) => return Err(failure),
+    };
+    let runtime = Runtime::start(config, signer).await?;
+    let result = tokio::select! {
+        result = mcp::serve_stdio(runtime.clone()) => result.map_err(|e| {
+            Failure::unspent(Code::Internal, format!("MCP: {e}."), "Start drain-mcp from an MCP client, or see drain-mcp --help.")
+        }),
+        () = interrupted() => Ok(()),
+    };
+    // The client left: what is under way is recorded first.
+    tokio::select! {
+        _ = runtime.shutdown() => {}
+        () = interrupted() => {}
+    }
+    result.map(|()| Exit::Ok)
+}

@@ -1,0 +1,228 @@
+//! What commands share: the configuration, the runtime for one piece of work, and what Ctrl-C does.
+
+#[cfg(feature = "sandbox")]
+use std::path::PathBuf;
+
+use drain_protocol::Address;
+
+use super::Global;
+use super::output::Output;
+use super::prompt::Tty;
+use super::signer::{no_signer, signer_of};
+use crate::actors::Runtime;
+use crate::api::Progress;
+use crate::config::{Config, Key, Sources};
+use crate::error::{Code, Failure, Money};
+
+/// What a piece of work needs and risks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Reads the directory: no key.
+    Nothing,
+    /// Reads what belongs to the wallet.
+    Wallet,
+    /// Signs and sends.
+    Money,
+}
+
+/// One run of the command line.
+pub struct Session {
+    /// Where answers go.
+    pub output: Output,
+    config: Option<Config>,
+    sandbox: Option<Playground>,
+}
+
+impl Session {
+    /// Loads the configuration; with `--sandbox` that of a sandbox which lives as long as the session. A command that
+    /// writes a keystore takes its path and password from there, whatever key is configured.
+    pub async fn start(global: &Global, writes_keystore: bool) -> Result<Self, Failure> {
+        let (sandbox, mut sources) = if global.sandbox {
+            let playground = Playground::start().await?;
+            let sources = playground.sources();
+            (Some(playground), sources)
+        } else {
+            (None, Sources::from_process())
+        };
+        apply(global, &mut sources);
+        if writes_keystore {
+            sources.flags.push((Key::Signer, "keystore".into(), "drain-mcp wallet"));
+        }
+        let config = Config::load(sources)?;
+        let output = Output { json: global.json, play_money: config.play_money };
+        Ok(Self { output, config: Some(config), sandbox })
+    }
+
+    /// Says what is odd about the configuration, once.
+    pub fn warn(&self) {
+        for warning in self.config.iter().flat_map(|config| &config.warnings) {
+            self.output.remark(&format!("warning: {warning}"));
+        }
+    }
+
+    /// The configuration, until a runtime takes it.
+    pub fn config(&mut self) -> Result<&mut Config, Failure> {
+        self.config.as_mut().ok_or_else(|| Failure::internal("the configuration was used twice"))
+    }
+
+    /// Takes the configuration for a runtime.
+    pub fn take_config(&mut self) -> Result<Config, Failure> {
+        self.config.take().ok_or_else(|| Failure::internal("the configuration was used twice"))
+    }
+
+    /// Runs one piece of work on a runtime and shuts that down in order.
+    pub async fn run<T>(
+        &mut self,
+        needs: Needs,
+        work: impl AsyncFnOnce(Runtime, Progress) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        self.run_towards(needs, Vec::new(), work).await
+    }
+
+    /// The same, with a signer that may also send to `recipients`.
+    pub async fn run_towards<T>(
+        &mut self,
+        needs: Needs,
+        recipients: Vec<Address>,
+        work: impl AsyncFnOnce(Runtime, Progress) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut config = self.take_config()?;
+        let signer = match needs {
+            Needs::Nothing => None,
+            _ => Some(signer_of(&mut config, recipients, &mut Tty).await?.ok_or_else(no_signer)?),
+        };
+        let runtime = Runtime::start(config, signer).await?;
+        let reporter = self.output.reporter();
+        let result = tokio::select! {
+            result = work(runtime.clone(), reporter.progress.clone()) => result,
+            () = interrupted() => Err(cancelled(needs)),
+        };
+        // Everything that was signed or sent is in the journal; a second Ctrl-C need not wait for the orderly end.
+        tokio::select! {
+            _ = runtime.shutdown() => {}
+            () = interrupted() => {}
+        }
+        reporter.finish().await;
+        result
+    }
+
+    /// Whether this session plays.
+    pub fn plays(&self) -> bool {
+        self.sandbox.is_some()
+    }
+}
+
+/// Flags as the strongest source.
+fn apply(global: &Global, sources: &mut Sources) {
+    sources.file.clone_from(&global.config);
+    if let Some(home) = &global.home {
+        sources.flags.push((Key::Home, home.display().to_string(), "--home"));
+    }
+    if let Some(chain) = &global.chain {
+        sources.flags.push((Key::ChainId, chain.clone(), "--chain"));
+    }
+}
+
+/// Ctrl-C, or the system's wish that we end.
+pub async fn interrupted() {
+    let ctrl_c = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    let terminated = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminated = std::future::pending::<()>();
+    tokio::select! {
+        () = ctrl_c => {}
+        () = terminated => {}
+    }
+}
+
+fn cancelled(needs: Needs) -> Failure {
+    let failure = Failure::unspent(Code::Cancelled, "Interrupted.", "Run the command again.");
+    if needs != Needs::Money {
+        return failure;
+    }
+    let next = "The journal holds whatever was signed or sent. Look with drain-mcp channels before you repeat it.";
+    Failure { message: "Interrupted while money may have been moving.".into(), next: next.into(), ..failure }
+        .with_money(Money::Pending { receipt: "see drain-mcp channels".into() })
+}
+
+/// A sandbox within this process.
+struct Playground {
+    #[cfg(feature = "sandbox")]
+    sandbox: drain_sandbox::Sandbox,
+    #[cfg(feature = "sandbox")]
+    home: PathBuf,
+}
+
+#[cfg(feature = "sandbox")]
+impl Playground {
+    async fn start() -> Result<Self, Failure> {
+        let sandbox = drain_sandbox::Sandbox::start(drain_sandbox::SandboxConfig::default()).await;
+        let sandbox = sandbox.map_err(|e| Failure::internal(format!("the sandbox did not start: {e}")))?;
+        // Its chain ends with this process, so its records do too.
+        let home = std::env::temp_dir().join(format!("drain-mcp-sandbox-{}", std::process::id()));
+        Ok(Self { sandbox, home })
+    }
+
+    /// Nothing of the person's own environment: play money never meets a real key.
+    fn sources(&self) -> Sources {
+        let own = [
+            ("DRAIN_HOME", self.home.display().to_string()),
+            ("DRAIN_PLAY_MONEY", "on".into()),
+            ("DRAIN_POLL_INTERVAL", "200ms".into()),
+        ];
+        let own = own.map(|(name, value)| (name.to_string(), value));
+        Sources::from_pairs(self.sandbox.env().into_iter().chain(own))
+    }
+}
+
+#[cfg(feature = "sandbox")]
+impl Drop for Playground {
+    fn drop(&mut self) {
+        // Play money's records; a leftover in the temporary folder harms nobody.
+        let _ = std::fs::remove_dir_all(&self.home);
+    }
+}
+
+#[cfg(not(feature = "sandbox"))]
+impl Playground {
+    async fn start() -> Result<Self, Failure> {
+        Err(super::built_without("sandbox"))
+    }
+
+    fn sources(&self) -> Sources {
+        Sources::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::exit::Exit;
+
+    #[test]
+    fn an_interrupted_payment_is_never_called_unspent() {
+        assert_eq!(Exit::of(&cancelled(Needs::Money)), Exit::Pending);
+        assert_eq!(cancelled(Needs::Wallet).money, Money::NotSpent);
+    }
+
+    #[cfg(feature = "sandbox")]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_sandbox_configures_itself() {
+        let global = Global { sandbox: true, ..Global::default() };
+        let mut session = Session::start(&global, false).await.unwrap();
+        assert!(session.output.play_money && session.plays());
+        let config = session.config().unwrap();
+        assert_eq!(config.warnings, Vec::<String>::new());
+        assert!(config.chain.rpc_urls.iter().all(crate::config::is_loopback));
+    }
+}

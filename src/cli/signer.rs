@@ -1,0 +1,124 @@
+//! From the configuration to a signer, asking for a password where one is missing.
+
+use drain_protocol::Address;
+use drain_signers::{LocalBackend, Policy, Signer, SignerError, keystore};
+
+use super::prompt::{Terminal, terminal_failed};
+use crate::config::{ChainConfig, Config, Password, SignerConfig};
+use crate::error::{Code, Failure};
+
+/// How a signer's failure reads on the command line.
+pub fn failed(error: &SignerError) -> Failure {
+    let next = match error {
+        SignerError::KeystoreMissing { .. } => "Make a wallet with drain-mcp wallet new, or correct DRAIN_KEYSTORE.",
+        SignerError::WrongPassword { .. } => "Type the password again, or correct DRAIN_KEYSTORE_PASSWORD.",
+        _ => "Correct it and try again.",
+    };
+    Failure::unspent(Code::SignerFailed, format!("{error}."), next)
+}
+
+/// What the signer may sign: channels on the configured contracts, and transfers to `recipients` alone.
+fn policy(chain: &ChainConfig, unlimited_allowance: bool, recipients: Vec<Address>) -> Policy {
+    Policy { recipients, unlimited_allowance, ..Policy::new(chain.chain_id, chain.deployments.clone()) }
+}
+
+/// The signer of a configuration; `None` where no key is configured. Takes the key out of the configuration.
+///
+/// Opening a keystore takes half a second of computing: it runs on a thread that may block.
+pub async fn signer_of(
+    config: &mut Config,
+    recipients: Vec<Address>,
+    terminal: &mut (dyn Terminal + Send),
+) -> Result<Option<Signer>, Failure> {
+    let policy = policy(&config.chain, config.limits.unlimited_allowance, recipients);
+    // The key moves into the backend: no second copy stays behind.
+    let backend = match std::mem::replace(&mut config.signer, SignerConfig::None) {
+        SignerConfig::None => return Ok(None),
+        SignerConfig::Local(secret) => LocalBackend::new(secret),
+        SignerConfig::Keystore { path, password } => {
+            // Before the person types: a missing or damaged file is said first.
+            keystore::address_of(&path).map_err(|e| failed(&e))?;
+            let password = match password {
+                Some(password) => password,
+                None => ask_password(&path, terminal)?,
+            };
+            let opened = tokio::task::spawn_blocking(move || keystore::open(&path, password.expose())).await;
+            opened
+                .map_err(|e| Failure::internal(format!("opening the keystore failed: {e}")))?
+                .map_err(|e| failed(&e))?
+        }
+    };
+    Ok(Some(Signer::new(backend, policy)))
+}
+
+fn ask_password(path: &std::path::Path, terminal: &mut dyn Terminal) -> Result<Password, Failure> {
+    if !terminal.present() {
+        return Err(Failure::unspent(
+            Code::SignerFailed,
+            format!("The keystore {} needs its password, and nobody is here to type it.", path.display()),
+            "Set DRAIN_KEYSTORE_PASSWORD_FILE to a file that holds it (chmod 600), or DRAIN_KEYSTORE_PASSWORD.",
+        ));
+    }
+    let typed = terminal.secret(&format!("Password of {}: ", path.display())).map_err(terminal_failed)?;
+    Ok(Password::new(&typed))
+}
+
+/// The account of a configuration, without a password where the file says it.
+pub fn address_of(config: &Config) -> Result<Option<Address>, Failure> {
+    match &config.signer {
+        SignerConfig::None => Ok(None),
+        SignerConfig::Local(secret) => Ok(Some(secret.address())),
+        SignerConfig::Keystore { path, .. } => keystore::address_of(path).map_err(|e| failed(&e)),
+    }
+}
+
+/// What to do without a key.
+pub fn no_signer() -> Failure {
+    Failure::unspent(
+        Code::NoSigner,
+        "No wallet is configured.",
+        "Make one with drain-mcp wallet new, or set DRAIN_PRIVATE_KEY; then send it $1-5 of native USDC on Polygon and about 0.10 POL.",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::prompt::Script;
+    use super::*;
+    use crate::config::Sources;
+    use drain_signers::Secret;
+
+    const KEY: &str = "59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d";
+    const ADDRESS: &str = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8";
+
+    fn config(pairs: &[(&str, &str)]) -> Config {
+        Config::load(Sources::from_pairs([("HOME", "/nonexistent")].into_iter().chain(pairs.iter().copied()))).unwrap()
+    }
+
+    #[tokio::test]
+    async fn from_key_keystore_or_nothing() {
+        let mut nobody = Script { absent: true, ..Script::default() };
+        assert!(signer_of(&mut config(&[]), vec![], &mut nobody).await.unwrap().is_none());
+
+        let mut local = config(&[("DRAIN_PRIVATE_KEY", KEY)]);
+        assert_eq!(address_of(&local).unwrap().unwrap().to_string(), ADDRESS);
+        let signer = signer_of(&mut local, vec![Address::repeat_byte(7)], &mut nobody).await.unwrap().unwrap();
+        assert_eq!(signer.address().to_string(), ADDRESS);
+        assert_eq!(signer.policy().recipients, [Address::repeat_byte(7)]);
+        assert!(matches!(local.signer, SignerConfig::None));
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("k.json");
+        let shown = path.display().to_string();
+        let missing = signer_of(&mut config(&[("DRAIN_KEYSTORE", &shown)]), vec![], &mut nobody).await.unwrap_err();
+        assert!(missing.next.contains("wallet new"), "{missing:?}");
+        keystore::create(&path, &Secret::parse(KEY).unwrap(), "pw").unwrap();
+        let locked = signer_of(&mut config(&[("DRAIN_KEYSTORE", &shown)]), vec![], &mut nobody).await.unwrap_err();
+        assert!(locked.next.contains("DRAIN_KEYSTORE_PASSWORD_FILE"), "{locked:?}");
+        let typed = signer_of(&mut config(&[("DRAIN_KEYSTORE", &shown)]), vec![], &mut Script::of(["pw"])).await;
+        assert_eq!(typed.unwrap().unwrap().address().to_string(), ADDRESS);
+        let given = [("DRAIN_KEYSTORE", shown.as_str()), ("DRAIN_KEYSTORE_PASSWORD", "no")];
+        let wrong = signer_of(&mut config(&given), vec![], &mut nobody).await.unwrap_err();
+        assert_eq!(wrong.code, Code::SignerFailed);
+    }
+}

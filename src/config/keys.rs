@@ -1,0 +1,186 @@
+//! The one table of everything that can be set. The loader, the documentation and the examples' tests read it.
+
+/// How a value is treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Shown freely.
+    Plain,
+    /// May hold credentials (an RPC URL): never shown whole; may also come from a file of its own.
+    Private,
+    /// Never shown, never accepted in config.toml; may come from a file of its own (M12).
+    Secret,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// The environment variable.
+    pub env: &'static str,
+    /// Other spellings of the variable.
+    pub aliases: &'static [&'static str],
+    /// `section.key` in config.toml, where it can be set there.
+    pub toml: Option<&'static str>,
+    /// `section.key` of the file that holds the value, for what is private or secret.
+    pub toml_file: Option<&'static str>,
+    /// What counts when nobody says, for people.
+    pub default: &'static str,
+    /// How the value is treated.
+    pub kind: Kind,
+    /// What it means.
+    pub meaning: &'static str,
+}
+
+impl Spec {
+    /// The variable that names a file with the value.
+    pub fn env_file(&self) -> Option<String> {
+        (self.kind != Kind::Plain).then(|| format!("{}_FILE", self.env))
+    }
+}
+
+macro_rules! keys {
+    ($($variant:ident: $env:literal $(or $alias:literal)*, $toml:expr, $file:expr, $kind:ident, $default:literal, $meaning:literal;)+) => {
+        /// Everything that can be set.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Key { $(#[doc = $meaning] $variant,)+ }
+
+        impl Key {
+            /// All keys, in the order of the documentation.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The key's row.
+            pub const fn spec(self) -> &'static Spec {
+                match self {
+                    $(Self::$variant => &Spec {
+                        env: $env,
+                        aliases: &[$($alias,)*],
+                        toml: $toml,
+                        toml_file: $file,
+                        default: $default,
+                        kind: Kind::$kind,
+                        meaning: $meaning,
+                    },)+
+                }
+            }
+        }
+    };
+}
+
+keys! {
+    Home: "DRAIN_HOME", None, None, Plain, "~/.drain-mcp",
+        "Folder of journal, lock, keystore and config.toml. An absolute path, or one that starts with ~/.";
+    ConfigFile: "DRAIN_CONFIG", None, None, Plain, "DRAIN_HOME/config.toml",
+        "The configuration file. The default one may be missing, a named one may not.";
+    Log: "DRAIN_LOG", None, None, Plain, "warn",
+        "What is logged to stderr: error, warn, info, debug, trace, or filters such as drain_mcp=debug.";
+
+    PrivateKey: "DRAIN_PRIVATE_KEY", None, Some("signer.private_key_file"), Secret, "none",
+        "The wallet's private key: 64 hexadecimal digits, with or without 0x. Use a wallet of its own for this.";
+    Signer: "DRAIN_SIGNER", Some("signer.kind"), None, Plain, "inferred",
+        "Which key signs: local (DRAIN_PRIVATE_KEY), keystore, or none. Inferred from what else is set.";
+    Keystore: "DRAIN_KEYSTORE", Some("signer.keystore"), None, Plain, "DRAIN_HOME/keystore.json, if it exists",
+        "An encrypted key file, as drain-mcp wallet new and geth write it.";
+    KeystorePassword: "DRAIN_KEYSTORE_PASSWORD", None, Some("signer.keystore_password_file"), Secret, "asked for on a terminal",
+        "The keystore's password.";
+
+    ChainId: "DRAIN_CHAIN_ID" or "DRAINCHAIN_ID", Some("chain.chain_id"), None, Plain, "137",
+        "137 is Polygon, 80002 its test network Amoy. Another chain needs DRAIN_RPC_URL, DRAIN_CONTRACT and DRAIN_USDC.";
+    RpcUrls: "DRAIN_RPC_URL", Some("chain.rpc_urls"), Some("chain.rpc_urls_file"), Private, "public endpoints of the chain",
+        "RPC endpoints in order of preference, several separated by commas or blanks. Only these are contacted.";
+    RpcTimeout: "DRAIN_RPC_TIMEOUT", Some("chain.rpc_timeout"), None, Plain, "10s",
+        "Longest wait for one RPC answer.";
+    Contract: "DRAIN_CONTRACT", Some("chain.contract"), None, Plain, "built-in table",
+        "Your own channel contracts in place of the built-in ones: 0xADDRESS:v2, several separated by commas or blanks.";
+    ContractGeneration: "DRAIN_CONTRACT_GENERATION", Some("chain.contract_generation"), None, Plain, "what each provider takes",
+        "v1 or v2: the generation of a DRAIN_CONTRACT that names none; without DRAIN_CONTRACT, the one to open on whatever providers say.";
+    Usdc: "DRAIN_USDC", Some("chain.usdc"), None, Plain, "the chain's native USDC",
+        "The token that your own DRAIN_CONTRACT holds. It counts only together with DRAIN_CONTRACT.";
+    Confirmations: "DRAIN_CONFIRMATIONS", Some("chain.confirmations"), None, Plain, "16",
+        "Blocks on top of a transaction before it is final, where the node knows no finalized block.";
+    PollInterval: "DRAIN_POLL_INTERVAL", Some("chain.poll_interval"), None, Plain, "5s",
+        "How often head and events are read while channels are open.";
+    TransactionTimeout: "DRAIN_TRANSACTION_TIMEOUT", Some("chain.transaction_timeout"), None, Plain, "2m",
+        "How long an open, approve or close is waited for before the answer is \"pending\". It goes on by itself.";
+
+    DirectoryUrl: "DRAIN_DIRECTORY_URL", Some("marketplace.directory_url"), None, Plain, "https://handshake58.com/api/mcp/providers",
+        "The catalogue of providers. Without a scheme it means https.";
+    MarketplaceUrl: "DRAIN_MARKETPLACE_URL", Some("marketplace.base_url"), None, Plain, "origin of the directory",
+        "Base of the marketplace's other services: fee, channel status, gas station, feedback.";
+    MarketplaceTimeout: "DRAIN_MARKETPLACE_TIMEOUT", Some("marketplace.timeout"), None, Plain, "10s",
+        "Longest wait for an answer of the marketplace.";
+    DirectoryMaxAge: "DRAIN_DIRECTORY_MAX_AGE", Some("marketplace.max_age"), None, Plain, "1m",
+        "Age up to which the catalogue is served without asking again.";
+    Telemetry: "DRAIN_TELEMETRY", Some("marketplace.telemetry"), None, Plain, "off",
+        "Send latency, status and cost of paid requests to the marketplace: on or off.";
+
+    MaxPerChannel: "DRAIN_MAX_PER_CHANNEL", Some("limits.per_channel"), None, Plain, "5",
+        "The most USDC that the vouchers of one channel may reach.";
+    MaxLocked: "DRAIN_MAX_LOCKED", Some("limits.locked"), None, Plain, "20",
+        "The most USDC in open channels together, and the highest allowance that is ever given.";
+    MaxSessionFee: "DRAIN_MAX_SESSION_FEE", Some("limits.session_fee"), None, Plain, "0.01",
+        "The highest session fee in USDC for opening a V1 channel.";
+    UnlimitedAllowance: "DRAIN_UNLIMITED_ALLOWANCE", Some("limits.unlimited_allowance"), None, Plain, "off",
+        "Give the contract an allowance without bound: on or off. It then may take all USDC of the wallet.";
+
+    DefaultMaxTokens: "DRAIN_DEFAULT_MAX_TOKENS", Some("requests.default_max_tokens"), None, Plain, "1024",
+        "max_tokens of a request that names none.";
+    DefaultMaxCost: "DRAIN_DEFAULT_MAX_COST", Some("requests.default_max_cost"), None, Plain, "0.05",
+        "The most USDC that a request may cost where the price is not by token and the caller names no maxCost.";
+    RequestTimeout: "DRAIN_REQUEST_TIMEOUT", Some("requests.timeout"), None, Plain, "2m",
+        "Longest wait for a provider's whole answer.";
+    MaxAnswerBytes: "DRAIN_MAX_ANSWER_BYTES", Some("requests.max_answer_bytes"), None, Plain, "16777216",
+        "Largest answer of a provider.";
+    MaxRequestBytes: "DRAIN_MAX_REQUEST_BYTES", Some("requests.max_request_bytes"), None, Plain, "4194304",
+        "Largest conversation that is sent.";
+    Queue: "DRAIN_QUEUE", Some("requests.queue"), None, Plain, "64",
+        "Requests that may wait on one channel; further ones are answered \"busy\".";
+    PriceTolerance: "DRAIN_PRICE_TOLERANCE", Some("requests.price_tolerance_percent"), None, Plain, "0",
+        "By how many percent a provider may raise a channel's pinned price before a person is asked.";
+    DefaultDuration: "DRAIN_DEFAULT_DURATION", Some("requests.default_duration"), None, Plain, "24h",
+        "How long a new channel is open when nobody says, within what the provider accepts.";
+    AllowInsecure: "DRAIN_ALLOW_INSECURE", Some("requests.allow_insecure"), None, Plain, "off",
+        "Allow providers on http and private addresses: on or off. For your own network only.";
+    PlayMoney: "DRAIN_PLAY_MONEY", None, None, Plain, "off",
+        "Mark every answer PLAY MONEY. Set by the sandbox; accepted only where every RPC endpoint is on loopback.";
+}
+
+/// Variables of the upstream server that mean nothing here, with what to say about them.
+pub const IGNORED: &[(&str, &str)] = &[(
+    "DRAIN_MPP_MAX_DEPOSIT",
+    "it has no effect: MPP listings are shown but not paid (upstream never used it either)",
+)];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_well_formed() {
+        let mut seen = BTreeSet::new();
+        for key in Key::ALL {
+            let spec = key.spec();
+            let mut names = vec![spec.env.to_string()];
+            names.extend(spec.aliases.iter().map(ToString::to_string));
+            names.extend(spec.env_file());
+            names.extend(spec.toml.iter().chain(&spec.toml_file).map(ToString::to_string));
+            for name in names {
+                assert!(seen.insert(name.clone()), "{name} twice");
+            }
+            assert!(spec.env.starts_with("DRAIN_"), "{}", spec.env);
+            assert!(spec.meaning.ends_with('.'), "{}", spec.env);
+            assert!(!spec.default.is_empty());
+            for toml in spec.toml.iter().chain(&spec.toml_file) {
+                assert_eq!(toml.matches('.').count(), 1, "{toml}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_secret_has_a_place_in_the_file() {
+        for key in Key::ALL {
+            let spec = key.spec();
+            assert!(spec.kind != Kind::Secret || spec.toml.is_none(), "{}", spec.env);
+            assert_eq!(spec.kind != Kind::Plain, spec.toml_file.is_some(), "{}", spec.env);
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! From layers to a checked [`Config`].
+
+use std::path::{Path, PathBuf};
+
+use drain_protocol::Usdc;
+use drain_signers::secret::Secret;
+
+use super::chain;
+use super::error::{Bad, ConfigError, quoted};
+use super::file;
+use super::keys::Key;
+use super::sources::{Layers, Sources};
+use super::values::{self, is_loopback};
+use super::{ChainConfig, Config, Limits, MarketplaceConfig, Password, RequestConfig, SignerConfig};
+
+/// The catalogue's path where the operator names a host only.
+const DIRECTORY_PATH: &str = "/api/mcp/providers";
+
+impl Config {
+    /// Resolves defaults < file < environment < flags. Reads the configuration file and the files that hold secrets;
+    /// contacts nobody.
+    pub fn load(sources: Sources) -> Result<Self, ConfigError> {
+        let (environment, mut warnings) = sources.environment()?;
+        let person = sources.person_home().map(Path::to_path_buf);
+        let mut layers = Layers { layers: vec![sources.flag_layer(), environment], person, warnings: Vec::new() };
+
+        let home = home(&mut layers)?;
+        let parsed = match (&sources.file, layers.get(Key::ConfigFile)?) {
+            (Some(path), _) => file::read(path, Some("--config"))?,
+            (None, Some(raw)) => {
+                file::read(&raw.parse(|text| values::path(text, layers.person.as_deref()))?, Some(&raw.name))?
+            }
+            (None, None) => file::read(&home.join("config.toml"), None)?,
+        };
+        layers.layers.push(parsed.layer);
+        warnings.extend(parsed.warnings);
+
+        let chain = chain::resolve(&mut layers)?;
+        let marketplace = marketplace(&mut layers)?;
+        let signer = signer(&mut layers, &home)?;
+        let limits = limits(&mut layers)?;
+        let requests = requests(&mut layers)?;
+        let play_money = play_money(&mut layers, &chain)?;
+        warnings.append(&mut layers.warnings);
+        Ok(Self {
+            home,
+            chain,
+            marketplace,
+            signer,
+            limits,
+            requests,
+            providers: parsed.providers,
+            play_money,
+            warnings,
+        })
+    }
+}
+
+fn home(layers: &mut Layers) -> Result<PathBuf, ConfigError> {
+    let spec = Key::Home.spec();
+    let Some(raw) = layers.get(Key::Home)? else {
+        return values::path(spec.default, layers.person.as_deref()).map_err(|_| {
+            Bad::new("neither DRAIN_HOME nor HOME is set", "Set DRAIN_HOME to the folder for drain-mcp's records")
+                .at(spec.env)
+        });
+    };
+    let path = raw.parse(|text| values::path(text, layers.person.as_deref()))?;
+    if path.is_absolute() {
+        return Ok(path);
+    }
+    let absolute = std::path::absolute(&path).map_err(|e| {
+        Bad::new(format!("{} is relative, and this folder is gone: {e}", path.display()), "Write the whole path")
+            .at(&raw.name)
+    })?;
+    layers.warnings.push(format!(
+        "{} is relative: started from another folder, drain-mcp would use other records (now {})",
+        raw.name,
+        absolute.display()
+    ));
+    Ok(absolute)
+}
+
+fn marketplace(layers: &mut Layers) -> Result<MarketplaceConfig, ConfigError> {
+    let mut directory_url = layers.or_table(Key::DirectoryUrl, values::url)?;
+    if directory_url.path() == "/" {
+        directory_url.set_path(DIRECTORY_PATH);
+    }
+    let base_url = match layers.get(Key::MarketplaceUrl)? {
+        Some(raw) => raw.parse(values::url)?,
+        None => {
+            let mut origin = directory_url.clone();
+            origin.set_path("/");
+            origin.set_query(None);
+            origin.set_fragment(None);
+            origin
+        }
+    };
+    for (key, url) in [(Key::DirectoryUrl, &directory_url), (Key::MarketplaceUrl, &base_url)] {
+        if url.scheme() == "http" && !is_loopback(url) {
+            layers.warnings.push(format!(
+                "{}: {} is not encrypted; who sits between can answer anything",
+                key.spec().env,
+                values::shown_url(url)
+            ));
+        }
+    }
+    Ok(MarketplaceConfig {
+        directory_url,
+        base_url,
+        timeout: layers.or_table(Key::MarketplaceTimeout, values::wait)?,
+        max_age: layers.or_table(Key::DirectoryMaxAge, values::wait)?,
+        telemetry: layers.or_table(Key::Telemetry, values::switch)?,
+    })
+}
+
+fn signer(layers: &mut Layers, home: &Path) -> Result<SignerConfig, ConfigError> {
+    let key = layers.get(Key::PrivateKey)?;
+    let keystore = layers.get(Key::Keystore)?;
+    let default_path = home.join("keystore.json");
+    let wish = layers.get(Key::Signer)?;
+    let kind = match &wish {
+        Some(raw) => raw.parse(signer_kind)?,
+        None => match (&key, &keystore) {
+            (Some(key), Some(keystore)) => {
+                return Err(Bad::new(
+                    format!("{} is set too", keystore.name),
+                    "Set DRAIN_SIGNER to local or keystore, or keep one of the two",
+                )
+                .at(&key.name));
+            }
+            (Some(key), None) => {
+                if default_path.exists() {
+                    layers.warnings.push(format!(
+                        "{} is set and counts; the keystore {} is not used",
+                        key.name,
+                        default_path.display()
+                    ));
+                }
+                Wish::Local
+            }
+            (None, Some(_)) => Wish::Keystore,
+            (None, None) if default_path.exists() => Wish::Keystore,
+            (None, None) => Wish::None,
+        },
+    };
+    match kind {
+        Wish::None => Ok(SignerConfig::None),
+        Wish::Local => {
+            let Some(raw) = key else {
+                let at = wish.map_or_else(|| Key::Signer.spec().env.to_string(), |raw| raw.name);
+                return Err(Bad::new(
+                    "it says local, but no key is set",
+                    "Set DRAIN_PRIVATE_KEY or DRAIN_PRIVATE_KEY_FILE",
+                )
+                .at(at));
+            };
+            // The signer's error tells what is wrong without any of the text.
+            raw.parse(|text| {
+                Secret::parse(text).map_err(|e| Bad::new(e.to_string(), "A wallet's export shows the key in this form"))
+            })
+            .map(SignerConfig::Local)
+        }
+        Wish::Keystore => {
+            let path = match keystore {
+                Some(raw) => raw.parse(|text| values::path(text, layers.person.as_deref()))?,
+                None => default_path,
+            };
+            let password = layers.get(Key::KeystorePassword)?.map(|raw| Password::new(&raw.text));
+            Ok(SignerConfig::Keystore { path, password })
+        }
+    }
+}
+
+enum Wish {
+    None,
+    Local,
+    Keystore,
+}
+
+fn signer_kind(text: &str) -> Result<Wish, Bad> {
+    let not_built = |feature: &str| {
+        Err(Bad::new(
+            format!("this drain-mcp was built without {feature}"),
+            format!("Build with --features {feature}, or use local or keystore"),
+        ))
+    };
+    match text.to_ascii_lowercase().as_str() {
+        "none" => Ok(Wish::None),
+        "local" => Ok(Wish::Local),
+        "keystore" => Ok(Wish::Keystore),
+        "ledger" => not_built("ledger"),
+        "aws-kms" | "aws_kms" | "aws" | "kms" => not_built("aws"),
+        _ => Err(Bad::new(format!("{} is not a signer", quoted(text)), "Write local, keystore or none")),
+    }
+}
+
+fn limits(layers: &mut Layers) -> Result<Limits, ConfigError> {
+    let limits = Limits {
+        per_channel: layers.or_table(Key::MaxPerChannel, values::amount)?,
+        locked: layers.or_table(Key::MaxLocked, values::amount)?,
+        unlimited_allowance: layers.or_table(Key::UnlimitedAllowance, values::switch)?,
+        session_fee: layers.or_table(Key::MaxSessionFee, values::amount)?,
+    };
+    if limits.per_channel > limits.locked {
+        layers.warnings.push(format!(
+            "the limit of one channel ({} USDC) is above that of all open channels ({} USDC): the lower one counts",
+            limits.per_channel, limits.locked
+        ));
+    }
+    if limits.unlimited_allowance {
+        layers.warnings.push("the allowance is unlimited: the channel contract may take all USDC of the wallet".into());
+    }
+    if limits.session_fee > Usdc::new(10_000) {
+        layers.warnings.push(format!(
+            "the session fee of V1 is 0.01 USDC; up to {} USDC is allowed here, and no more than 0.01 is ever signed",
+            limits.session_fee
+        ));
+    }
+    Ok(limits)
+}
+
+fn requests(layers: &mut Layers) -> Result<RequestConfig, ConfigError> {
+    Ok(RequestConfig {
+        default_max_tokens: layers.or_table(Key::DefaultMaxTokens, |text| values::number(text, 1, 10_000_000))?,
+        default_max_cost: layers.or_table(Key::DefaultMaxCost, values::amount)?,
+        timeout: layers.or_table(Key::RequestTimeout, values::wait)?,
+        max_answer_bytes: layers.or_table(Key::MaxAnswerBytes, |text| values::number(text, 1_024, 1 << 30))?,
+        max_request_bytes: layers.or_table(Key::MaxRequestBytes, |text| values::number(text, 1_024, 1 << 30))?,
+        queue: layers.or_table(Key::Queue, |text| values::number(text, 1, 10_000))?,
+        price_tolerance_percent: layers.or_table(Key::PriceTolerance, |text| values::number(text, 0, 1_000))?,
+        allow_insecure: layers.or_table(Key::AllowInsecure, values::switch)?,
+        default_duration: layers.or_table(Key::DefaultDuration, values::channel_duration)?,
+    })
+}
+
+/// The mark never covers real money: it needs a chain on this machine.
+fn play_money(layers: &mut Layers, chain: &ChainConfig) -> Result<bool, ConfigError> {
+    let Some(raw) = layers.get(Key::PlayMoney)? else { return Ok(false) };
+    let wished = raw.parse(values::switch)?;
+    if wished && !chain.rpc_urls.iter().all(is_loopback) {
+        return Err(Bad::new(
+            "it is on, but an RPC endpoint is not on this machine: money may be real",
+            "Unset it, or set DRAIN_RPC_URL to the sandbox",
+        )
+        .at(raw.name));
+    }
+    Ok(wished)
+}

@@ -1,0 +1,220 @@
+//! Where values come from: three layers, each a map from keys to texts, asked from the strongest to the weakest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::error::{Bad, ConfigError};
+use super::keys::{IGNORED, Key, Kind};
+use super::nearest::nearest;
+use super::values;
+
+/// A file with a secret has less than this.
+const MAX_SECRET_FILE: u64 = 64 * 1024;
+
+/// What a configuration is made from. Holds secrets: not `Debug`.
+#[derive(Default)]
+pub struct Sources {
+    /// The environment; only `HOME` and names that begin with `DRAIN` matter.
+    pub env: BTreeMap<String, String>,
+    /// The file that `--config` names.
+    pub file: Option<PathBuf>,
+    /// What flags say: the key, the value, and the flag's name for errors.
+    pub flags: Vec<(Key, String, &'static str)>,
+    /// Variables whose value is not UTF-8.
+    unreadable: BTreeSet<String>,
+}
+
+impl Sources {
+    /// From the environment of this process.
+    pub fn from_process() -> Self {
+        let mut sources = Self::default();
+        for (name, value) in std::env::vars_os() {
+            let Ok(name) = name.into_string() else { continue };
+            if name != "HOME" && !name.starts_with("DRAIN") {
+                continue;
+            }
+            match value.into_string() {
+                Ok(value) => drop(sources.env.insert(name, value)),
+                Err(_) => drop(sources.unreadable.insert(name)),
+            }
+        }
+        sources
+    }
+
+    /// From given variables, for tests and the sandbox.
+    pub fn from_pairs<K: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
+        Self { env: pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect(), ..Self::default() }
+    }
+
+    /// What is logged, before anything else is read.
+    pub fn log_filter(&self) -> Option<&str> {
+        self.env.get(Key::Log.spec().env).map(|text| text.trim()).filter(|text| !text.is_empty())
+    }
+
+    pub(super) fn person_home(&self) -> Option<&Path> {
+        self.env.get("HOME").filter(|home| !home.is_empty()).map(Path::new)
+    }
+
+    /// The environment as a layer, and what is odd about it.
+    pub(super) fn environment(&self) -> Result<(Layer, Vec<String>), ConfigError> {
+        let mut layer = Layer::default();
+        let mut known = BTreeSet::from(["HOME".to_string()]);
+        for key in Key::ALL {
+            let spec = key.spec();
+            for name in std::iter::once(&spec.env).chain(spec.aliases) {
+                known.insert((*name).to_string());
+                let Some(found) = self.variable(name)? else { continue };
+                if let Some(other) = layer.values.get(key).filter(|other| other.text != found.text) {
+                    return Err(Bad::new(
+                        format!("{} and {name} are both set and differ", other.name),
+                        "Keep one of them",
+                    )
+                    .at(*name));
+                }
+                layer.values.insert(*key, found);
+            }
+            if let Some(name) = spec.env_file() {
+                if let Some(found) = self.variable(&name)? {
+                    layer.files.insert(*key, found);
+                }
+                known.insert(name);
+            }
+        }
+        let ignored =
+            IGNORED.iter().filter(|(name, _)| self.env.contains_key(*name)).map(|(name, why)| format!("{name}: {why}"));
+        let unknown =
+            self.env.keys().filter(|name| !known.contains(*name) && !IGNORED.iter().any(|(n, _)| n == name)).map(
+                |name| match nearest(name, known.iter().map(String::as_str)) {
+                    Some(meant) => format!("the variable {name} is not known; did you mean {meant}?"),
+                    None => format!("the variable {name} is not known and has no effect"),
+                },
+            );
+        Ok((layer, ignored.chain(unknown).collect()))
+    }
+
+    /// What flags say, as a layer.
+    pub(super) fn flag_layer(&self) -> Layer {
+        let values = self.flags.iter().map(|(key, text, name)| (*key, Raw::new(text, *name)));
+        Layer { values: values.collect(), files: BTreeMap::new() }
+    }
+
+    /// A variable that is set; an empty one is not.
+    fn variable(&self, name: &str) -> Result<Option<Raw>, ConfigError> {
+        if self.unreadable.contains(name) {
+            return Err(Bad::new("its value is not UTF-8 text", "Set it anew").at(name));
+        }
+        let text = self.env.get(name).map(|text| text.trim()).filter(|text| !text.is_empty());
+        Ok(text.map(|text| Raw::new(text, name)))
+    }
+}
+
+/// A text and where it was set. Erased on drop.
+#[derive(Clone)]
+pub(super) struct Raw {
+    pub(super) text: Zeroizing<String>,
+    pub(super) name: String,
+}
+
+impl Raw {
+    pub(super) fn new(text: &str, name: impl Into<String>) -> Self {
+        Self { text: Zeroizing::new(text.trim().to_string()), name: name.into() }
+    }
+
+    /// Parses the text; an error says where it was set.
+    pub(super) fn parse<T>(&self, parse: impl FnOnce(&str) -> Result<T, Bad>) -> Result<T, ConfigError> {
+        parse(&self.text).map_err(|bad| bad.at(&self.name))
+    }
+}
+
+/// One source: values, and files that hold values.
+#[derive(Default)]
+pub(super) struct Layer {
+    pub(super) values: BTreeMap<Key, Raw>,
+    pub(super) files: BTreeMap<Key, Raw>,
+}
+
+/// All layers, the strongest first.
+pub(super) struct Layers {
+    pub(super) layers: Vec<Layer>,
+    pub(super) person: Option<PathBuf>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Layers {
+    /// The strongest value of a key.
+    pub(super) fn get(&mut self, key: Key) -> Result<Option<Raw>, ConfigError> {
+        Ok(self.ranked(key)?.map(|(_, raw)| raw))
+    }
+
+    /// The same with the index of its layer.
+    pub(super) fn ranked(&mut self, key: Key) -> Result<Option<(usize, Raw)>, ConfigError> {
+        for (rank, layer) in self.layers.iter().enumerate() {
+            match (layer.values.get(&key), layer.files.get(&key)) {
+                (Some(value), Some(file)) => {
+                    return Err(Bad::new(format!("{} is set too", file.name), "Keep one of the two").at(&value.name));
+                }
+                (Some(value), None) => return Ok(Some((rank, value.clone()))),
+                (None, Some(file)) => {
+                    let (raw, warning) = read_secret_file(file, self.person.as_deref(), key.spec().kind)?;
+                    self.warnings.extend(warning);
+                    return Ok(Some((rank, raw)));
+                }
+                (None, None) => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// A parsed value; without one, the table's own text is parsed. For defaults that are plain values.
+    pub(super) fn or_table<T>(
+        &mut self,
+        key: Key,
+        parse: impl FnOnce(&str) -> Result<T, Bad>,
+    ) -> Result<T, ConfigError> {
+        let spec = key.spec();
+        self.get(key)?.unwrap_or_else(|| Raw::new(spec.default, spec.env)).parse(parse)
+    }
+}
+
+fn read_secret_file(named: &Raw, person: Option<&Path>, kind: Kind) -> Result<(Raw, Option<String>), ConfigError> {
+    let path = named.parse(|text| values::path(text, person))?;
+    let failed = |problem: String, fix: &str| Bad::new(problem, fix).at(&named.name);
+    let unreadable = |e: std::io::Error| {
+        failed(format!("{} cannot be read: {e}", path.display()), "Name a file that this user can read")
+    };
+    let file = File::open(&path).map_err(unreadable)?;
+    let warning = others_can_read(&file)
+        .then(|| format!("{}: other users of this machine can read {} (chmod 600 it)", named.name, path.display()))
+        .filter(|_| kind == Kind::Secret);
+    // Filled once and never grown, so that no copy of a secret is left behind.
+    let mut text = Zeroizing::new(String::with_capacity(MAX_SECRET_FILE as usize + 1));
+    file.take(MAX_SECRET_FILE + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > MAX_SECRET_FILE {
+        return Err(failed(
+            format!("{} is too large", path.display()),
+            "Name a file that holds the value and nothing else",
+        ));
+    }
+    if text.trim().is_empty() {
+        return Err(failed(
+            format!("{} is empty", path.display()),
+            "Name a file that holds the value and nothing else",
+        ));
+    }
+    Ok((Raw::new(text.trim_matches('\u{feff}'), &named.name), warning))
+}
+
+#[cfg(unix)]
+fn others_can_read(file: &File) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    file.metadata().is_ok_and(|meta| meta.is_file() && meta.mode() & 0o077 != 0)
+}
+
+#[cfg(not(unix))]
+fn others_can_read(_: &File) -> bool {
+    false
+}

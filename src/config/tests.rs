@@ -1,0 +1,340 @@
+//! Every variable, precedence, conflicts, bad values.
+
+mod files;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use drain_protocol::{Generation, Usdc, deployment};
+
+use super::keys::{Key, Kind};
+use super::{Config, ConfigError, SignerConfig, Sources, docs, file};
+
+const KEY: &str = "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d";
+const ADDRESS: &str = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8";
+
+fn load(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let base = [("HOME", "/nonexistent")].into_iter().chain(pairs.iter().copied());
+    Config::load(Sources::from_pairs(base))
+}
+
+fn ok(pairs: &[(&str, &str)]) -> Config {
+    load(pairs).unwrap()
+}
+
+fn error(pairs: &[(&str, &str)]) -> String {
+    load(pairs).unwrap_err().to_string()
+}
+
+/// A home folder with files in it.
+fn home(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    folder
+}
+
+fn path(folder: &tempfile::TempDir, name: &str) -> String {
+    folder.path().join(name).display().to_string()
+}
+
+#[test]
+fn nothing_has_to_be_set() {
+    let config = ok(&[]);
+    assert_eq!(config.home, Path::new("/nonexistent/.drain-mcp"));
+    assert_eq!(config.chain.chain_id, 137);
+    assert_eq!(config.chain.rpc_urls.len(), 2);
+    assert_ne!(config.chain.rpc_urls[0].host_str(), config.chain.rpc_urls[1].host_str());
+    assert_eq!(config.chain.deployments, deployment::builtin(137));
+    assert_eq!(config.marketplace.directory_url.as_str(), "https://handshake58.com/api/mcp/providers");
+    assert_eq!(config.marketplace.base_url.as_str(), "https://handshake58.com/");
+    assert!(!config.marketplace.telemetry);
+    assert!(matches!(config.signer, SignerConfig::None));
+    assert_eq!(config.limits.per_channel, Usdc::new(5_000_000));
+    assert_eq!(config.limits.locked, Usdc::new(20_000_000));
+    assert_eq!(config.limits.session_fee, Usdc::new(10_000));
+    assert!(!config.limits.unlimited_allowance);
+    assert_eq!(config.requests.default_max_tokens, 1024);
+    assert_eq!(config.requests.default_max_cost, Usdc::new(50_000));
+    assert_eq!(config.requests.timeout, Duration::from_secs(120));
+    assert!(!config.requests.allow_insecure && !config.play_money);
+    assert_eq!(config.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn empty_variables_count_as_unset() {
+    let all: Vec<(&str, &str)> = Key::ALL.iter().map(|key| (key.spec().env, " ")).collect();
+    let config = ok(&all);
+    assert_eq!(format!("{config:?}"), format!("{:?}", ok(&[])));
+}
+
+/// Every variable changes what it says it changes.
+#[test]
+fn every_variable_has_an_effect() {
+    let folder = home(&[("key", KEY), ("store.json", "{}"), ("other.toml", "[limits]\nlocked = 7\n")]);
+    let (store, other) = (path(&folder, "store.json"), path(&folder, "other.toml"));
+    let own = format!("{ADDRESS}:v1");
+    let good: &[(Key, &str, &str)] = &[
+        (Key::Home, "/srv/drain", "home: \"/srv/drain\""),
+        (Key::ConfigFile, &other, "locked: Usdc(7000000)"),
+        (Key::PrivateKey, KEY, "Local([secret])"),
+        (Key::Signer, "keystore", "Keystore { path: \"/nonexistent/.drain-mcp/keystore.json\""),
+        (Key::Keystore, &store, "store.json\", password: None"),
+        (Key::KeystorePassword, "hunter2", ""),
+        (Key::ChainId, "80002", "chain_id: 80002"),
+        (Key::RpcUrls, "http://127.0.0.1:8545", "rpc_urls: [\"http://127.0.0.1:8545\"]"),
+        (Key::RpcTimeout, "3s", "rpc_timeout: 3s"),
+        (Key::Contract, &own, "deployments: [Deployment { generation: V1"),
+        (Key::ContractGeneration, "v1", "generation: Some(V1)"),
+        (Key::Usdc, "", ""),
+        (Key::Confirmations, "64", "confirmations: 64"),
+        (Key::PollInterval, "250ms", "poll_interval: 250ms"),
+        (Key::TransactionTimeout, "90s", "transaction_timeout: 90s"),
+        (Key::DirectoryUrl, "dir.example/x", "directory_url: \"https://dir.example/…\""),
+        (Key::MarketplaceUrl, "base.example", "base_url: \"https://base.example\""),
+        (Key::MarketplaceTimeout, "1s", " timeout: 1s"),
+        (Key::DirectoryMaxAge, "5m", "max_age: 300s"),
+        (Key::Telemetry, "on", "telemetry: true"),
+        (Key::MaxPerChannel, "1.5", "per_channel: Usdc(1500000)"),
+        (Key::MaxLocked, "3", "locked: Usdc(3000000)"),
+        (Key::MaxSessionFee, "0", "session_fee: Usdc(0)"),
+        (Key::UnlimitedAllowance, "yes", "unlimited_allowance: true"),
+        (Key::DefaultMaxTokens, "99", "default_max_tokens: 99"),
+        (Key::DefaultMaxCost, ".2", "default_max_cost: Usdc(200000)"),
+        (Key::RequestTimeout, "1m", "timeout: 60s"),
+        (Key::MaxAnswerBytes, "2048", "max_answer_bytes: 2048"),
+        (Key::MaxRequestBytes, "4096", "max_request_bytes: 4096"),
+        (Key::Queue, "3", "queue: 3"),
+        (Key::PriceTolerance, "5", "price_tolerance_percent: 5"),
+        (Key::DefaultDuration, "1.5h", "default_duration: ChannelDuration(5400)"),
+        (Key::AllowInsecure, "1", "allow_insecure: true"),
+        (Key::PlayMoney, "", ""),
+        (Key::Log, "debug", ""),
+    ];
+    for key in Key::ALL {
+        let (_, value, effect) =
+            good.iter().find(|(k, ..)| k == key).unwrap_or_else(|| panic!("{key:?} is not tested"));
+        let shown = format!("{:?}", ok(&[(key.spec().env, value)]));
+        assert!(shown.contains(effect), "{key:?}: {effect} not in {shown}");
+        assert!(effect.is_empty() || !format!("{:?}", ok(&[])).contains(effect), "{key:?}: {effect} is the default");
+    }
+}
+
+/// Every value error names the variable and says what is right.
+#[test]
+fn bad_values_name_their_variable() {
+    let bad: &[(Key, &[&str])] = &[
+        (Key::Home, &["~other/\u{0}"]),
+        (Key::ConfigFile, &["/nonexistent/config.toml", "/"]),
+        (Key::PrivateKey, &["0x1234", "zz", "0x0000000000000000000000000000000000000000000000000000000000000000"]),
+        (Key::Signer, &["trezor", "ledger", "aws-kms", "local"]),
+        (Key::ChainId, &["0", "-1", "polygon", "1e3", "99999999999", "1"]),
+        (Key::RpcUrls, &["wss://x.example", "ftp://x.example", "https://", ","]),
+        (Key::RpcTimeout, &["0", "-1s", "fast", "2d"]),
+        (
+            Key::Contract,
+            &[
+                "0x12",
+                ADDRESS,
+                "0x70997970C51812dc3A010C7d01b50e0d17dc79C8:v3",
+                "0x0C2B3aA1e80629D572b1f200e6DF3586B3946A8A:v1",
+                "0x3c499c542cEF5E3811e1192ce70d8cC03d5c3359:v2",
+                ",",
+            ],
+        ),
+        (Key::ContractGeneration, &["v3"]),
+        (Key::Usdc, &[ADDRESS]),
+        (Key::Confirmations, &["-1", "many"]),
+        (Key::PollInterval, &["1ms"]),
+        (Key::TransactionTimeout, &["never"]),
+        (Key::DirectoryUrl, &["ftp://x"]),
+        (Key::MarketplaceUrl, &["http://"]),
+        (Key::MarketplaceTimeout, &["?"]),
+        (Key::DirectoryMaxAge, &["1.5"]),
+        (Key::Telemetry, &["maybe"]),
+        (Key::MaxPerChannel, &["-1", "abc", "1e3", "0.0000001", "99999999999999999999"]),
+        (Key::MaxLocked, &["1,5"]),
+        (Key::MaxSessionFee, &["x"]),
+        (Key::UnlimitedAllowance, &["2"]),
+        (Key::DefaultMaxTokens, &["0", "-5", "1.5"]),
+        (Key::DefaultMaxCost, &["$1"]),
+        (Key::RequestTimeout, &["0"]),
+        (Key::MaxAnswerBytes, &["1"]),
+        (Key::MaxRequestBytes, &["16MB"]),
+        (Key::Queue, &["0"]),
+        (Key::PriceTolerance, &["-3"]),
+        (Key::DefaultDuration, &["0", "1w1w", "11y"]),
+        (Key::AllowInsecure, &["ja"]),
+        (Key::PlayMoney, &["on", "x"]),
+    ];
+    for key in Key::ALL {
+        let name = key.spec().env;
+        let Some((_, values)) = bad.iter().find(|(k, _)| k == key) else {
+            assert!(matches!(key, Key::Log | Key::Keystore | Key::KeystorePassword), "{key:?} is not tested");
+            continue;
+        };
+        for value in *values {
+            if *key == Key::Home {
+                continue;
+            }
+            let found = load(&[(name, value)]).err().unwrap_or_else(|| panic!("{name}={value} was taken"));
+            // A chain without defaults names what is missing instead.
+            assert!(found.name.starts_with("DRAIN_"), "{name}={value}: {found}");
+            assert!(found.name.starts_with(name) || *key == Key::ChainId, "{name}={value}: {found}");
+            assert!(!found.fix.is_empty() && !found.problem.is_empty());
+        }
+    }
+}
+
+#[test]
+fn file_then_environment_then_flags() {
+    let folder = home(&[("config.toml", "[limits]\nper_channel = 1\nlocked = 9\n[requests]\nqueue = 7\n")]);
+    let home = folder.path().display().to_string();
+    let config = ok(&[("DRAIN_HOME", &home)]);
+    assert_eq!(
+        (config.limits.per_channel, config.limits.locked, config.requests.queue),
+        (Usdc::new(1_000_000), Usdc::new(9_000_000), 7)
+    );
+
+    let mut sources =
+        Sources::from_pairs([("DRAIN_HOME", home.as_str()), ("DRAIN_MAX_PER_CHANNEL", "2"), ("DRAIN_QUEUE", "8")]);
+    sources.flags.push((Key::Queue, "9".into(), "--queue"));
+    let config = Config::load(sources).unwrap();
+    assert_eq!(
+        (config.limits.per_channel, config.limits.locked, config.requests.queue),
+        (Usdc::new(2_000_000), Usdc::new(9_000_000), 9)
+    );
+    assert!(config.warnings.is_empty());
+
+    let mut sources = Sources::from_pairs([("DRAIN_HOME", home.as_str())]);
+    sources.flags.push((Key::ChainId, "x".into(), "--chain"));
+    assert!(Config::load(sources).unwrap_err().to_string().starts_with("--chain: "));
+}
+
+#[test]
+fn the_named_file_counts_in_place_of_the_default_one() {
+    let folder = home(&[
+        ("config.toml", "[requests]\nqueue = 7\n"),
+        ("a.toml", "[requests]\nqueue = 8\n"),
+        ("b.toml", "[requests]\nqueue = 9\n"),
+    ]);
+    let home = folder.path().display().to_string();
+    let env = [("DRAIN_HOME", home.clone()), ("DRAIN_CONFIG", path(&folder, "a.toml"))];
+    assert_eq!(Config::load(Sources::from_pairs(env.clone())).unwrap().requests.queue, 8);
+    let mut sources = Sources::from_pairs(env);
+    sources.file = Some(PathBuf::from(path(&folder, "b.toml")));
+    assert_eq!(Config::load(sources).unwrap().requests.queue, 9);
+    let mut sources = Sources::from_pairs([("DRAIN_HOME", home)]);
+    sources.file = Some("/nonexistent.toml".into());
+    assert!(Config::load(sources).unwrap_err().to_string().starts_with("--config: "));
+}
+
+#[test]
+fn both_spellings_of_the_chain() {
+    assert_eq!(ok(&[("DRAINCHAIN_ID", "80002")]).chain.chain_id, 80002);
+    assert_eq!(ok(&[("DRAIN_CHAIN_ID", "80002"), ("DRAINCHAIN_ID", " 80002 ")]).chain.chain_id, 80002);
+    let text = error(&[("DRAIN_CHAIN_ID", "137"), ("DRAINCHAIN_ID", "80002")]);
+    assert!(text.contains("DRAIN_CHAIN_ID") && text.contains("DRAINCHAIN_ID"), "{text}");
+}
+
+#[test]
+fn secrets_from_files() {
+    let folder = home(&[
+        ("key", &format!("\u{feff}{}\r\n", &KEY[2..])),
+        ("empty", "\n"),
+        ("urls", "https://a.example/KEY1\nhttps://b.example/KEY2\n"),
+    ]);
+    let config = ok(&[("DRAIN_PRIVATE_KEY_FILE", &path(&folder, "key"))]);
+    let SignerConfig::Local(secret) = &config.signer else { panic!() };
+    assert_eq!(secret.address().to_string(), ADDRESS);
+    assert!(config.warnings.iter().any(|w| w.contains("chmod 600")), "{:?}", config.warnings);
+    assert_eq!(ok(&[("DRAIN_RPC_URL_FILE", &path(&folder, "urls"))]).chain.rpc_urls.len(), 2);
+
+    let both = error(&[("DRAIN_PRIVATE_KEY", KEY), ("DRAIN_PRIVATE_KEY_FILE", &path(&folder, "key"))]);
+    assert!(both.contains("DRAIN_PRIVATE_KEY_FILE") && !both.contains(&KEY[2..]), "{both}");
+    for bad in ["empty", "missing"] {
+        assert!(
+            error(&[("DRAIN_KEYSTORE_PASSWORD_FILE", &path(&folder, bad)), ("DRAIN_SIGNER", "keystore")])
+                .contains("DRAIN_KEYSTORE_PASSWORD_FILE")
+        );
+    }
+    // A stronger layer is no conflict.
+    std::fs::write(
+        folder.path().join("config.toml"),
+        format!("[signer]\nprivate_key_file = {:?}\n", path(&folder, "empty")),
+    )
+    .unwrap();
+    let home = folder.path().display().to_string();
+    assert!(matches!(ok(&[("DRAIN_HOME", &home), ("DRAIN_PRIVATE_KEY", KEY)]).signer, SignerConfig::Local(_)));
+}
+
+#[test]
+fn the_signer_is_inferred() {
+    assert!(matches!(ok(&[("DRAIN_PRIVATE_KEY", &format!(" {KEY}\n"))]).signer, SignerConfig::Local(_)));
+    assert!(matches!(ok(&[("DRAIN_PRIVATE_KEY", KEY), ("DRAIN_SIGNER", "none")]).signer, SignerConfig::None));
+    assert!(error(&[("DRAIN_PRIVATE_KEY", KEY), ("DRAIN_KEYSTORE", "/k")]).contains("DRAIN_SIGNER"));
+    assert!(matches!(
+        ok(&[("DRAIN_PRIVATE_KEY", KEY), ("DRAIN_KEYSTORE", "/k"), ("DRAIN_SIGNER", "keystore")]).signer,
+        SignerConfig::Keystore { .. }
+    ));
+
+    let folder = home(&[("keystore.json", "{}"), ("pw", "hunter2\n")]);
+    let home = folder.path().display().to_string();
+    let config = ok(&[("DRAIN_HOME", &home), ("DRAIN_KEYSTORE_PASSWORD_FILE", &path(&folder, "pw"))]);
+    let SignerConfig::Keystore { password: Some(password), .. } = &config.signer else { panic!() };
+    assert_eq!(password.expose(), "hunter2");
+    let config = ok(&[("DRAIN_HOME", &home), ("DRAIN_PRIVATE_KEY", KEY)]);
+    assert!(matches!(config.signer, SignerConfig::Local(_)) && config.warnings.len() == 1);
+    assert!(error(&[("DRAIN_SIGNER", "ledger")]).contains("--features ledger"));
+    assert!(error(&[("DRAIN_SIGNER", "aws-kms")]).contains("--features aws"));
+}
+
+#[test]
+fn an_operators_own_contracts() {
+    let v2 = "0x0C2B3aA1e80629D572b1f200e6DF3586B3946A8A";
+    let other = "0x5FbDB2315678afecb367f032d93F642f64180aa3";
+    // Known ones say their generation themselves.
+    assert_eq!(ok(&[("DRAIN_CONTRACT", v2)]).chain.deployments, deployment::builtin(137)[..1]);
+    let config = ok(&[
+        ("DRAIN_CONTRACT", other),
+        ("DRAIN_CONTRACT_GENERATION", "V1"),
+        ("DRAIN_USDC", ADDRESS),
+        ("DRAIN_CHAIN_ID", "80002"),
+    ]);
+    assert_eq!(config.chain.deployments.len(), 1);
+    assert_eq!(config.chain.deployments[0].generation, Generation::V1);
+    assert_eq!(config.chain.deployments[0].usdc.to_string(), ADDRESS);
+    let two = format!("{v2}:v2, {other}:v1");
+    assert_eq!(ok(&[("DRAIN_CONTRACT", &two)]).chain.deployments.len(), 2);
+    assert!(error(&[("DRAIN_CONTRACT", &format!("{v2}:v2 {other}:v2"))]).contains("one generation"));
+    // Another chain needs everything said.
+    let far =
+        [("DRAIN_CHAIN_ID", "31337"), ("DRAIN_RPC_URL", "http://localhost:8545"), ("DRAIN_CONTRACT", two.as_str())];
+    assert!(error(&far).contains("DRAIN_USDC"));
+    // Amoy has no contract: discovery works.
+    let amoy = ok(&[("DRAIN_CHAIN_ID", "80002")]);
+    assert!(amoy.chain.deployments.is_empty() && amoy.warnings[0].contains("DRAIN_CONTRACT"));
+    assert_eq!(amoy.chain.rpc_urls[0].as_str(), "https://rpc-amoy.polygon.technology/");
+    // A file's generation belongs to the file's contract.
+    let folder = home(&[("config.toml", &format!("[chain]\ncontract = \"{v2}\"\ncontract_generation = \"v2\"\n"))]);
+    let home = folder.path().display().to_string();
+    assert!(error(&[("DRAIN_HOME", &home), ("DRAIN_CONTRACT", other)]).contains("generation"));
+    // A wrong checksum is a warning.
+    let odd = v2.replace("0C2B", "0c2B");
+    assert!(ok(&[("DRAIN_CONTRACT", &odd)]).warnings[0].contains("checksum"));
+}
+
+#[test]
+fn urls_and_origins() {
+    let config = ok(&[("DRAIN_DIRECTORY_URL", "www.handshake58.com/api/mcpproviders?x=1")]);
+    assert_eq!(config.marketplace.directory_url.as_str(), "https://www.handshake58.com/api/mcpproviders?x=1");
+    assert_eq!(config.marketplace.base_url.as_str(), "https://www.handshake58.com/");
+    assert_eq!(
+        ok(&[("DRAIN_DIRECTORY_URL", "https://d.example")]).marketplace.directory_url.path(),
+        "/api/mcp/providers"
+    );
+    assert_eq!(ok(&[("DRAIN_RPC_URL", "https://a.example, b.example\nhttps://a.example")]).chain.rpc_urls.len(), 2);
+    assert!(ok(&[("DRAIN_RPC_URL", "http://10.1.1.1:8545")]).warnings[0].contains("not encrypted"));
+    assert!(ok(&[("DRAIN_PLAY_MONEY", "on"), ("DRAIN_RPC_URL", "http://127.0.0.1:1")]).play_money);
+}

@@ -1,0 +1,212 @@
+//! From text to values. Where a text may be private, no error repeats it.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use drain_protocol::duration::ChannelDuration;
+use drain_protocol::{Address, Generation, Usdc};
+use reqwest::Url;
+
+use super::error::{Bad, quoted};
+
+pub(super) fn amount(text: &str) -> Result<Usdc, Bad> {
+    text.parse()
+        .map_err(|e| Bad::new(format!("{} is not an amount: {e}", quoted(text)), "Write USDC, for example 2.50"))
+}
+
+pub(super) fn switch(text: &str) -> Result<bool, Bad> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err(Bad::new(format!("{} is neither on nor off", quoted(text)), "Write on or off")),
+    }
+}
+
+/// A whole number between two bounds, both included.
+pub(super) fn number<T>(text: &str, least: T, most: T) -> Result<T, Bad>
+where
+    T: FromStr + PartialOrd + std::fmt::Display,
+{
+    match text.trim().parse::<T>() {
+        Ok(n) if n >= least && n <= most => Ok(n),
+        _ => Err(Bad::new(
+            format!("{} is not a whole number between {least} and {most}", quoted(text)),
+            format!("Write a whole number between {least} and {most}"),
+        )),
+    }
+}
+
+/// A waiting time: `500ms`, `120s`, `2m`, or whole seconds. Between 50 milliseconds and a day.
+pub(super) fn wait(text: &str) -> Result<Duration, Bad> {
+    let fix = "Write for example 500ms, 120s or 2m";
+    let bad = |problem: String| Bad::new(format!("{} {problem}", quoted(text)), fix);
+    let trimmed = text.trim().to_ascii_lowercase();
+    let time = match trimmed.strip_suffix("ms") {
+        Some(digits) => Duration::from_millis(digits.trim().parse().map_err(|_| bad("is not a time".into()))?),
+        None => {
+            let parsed: ChannelDuration = trimmed.parse().map_err(|_| bad("is not a time".into()))?;
+            Duration::from_secs(parsed.seconds())
+        }
+    };
+    if time < Duration::from_millis(50) || time > Duration::from_secs(86_400) {
+        return Err(bad("is not between 50ms and 24h".into()));
+    }
+    Ok(time)
+}
+
+pub(super) fn channel_duration(text: &str) -> Result<ChannelDuration, Bad> {
+    text.parse().map_err(|e| Bad::new(format!("{}: {e}", quoted(text)), "Write for example 24h, 7d or 1h30m"))
+}
+
+pub(super) fn generation(text: &str) -> Result<Generation, Bad> {
+    text.parse().map_err(|_| Bad::new(format!("{} is not a contract generation", quoted(text)), "Write v1 or v2"))
+}
+
+/// An address and, where its mixed case is not its checksum, a warning.
+pub(super) fn address(text: &str) -> Result<(Address, Option<String>), Bad> {
+    let text = text.trim();
+    let bad = |problem: &str| {
+        Bad::new(format!("{} is not an address: {problem}", quoted(text)), "Write 0x and 40 hexadecimal digits")
+    };
+    let digits =
+        text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).ok_or_else(|| bad("it does not start with 0x"))?;
+    if digits.len() == 64 {
+        // A private key in the wrong place is not repeated.
+        return Err(Bad::new("this is no address but as long as a private key", "Write 0x and 40 hexadecimal digits"));
+    }
+    if digits.len() != 40 {
+        return Err(bad("it has another length"));
+    }
+    let address: Address = digits.parse().map_err(|_| bad("it holds other characters"))?;
+    if address.is_zero() {
+        return Err(bad("it is the zero address"));
+    }
+    let one_case = !digits.bytes().any(|b| b.is_ascii_lowercase()) || !digits.bytes().any(|b| b.is_ascii_uppercase());
+    let checksummed = address.to_checksum(None);
+    let warning = (!one_case && checksummed.get(2..) != Some(digits))
+        .then(|| format!("{text} fails its checksum (it would be {checksummed}): make sure that no digit is wrong"));
+    Ok((address, warning))
+}
+
+/// An http or https URL; without a scheme it means https. Never repeats the text.
+pub(super) fn url(text: &str) -> Result<Url, Bad> {
+    let fix = "Write for example https://rpc.example.com";
+    let text = text.trim();
+    let full = if text.contains("://") { text.to_string() } else { format!("https://{text}") };
+    let url = Url::parse(&full).map_err(|e| Bad::new(format!("this is not a URL ({e})"), fix))?;
+    match url.scheme() {
+        "http" | "https" => {}
+        "ws" | "wss" => return Err(Bad::new("websocket URLs are not supported", "Write the endpoint's https URL")),
+        _ => return Err(Bad::new("this is neither an http nor an https URL", fix)),
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err(Bad::new("this URL has no host", fix));
+    }
+    Ok(url)
+}
+
+/// Several texts, separated by commas or blanks.
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty())
+}
+
+/// A path; `~/` is the person's home folder, as configuration files of MCP clients do not expand it.
+pub(super) fn path(text: &str, person: Option<&Path>) -> Result<PathBuf, Bad> {
+    let text = text.trim();
+    match text.strip_prefix("~/").or((text == "~").then_some("")) {
+        Some(rest) => Ok(person
+            .ok_or_else(|| Bad::new("~ means your home folder, but HOME is not set", "Write the whole path"))?
+            .join(rest)),
+        None => Ok(PathBuf::from(text)),
+    }
+}
+
+/// A URL as it may be shown: scheme, host and port. User, path and query can be credentials (M12).
+pub fn shown_url(url: &Url) -> String {
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let more = if url.path().len() > 1 || url.query().is_some() { "/…" } else { "" };
+    format!("{}://{}{port}{more}", url.scheme(), url.host_str().unwrap_or("?"))
+}
+
+/// Whether a URL's host is this machine.
+pub fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_without_scheme_mean_https() {
+        assert_eq!(url("handshake58.com/api").unwrap().as_str(), "https://handshake58.com/api");
+        assert_eq!(url("localhost:8545").unwrap().as_str(), "https://localhost:8545/");
+        for bad in ["", "https://", "ftp://host/", "wss://host/", "http://[::1", "://x"] {
+            assert!(url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn shown_urls_hold_no_credentials() {
+        for (text, shown) in [
+            ("https://user:secret@host.example/v2/KEY?token=abc", "https://host.example/…"),
+            ("http://127.0.0.1:8545", "http://127.0.0.1:8545"),
+            ("https://host.example/?k=SECRET", "https://host.example/…"),
+        ] {
+            assert_eq!(shown_url(&url(text).unwrap()), shown);
+        }
+    }
+
+    #[test]
+    fn loopback_is_recognised() {
+        for (text, yes) in [
+            ("http://127.0.0.1:1", true),
+            ("http://localhost", true),
+            ("http://[::1]:2", true),
+            ("http://10.0.0.1", false),
+            ("https://localhost.example", false),
+        ] {
+            assert_eq!(is_loopback(&url(text).unwrap()), yes, "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_in_any_case() {
+        let good = "0x0C2B3aA1e80629D572b1f200e6DF3586B3946A8A";
+        assert_eq!(address(good).unwrap().1, None);
+        assert_eq!(address(&good.to_lowercase()).unwrap().1, None);
+        assert!(address("0x0c2B3aA1e80629D572b1f200e6DF3586B3946A8A").unwrap().1.unwrap().contains("checksum"));
+        for bad in [
+            "",
+            "0x",
+            "0C2B3aA1e80629D572b1f200e6DF3586B3946A8A",
+            "0x0C2B3aA1e80629D572b1f200e6DF3586B3946A8",
+            "0xZC2B3aA1e80629D572b1f200e6DF3586B3946A8A",
+            "0x0000000000000000000000000000000000000000",
+        ] {
+            assert!(address(bad).is_err(), "{bad}");
+        }
+        let key = format!("0x{}", "ab".repeat(32));
+        assert!(!address(&key).unwrap_err().problem.contains("abab"));
+    }
+
+    #[test]
+    fn waits() {
+        for (text, ms) in [("500ms", 500), ("120s", 120_000), ("2m", 120_000), ("10", 10_000), ("1.5h", 5_400_000)] {
+            assert_eq!(wait(text).unwrap().as_millis(), ms, "{text}");
+        }
+        for bad in ["", "0", "0ms", "-1s", "ms", "1w", "soon", "99999999999999999999"] {
+            assert!(wait(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn paths_of_a_person() {
+        let home = Path::new("/home/ann");
+        assert_eq!(path("~/x", Some(home)).unwrap(), Path::new("/home/ann/x"));
+        assert_eq!(path("/x", None).unwrap(), Path::new("/x"));
+        assert!(path("~/x", None).is_err());
+    }
+}
