@@ -72,7 +72,15 @@ pub struct WatcherActor {
 impl WatcherActor {
     /// Watches nothing yet.
     pub fn new(services: Services, wallet: Address, supervisor: Addr<Supervisor>) -> Self {
-        Self { services, wallet, supervisor, channels: HashMap::new(), unseen: Vec::new(), read_to: None, polling: false }
+        Self {
+            services,
+            wallet,
+            supervisor,
+            channels: HashMap::new(),
+            unseen: Vec::new(),
+            read_to: None,
+            polling: false,
+        }
     }
 
     fn poll(&mut self, ctx: &mut Context<Self>) {
@@ -136,8 +144,7 @@ async fn look(services: &Services, ids: &[ChannelId], unseen: &[Watch], from: Op
     let last = chain.finalized_number().await?.min(head.number);
     // Without a beginning there is none to read events from: what was before is seen in the channels themselves.
     let from = from.unwrap_or(last.saturating_add(1));
-    let mut seen =
-        Seen { read_to: last.min(from.saturating_add(MAX_RANGE)), events: Vec::new(), claimed: Vec::new() };
+    let mut seen = Seen { read_to: last.min(from.saturating_add(MAX_RANGE)), events: Vec::new(), claimed: Vec::new() };
     if from <= seen.read_to {
         for ids in ids.chunks(MAX_IDS) {
             seen.events.extend(chain.channel_events(ids, from, seen.read_to).await?);

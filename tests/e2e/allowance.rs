@@ -92,7 +92,9 @@ fn m9_opens_at_once_keep_the_limit_and_their_allowances_apart() {
         let refused: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
         assert_eq!(refused.iter().map(|failure| failure.code.as_str()).collect::<Vec<_>>(), ["limit_reached"]);
         let channels = runtime.channels(false).await.unwrap();
-        assert!(channels.iter().all(|c| c.state == ChannelState::Open && c.deposit == usdc("1")) && channels.len() == 3);
+        assert!(
+            channels.iter().all(|c| c.state == ChannelState::Open && c.deposit == usdc("1")) && channels.len() == 3
+        );
         assert_eq!((world.sent().await, world.allowance().await), (6, usdc("0")));
         assert_eq!(world.sandbox.observer().total_locked().await.unwrap(), usdc("3"));
         assert_eq!(approvals(&world).await, [usdc("1"); 3]);

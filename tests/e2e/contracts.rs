@@ -61,10 +61,8 @@ fn m8_a_changed_token_freezes_opens_and_closes_until_it_is_back() {
         token_is(USDC_BRIDGED).await;
         let sent = world.sent().await;
         assert_no_open(&world, &runtime, "contract_frozen").await;
-        let frozen = [
-            runtime.close(early, Progress::none()).await,
-            runtime.cooperative_close(late, Progress::none()).await,
-        ];
+        let frozen =
+            [runtime.close(early, Progress::none()).await, runtime.cooperative_close(late, Progress::none()).await];
         for failure in frozen.map(Result::unwrap_err) {
             assert_eq!((failure.code.as_str(), &failure.money), ("contract_frozen", &Money::NotSpent));
         }

@@ -134,7 +134,7 @@ fn a_fee_paid_for_an_open_that_failed_is_told_and_used_for_the_next() {
             let runtime = runtime.clone();
             async move { refused(&runtime, "sim-llm-v1", "1").await }
         });
-        until(async || chain.pending() == 1).await;
+        until("the open is in the pool", async || chain.pending() == 1).await;
         // The fee lands; what comes after it reverts.
         chain.hold(false);
         chain.revert_next(1);
@@ -189,7 +189,10 @@ fn the_default_duration_is_a_day_within_the_providers_limits_and_a_short_one_war
         let world = World::start().await;
         let runtime = world.runtime().await;
         let length = async |min: Option<u64>, max: Option<u64>| {
-            world.sandbox.directory.change("sim-llm", |listing| (listing.min_duration, listing.max_duration) = (min, max));
+            world
+                .sandbox
+                .directory
+                .change("sim-llm", |listing| (listing.min_duration, listing.max_duration) = (min, max));
             let made = opened(&runtime, "sim-llm", "0.01").await;
             let left = u64::try_from(made.channel.expires_in).unwrap();
             ((left + 1_800) / 3_600 * 3_600, made.warnings.iter().any(|warning| warning.contains("under 2 h")))

@@ -127,12 +127,13 @@ fn m7_the_journal_has_the_signed_bytes_before_any_node_has_them() {
         let opening = in_background(&runtime);
         let journal = world.home.path().join(format!("137-{:#x}", world.agent())).join("journal.db");
         let stored = || {
-            let db = rusqlite::Connection::open_with_flags(&journal, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+            let db =
+                rusqlite::Connection::open_with_flags(&journal, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
             db.query_row("SELECT state, length(raw) > 100 FROM transactions WHERE kind = 'open'", [], |row| {
                 Ok((row.get::<_, String>(0)?, row.get::<_, Option<bool>>(1)?))
             })
         };
-        until(async || stored().is_ok_and(|(_, raw)| raw == Some(true))).await;
+        until("it is recorded", async || stored().is_ok_and(|(_, raw)| raw == Some(true))).await;
         assert_eq!((stored().unwrap().0.as_str(), world.chain().pending()), ("signed", 0));
         opening.abort();
     });
@@ -151,7 +152,7 @@ fn m7_a_slow_open_answers_pending_and_the_same_call_joins_it() {
         assert_eq!(runtime.balance().await.unwrap().locked, usdc("1"), "it counts while it may land");
         world.chain().hold(false);
         // It ends while nobody waits: the repeated call is told of it all the same.
-        until(async || runtime.channels(false).await.unwrap()[0].state == ChannelState::Open).await;
+        until("it is recorded", async || runtime.channels(false).await.unwrap()[0].state == ChannelState::Open).await;
         let made = open_again(&runtime).await.unwrap();
         assert!(made.resumed);
         assert_opened_once(&world, &runtime.channels(true).await.unwrap()).await;
@@ -201,7 +202,10 @@ fn m7_a_restart_finds_what_was_mined_meanwhile_and_sends_again_what_was_dropped(
             world
                 .life(world.config(), async |runtime: Runtime, world: Arc<World>| {
                     // By itself: nobody asks for it.
-                    until(async || runtime.channels(false).await.unwrap()[0].state == ChannelState::Open).await;
+                    until("it is recorded", async || {
+                        runtime.channels(false).await.unwrap()[0].state == ChannelState::Open
+                    })
+                    .await;
                     assert_opened_once(&world, &runtime.channels(true).await.unwrap()).await;
                 })
                 .await;
@@ -226,7 +230,7 @@ fn m7_a_close_of_an_earlier_run_is_followed_to_its_end() {
             let id = channels[0].channel_id.clone().unwrap().parse().unwrap();
             assert_eq!(ask(&runtime, id, "sim-small", "Hi").await.unwrap_err().code.as_str(), "channel_not_open");
             world.chain().hold(false);
-            until(async || runtime.channels(false).await.unwrap().is_empty()).await;
+            until("it is recorded", async || runtime.channels(false).await.unwrap().is_empty()).await;
             let ended = runtime.channels(true).await.unwrap();
             assert_eq!((ended[0].state, ended[0].refunded), (ChannelState::Closed, Some(usdc("1"))));
             assert_eq!((world.held().await, world.sent().await), (usdc("100"), 3));
@@ -291,7 +295,7 @@ fn m7_a_reorganised_open_is_waited_for_and_takes_its_new_id() {
             let runtime = runtime.clone();
             async move { runtime.approve(Some(usdc("5")), Progress::none()).await }
         });
-        until(async || world.sent().await == 1).await;
+        until("it is recorded", async || world.sent().await == 1).await;
         world.chain().mine(3);
         approving.await.unwrap().unwrap();
 
@@ -323,7 +327,7 @@ fn m7_a_replaced_open_is_a_failure_without_loss_and_the_next_call_opens() {
         let runtime = approved(&world, world.config()).await;
         world.chain().hold(true);
         let opening = in_background(&runtime);
-        until(async || world.chain().pending() == 1).await;
+        until("it is recorded", async || world.chain().pending() == 1).await;
         // The same key elsewhere: another transaction takes the slot.
         world.chain().call("anvil_dropAllTransactions", serde_json::json!([])).unwrap();
         let rpc = world.sandbox.observer().rpc();

@@ -108,7 +108,9 @@ fn m12_key_and_voucher_signatures_are_in_no_file_log_or_failure() {
         let signatures: Vec<Vec<u8>> = signatures.collect();
         assert!(signatures.len() >= 8, "{}", signatures.len());
         // Its two halves too: 64 of the 65 bytes are as good as all.
-        assert!(signatures.iter().all(|signature| !holds(&seen, &signature[..32]) && !holds(&seen, &signature[32..64])));
+        assert!(
+            signatures.iter().all(|signature| !holds(&seen, &signature[..32]) && !holds(&seen, &signature[32..64]))
+        );
     });
 }
 
@@ -280,7 +282,7 @@ fn a_forged_close_of_the_marketplace_is_noticed_and_never_sent() {
         world.sandbox.directory.set(|faults| faults.forged_calldata = Some(format!("0x39c79e0c{}", "66".repeat(32))));
         assert_eq!(notes().await, "");
         world.chain().advance(300);
-        until(async || runtime.channel(channel).await.unwrap().state == ChannelState::Expired).await;
+        until("it has expired", async || runtime.channel(channel).await.unwrap().state == ChannelState::Expired).await;
         assert!(notes().await.contains(proposed), "{}", notes().await);
         let closed = runtime.close(channel, Progress::none()).await.unwrap();
         assert_eq!(world.held().await, usdc("100"));

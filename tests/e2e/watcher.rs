@@ -41,7 +41,7 @@ fn a_claim_on_chain_is_seen_and_the_channel_pays_on() {
             ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
             let signed = recorded(&runtime, channel).await.signed;
             world.sandbox.llm.claim(channel.0).await.unwrap();
-            until(async || recorded(&runtime, channel).await.claimed == signed).await;
+            until("the watcher told", async || recorded(&runtime, channel).await.claimed == signed).await;
             assert!(round == 0 || signed > Usdc::ZERO);
             // What was claimed cannot be signed for less: the next voucher covers it.
             let paid = ask(&runtime, channel, "sim-large", "And another one").await.unwrap();
@@ -83,7 +83,7 @@ fn a_channel_that_was_closed_elsewhere_is_noticed_and_signs_nothing() {
         ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
         world.chain().advance(300);
         close_elsewhere(&world, channel).await;
-        until(async || recorded(&runtime, channel).await.state == ChannelState::Closed).await;
+        until("the watcher told", async || recorded(&runtime, channel).await.state == ChannelState::Closed).await;
         let view = recorded(&runtime, channel).await;
         assert_eq!((view.refunded, view.claimed), (Some(usdc("1")), usdc("0")));
         assert_eq!(runtime.balance().await.unwrap().locked, usdc("0"));
@@ -105,7 +105,7 @@ fn a_channel_that_was_closed_while_nothing_ran_does_not_stay_locked() {
         world.chain().advance(300);
         close_elsewhere(&world, channel).await;
         let life = async move |runtime: Runtime, _: Arc<World>| {
-            until(async || recorded(&runtime, channel).await.state == ChannelState::Closed).await;
+            until("the watcher told", async || recorded(&runtime, channel).await.state == ChannelState::Closed).await;
             assert_eq!(recorded(&runtime, channel).await.refunded, Some(usdc("1")));
             assert_eq!(runtime.balance().await.unwrap().locked, usdc("0"));
         };
@@ -123,18 +123,21 @@ fn nothing_is_signed_once_block_time_and_the_requests_limit_reach_expiry() {
         let limit = i64::try_from(runtime.config().requests.timeout.as_secs()).unwrap();
         let left = async || recorded(&runtime, channel).await.expires_in;
         world.chain().advance(3_600 - 60);
-        until(async || left().await <= 60).await;
+        until("the watcher told", async || left().await <= 60).await;
         ask(&runtime, channel, "sim-small", "In time").await.unwrap();
         let asked = world.sandbox.llm.request_log().paid.len();
         let signed = recorded(&runtime, channel).await.signed;
         world.chain().advance(60 - u64::try_from(limit).unwrap());
-        until(async || left().await <= limit).await;
+        until("the watcher told", async || left().await <= limit).await;
         let failure = ask(&runtime, channel, "sim-small", "Too late").await.unwrap_err();
         assert_eq!(failure.code.as_str(), "channel_expired");
-        assert_eq!((world.sandbox.llm.request_log().paid.len(), recorded(&runtime, channel).await.signed), (asked, signed));
+        assert_eq!(
+            (world.sandbox.llm.request_log().paid.len(), recorded(&runtime, channel).await.signed),
+            (asked, signed)
+        );
         assert_eq!(runtime.close(channel, Progress::none()).await.unwrap_err().code.as_str(), "not_expired");
         world.chain().advance(10);
-        until(async || recorded(&runtime, channel).await.state == ChannelState::Expired).await;
+        until("the watcher told", async || recorded(&runtime, channel).await.state == ChannelState::Expired).await;
         assert_eq!(runtime.close(channel, Progress::none()).await.unwrap().refund, usdc("1"));
     });
 }
@@ -149,7 +152,7 @@ fn a_chat_asks_the_chain_nothing() {
         let channel = open(&runtime, "sim-llm", "1", "24h").await.unwrap();
         let calls = || world.chain().main().request_count().values().sum::<u64>();
         // The one look of the watcher at its start is over when its calls have stopped.
-        until(async || {
+        until("the watcher told", async || {
             let before = calls();
             tokio::time::sleep(Duration::from_millis(50)).await;
             before == calls()
