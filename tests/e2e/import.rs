@@ -11,10 +11,10 @@ use drain_mcp::config::Config;
 use drain_protocol::contract::{DrainChannel, Erc20};
 use drain_protocol::{Address, ChannelId, U256, Usdc};
 use drain_sandbox::contracts::{CHANNEL_V1, CHANNEL_V2, USDC};
-use drain_sandbox::provider::{PaidRequest, Provider};
+use drain_sandbox::provider::Provider;
 use serde_json::{Value, json};
 
-use crate::harness::{World, ask, in_system, open, until, usdc};
+use crate::harness::{World, ask, in_system, open, until, usdc, vouchers};
 
 /// Opens a channel as that program did: with the same key, and without our journal.
 async fn opened_elsewhere(world: &World, contract: Address, provider: &Provider, seconds: u64) -> ChannelId {
@@ -40,8 +40,9 @@ fn full(provider_id: &str, spending: &str) -> Value {
 }
 
 async fn taken_over(runtime: &Runtime, id: ChannelId) -> ChannelView {
-    let found = async || runtime.channels(false).await.unwrap().into_iter().find(|v| v.channel_id == Some(id.to_string()));
-    until(async || found().await.is_some()).await;
+    let found =
+        async || runtime.channels(false).await.unwrap().into_iter().find(|v| v.channel_id == Some(id.to_string()));
+    until("the channel is taken over", async || found().await.is_some()).await;
     found().await.unwrap()
 }
 
@@ -49,10 +50,6 @@ fn watchful(world: &World) -> Config {
     let mut config = world.config();
     config.chain.poll_interval = Duration::from_millis(20);
     config
-}
-
-fn vouchers(provider: &Provider) -> Vec<PaidRequest> {
-    provider.request_log().paid.into_iter().filter(|request| request.header.is_some()).collect()
 }
 
 #[test]
@@ -73,7 +70,8 @@ fn both_forms_are_taken_over_from_the_chain_and_garbage_is_left_out() {
         );
         let before = std::fs::read(&path).unwrap();
         let runtime = world.runtime().await;
-        let views = [taken_over(&runtime, v2).await, taken_over(&runtime, v1).await, taken_over(&runtime, unlisted).await];
+        let views =
+            [taken_over(&runtime, v2).await, taken_over(&runtime, v1).await, taken_over(&runtime, unlisted).await];
         for view in &views {
             // The chain's word, not the file's.
             assert_eq!((view.recovered, view.deposit, view.state), (true, usdc("1"), ChannelState::Open));
