@@ -53,24 +53,28 @@ impl Runtime {
     /// Starts the actors; call inside of a running actix system. Contacts nobody. Without a signer, discovery works and
     /// money answers how to make a wallet; with a wallet that another process owns, likewise.
     pub async fn start(config: Config, signer: Option<Signer>) -> Result<Self, Failure> {
-        let http = HttpClient::new(UrlPolicy::new(&config.marketplace.directory_url, config.requests.allow_insecure));
-        let services = Services {
-            provider: ProviderClient::new(http.clone()),
-            marketplace: MarketplaceClient::new(http, &config.marketplace),
-            chain: Chain::new(&config.chain)?,
-            clock: Clock::default(),
-            config: Arc::new(config),
-        };
-        let (access, lock, with_key) = match signer {
-            None => (Access::Without(no_signer()), None, None),
-            Some(signer) => take_wallet(&services, signer).await?,
-        };
-        let supervisor = Supervisor::new(services.clone(), with_key).start();
-        let runtime = Self { services, access, supervisor, _lock: lock };
-        if let Access::Key(purse) = &runtime.access {
-            import::start(runtime.services.clone(), purse.clone(), runtime.supervisor.clone());
+        match signer {
+            None => Self::without_wallet(config, no_signer()),
+            Some(signer) => {
+                let services = services(config)?;
+                let (access, lock, with_key) = take_wallet(&services, signer).await?;
+                let runtime = Self::over(services, access, lock, with_key);
+                if let Access::Key(purse) = &runtime.access {
+                    import::start(runtime.services.clone(), purse.clone(), runtime.supervisor.clone());
+                }
+                Ok(runtime)
+            }
         }
-        Ok(runtime)
+    }
+
+    /// Starts without a wallet; everything that needs one answers `why`.
+    pub fn without_wallet(config: Config, why: Failure) -> Result<Self, Failure> {
+        Ok(Self::over(services(config)?, Access::Without(why), None, None))
+    }
+
+    fn over(services: Services, access: Access, lock: Option<Arc<File>>, with_key: Option<WithKey>) -> Self {
+        let supervisor = Supervisor::new(services.clone(), with_key).start();
+        Self { services, access, supervisor, _lock: lock }
     }
 
     /// Whether all of this is the sandbox's play money.
@@ -343,6 +347,18 @@ impl Runtime {
             agent_id: None,
         });
     }
+}
+
+fn services(config: Config) -> Result<Services, Failure> {
+    let policy = UrlPolicy::new(&config.marketplace.directory_url, config.requests.allow_insecure);
+    let http = HttpClient::new(policy);
+    Ok(Services {
+        provider: ProviderClient::new(http.clone()),
+        marketplace: MarketplaceClient::new(http, &config.marketplace),
+        chain: Chain::new(&config.chain)?,
+        clock: Clock::default(),
+        config: Arc::new(config),
+    })
 }
 
 fn feedback_body(feedback: Feedback) -> Result<FeedbackBody, Failure> {

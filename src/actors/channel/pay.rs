@@ -97,6 +97,13 @@ fn check_open(desk: &Desk) -> Result<(), Failure> {
 /// What is sent and what it can cost at most. Nothing is signed yet.
 fn plan(desk: &Desk, call: ChatCall) -> Result<Plan, Failure> {
     let requests = &desk.services.config.requests;
+    let size: usize = call.messages.iter().map(|message| message.content.len()).sum();
+    if size > requests.max_request_bytes {
+        return Err(Failure::argument(
+            "messages",
+            format!("{size} bytes are more than the limit of {}", requests.max_request_bytes),
+        ));
+    }
     let llm = desk.record.category.eq_ignore_ascii_case("llm");
     let price = price_of(desk, &call.model)?;
     let by_token = llm && matches!(price, Price::PerToken { .. });
@@ -147,7 +154,7 @@ fn plan(desk: &Desk, call: ChatCall) -> Result<Plan, Failure> {
 
 fn price_of(desk: &Desk, model: &str) -> Result<Price, Failure> {
     if let Some(known) = desk.prices.models.get(model) {
-        return Ok(known.price.clone());
+        return Ok(known.price);
     }
     let names: Vec<&str> = desk.prices.models.keys().map(String::as_str).take(20).collect();
     Err(Failure::unspent(
