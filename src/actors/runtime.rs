@@ -10,11 +10,11 @@ use drain_protocol::marketplace::{FeedbackBody, FeedbackReason, PaidBy, Telemetr
 use drain_protocol::{Address, ChannelId, Usdc};
 use drain_signers::Signer;
 
-use super::channel::{ChannelActor, CloseKind, End, Idle, Pay};
+use super::channel::{ChannelActor, CloseKind, End, Idle, Pay, answer};
 use super::directory::{Known, Read};
 use super::services::{Purse, Services, ask, gone};
 use super::supervisor::{Addresses, ChannelOpened, Find, FindAll, FindChannel, Found, Supervisor, WithKey};
-use super::wallet::{Approve, Balance, Open, Send, WalletActor};
+use super::wallet::{Approve, Balance, Open, Send, Told, WalletActor};
 use super::{import, listing, opening, view};
 use crate::api::{
     Approved, ChannelState, ChannelView, ChatCall, ChatReply, Closed, Feedback, OpenRequest, Opened, Progress,
@@ -148,6 +148,8 @@ impl Runtime {
             opening::prepare(&self.services, purse, &self.addresses().await?.directory, &request, &progress).await?;
         let (provider_id, api_url) = (prepared.plan.channel.provider_id.clone(), prepared.plan.channel.api_url.clone());
         let made = self.patiently(ask(&wallet, Open { plan: prepared.plan, progress }), "the opening").await?;
+        // From here on a caller that goes away finds it in the list of channels.
+        wallet.do_send(Told { provider_id: provider_id.clone() });
         let docs = match opening::base_url(&api_url) {
             Ok(base) => self.services.provider.docs(&base).await.ok(),
             Err(_) => None,
@@ -170,7 +172,11 @@ impl Runtime {
     pub async fn chat(&self, call: ChatCall, progress: Progress) -> Result<ChatReply, Failure> {
         let channel = self.find_channel(call.channel).await?;
         let started = std::time::Instant::now();
-        let result = ask(&channel, Pay { call, progress }).await;
+        let (reply, receiver) = tokio::sync::oneshot::channel();
+        let result = match ask(&channel, Pay { call, progress, reply }).await {
+            Ok(()) => answer(receiver).await,
+            Err(failure) => Err(failure),
+        };
         self.report(&result, started.elapsed());
         result
     }

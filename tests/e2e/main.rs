@@ -1,12 +1,27 @@
 //! End-to-end tests by capability, against the sandbox: real chain semantics, real HTTP, real processes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod accounting;
+mod actors;
+mod allowance;
 mod bad_input;
 mod bad_parties;
+mod closing;
+mod command_line;
+mod contracts;
+mod directory;
 mod harness;
+mod import;
+mod liars;
 mod life;
 mod mcp;
+mod opening;
 mod process;
 mod process_harness;
+mod requests;
 mod schema;
 mod stdio;
+mod transactions;
+mod trust;
+mod wallet;
+mod watcher;
