@@ -11,6 +11,7 @@ use crate::process_harness::{Env, world};
 
 const KEY: &str = "59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d";
 const ADDRESS: &str = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8";
+const STRANGER: &str = "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC";
 const PASSWORD: &str = "correct horse battery";
 
 /// Without a key, with a keystore's password in a file.
@@ -104,18 +105,29 @@ async fn imports_what_is_a_key_and_echoes_none() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn exporting_and_sending_need_a_terminal() {
     let world = world().await;
-    let env = Env::of(&world);
-    let key = env.get("DRAIN_PRIVATE_KEY").trim_start_matches("0x").to_owned();
-    let before = world.sandbox.observer().usdc_balance(world.sandbox.agent().address()).await.unwrap();
-    let send = ["wallet", "send", "--to", ADDRESS, "--amount", "1", "--token", "usdc", "--json"];
+    let home = tempfile::tempdir().unwrap();
+    let env = keystore_env(&world, &home);
+    env.run_with(&["wallet", "import", "--json"], KEY).await.ok_json();
+    let observer = world.sandbox.observer();
+    let account: Address = ADDRESS.parse().unwrap();
+    observer.fund(account, usdc("5"), U256::from(10).pow(U256::from(18))).await.unwrap();
+    let send = ["wallet", "send", "--to", STRANGER, "--amount", "1", "--token", "usdc", "--json"];
     for args in [&["wallet", "export", "--json"][..], &send] {
-        for input in ["", "yes\n", "y\n"] {
+        for input in ["", "yes\n", &format!("{PASSWORD}\n")] {
             let ended = env.run_with(args, input).await;
-            assert_eq!((ended.code, &ended.json()["error"]["code"]), (Some(2), &json!("invalid_argument")), "{args:?}");
-            assert!(ended.json()["error"]["message"].as_str().unwrap().contains("terminal"));
-            assert!(!ended.everything().contains(&key));
+            let error = &ended.json()["error"];
+            assert_eq!((ended.code, &error["code"]), (Some(2), &json!("invalid_argument")), "{args:?}");
+            assert!(error["message"].as_str().unwrap().contains("needs a person at a terminal"), "{error}");
+            assert!(!ended.everything().contains(KEY));
         }
     }
+    assert_eq!(observer.usdc_balance(account).await.unwrap(), usdc("5"));
+    // Nor is a key shown that somebody set in the environment.
+    let given = Env::of(&world);
+    let ended = given.run(&["wallet", "export", "--json"]).await;
+    assert_eq!(ended.code, Some(2));
+    assert!(!ended.everything().contains(given.get("DRAIN_PRIVATE_KEY").trim_start_matches("0x")));
+
     let nobody = tempfile::tempdir().unwrap();
     let new = Env::of(&world).without("DRAIN_PRIVATE_KEY").with("DRAIN_HOME", nobody.path().display().to_string());
     let refused = new.run(&["wallet", "new", "--json"]).await;
@@ -123,5 +135,4 @@ async fn exporting_and_sending_need_a_terminal() {
     let refused = new.run(&["wallet", "new", "--yes", "--json"]).await;
     assert_eq!(refused.code, Some(2), "nobody types a password");
     assert_eq!(std::fs::read_dir(nobody.path()).unwrap().count(), 0);
-    assert_eq!(world.sandbox.observer().usdc_balance(world.sandbox.agent().address()).await.unwrap(), before);
 }
