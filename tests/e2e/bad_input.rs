@@ -138,9 +138,11 @@ async fn amounts() {
         let wish = json!({ "provider": "sim-llm", "amount": zero });
         bench.refuses("drain_open_channel", wish, "invalid_argument", "amount").await;
     }
-    for (amount, code, about) in
-        [("19.01", "limit_reached", "20.00"), ("99.000001", "insufficient_usdc", "99.00"), ("9999999", "insufficient_usdc", "99.00")]
-    {
+    for (amount, code, about) in [
+        ("19.01", "limit_reached", "20.00"),
+        ("99.000001", "insufficient_usdc", "99.00"),
+        ("9999999", "insufficient_usdc", "99.00"),
+    ] {
         // With the highest amount that is possible.
         bench.refuses("drain_open_channel", json!({ "provider": "sim-llm", "amount": amount }), code, about).await;
     }
@@ -340,7 +342,11 @@ async fn arguments_that_are_missing_too_many_or_no_object() {
         let mut request = chat(&bench.channel, "hello");
         request[name] = value;
         let answer = bench.agent.call("drain_chat", request).await;
-        assert!(answer.is_error || answer.text.contains(name), "{name} is refused or said to be ignored: {}", answer.text);
+        assert!(
+            answer.is_error || answer.text.contains(name),
+            "{name} is refused or said to be ignored: {}",
+            answer.text
+        );
         bench.before.vouchers = vouchers(&bench.world.sandbox.llm).len();
     }
     let extra = bench.agent.ok("drain_channels", json!({ "colour": "blue" })).await;
@@ -355,7 +361,7 @@ async fn arguments_that_are_missing_too_many_or_no_object() {
         json!({ "name": "mpp_chat", "arguments": {} }),
     ] {
         let error = bench.agent.request("tools/call", params.clone()).await.unwrap_err();
-        assert!(matches!(error["code"].as_i64(), Some(-32_602 | -32_600 | -32_601)), "{params}: {error}");
+        assert!(matches!(error["code"].as_i64(), Some(-32_602..=-32_600)), "{params}: {error}");
     }
     for (method, params) in [
         ("tools/dance", json!({})),

@@ -263,7 +263,11 @@ async fn a_provider_that_is_not_there() {
     assert!(failed.is_error, "{}", failed.text);
     // No other provider can close this channel: the advice is the one that works.
     let failed = agent.fails("drain_cooperative_close", json!({ "channelId": id }), "provider_unreachable").await;
-    assert!(failed.text.contains("drain_close_channel") && !failed.text.contains("another provider"), "{}", failed.text);
+    assert!(
+        failed.text.contains("drain_close_channel") && !failed.text.contains("another provider"),
+        "{}",
+        failed.text
+    );
     world.sandbox.llm.set_down(false);
     agent.ok("drain_chat", chat(&id, "hello")).await;
     tokio::time::timeout(Duration::from_secs(30), agent.leave()).await.unwrap();

@@ -32,7 +32,8 @@ async fn every_help_teaches_by_examples() {
         let args: Vec<&str> = command.iter().copied().chain(["--help"]).collect();
         let ended = Env::default().run(&args).await;
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
-        let examples = ended.stdout.split("Examples:\n").nth(1).unwrap_or_else(|| panic!("{command:?}: {}", ended.stdout));
+        let examples =
+            ended.stdout.split("Examples:\n").nth(1).unwrap_or_else(|| panic!("{command:?}: {}", ended.stdout));
         let example = format!("drain-mcp {}", command.join(" "));
         assert!(examples.contains(example.trim()), "{command:?}: {examples}");
     }
@@ -68,8 +69,10 @@ async fn a_life_in_commands() {
     assert_eq!(piped.code, Some(0));
     assert!(piped.stdout.starts_with("PLAY MONEY\n") && !piped.stdout.contains("receipt"), "{}", piped.stdout);
     assert!(piped.stderr.contains("paid 0.0000") && piped.stderr.contains("receipt"), "{}", piped.stderr);
-    let conversation = r#"[{"role":"user","content":"one"},{"role":"assistant","content":"1"},{"role":"user","content":"two"}]"#;
-    let third = env.run_with(&["chat", &id, "-m", "sim-small", "--messages", "-", "--json"], conversation).await.ok_json();
+    let conversation =
+        r#"[{"role":"user","content":"one"},{"role":"assistant","content":"1"},{"role":"user","content":"two"}]"#;
+    let third =
+        env.run_with(&["chat", &id, "-m", "sim-small", "--messages", "-", "--json"], conversation).await.ok_json();
     assert_eq!(third["channel"]["requests"], 3);
     assert_eq!(vouchers(&world.sandbox.llm).len(), 3);
 
@@ -78,7 +81,10 @@ async fn a_life_in_commands() {
     let one = env.run(&["channels", &id]).await;
     assert!(one.stdout.contains("requests   3") && one.stdout.contains("cap        0.25"), "{}", one.stdout);
     let closed = env.run(&["close", &id, "--json"]).await.ok_json();
-    assert_eq!(usdc(closed["paid"].as_str().unwrap()).units(), usdc("100").units() - observer.usdc_balance(wallet).await.unwrap().units());
+    assert_eq!(
+        usdc(closed["paid"].as_str().unwrap()).units(),
+        usdc("100").units() - observer.usdc_balance(wallet).await.unwrap().units()
+    );
     assert_eq!(observer.total_locked().await.unwrap(), usdc("0"));
     assert_eq!(env.run(&["channels", "--json"]).await.ok_json()["channels"], json!([]));
     assert_eq!(env.run(&["channels", "--all", "--json"]).await.ok_json()["channels"][0]["state"], "closed");

@@ -36,7 +36,10 @@ async fn the_demo_agrees_to_the_unit() {
             assert_eq!(channel[told], channel[seen], "{channel}");
         }
         assert_eq!(amount(&channel["paid"]) + amount(&channel["refund"]), amount(&channel["deposited"]), "{channel}");
-        assert!(amount(&channel["charged"]) > 0 && amount(&channel["charged"]) <= amount(&channel["signed"]), "{channel}");
+        assert!(
+            amount(&channel["charged"]) > 0 && amount(&channel["charged"]) <= amount(&channel["signed"]),
+            "{channel}"
+        );
         paid += amount(&channel["paid"]);
     }
     assert_eq!(report["left_in_contract"], "0.00");
@@ -50,7 +53,9 @@ async fn the_demo_tells_its_story() {
     let ended = Env::default().run(&["demo"]).await;
     assert_eq!(ended.code, Some(0));
     assert_eq!(ended.everything().matches("Paid 0.00").count(), 12, "ten, one and one");
-    for part in ["1. Discover", "contract V2", "session fee", "DEPOSITED", "REFUNDED", "agrees to the unit", "PLAY MONEY"] {
+    for part in
+        ["1. Discover", "contract V2", "session fee", "DEPOSITED", "REFUNDED", "agrees to the unit", "PLAY MONEY"]
+    {
         assert!(ended.everything().contains(part), "{part} in {}", ended.everything());
     }
     let line = ended.everything().lines().find(|line| line.contains("claims")).unwrap().to_owned();

@@ -118,5 +118,7 @@ async fn each_trouble_has_its_remedy() {
     names(&env, "lock", "warn", "").await;
     agent.ok("drain_balance", serde_json::json!({})).await;
     agent.leave().await;
-    assert!(observer.channel(CHANNEL_V2, observer.opened_by(CHANNEL_V2, wallet).await.unwrap()[0]).await.unwrap().exists());
+    assert!(
+        observer.channel(CHANNEL_V2, observer.opened_by(CHANNEL_V2, wallet).await.unwrap()[0]).await.unwrap().exists()
+    );
 }

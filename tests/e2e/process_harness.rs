@@ -375,11 +375,7 @@ impl Answer {
     pub fn of(result: Value) -> Self {
         let blocks = result["content"].as_array().unwrap_or_else(|| panic!("no content: {result}"));
         let texts: Vec<&str> = blocks.iter().filter_map(|block| block["text"].as_str()).collect();
-        Self {
-            is_error: result["isError"] == true,
-            text: texts.join("\n"),
-            data: result["structuredContent"].clone(),
-        }
+        Self { is_error: result["isError"] == true, text: texts.join("\n"), data: result["structuredContent"].clone() }
     }
 
     pub fn last_line(&self) -> &str {
@@ -405,7 +401,10 @@ async fn client(
 }
 
 /// Keeps and passes on every line.
-fn lines(stdout: impl AsyncRead + Unpin + Send + 'static, kept: Arc<Mutex<Vec<String>>>) -> mpsc::UnboundedReceiver<String> {
+fn lines(
+    stdout: impl AsyncRead + Unpin + Send + 'static,
+    kept: Arc<Mutex<Vec<String>>>,
+) -> mpsc::UnboundedReceiver<String> {
     let (sender, receiver) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         let mut lines = BufReader::new(stdout).lines();

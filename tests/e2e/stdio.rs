@@ -74,7 +74,10 @@ fn ends_with_the_receipt(paid: &Answer) {
     let line = paid.last_line();
     let payment = &paid.data["payment"];
     let of = |field: &str| payment[field].as_str().unwrap().to_owned();
-    assert!(line.starts_with(&format!("Paid {} USDC, channel left {} USDC until ", of("cost"), of("channel_left"))), "{line}");
+    assert!(
+        line.starts_with(&format!("Paid {} USDC, channel left {} USDC until ", of("cost"), of("channel_left"))),
+        "{line}"
+    );
     assert!(line.ends_with(&format!(", spent today {} USDC, receipt {}.", of("spent_today"), of("receipt"))), "{line}");
 }
 

@@ -91,7 +91,8 @@ async fn imports_what_is_a_key_and_echoes_none() {
         if works {
             assert_eq!(ended.json()["address"], ADDRESS);
             // Another password opens nothing, and says so.
-            let wrong = env.clone().without("DRAIN_KEYSTORE_PASSWORD_FILE").with("DRAIN_KEYSTORE_PASSWORD", "wrongword");
+            let wrong =
+                env.clone().without("DRAIN_KEYSTORE_PASSWORD_FILE").with("DRAIN_KEYSTORE_PASSWORD", "wrongword");
             let locked = wrong.run(&["balance", "--json"]).await;
             assert_eq!(locked.json()["error"]["code"], "signer_failed");
             assert!(!locked.everything().contains("wrongword"));
