@@ -316,6 +316,11 @@ impl Runtime {
                 None => {
                     // Ended channels have no actor; their record tells what became of them.
                     let record = self.record(id).await?;
+                    if matches!(record.state, ChannelState::Open | ChannelState::Closing) {
+                        // Recorded a moment ago; the supervisor is about to hear of it.
+                        self.supervisor.send(ChannelOpened(Box::new(record))).await.map_err(|error| gone(&error))?;
+                        continue;
+                    }
                     return Err(Failure::unspent(
                         Code::ChannelNotOpen,
                         format!("The channel of {} is {:?}", record.provider_name, record.state).to_lowercase(),

@@ -17,6 +17,7 @@ mod harness;
 mod import;
 mod liars;
 mod life;
+mod lost;
 mod mcp;
 mod opening;
 mod process;
