@@ -56,7 +56,7 @@ fn m8_a_changed_token_freezes_opens_and_closes_until_it_is_back() {
         let early = open(&runtime, "sim-weather", "1", "300s").await.unwrap();
         let late = open(&runtime, "sim-llm", "1", "24h").await.unwrap();
         ask(&runtime, late, "sim-small", "Hello").await.unwrap();
-        world.chain().advance(300);
+        world.advance(300).await;
 
         token_is(USDC_BRIDGED).await;
         let sent = world.sent().await;
