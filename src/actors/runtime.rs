@@ -57,7 +57,9 @@ impl Runtime {
             None => Self::without_wallet(config, no_signer()),
             Some(signer) => {
                 let services = services(config)?;
-                let (access, lock, with_key) = take_wallet(&services, signer).await?;
+                // A journal that cannot be opened keeps money still, not discovery.
+                let taken = take_wallet(&services, signer).await;
+                let (access, lock, with_key) = taken.unwrap_or_else(|why| (Access::Without(why), None, None));
                 let runtime = Self::over(services, access, lock, with_key);
                 if let Access::Key(purse) = &runtime.access {
                     import::start(runtime.services.clone(), purse.clone(), runtime.supervisor.clone());
