@@ -249,6 +249,16 @@ async fn the_log_goes_to_stderr_and_holds_no_secret() {
     }
 }
 
+/// Every string within a value.
+fn strings(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) => vec![text],
+        Value::Array(items) => items.iter().flat_map(strings).collect(),
+        Value::Object(fields) => fields.values().flat_map(strings).collect(),
+        _ => Vec::new(),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_others_wrote_is_fenced_and_named() {
     let world = world().await;
@@ -267,6 +277,7 @@ async fn what_others_wrote_is_fenced_and_named() {
         assert!(answer.data["untrusted"].as_array().is_some_and(|fields| !fields.is_empty()), "{}", answer.data);
         let steers = |c: char| c == '\u{202e}' || c.is_control() && c != '\n' && c != '\t';
         assert!(!answer.text.contains(steers), "{:?}", answer.text);
+        assert!(!strings(&answer.data).iter().any(|text| text.contains(steers)), "{}", answer.data);
         let opened = answer.text.matches("<untrusted").count();
         assert_eq!(opened, answer.text.matches("</untrusted").count(), "{}", answer.text);
     }
