@@ -55,7 +55,7 @@ pub const OWN_CHAIN: &str = "this test plays with the switches of our own chain"
 #[ignore = "needs anvil"]
 fn the_same_tests_pass_on_anvil() {
     let mut tests = Command::new(std::env::current_exe().unwrap());
-    let output = tests.env(CHAIN, "anvil").env("RUST_BACKTRACE", "0").args(["--test-threads", "2"]).output().unwrap();
+    let output = tests.env(CHAIN, "anvil").env("RUST_BACKTRACE", "0").args(["--test-threads", "1"]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let failed: Vec<&str> = text.split("\n---- ").skip(1).filter(|report| !report.contains(OWN_CHAIN)).collect();
     assert!(failed.is_empty(), "{}", failed.join("\n---- "));

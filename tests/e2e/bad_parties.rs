@@ -15,8 +15,8 @@ use crate::process_harness::{Agent, Env, Greeting, PATIENCE, chat, vouchers, wor
 const NEWEST: Greeting = Greeting::Lines("2025-11-25");
 /// Waits that a test can afford.
 const QUICK: [(&str, &str); 4] = [
-    ("DRAIN_RPC_TIMEOUT", "500ms"),
-    ("DRAIN_MARKETPLACE_TIMEOUT", "500ms"),
+    ("DRAIN_RPC_TIMEOUT", "1500ms"),
+    ("DRAIN_MARKETPLACE_TIMEOUT", "1500ms"),
     ("DRAIN_REQUEST_TIMEOUT", "2s"),
     ("DRAIN_TRANSACTION_TIMEOUT", "3s"),
 ];

@@ -107,7 +107,7 @@ impl World {
     /// One that does not wait long for a provider.
     pub async fn impatient(&self) -> Runtime {
         let mut config = self.config();
-        config.requests.timeout = Duration::from_millis(700);
+        config.requests.timeout = Duration::from_millis(1_500);
         self.runtime_with(config).await
     }
 

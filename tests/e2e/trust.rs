@@ -232,7 +232,7 @@ fn m14_with_a_public_directory_http_and_private_addresses_are_refused_unless_the
             // Not on loopback, and refused itself: the person's listing is all there is.
             config.marketplace.directory_url = "https://192.0.2.1/api/mcp/providers".parse().unwrap();
             config.marketplace.base_url = "https://192.0.2.1/".parse().unwrap();
-            config.marketplace.timeout = std::time::Duration::from_millis(200);
+            config.marketplace.timeout = std::time::Duration::from_millis(800);
             config.requests.allow_insecure = allowed;
             config.providers.push(ListedProvider {
                 id: "mine".into(),
