@@ -136,8 +136,9 @@ fn m15_what_does_not_say_that_no_work_was_done_stays_reserved() {
             (b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\ndata: {\"error\": \"boom\"}\n\n", Code::ProviderFailed),
             // The provider's supplier failed, under a status of its own choice.
             (b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n{\"error\": \"openai_error\"}", Code::ProviderFailed),
+            // The code says "before the work", the status does not.
             (
-                b"HTTP/1.1 500 Oops\r\nconnection: close\r\n\r\n{\"error\": \"input_too_large\"}",
+                b"HTTP/1.1 500 Oops\r\nconnection: close\r\n\r\n{\"error\": {\"code\": \"input_too_large\"}}",
                 Code::ProviderFailed,
             ),
             (b"HTTP/1.1 502 Bad Gateway\r\nconnection: close\r\n\r\n<html>nginx</html>", Code::ProviderFailed),
