@@ -49,7 +49,7 @@ fn shutdown_waits_for_a_request_on_its_way() {
             let runtime = runtime.clone();
             async move { ask(&runtime, channel, "sim-small", "Hello").await }
         });
-        until("the provider has it", || !vouchers(&world.sandbox.llm).is_empty()).await;
+        until("the provider has it", async || !vouchers(&world.sandbox.llm).is_empty()).await;
         runtime.shutdown().await;
         // Settled on disk before the end, not left in flight.
         let settled = "SELECT COUNT(*) FROM vouchers WHERE state = 'settled' AND cost > 0";
@@ -70,7 +70,7 @@ fn a_channel_answers_while_its_request_runs_and_others_pay() {
             let runtime = runtime.clone();
             async move { ask(&runtime, channel, "sim-small", "Hello").await }
         });
-        until("the provider has it", || !vouchers(&world.sandbox.llm).is_empty()).await;
+        until("the provider has it", async || !vouchers(&world.sandbox.llm).is_empty()).await;
         assert!(!view(&runtime, channel).await.in_flight.is_zero());
         ask(&runtime, other, "sim/forecast", "Lisbon").await.unwrap();
         runtime.cooperative_close(other, Progress::none()).await.unwrap();
@@ -184,7 +184,7 @@ fn an_imported_channel_reads_its_providers_books_before_it_pays() {
 async fn until_watched(world: &World) {
     let node = world.sandbox.chain.as_ref().unwrap();
     let reads = || node.request_count().get("eth_getLogs").copied().unwrap_or_default();
-    until("the watcher reads events", || {
+    until("the watcher reads events", async || {
         node.mine(1);
         reads() > 0
     })
@@ -200,7 +200,7 @@ fn a_claim_is_seen_on_the_chain_while_the_channel_pays_on() {
         let signed = ask(&runtime, channel, "sim-small", "Hello").await.unwrap().channel.signed;
         until_watched(&world).await;
         world.sandbox.llm.claim(channel.0).await.unwrap();
-        until("the journal has it", || world.journaled("SELECT claimed FROM channels") > 0).await;
+        until("the journal has it", async || world.journaled("SELECT claimed FROM channels") > 0).await;
         assert_eq!(world.journaled("SELECT claimed FROM channels") as u64, signed.units());
         // What was claimed was charged: the books go on as before.
         let after = ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
@@ -223,16 +223,16 @@ fn a_channel_that_is_closed_elsewhere_ends_here_too() {
             let runtime = runtime.clone();
             async move { ask(&runtime, busy, "sim-small", "Hello").await }
         });
-        until("the provider has it", || !vouchers(&world.sandbox.llm).is_empty()).await;
+        until("the provider has it", async || !vouchers(&world.sandbox.llm).is_empty()).await;
         world.advance(86_400);
         world.close_elsewhere(CHANNEL_V2, idle).await;
         world.close_elsewhere(CHANNEL_V2, busy).await;
         let closed = || world.journaled("SELECT COUNT(*) FROM channels WHERE state = 'closed' AND refunded = 1000000");
-        until("the idle one is recorded", || closed() == 1).await;
+        until("the idle one is recorded", async || closed() == 1).await;
         // The other one's request is on its way; its channel is ended after it.
         world.sandbox.llm.set_down(true);
         reserved(asked.await.unwrap(), Code::AnswerLost);
-        until("the busy one is recorded too", || closed() == 2).await;
+        until("the busy one is recorded too", async || closed() == 2).await;
         assert_eq!(runtime.balance().await.unwrap().locked, usdc("0"));
         unspent(runtime.close(busy, Progress::none()).await, Code::ChannelNotOpen);
         unspent(ask(&runtime, idle, "sim/forecast", "Lisbon").await, Code::ChannelExpired);

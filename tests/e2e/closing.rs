@@ -142,7 +142,7 @@ fn m6_no_voucher_while_a_close_is_on_its_way() {
             let runtime = runtime.clone();
             async move { runtime.cooperative_close(channel, Progress::none()).await }
         });
-        until("the close is in the pool", || chain.pending() == 1).await;
+        until("the close is in the pool", async || chain.pending() == 1).await;
         assert_eq!(view(&runtime, channel).await.state, ChannelState::Closing);
         let late = actix::spawn({
             let runtime = runtime.clone();

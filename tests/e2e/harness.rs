@@ -1,6 +1,7 @@
 //! A sandbox with a runtime in it.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use alloy::sol_types::SolCall;
 use drain_mcp::actors::Runtime;
@@ -8,9 +9,11 @@ use drain_mcp::api::{ChannelView, ChatCall, ChatReply, OpenRequest, Paid, Progre
 use drain_mcp::config::{ChainConfig, Config, Limits, MarketplaceConfig, RequestConfig, SignerConfig};
 use drain_mcp::error::{Code, Failure, Money, Retry};
 use drain_protocol::chat::{Message, Role};
-use drain_protocol::contract::DrainChannel;
+use drain_protocol::contract::{DrainChannel, Erc20};
 use drain_protocol::deployment::builtin;
-use drain_protocol::{Address, ChannelId, Usdc};
+use drain_protocol::{Address, ChannelId, U256, Usdc};
+use drain_sandbox::chain::DevChain;
+use drain_sandbox::contracts::{CHANNEL_V2, USDC};
 use drain_sandbox::marketplace::{Sandbox, SandboxConfig};
 use drain_sandbox::provider::{PaidRequest, Provider, ProviderConfig};
 use drain_signers::{Backend, LocalBackend, Policy, Secret, Signer};
@@ -107,7 +110,7 @@ impl World {
 
     /// Signs with a backend of the test's own.
     pub async fn runtime_of(&self, config: Config, backend: impl Backend + 'static) -> Runtime {
-        let signer = Signer::new(backend, Policy::new(137, config.chain.deployments.clone()));
+        let signer = Signer::new(backend, Policy::new(config.chain.chain_id, config.chain.deployments.clone()));
         Runtime::start(config, Some(signer)).await.unwrap()
     }
 
@@ -164,13 +167,12 @@ pub fn figures(provider: &Provider) -> Vec<(u64, u64)> {
 }
 
 /// Waits for something that another task brings about; a test that waits in vain fails.
-pub async fn until(what: &str, mut happened: impl FnMut() -> bool) {
-    let waited = async {
-        while !happened() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), waited).await.unwrap_or_else(|_| panic!("in vain: {what}"));
+pub async fn until(what: &str, mut happened: impl AsyncFnMut() -> bool) {
+    let started = Instant::now();
+    while !happened().await {
+        assert!(started.elapsed() < Duration::from_secs(20), "in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }
 
 pub fn usdc(text: &str) -> Usdc {
@@ -257,4 +259,54 @@ pub fn credit<T>(result: Result<T, Failure>, code: Code) -> Failure {
 /// JSON of an answer's text.
 pub fn content(paid: &Paid) -> Value {
     serde_json::from_str(&paid.content).unwrap()
+}
+
+// === the chain's side of a world, and its end ===
+
+impl World {
+    pub async fn with(config: SandboxConfig) -> Self {
+        Self { sandbox: Sandbox::start(config).await.unwrap(), home: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn chain(&self) -> &DevChain {
+        self.sandbox.chain.as_ref().unwrap()
+    }
+
+    pub fn agent(&self) -> Address {
+        self.sandbox.agent().address()
+    }
+
+    /// How many transactions of the agent were mined.
+    pub async fn sent(&self) -> u64 {
+        let params = serde_json::json!([self.agent(), "latest"]);
+        self.sandbox.observer().rpc().get::<U256>("eth_getTransactionCount", params).await.unwrap().to()
+    }
+
+    /// What the V2 contract may take from the agent.
+    pub async fn allowance(&self) -> Usdc {
+        let call = Erc20::allowanceCall { owner: self.agent(), spender: CHANNEL_V2 };
+        self.sandbox.observer().rpc().view(USDC, &call).await.unwrap().try_into().unwrap()
+    }
+
+    /// A runtime in a thread and a system of its own: when `life` ends, all of it is gone at once, as of a process that
+    /// was killed.
+    pub async fn life<T: Send + 'static>(
+        self: &Arc<Self>,
+        config: Config,
+        life: impl AsyncFnOnce(Runtime, Arc<Self>) -> T + Send + 'static,
+    ) -> T {
+        let world = Arc::clone(self);
+        let (reply, ended) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            let outcome = in_system(async { life(world.runtime_with(config).await, Arc::clone(&world)).await });
+            drop(world);
+            let _ = reply.send(outcome);
+        });
+        ended.await.expect("the life panicked")
+    }
+}
+
+/// An opening of the default duration.
+pub fn wish(provider: &str, amount: &str) -> OpenRequest {
+    OpenRequest { provider: provider.into(), amount: usdc(amount), duration: None, cap: None }
 }

@@ -21,7 +21,7 @@ fn m1_a_voucher_is_on_disk_before_its_provider_sees_it() {
             let runtime = runtime.clone();
             async move { ask(&runtime, channel, "sim-small", "Hello").await }
         });
-        until("the provider has the voucher", || !vouchers(&world.sandbox.llm).is_empty()).await;
+        until("the provider has the voucher", async || !vouchers(&world.sandbox.llm).is_empty()).await;
         let (amount, nonce) = figures(&world.sandbox.llm)[0];
         let on_disk = world.journal().query_row("SELECT amount, nonce, bound, state FROM vouchers", [], |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?, row.get::<_, String>(3)?))
@@ -94,7 +94,7 @@ fn m2_nothing_falls_over_a_restart() {
             let runtime = runtime.clone();
             async move { ask(&runtime, channel, "sim-small", "Hello").await }
         });
-        until("the second is there", || vouchers(&world.sandbox.llm).len() == 2).await;
+        until("the second is there", async || vouchers(&world.sandbox.llm).len() == 2).await;
         asked.abort();
         let _ = asked.await;
         drop(runtime);
@@ -295,7 +295,7 @@ fn a_request_whose_caller_has_gone_before_its_turn_is_not_paid() {
             let runtime = runtime.clone();
             async move { ask(&runtime, channel, "sim-small", "First").await }
         });
-        until("the first is there", || vouchers(&world.sandbox.llm).len() == 1).await;
+        until("the first is there", async || vouchers(&world.sandbox.llm).len() == 1).await;
         let gone = ask(&runtime, channel, "sim-small", "Second");
         assert!(tokio::time::timeout(Duration::from_millis(50), gone).await.is_err());
         first.await.unwrap().unwrap();

@@ -133,6 +133,13 @@ fn check_open(desk: &Desk) -> Result<(), Failure> {
 /// What is sent and what it can cost at most. Nothing is signed yet.
 fn plan(desk: &Desk, call: ChatCall) -> Result<Plan, Failure> {
     let requests = &desk.services.config.requests;
+    let size: usize = call.messages.iter().map(|message| message.content.len()).sum();
+    if size > requests.max_request_bytes {
+        return Err(Failure::argument(
+            "messages",
+            format!("{size} bytes are more than the limit of {}", requests.max_request_bytes),
+        ));
+    }
     let llm = desk.record.category.eq_ignore_ascii_case("llm");
     let price = price_of(desk, &call.model)?;
     let by_token = llm && matches!(price, Price::PerToken { .. });
@@ -284,7 +291,11 @@ fn book(
 }
 
 fn answered(desk: &mut Desk, plan: &Plan, sent: Sent, answer: ChatAnswer, costs: &CostHeaders) -> ChatReply {
-    let (settled, booked) = book(desk, plan, sent, costs, answer.usage);
+    let (settled, mut booked) = book(desk, plan, sent, costs, answer.usage);
+    if answer.raw.is_string() {
+        booked
+            .push("the answer is no JSON of the agreed form: this is what came, and what the provider charged".into());
+    }
     desk.record.requests += 1;
     if let Some(usage) = answer.usage.filter(|_| plan.by_token) {
         let cut = answer.finish_reason.as_deref() == Some("length");
