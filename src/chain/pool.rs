@@ -254,14 +254,7 @@ impl Pool {
     ) -> Result<T, ReadError> {
         let (mut troubles, mut too_wide) = (Vec::new(), None);
         for endpoint in self.order() {
-            let answer = match block {
-                Some(block) => match self.reaches(endpoint, block).await {
-                    Ok(()) => self.ask(endpoint, method, params, &decode).await,
-                    Err(trouble) => Err(trouble),
-                },
-                None => self.ask(endpoint, method, params, &decode).await,
-            };
-            match answer {
+            match self.ask_at(endpoint, method, params, block, &decode).await {
                 Ok(answer) => return Ok(answer),
                 Err(Trouble::Reverted(reason)) => return Err(ReadError::Chain(ChainError::Reverted { reason })),
                 Err(Trouble::Refused(reason)) => return Err(ReadError::Chain(ChainError::Rejected { reason })),
@@ -273,6 +266,45 @@ impl Pool {
             Some(reason) => ReadError::TooWide(reason),
             None => ReadError::Chain(self.summary(&troubles)),
         })
+    }
+
+    /// Asks one endpoint after another until two have answered, or the one where a single one is configured. A revert
+    /// is an answer: `None`.
+    pub(super) async fn ask_two<T>(
+        &self,
+        method: &str,
+        params: &Value,
+        block: Option<u64>,
+        decode: impl Fn(Value) -> Result<T, String>,
+    ) -> Result<Vec<(&Endpoint, Option<T>)>, ChainError> {
+        let wanted = self.len().min(2);
+        let (mut said, mut troubles) = (Vec::new(), Vec::new());
+        for endpoint in self.order() {
+            match self.ask_at(endpoint, method, params, block, &decode).await {
+                Ok(answer) => said.push((endpoint, Some(answer))),
+                Err(Trouble::Reverted(_)) => said.push((endpoint, None)),
+                Err(trouble) => troubles.push((endpoint, trouble)),
+            }
+            if said.len() == wanted {
+                return Ok(said);
+            }
+        }
+        Err(self.summary(&troubles))
+    }
+
+    /// Asks one endpoint, where it has this block.
+    async fn ask_at<T>(
+        &self,
+        endpoint: &Endpoint,
+        method: &str,
+        params: &Value,
+        block: Option<u64>,
+        decode: impl Fn(Value) -> Result<T, String>,
+    ) -> Result<T, Trouble> {
+        if let Some(block) = block {
+            self.reaches(endpoint, block).await?;
+        }
+        self.ask(endpoint, method, params, decode).await
     }
 
     /// Broadcasts: one endpoint after another until one takes it.

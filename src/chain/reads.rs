@@ -9,7 +9,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::pool::number;
-use super::rpc::Trouble;
 use super::{Chain, ChainError};
 
 /// A block's header, as far as we need it.
@@ -152,6 +151,27 @@ impl Chain {
         }))
     }
 
+    /// Whether the contract knows the channel no more as of this block, by the word of two endpoints, or of the one where
+    /// a single one is configured: a channel that is taken for closed is given up.
+    pub async fn channel_is_gone(&self, on: &Deployment, id: ChannelId, block: u64) -> Result<bool, ChainError> {
+        let data = Bytes::from(DrainChannel::getChannelCall { channelId: id.0 }.abi_encode());
+        let call = json!([{ "to": on.contract(), "data": data }, BlockNumberOrTag::Number(block)]);
+        let gone = |value| {
+            let found = DrainChannel::getChannelCall::abi_decode_returns_validate(&plain::<Bytes>(value)?);
+            found.map(|found| found.consumer.is_zero()).map_err(|_| "no channel".to_owned())
+        };
+        let said = self.pool().ask_two("eth_call", &call, Some(block), gone).await?;
+        let knows = said.iter().find(|(_, gone)| *gone != Some(true));
+        match (knows, said.iter().find(|(_, gone)| *gone == Some(true))) {
+            (None, _) => Ok(true),
+            (Some(_), None) => Ok(false),
+            (Some((one, _)), Some((other, _))) => {
+                let what = format!("{} has the channel {id} at block {block}, {} does not", one.host, other.host);
+                Err(ChainError::Disagreement { what })
+            }
+        }
+    }
+
     /// How many channels the consumer has opened on this contract: what a recovery must find (M10).
     pub async fn opened_count(&self, on: &Deployment, consumer: Address) -> Result<u64, ChainError> {
         let count = self.view(on.contract(), &DrainChannel::noncesCall { consumer }).await?;
@@ -183,27 +203,15 @@ impl Chain {
     /// Checks that the contract is there and holds the table's token, by the word of two endpoints, or of the one where
     /// a single one is configured (M8).
     pub async fn verify_deployment(&self, on: &Deployment) -> Result<(), ChainError> {
-        let wanted = self.pool().len().min(2);
         let call =
             json!([{ "to": on.contract(), "data": Bytes::from(DrainChannel::usdcCall {}.abi_encode()) }, "latest"]);
-        let (mut said, mut troubles) = (Vec::new(), Vec::new());
-        for endpoint in self.pool().order() {
-            match self.pool().ask(endpoint, "eth_call", &call, plain::<Bytes>).await {
-                // Any answer to a call of code that is not there is empty.
-                Ok(word) => {
-                    said.push((&endpoint.host, DrainChannel::usdcCall::abi_decode_returns_validate(&word).ok()))
-                }
-                Err(Trouble::Reverted(_)) => said.push((&endpoint.host, None)),
-                Err(trouble) => troubles.push((endpoint, trouble)),
-            }
-            if said.len() == wanted {
-                break;
-            }
-        }
+        // Any answer to a call of code that is not there is empty.
+        let token = |value| Ok(DrainChannel::usdcCall::abi_decode_returns_validate(&plain::<Bytes>(value)?).ok());
+        let said = self.pool().ask_two("eth_call", &call, None, token).await?;
+        let said: Vec<_> = said.into_iter().map(|(endpoint, token)| (&endpoint.host, token.flatten())).collect();
         let wrong = said.iter().find(|(_, token)| *token != Some(on.usdc));
         match wrong {
-            None if said.len() == wanted => Ok(()),
-            None => Err(self.pool().summary(&troubles)),
+            None => Ok(()),
             Some((host, token)) => {
                 let contract = on.contract();
                 let says = match token {
