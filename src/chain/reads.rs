@@ -1,5 +1,7 @@
 //! What the chain says: head, balances, channels, the contract's settings; and what a call would do.
 
+use std::sync::atomic::Ordering;
+
 use alloy::eips::BlockNumberOrTag;
 use alloy::primitives::Bytes;
 use alloy::sol_types::SolCall;
@@ -9,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::pool::number;
+use super::rpc::Trouble;
 use super::{Chain, ChainError};
 
 /// A block's header, as far as we need it.
@@ -87,17 +90,32 @@ impl Chain {
             .await
     }
 
-    /// The newest block that no longer changes: the `finalized` one where the nodes know it, else the configured number
-    /// of confirmations below the head.
+    /// The newest block that no longer changes: the `finalized` one, or the configured number of confirmations below the
+    /// head where the nodes say that they know no such block, and never said otherwise.
     pub async fn finalized_number(&self) -> Result<u64, ChainError> {
-        let finalized = self.pool().read("eth_getBlockByNumber", &json!(["finalized", false]), header).await;
-        match finalized {
-            Ok(Some(head)) => Ok(head.number),
-            Ok(None) | Err(ChainError::Unavailable { .. }) => {
-                Ok(self.head().await?.number.saturating_sub(self.0.confirmations))
+        let (pool, params) = (self.pool(), json!(["finalized", false]));
+        let (mut unknown, mut troubles) = (false, Vec::new());
+        for endpoint in pool.order() {
+            match pool.ask(endpoint, "eth_getBlockByNumber", &params, header).await {
+                Ok(Some(head)) => {
+                    self.0.knows_finalized.store(true, Ordering::Relaxed);
+                    return Ok(head.number);
+                }
+                Ok(None) => {
+                    unknown = true;
+                    troubles.push((endpoint, Trouble::Unable("knows no finalized block".into())));
+                }
+                Err(trouble) => {
+                    unknown |= matches!(trouble, Trouble::Unable(_));
+                    troubles.push((endpoint, trouble));
+                }
             }
-            Err(error) => Err(error),
         }
+        // A node that fails or has just started says nothing about how final blocks are.
+        if unknown && !self.0.knows_finalized.load(Ordering::Relaxed) {
+            return Ok(self.head().await?.number.saturating_sub(self.0.confirmations));
+        }
+        Err(pool.summary(&troubles))
     }
 
     /// The chain's own coin, in wei.
