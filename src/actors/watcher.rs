@@ -14,6 +14,8 @@ use crate::journal::IntentId;
 
 /// Blocks asked for at once; public nodes refuse large ranges.
 const MAX_RANGE: u64 = 1_000;
+/// Ranges in one look.
+const MAX_RANGES: usize = 20;
 /// Channel ids in one filter.
 const MAX_IDS: usize = 100;
 /// How far the machine's clock may be ahead of the chain's when a close is searched for.
@@ -157,18 +159,26 @@ async fn look(
     let head = chain.head().await?;
     services.clock.saw_block(head.timestamp);
     let last = chain.finalized_number().await?.min(head.number);
-    // Without a beginning there is none to read events from: what was before is seen in the channels themselves.
-    let from = from.unwrap_or(last.saturating_add(1));
-    // Nodes that are behind do not make the past of what was read already.
-    let last = last.max(from.saturating_sub(1));
-    let read_to = last.min(from.saturating_add(MAX_RANGE));
-    let mut seen = Seen { read_to, claimed: Vec::new(), closed: Vec::new(), unsure: HashSet::new() };
+    // Without a beginning there is none to read events from: what was before is seen in the channels themselves. Where
+    // nodes that are behind, or one that told of blocks that are not there, take the end back, so goes the beginning.
+    let from = from.unwrap_or(u64::MAX).min(last.saturating_add(1));
+    let mut seen =
+        Seen { read_to: from.saturating_sub(1), claimed: Vec::new(), closed: Vec::new(), unsure: HashSet::new() };
     let mut events = Vec::new();
-    if from <= read_to {
-        let ids: Vec<ChannelId> = channels.keys().map(|(_, id)| *id).collect();
-        for ids in ids.chunks(MAX_IDS) {
-            events.extend(chain.channel_events(ids, from, read_to).await?);
+    for _ in 0..MAX_RANGES {
+        let first = seen.read_to.saturating_add(1);
+        let until = last.min(seen.read_to.saturating_add(MAX_RANGE));
+        if first > until {
+            break;
         }
+        match events_of(services, channels, first, until).await {
+            Ok(found) => events.extend(found),
+            Err(error) => {
+                tracing::warn!(%error, first, until, "events could not be read; tried again later");
+                break;
+            }
+        }
+        seen.read_to = until;
     }
     let mut claimed = unseen.clone();
     let mut closed: HashMap<Key, Option<Usdc>> = unseen.into_iter().map(|key| (key, None)).collect();
@@ -203,6 +213,20 @@ async fn look(
         }
     }
     Ok(seen)
+}
+
+async fn events_of(
+    services: &Services,
+    channels: &HashMap<Key, Watch>,
+    first: u64,
+    last: u64,
+) -> Result<Vec<ChannelEvent>, ChainError> {
+    let ids: Vec<ChannelId> = channels.keys().map(|(_, id)| *id).collect();
+    let mut events = Vec::new();
+    for ids in ids.chunks(MAX_IDS) {
+        events.extend(services.chain.channel_events(ids, first, last).await?);
+    }
+    Ok(events)
 }
 
 fn deployment_of<'a>(services: &'a Services, watch: &Watch) -> Option<&'a Deployment> {

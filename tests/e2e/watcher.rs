@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use alloy::primitives::U256;
 use alloy::sol_types::{SolCall, SolEvent};
@@ -182,14 +182,33 @@ fn one_endpoint_cannot_close_a_channel_nor_hide_what_happens_to_another() {
 }
 
 #[test]
-fn a_channel_that_cannot_be_compared_does_not_stop_the_others_and_is_tried_again() {
+fn a_watcher_that_is_far_behind_catches_up_in_one_look() {
     in_system(async {
         let world = World::start().await;
-        let (channel, other) = {
-            let runtime = world.runtime().await;
+        let mut config = world.config();
+        config.chain.poll_interval = Duration::from_secs(3);
+        let runtime = world.runtime_with(config).await;
+        let channel = open(&runtime, "sim-llm", "1", "300s").await.unwrap();
+        // Its first look, which begins at the head, is over.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        world.chain().mine(4_000);
+        world.chain().advance(300);
+        close_elsewhere(&world, channel).await;
+        let begun = Instant::now();
+        until("the watcher told", async || recorded(&runtime, channel).await.state == ChannelState::Closed).await;
+        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    });
+}
+
+#[test]
+fn a_channel_that_cannot_be_compared_does_not_stop_the_others_and_is_tried_again() {
+    in_system(async {
+        let world = Arc::new(World::start().await);
+        let life = async |runtime: Runtime, _: Arc<World>| {
             let channel = open(&runtime, "sim-llm", "1", "300s").await.unwrap();
             (channel, open(&runtime, "sim-llm", "2", "300s").await.unwrap())
         };
+        let (channel, other) = world.life(world.config(), life).await;
         let failing = Arc::new(AtomicBool::new(true));
         let switch = failing.clone();
         let node = world.sandbox.rpc_url().to_owned();
