@@ -307,14 +307,14 @@ impl Pool {
         self.ask(endpoint, method, params, decode).await
     }
 
-    /// Broadcasts: one endpoint after another until one takes it.
-    pub(super) async fn send_raw(&self, raw: &[u8], hash: B256) -> Result<Sent, ChainError> {
+    /// Broadcasts: one endpoint after another until one takes it, or to `all` of them.
+    pub(super) async fn send_raw(&self, raw: &[u8], hash: B256, all: bool) -> Result<Sent, ChainError> {
         let params = json!([alloy::hex::encode_prefixed(raw)]);
-        let (mut troubles, mut used, mut refused) = (Vec::new(), false, None);
+        let (mut troubles, mut taken, mut used, mut refused) = (Vec::new(), None, false, None);
         for endpoint in self.order() {
             let decode = |value: Value| serde_json::from_value::<B256>(value).map_err(|_| "not a hash".to_owned());
             match self.ask(endpoint, "eth_sendRawTransaction", &params, decode).await {
-                Ok(answered) if answered == hash => return Ok(Sent::Accepted),
+                Ok(answered) if answered == hash => taken = Some(Sent::Accepted),
                 Ok(_) => troubles.push((endpoint, Trouble::fault("answers with another hash", true))),
                 Err(Trouble::Refused(reason)) => {
                     let text = reason.to_ascii_lowercase();
@@ -326,14 +326,21 @@ impl Pool {
                         "already exists",
                         "already_exists",
                     ]) {
-                        return Ok(Sent::Known);
+                        taken = taken.or(Some(Sent::Known));
+                    } else {
+                        used |= has(&["nonce too low", "nonce is too low", "old nonce"]);
+                        refused.get_or_insert(reason.clone());
+                        troubles.push((endpoint, Trouble::Refused(reason)));
                     }
-                    used |= has(&["nonce too low", "nonce is too low", "old nonce"]);
-                    refused.get_or_insert(reason.clone());
-                    troubles.push((endpoint, Trouble::Refused(reason)));
                 }
                 Err(trouble) => troubles.push((endpoint, trouble)),
             }
+            if taken.is_some() && !all {
+                break;
+            }
+        }
+        if let Some(taken) = taken {
+            return Ok(taken);
         }
         let unsure = troubles.iter().any(|(_, trouble)| matches!(trouble, Trouble::Fault { delivered: true, .. }));
         match refused {

@@ -88,7 +88,7 @@ impl Chain {
     /// Sends signed bytes to one endpoint after another until one takes them. Sending the same bytes twice is harmless.
     /// [`ChainError::Rejected`] only where no node can have taken them.
     pub async fn send_raw(&self, raw: &[u8], hash: B256) -> Result<Sent, ChainError> {
-        self.pool().send_raw(raw, hash).await
+        self.pool().send_raw(raw, hash, false).await
     }
 
     /// [`await_final`] for as long as the configuration says, then [`ChainError::Pending`]. What happens on the way is
@@ -226,7 +226,9 @@ impl<F: FnMut(Progress) + Send> Way<'_, F> {
         self.sent_at = Some(Instant::now());
         let Some(raw) = &self.transaction.raw else { return Ok(()) };
         self.attempts = self.attempts.saturating_add(1);
-        let outcome = self.chain.send_raw(raw, self.transaction.hash).await;
+        // A node that takes transactions and keeps them to itself must not be the only one to have it.
+        let all = self.attempts > 1;
+        let outcome = self.chain.pool().send_raw(raw, self.transaction.hash, all).await;
         // A used slot is mined, by this one or another: the looks find out.
         self.sent = outcome.is_ok();
         match outcome {

@@ -153,6 +153,17 @@ async fn a_forged_receipt_is_not_believed_over_another_endpoints() {
 }
 
 #[tokio::test]
+async fn a_node_that_keeps_transactions_to_itself_is_got_around() {
+    let rig = Rig::new().await;
+    let hole = rig.dev.endpoint(Faults { drop_next: 1_000, ..Faults::default() }).await.unwrap();
+    let chain = chain_on(&[hole.url(), rig.dev.url()]);
+    let transaction = rig.signed(&chain, rig.v2, approve(), None, 0).await;
+    let way = follow(&chain, &transaction).0;
+    assert!(receipt(tokio::time::timeout(Duration::from_secs(3), way).await.expect("never sent on").unwrap()).success);
+    assert_eq!(hole.request_count()["eth_sendRawTransaction"], 2);
+}
+
+#[tokio::test]
 async fn a_second_endpoint_that_is_down_does_not_stop_everything() {
     let rig = Rig::new().await;
     let chain = chain_on(&[rig.dev.url(), "http://127.0.0.1:1"]);
