@@ -210,16 +210,20 @@ fn a_channel_that_cannot_be_compared_does_not_stop_the_others_and_is_tried_again
         };
         let (channel, other) = world.life(world.config(), life).await;
         let failing = Arc::new(AtomicBool::new(true));
-        let switch = failing.clone();
+        let failures = Arc::new(AtomicU64::new(0));
+        let (switch, counted) = (failing.clone(), failures.clone());
         let node = world.sandbox.rpc_url().to_owned();
         let fail = move |method: &str, params: &Value, answer: &mut Value| {
             if switch.load(Ordering::SeqCst) && compares(channel, method, params) {
+                counted.fetch_add(1, Ordering::SeqCst);
                 *answer = relay::error(-32_000, "internal error");
             }
         };
         let mut config = watchful(&world);
         config.chain.rpc_urls = vec![relay::relay(&node, fail).await.parse().unwrap()];
         let runtime = world.runtime_with(config).await;
+        // Both are known to the watcher by then, and nothing happened to either.
+        until("it fails", async || failures.load(Ordering::SeqCst) > 2).await;
         world.chain().advance(300);
         close_elsewhere(&world, channel).await;
         close_elsewhere(&world, other).await;
