@@ -13,7 +13,7 @@ use crate::process_harness::{Agent, Env, Greeting, world};
 /// A world as the instructions wish it: two endpoints, a wallet with little on it.
 async fn healthy() -> (World, Endpoint, Env) {
     let world = world().await;
-    let second = world.sandbox.chain.as_ref().unwrap().endpoint(Faults::default()).await.unwrap();
+    let second = world.chain().endpoint(Faults::default()).await.unwrap();
     let wallet = world.sandbox.agent().address();
     world.sandbox.observer().fund(wallet, usdc("5"), U256::from(10).pow(U256::from(17))).await.unwrap();
     let both = format!("{} {}", world.sandbox.rpc_url(), second.url());
@@ -66,7 +66,7 @@ async fn each_trouble_has_its_remedy() {
     let (world, second, env) = healthy().await;
     let wallet = world.sandbox.agent().address();
     let observer = world.sandbox.observer();
-    let main = world.sandbox.chain.as_ref().unwrap().main();
+    let main = world.chain().main();
     let pol = U256::from(10).pow(U256::from(17));
 
     env.run(&["channels", "--json"]).await.ok_json();

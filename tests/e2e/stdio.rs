@@ -161,7 +161,7 @@ async fn life(agent: &mut Checked, world: &World) {
     assert_eq!(opened.data["session_fee"], "0.01");
     let id = opened.data["channel"]["channel_id"].as_str().unwrap().to_owned();
     agent.fails("drain_close_channel", json!({ "channelId": id }), "not_expired").await;
-    world.sandbox.chain.as_ref().unwrap().advance(7_200);
+    world.advance(7_200).await;
     let closed = agent.ok("drain_close_channel", json!({ "channelId": id })).await;
     assert_eq!(closed.data["refund"], "0.50");
     let last = observer.usdc_balance(wallet).await.unwrap();
@@ -235,9 +235,9 @@ async fn the_log_goes_to_stderr_and_holds_no_secret() {
     let mut agent = Agent::start(&env, NEWEST).await;
     let id = agent.open("sim-llm", "1", "4h").await;
     agent.ok("drain_chat", chat(&id, "Say hello")).await;
-    world.sandbox.chain.as_ref().unwrap().main().update_faults(|faults| faults.fail_next = 50);
+    world.chain().main().update_faults(|faults| faults.fail_next = 50);
     agent.call("drain_balance", json!({})).await;
-    world.sandbox.chain.as_ref().unwrap().main().update_faults(|faults| faults.fail_next = 0);
+    world.chain().main().update_faults(|faults| faults.fail_next = 0);
     let header = vouchers(&world.sandbox.llm)[0].header.clone().unwrap();
     let voucher: Value = serde_json::from_str(&header).unwrap();
     let signature = voucher["signature"].as_str().unwrap().trim_start_matches("0x").to_owned();

@@ -81,7 +81,7 @@ fn a_channel_that_was_closed_elsewhere_is_noticed_and_signs_nothing() {
         let runtime = world.runtime_with(watchful(&world)).await;
         let channel = open(&runtime, "sim-llm", "1", "300s").await.unwrap();
         ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
-        world.chain().advance(300);
+        world.advance(300).await;
         close_elsewhere(&world, channel).await;
         until("the watcher told", async || recorded(&runtime, channel).await.state == ChannelState::Closed).await;
         let view = recorded(&runtime, channel).await;
@@ -102,7 +102,7 @@ fn a_channel_that_was_closed_while_nothing_ran_does_not_stay_locked() {
         let world = Arc::new(World::start().await);
         let life = async |runtime: Runtime, _: Arc<World>| open(&runtime, "sim-llm", "1", "300s").await.unwrap();
         let channel = world.life(world.config(), life).await;
-        world.chain().advance(300);
+        world.advance(300).await;
         close_elsewhere(&world, channel).await;
         let life = async move |runtime: Runtime, _: Arc<World>| {
             until("the watcher told", async || recorded(&runtime, channel).await.state == ChannelState::Closed).await;
@@ -122,12 +122,12 @@ fn nothing_is_signed_once_block_time_and_the_requests_limit_reach_expiry() {
         let channel = open(&runtime, "sim-llm", "1", "1h").await.unwrap();
         let limit = i64::try_from(runtime.config().requests.timeout.as_secs()).unwrap();
         let left = async || recorded(&runtime, channel).await.expires_in;
-        world.chain().advance(3_600 - 60);
+        world.advance(3_600 - 60).await;
         until("the watcher told", async || left().await <= 60).await;
         ask(&runtime, channel, "sim-small", "In time").await.unwrap();
         let asked = world.sandbox.llm.request_log().paid.len();
         let signed = recorded(&runtime, channel).await.signed;
-        world.chain().advance(60 - u64::try_from(limit).unwrap());
+        world.advance(60 - u64::try_from(limit).unwrap()).await;
         until("the watcher told", async || left().await <= limit).await;
         let failure = ask(&runtime, channel, "sim-small", "Too late").await.unwrap_err();
         assert_eq!(failure.code.as_str(), "channel_expired");
@@ -136,7 +136,7 @@ fn nothing_is_signed_once_block_time_and_the_requests_limit_reach_expiry() {
             (asked, signed)
         );
         assert_eq!(runtime.close(channel, Progress::none()).await.unwrap_err().code.as_str(), "not_expired");
-        world.chain().advance(10);
+        world.advance(10).await;
         until("the watcher told", async || recorded(&runtime, channel).await.state == ChannelState::Expired).await;
         assert_eq!(runtime.close(channel, Progress::none()).await.unwrap().refund, usdc("1"));
     });
