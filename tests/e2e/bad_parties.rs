@@ -17,8 +17,8 @@ const NEWEST: Greeting = Greeting::Lines("2025-11-25");
 const QUICK: [(&str, &str); 4] = [
     ("DRAIN_RPC_TIMEOUT", "1500ms"),
     ("DRAIN_MARKETPLACE_TIMEOUT", "1500ms"),
-    ("DRAIN_REQUEST_TIMEOUT", "2s"),
-    ("DRAIN_TRANSACTION_TIMEOUT", "3s"),
+    ("DRAIN_REQUEST_TIMEOUT", "5s"),
+    ("DRAIN_TRANSACTION_TIMEOUT", "5s"),
 ];
 
 fn impatient(world: &World) -> Env {
@@ -172,7 +172,7 @@ async fn a_provider_that_fails() {
         llm.set(fault);
         let started = std::time::Instant::now();
         let failed = agent.call("drain_chat", chat(&id, "hello")).await;
-        assert!(started.elapsed() < PATIENCE / 4, "{what}");
+        assert!(started.elapsed() < PATIENCE / 2, "{what}");
         assert!(failed.is_error, "{what}: {}", failed.text);
         let code = failed.data["code"].as_str().unwrap().to_owned();
         assert!(codes.contains(&code.as_str()), "{what}: {}", failed.text);

@@ -17,10 +17,10 @@ async fn healthy() -> (World, Endpoint, Env) {
     let wallet = world.sandbox.agent().address();
     world.sandbox.observer().fund(wallet, usdc("5"), U256::from(10).pow(U256::from(17))).await.unwrap();
     let both = format!("{} {}", world.sandbox.rpc_url(), second.url());
-    let env = Env::of(&world).with("DRAIN_RPC_URL", both).with("DRAIN_RPC_TIMEOUT", "500ms");
+    let env = Env::of(&world).with("DRAIN_RPC_URL", both).with("DRAIN_RPC_TIMEOUT", "1500ms");
     // A folder that is not there yet: drain-mcp makes it, for itself alone.
     let home = world.home.path().join("own").display().to_string();
-    (world, second, env.with("DRAIN_MARKETPLACE_TIMEOUT", "500ms").with("DRAIN_HOME", home))
+    (world, second, env.with("DRAIN_MARKETPLACE_TIMEOUT", "1500ms").with("DRAIN_HOME", home))
 }
 
 /// The lines that are not ok.

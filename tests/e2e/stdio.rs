@@ -6,7 +6,7 @@ use drain_mcp::mcp::answer::PLAY_MONEY;
 use serde_json::{Value, json};
 
 use crate::harness::{World, usdc};
-use crate::process_harness::{Agent, Answer, Ended, Env, Greeting, chat, until, vouchers, world};
+use crate::process_harness::{Agent, Answer, Ended, Env, Greeting, PATIENCE, chat, until, vouchers, world};
 use crate::schema;
 
 /// Upstream's tools.
@@ -207,13 +207,16 @@ async fn a_cancelled_chat_is_not_answered_but_settled() {
     // While it runs on, others are answered.
     let status = agent.ok("drain_channel_status", json!({ "channelId": id })).await;
     assert_ne!(status.data["in_flight"], "0.00", "{}", status.data);
-    let settled = loop {
-        let status = agent.ok("drain_channel_status", json!({ "channelId": id })).await;
-        if status.data["in_flight"] == "0.00" {
-            break status;
+    let settled = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let status = agent.ok("drain_channel_status", json!({ "channelId": id })).await;
+            if status.data["in_flight"] == "0.00" {
+                break status;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
+    });
+    let settled = settled.await.expect("the request that nobody waits for is settled");
     assert_eq!(settled.data["requests"], 1, "{}", settled.data);
     assert_ne!(settled.data["charged"], "0.00", "{}", settled.data);
     assert!(agent.notifications.is_empty(), "{:?}", agent.notifications);
