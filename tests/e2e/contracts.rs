@@ -197,7 +197,7 @@ fn a_dead_slow_or_failing_endpoint_opens_nothing_and_open_channels_pay_on() {
             Faults { fail_rate: 1.0, fail_kind: FailKind::Http429, ..Faults::default() },
             Faults { fail_rate: 1.0, fail_kind: FailKind::RpcError, ..Faults::default() },
             Faults { hang: true, ..Faults::default() },
-            Faults { latency_ms: 400, ..Faults::default() },
+            Faults { latency_ms: 1_200, ..Faults::default() },
         ];
         for faults in bad {
             world.chain().main().set_faults(faults.clone());
