@@ -150,15 +150,15 @@ impl Runtime {
             opening::prepare(&self.services, purse, &self.addresses().await?.directory, &request, &progress).await?;
         let (provider_id, api_url) = (prepared.plan.channel.provider_id.clone(), prepared.plan.channel.api_url.clone());
         let made = self.patiently(ask(&wallet, Open { plan: prepared.plan, progress }), "the opening").await?;
-        // From here on a caller that goes away finds it in the list of channels.
-        wallet.do_send(Told { provider_id: provider_id.clone() });
         let docs = match opening::base_url(&api_url) {
             Ok(base) => self.services.provider.docs(&base).await.ok(),
             Err(_) => None,
         };
         if docs.is_some() {
-            purse.journal.docs_read(provider_id, self.services.clock.now()).await?;
+            purse.journal.docs_read(provider_id.clone(), self.services.clock.now()).await?;
         }
+        // A caller that went away before is given this channel by the same call.
+        wallet.do_send(Told { provider_id });
         Ok(Opened {
             channel: view::channel(&made.record, self.services.clock.block_time()),
             resumed: made.resumed,
@@ -237,7 +237,14 @@ impl Runtime {
 
     async fn end(&self, id: ChannelId, kind: CloseKind, progress: Progress) -> Result<Closed, Failure> {
         let channel = self.find_channel(id).await?;
-        self.patiently(ask(&channel, End { kind, progress }), "the close").await
+        let (reply, mut receiver) = tokio::sync::oneshot::channel();
+        ask(&channel, End { kind, progress, reply }).await?;
+        let result = self.patiently(answer(&mut receiver), "the close").await;
+        if !receiver.is_terminated() {
+            // Longer than is waited for, and yet wanted: it keeps its place in the queue.
+            tokio::spawn(receiver);
+        }
+        result
     }
 
     /// An agent's word on a provider, sent to the marketplace.

@@ -51,14 +51,17 @@ pub enum CloseKind {
     AtExpiry,
 }
 
-/// End the channel. Takes its turn in the queue; afterwards nothing is signed (M6).
+/// End the channel. Takes its turn in the queue; afterwards nothing is signed (M6). Taken into the queue, or refused;
+/// the answer comes by `reply`.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<Closed, Failure>")]
+#[rtype(result = "Result<(), Failure>")]
 pub struct End {
     /// How.
     pub kind: CloseKind,
     /// Where progress goes.
     pub progress: Progress,
+    /// Where the answer goes. Without anybody at the other end when its turn comes, the channel stays as it is.
+    pub reply: oneshot::Sender<Result<Closed, Failure>>,
 }
 
 /// What happened to this channel elsewhere. Taken in between two requests.
@@ -85,7 +88,7 @@ enum Job {
     Take(Seen),
     Idle(oneshot::Sender<()>),
     Pay(Pay),
-    End(End, oneshot::Sender<Result<Closed, Failure>>),
+    End(End),
 }
 
 /// Everything that a job works with; given to it and taken back.
@@ -212,8 +215,8 @@ impl ChannelActor {
                         let result = pay::pay(&mut desk, call, &progress).await;
                         let _ = reply.send(result);
                     }
-                    Job::End(request, reply) => {
-                        let result = close::end(&mut desk, request.kind, &request.progress).await;
+                    Job::End(End { kind, progress, reply }) => {
+                        let result = close::end(&mut desk, kind, &progress).await;
                         let _ = reply.send(result);
                     }
                 }
@@ -258,7 +261,7 @@ impl Job {
             Self::Take(_) => false,
             Self::Idle(reply) => reply.is_closed(),
             Self::Pay(request) => request.reply.is_closed(),
-            Self::End(_, reply) => reply.is_closed(),
+            Self::End(request) => request.reply.is_closed(),
         }
     }
 }
@@ -272,7 +275,9 @@ impl Actor for ChannelActor {
 }
 
 /// Waits for a job's answer. A job that vanished was dropped by a fault of ours after it may have signed.
-pub async fn answer<T>(receiver: oneshot::Receiver<Result<T, Failure>>) -> Result<T, Failure> {
+pub async fn answer<T>(
+    receiver: impl Future<Output = Result<Result<T, Failure>, oneshot::error::RecvError>>,
+) -> Result<T, Failure> {
     receiver.await.unwrap_or_else(|_| {
         Err(Failure {
             code: Code::Internal,
@@ -292,14 +297,10 @@ impl Handler<Pay> for ChannelActor {
 }
 
 impl Handler<End> for ChannelActor {
-    type Result = ResponseFuture<Result<Closed, Failure>>;
+    type Result = Result<(), Failure>;
 
     fn handle(&mut self, message: End, ctx: &mut Self::Context) -> Self::Result {
-        let (reply, receiver) = oneshot::channel();
-        match self.enqueue(Job::End(message, reply), ctx) {
-            Ok(()) => Box::pin(answer(receiver)),
-            Err(failure) => Box::pin(async move { Err(failure) }),
-        }
+        self.enqueue(Job::End(message), ctx)
     }
 }
 
