@@ -6,7 +6,9 @@ use drain_protocol::Usdc;
 use drain_sandbox::provider::{Faults, Times};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::harness::{World, ask, failed, figures, in_system, llm, open, reserved, unspent, usdc, view, vouchers};
+use crate::harness::{
+    World, ask, credit, failed, figures, in_system, llm, open, reserved, unspent, usdc, view, vouchers,
+};
 
 /// Every way to lose an answer after the voucher left, with what the books of an honest provider then say.
 #[test]
@@ -131,7 +133,7 @@ fn m15_what_does_not_say_that_no_work_was_done_stays_reserved() {
         let world = World::start().await;
         let mut runtime = world.runtime().await;
         let channel = open(&runtime, "sim-llm", "1", "24h").await.unwrap();
-        let answers: [(&[u8], Code); 6] = [
+        let answers: [(&[u8], Code); 9] = [
             // A stream that nobody asked for and that ends in an error: some of it may be billed.
             (b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\ndata: {\"error\": \"boom\"}\n\n", Code::ProviderFailed),
             // The provider's supplier failed, under a status of its own choice.
@@ -141,6 +143,10 @@ fn m15_what_does_not_say_that_no_work_was_done_stays_reserved() {
                 b"HTTP/1.1 500 Oops\r\nconnection: close\r\n\r\n{\"error\": {\"code\": \"input_too_large\"}}",
                 Code::ProviderFailed,
             ),
+            // Whoever stands between stopped waiting; the provider works on.
+            (b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\r\n<html>haproxy</html>", Code::ProviderFailed),
+            (b"HTTP/1.1 425 Too Early\r\nconnection: close\r\n\r\n{}", Code::ProviderFailed),
+            (b"HTTP/1.1 499 Client Closed Request\r\nconnection: close\r\n\r\n{\"error\": \"closed\"}", Code::ProviderFailed),
             (b"HTTP/1.1 502 Bad Gateway\r\nconnection: close\r\n\r\n<html>nginx</html>", Code::ProviderFailed),
             (b"SMTP ready\r\n", Code::AnswerLost),
             (b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000000\r\n\r\n{", Code::AnswerLost),
@@ -152,5 +158,10 @@ fn m15_what_does_not_say_that_no_work_was_done_stays_reserved() {
             unknown = unknown.saturating_add(at_most);
             assert_eq!(view(&runtime, channel).await.in_flight, unknown, "{}", String::from_utf8_lossy(answer));
         }
+        // The provider's own word under such a status: no work was done.
+        let answer = b"HTTP/1.1 408 Request Timeout\r\nX-DRAIN-Error: model_not_supported\r\nconnection: close\r\n\r\n";
+        runtime = moved(&world, runtime, &says(answer).await).await;
+        credit(ask(&runtime, channel, "sim-small", "Hello").await, Code::ProviderRefused);
+        assert_eq!(view(&runtime, channel).await.in_flight, unknown);
     });
 }
