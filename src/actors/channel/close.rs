@@ -5,14 +5,14 @@ use drain_protocol::voucher::verify_signature;
 use drain_protocol::{ChannelId, CloseAuthorization, Generation};
 use drain_signers::Call;
 
-use super::{CloseKind, Desk, inquiry};
+use super::inquiry::settle_unknown;
+use super::{CloseKind, Desk};
 use crate::actors::services::ask;
 use crate::actors::view;
 use crate::actors::wallet::SendClose;
 use crate::api::{ChannelState, Closed, Progress};
 use crate::chain::OnChainChannel;
 use crate::error::{Code, Failure};
-use crate::policy::books::Correction;
 
 pub(super) async fn end(desk: &mut Desk, kind: CloseKind, progress: &Progress) -> Result<Closed, Failure> {
     let channel_id = match (desk.record.state, desk.record.channel_id) {
@@ -166,18 +166,4 @@ async fn ask_provider(desk: &Desk, channel_id: ChannelId) -> Result<CloseAnswer,
             WITHOUT_PROVIDER,
         )),
     }
-}
-
-/// Nothing may be in flight (M6): the provider's total ends what is unknown, or its bound is booked.
-async fn settle_unknown(desk: &mut Desk) -> Result<(), Failure> {
-    if desk.record.books.in_flight.is_zero() {
-        return Ok(());
-    }
-    let total = inquiry::provider_total(desk).await?;
-    let cost = match total.map(|total| desk.record.books.correct(total)) {
-        Some(Correction::Adopted(cost)) => cost,
-        _ => desk.record.books.book_unknown_at_bound(),
-    };
-    desk.purse.journal.resolve_unknown(desk.record.intent, cost, "before close", desk.services.clock.now()).await?;
-    Ok(())
 }
