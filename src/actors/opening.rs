@@ -226,7 +226,7 @@ fn duration(
 }
 
 /// URL and wallet as when the id was first used (M14).
-async fn check_pin(services: &Services, purse: &Purse, listing: &Listing) -> Result<(), Failure> {
+pub async fn check_pin(services: &Services, purse: &Purse, listing: &Listing) -> Result<(), Failure> {
     let check = purse
         .journal
         .check_provider_pin(listing.id.clone(), listing.api_url.clone(), listing.provider_address, services.clock.now())
