@@ -77,6 +77,7 @@ impl World {
                 locked: Usdc::new(20_000_000),
                 unlimited_allowance: false,
                 session_fee: Usdc::new(10_000),
+                max_duration: "30d".parse().unwrap(),
             },
             requests: RequestConfig {
                 default_max_tokens: 1_024,
