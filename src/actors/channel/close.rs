@@ -26,6 +26,7 @@ pub(super) async fn end(desk: &mut Desk, kind: CloseKind, progress: &Progress) -
         }
     };
     let on_chain = read(desk, channel_id).await?;
+    let wallet = desk.wallet().await?;
     let call = match kind {
         CloseKind::AtExpiry => at_expiry(desk, channel_id, &on_chain).await?,
         CloseKind::Cooperative => {
@@ -53,7 +54,7 @@ pub(super) async fn end(desk: &mut Desk, kind: CloseKind, progress: &Progress) -
         claimed_before: on_chain.claimed,
         progress: progress.clone(),
     };
-    match ask(&desk.wallet, send).await {
+    match ask(&wallet, send).await {
         Ok(done) => {
             desk.record = done.record;
             Ok(Closed {

@@ -18,8 +18,9 @@ use futures::TryFutureExt;
 use reqwest::Url;
 use tokio::sync::oneshot;
 
-use super::services::{Purse, Services};
+use super::services::{Purse, Services, gone};
 use super::signer::SignerActor;
+use super::supervisor::{Addresses, Find, Supervisor};
 use super::wallet::WalletActor;
 use crate::api::{ChannelState, ChatCall, ChatReply, Closed, Progress};
 use crate::error::{Code, Failure};
@@ -96,8 +97,8 @@ enum Job {
 pub(super) struct Desk {
     pub services: Services,
     pub purse: Purse,
-    pub signer: Addr<SignerActor>,
-    pub wallet: Addr<WalletActor>,
+    /// Knows signer and wallet, and starts them anew: never kept here.
+    pub supervisor: Addr<Supervisor>,
     pub record: ChannelRecord,
     pub prices: PriceList,
     /// Where the provider is reached; `None` when the record holds no usable URL.
@@ -128,6 +129,20 @@ impl Desk {
         }
     }
 
+    async fn addresses(&self) -> Result<Addresses, Failure> {
+        self.supervisor.send(Find).await.map_err(|error| gone(&error))
+    }
+
+    /// Who signs now.
+    async fn signer(&self) -> Result<Addr<SignerActor>, Failure> {
+        self.addresses().await?.signer.ok_or_else(|| Failure::internal("a channel runs without a signer"))
+    }
+
+    /// Who sends transactions now.
+    async fn wallet(&self) -> Result<Addr<WalletActor>, Failure> {
+        self.addresses().await?.wallet.ok_or_else(|| Failure::internal("a channel runs without a wallet"))
+    }
+
     /// Where the provider is reached.
     fn base(&self) -> Result<&Url, Failure> {
         self.base.as_ref().ok_or_else(|| {
@@ -147,22 +162,15 @@ pub struct ChannelActor {
     intent: IntentId,
     services: Services,
     purse: Purse,
-    signer: Addr<SignerActor>,
-    wallet: Addr<WalletActor>,
+    supervisor: Addr<Supervisor>,
     queue: VecDeque<Job>,
 }
 
 impl ChannelActor {
     /// From the record; never from another actor's memory.
-    pub fn new(
-        services: Services,
-        purse: Purse,
-        signer: Addr<SignerActor>,
-        wallet: Addr<WalletActor>,
-        record: ChannelRecord,
-    ) -> Self {
+    pub fn new(services: Services, purse: Purse, supervisor: Addr<Supervisor>, record: ChannelRecord) -> Self {
         let intent = record.intent;
-        let mut actor = Self { desk: None, intent, services, purse, signer, wallet, queue: VecDeque::new() };
+        let mut actor = Self { desk: None, intent, services, purse, supervisor, queue: VecDeque::new() };
         actor.desk = Some(actor.lay_desk(record, HashMap::new()));
         actor
     }
@@ -174,8 +182,7 @@ impl ChannelActor {
             base: record.api_url.parse().ok(),
             services: self.services.clone(),
             purse: self.purse.clone(),
-            signer: self.signer.clone(),
-            wallet: self.wallet.clone(),
+            supervisor: self.supervisor.clone(),
             record,
             prices,
             lengths,

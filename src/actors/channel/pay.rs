@@ -249,10 +249,14 @@ pub(super) async fn sign(desk: &mut Desk, leave: Authorized) -> Result<(Sent, Si
         spent_today: leave.spent_today(),
     };
     desk.record.books = leave.books();
-    match ask(&desk.signer, SignVoucher(leave)).await {
+    let signed = match desk.signer().await {
+        Ok(signer) => ask(&signer, SignVoucher(leave)).await,
+        Err(failure) => Err(failure),
+    };
+    match signed {
         Ok(voucher) => Ok((sent, voucher)),
         Err(failure) => {
-            // No signature exists: nothing left, the reservation is free again. The nonce stays used (M2).
+            // Nothing left, whatever became of the signer: the reservation is free again. The nonce stays used (M2).
             not_charged(desk, sent, failure.code.as_str());
             Err(failure.with_money(Money::NotSpent))
         }
