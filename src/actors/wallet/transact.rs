@@ -113,7 +113,7 @@ impl Bench {
                 if let Err(error) = self.end(id, TxState::Dropped, failure.code.as_str()).await {
                     tracing::warn!(%error, "an unsigned transaction stays planned until the next start");
                 }
-                return Err(failure);
+                return Err(failure.with_money(Money::NotSpent));
             }
         };
         self.purse.journal.signed(id, request.account_nonce, signed.raw.to_vec(), signed.hash).await?;
