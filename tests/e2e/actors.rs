@@ -182,7 +182,7 @@ fn an_imported_channel_reads_its_providers_books_before_it_pays() {
 
 /// Events are read from the block of the watcher's first look on; its later looks ask for them.
 async fn until_watched(world: &World) {
-    let node = world.sandbox.chain.as_ref().unwrap();
+    let node = world.chain();
     let reads = || node.request_count().get("eth_getLogs").copied().unwrap_or_default();
     until("the watcher reads events", async || {
         node.mine(1);
@@ -224,7 +224,7 @@ fn a_channel_that_is_closed_elsewhere_ends_here_too() {
             async move { ask(&runtime, busy, "sim-small", "Hello").await }
         });
         until("the provider has it", async || !vouchers(&world.sandbox.llm).is_empty()).await;
-        world.advance(86_400);
+        world.advance(86_400).await;
         world.close_elsewhere(CHANNEL_V2, idle).await;
         world.close_elsewhere(CHANNEL_V2, busy).await;
         let closed = || world.journaled("SELECT COUNT(*) FROM channels WHERE state = 'closed' AND refunded = 1000000");

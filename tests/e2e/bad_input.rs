@@ -215,7 +215,7 @@ async fn durations_in_words_are_exact_on_chain() {
 
 /// The time of the last block: nothing was mined since the opening.
 async fn opened_at(world: &World) -> u64 {
-    world.sandbox.chain.as_ref().unwrap().timestamp()
+    world.chain().timestamp()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

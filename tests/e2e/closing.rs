@@ -21,7 +21,7 @@ async fn used(world: &World) -> (Runtime, ChannelId) {
 
 /// Closes at expiry; gives what came back.
 async fn at_expiry(world: &World, runtime: &Runtime, channel: ChannelId) -> Usdc {
-    world.sandbox.chain.as_ref().unwrap().advance(86_400);
+    world.advance(86_400).await;
     let closed = runtime.close(channel, Progress::none()).await.unwrap();
     assert_eq!(closed.channel.state, ChannelState::Closed);
     closed.refund
@@ -137,7 +137,7 @@ fn m6_no_voucher_while_a_close_is_on_its_way() {
     in_system(async {
         let world = World::start().await;
         let (runtime, channel) = used(&world).await;
-        let chain = world.sandbox.chain.as_ref().unwrap();
+        let chain = world.chain();
         chain.hold(true);
         let closing = actix::spawn({
             let runtime = runtime.clone();
@@ -215,7 +215,7 @@ fn m6_m7_a_reverted_close_is_a_failure_and_the_channel_stays_open() {
     in_system(async {
         let world = World::start().await;
         let (runtime, channel) = used(&world).await;
-        world.sandbox.chain.as_ref().unwrap().revert_next(1);
+        world.chain().revert_next(1);
         let before = world.transactions();
         let failure = failed(runtime.cooperative_close(channel, Progress::none()).await, Code::TransactionReverted);
         assert_eq!((failure.money, world.transactions()), (Money::GasOnly, before + 1));

@@ -107,7 +107,7 @@ async fn a_life_in_commands() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn exit_codes_mean_something() {
     let world = world().await;
-    let env = Env::of(&world).with("DRAIN_RPC_TIMEOUT", "500ms").with("DRAIN_REQUEST_TIMEOUT", "1s");
+    let env = Env::of(&world).with("DRAIN_RPC_TIMEOUT", "1500ms").with("DRAIN_REQUEST_TIMEOUT", "3s");
     let opened = env.run(&["open", "sim-llm-v1", "0.5", "--duration", "2h", "--json"]).await.ok_json();
     let v1 = opened["channel"]["channel_id"].as_str().unwrap();
     let opened = env.run(&["open", "sim-llm", "0.5", "--duration", "2h", "--json"]).await.ok_json();

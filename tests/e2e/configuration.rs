@@ -219,7 +219,7 @@ async fn only_the_configured_endpoints_are_contacted() {
     agent.ok("drain_chat", crate::process_harness::chat(&id, "hello")).await;
     agent.ok("drain_cooperative_close", json!({ "channelId": id })).await;
     agent.leave().await;
-    assert!(world.sandbox.chain.as_ref().unwrap().main().request_count().values().sum::<u64>() > 0);
+    assert!(world.chain().main().request_count().values().sum::<u64>() > 0);
     // Telemetry is off unless it is switched on.
     assert!(world.sandbox.directory.telemetry().is_empty());
     let mut agent = Agent::start(&env.with("DRAIN_TELEMETRY", "on"), Greeting::Discover).await;

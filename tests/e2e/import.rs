@@ -139,7 +139,7 @@ fn m6_a_recovered_channel_is_not_closed_cooperatively_but_at_expiry() {
         assert_eq!(world.sandbox.llm.request_log().count("/v1/close-channel"), 0, "it is not even asked");
         assert_eq!(runtime.close(channel, Progress::none()).await.unwrap_err().code.as_str(), "not_expired");
         assert_eq!(world.sent().await, sent);
-        world.chain().advance(3_600);
+        world.advance(3_600).await;
         let closed = runtime.close(channel, Progress::none()).await.unwrap();
         assert_eq!((closed.refund, world.held().await), (usdc("1"), usdc("100")));
     });

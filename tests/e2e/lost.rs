@@ -131,11 +131,16 @@ fn m15_what_does_not_say_that_no_work_was_done_stays_reserved() {
         let world = World::start().await;
         let mut runtime = world.runtime().await;
         let channel = open(&runtime, "sim-llm", "1", "24h").await.unwrap();
-        let answers: [(&[u8], Code); 5] = [
+        let answers: [(&[u8], Code); 6] = [
             // A stream that nobody asked for and that ends in an error: some of it may be billed.
             (b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\ndata: {\"error\": \"boom\"}\n\n", Code::ProviderFailed),
             // The provider's supplier failed, under a status of its own choice.
             (b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n{\"error\": \"openai_error\"}", Code::ProviderFailed),
+            // The code says "before the work", the status does not.
+            (
+                b"HTTP/1.1 500 Oops\r\nconnection: close\r\n\r\n{\"error\": {\"code\": \"input_too_large\"}}",
+                Code::ProviderFailed,
+            ),
             (b"HTTP/1.1 502 Bad Gateway\r\nconnection: close\r\n\r\n<html>nginx</html>", Code::ProviderFailed),
             (b"SMTP ready\r\n", Code::AnswerLost),
             (b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000000\r\n\r\n{", Code::AnswerLost),

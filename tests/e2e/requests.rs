@@ -257,7 +257,7 @@ fn no_voucher_is_signed_close_to_expiry() {
         let runtime = world.runtime().await;
         let channel = open(&runtime, "sim-llm", "1", "2h").await.unwrap();
         // The chain's clock counts, not ours. The request may take 5 s.
-        world.sandbox.chain.as_ref().unwrap().advance(7_200 - 4);
+        world.advance(7_200 - 4).await;
         view(&runtime, channel).await;
         unspent(ask(&runtime, channel, "sim-small", "Hello").await, Code::ChannelExpired);
         assert_eq!(vouchers(&world.sandbox.llm), []);

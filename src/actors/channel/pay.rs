@@ -238,7 +238,7 @@ pub(super) async fn sign(desk: &mut Desk, leave: Authorized) -> Result<(Sent, Si
         Err(failure) => {
             // No signature exists: nothing left, the reservation is free again. The nonce stays used (M2).
             not_charged(desk, sent, failure.code.as_str());
-            Err(failure)
+            Err(failure.with_money(Money::NotSpent))
         }
     }
 }
