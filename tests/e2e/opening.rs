@@ -369,3 +369,25 @@ fn m5_no_channel_is_open_longer_than_a_person_allows() {
         open(&runtime, "sim-llm", "1", "3h").await.unwrap();
     });
 }
+
+#[test]
+fn m15_a_fee_whose_record_fails_is_pending_and_never_paid_a_second_time() {
+    in_system(async {
+        let world = World::start().await;
+        let runtime = world.runtime().await;
+        let refused_change = "CREATE TRIGGER refused BEFORE UPDATE ON transactions \
+             WHEN NEW.kind = 'session_fee' AND NEW.state = 'final' BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
+        world.journal().execute(refused_change, []).unwrap();
+        for _ in 0..2 {
+            let failure = refused(&runtime, "sim-llm-v1", "1").await;
+            assert!(matches!(failure.money, Money::Pending { .. }), "{failure:?}");
+            assert_eq!(runtime.channels(true).await.unwrap()[0].state, ChannelState::Opening);
+        }
+        world.journal().execute("DROP TRIGGER refused", []).unwrap();
+        let cleared = refused(&runtime, "sim-llm-v1", "1").await;
+        assert!(cleared.message.contains("cleared"), "{cleared:?}");
+        let made = opened(&runtime, "sim-llm-v1", "1").await;
+        assert_eq!(made.session_fee, Usdc::new(10_000));
+        assert_eq!(fees_received(&world, FEE_WALLET).await, Usdc::new(10_000));
+    });
+}

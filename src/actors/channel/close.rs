@@ -7,14 +7,18 @@ use drain_signers::Call;
 
 use super::inquiry::settle_unknown;
 use super::{CloseKind, Desk};
-use crate::actors::services::ask;
 use crate::actors::view;
-use crate::actors::wallet::SendClose;
+use crate::actors::wallet::{CloseDone, ResumeClose, SendClose, ask_wallet};
 use crate::api::{ChannelState, Closed, Progress};
 use crate::chain::OnChainChannel;
 use crate::error::{Code, Failure};
 
 pub(super) async fn end(desk: &mut Desk, kind: CloseKind, progress: &Progress) -> Result<Closed, Failure> {
+    if desk.record.state == ChannelState::Closing
+        && let Some(closed) = resume(desk, progress).await?
+    {
+        return Ok(closed);
+    }
     let channel_id = match (desk.record.state, desk.record.channel_id) {
         (ChannelState::Open, Some(id)) => id,
         _ => {
@@ -38,7 +42,11 @@ pub(super) async fn end(desk: &mut Desk, kind: CloseKind, progress: &Progress) -
             match cooperative(desk, channel_id, &on_chain, progress).await {
                 Ok(call) => call,
                 Err(failure) => {
-                    set_state(desk, ChannelState::Open).await?;
+                    // Where that cannot be recorded, the next close does it: what the provider said stays the answer.
+                    match desk.purse.journal.put_back(desk.record.intent).await {
+                        Ok(record) => desk.record.state = record.state,
+                        Err(error) => tracing::error!(%error, "the channel stays closing until the next close"),
+                    }
                     return Err(failure);
                 }
             }
@@ -48,28 +56,47 @@ pub(super) async fn end(desk: &mut Desk, kind: CloseKind, progress: &Progress) -
         set_state(desk, ChannelState::Closing).await?;
     }
     progress.say(format!("sending the {} transaction", call.kind()));
-    let send = SendClose {
-        record: Box::new(desk.record.clone()),
-        call,
-        claimed_before: on_chain.claimed,
-        progress: progress.clone(),
-    };
-    match ask(&wallet, send).await {
-        Ok(done) => {
-            desk.record = done.record;
-            Ok(Closed {
-                channel: view::channel(&desk.record, desk.services.clock.block_time()),
-                paid: desk.record.books.claimed,
-                protocol_fee: done.protocol_fee,
-                refund: done.refund,
-                transaction: done.transaction,
-            })
-        }
+    let (record, progress) = (Box::new(desk.record.clone()), progress.clone());
+    match ask_wallet(&wallet, |reply| SendClose { record, call, progress, reply }).await {
+        Ok(done) => Ok(closed(desk, done)),
         Err(failure) => {
             // The wallet knows whether a transaction may still land; the record says which state that leaves.
-            desk.record = desk.purse.journal.channel(desk.record.intent).await?;
+            read_record(desk).await;
             Err(failure)
         }
+    }
+}
+
+/// The close that an earlier call or run left behind. `None` where nothing of it is left: the channel is as the record
+/// says now.
+async fn resume(desk: &mut Desk, progress: &Progress) -> Result<Option<Closed>, Failure> {
+    progress.say("a close was begun before; following it");
+    let (record, progress) = (Box::new(desk.record.clone()), progress.clone());
+    let wallet = desk.wallet().await?;
+    let done = ask_wallet(&wallet, |reply| ResumeClose { record, progress, reply }).await;
+    if let Ok(Some(done)) = done {
+        return Ok(Some(closed(desk, done)));
+    }
+    read_record(desk).await;
+    done.map(|_| None)
+}
+
+fn closed(desk: &mut Desk, done: CloseDone) -> Closed {
+    desk.record = done.record;
+    Closed {
+        channel: view::channel(&desk.record, desk.services.clock.block_time()),
+        paid: desk.record.books.claimed,
+        protocol_fee: done.protocol_fee,
+        refund: done.refund,
+        transaction: done.transaction,
+    }
+}
+
+/// Reads the record anew. Where that fails the old one stays, which signs nothing: it is closing.
+async fn read_record(desk: &mut Desk) {
+    match desk.purse.journal.channel(desk.record.intent).await {
+        Ok(record) => desk.record = record,
+        Err(error) => tracing::error!(%error, "the channel's record cannot be read"),
     }
 }
 
