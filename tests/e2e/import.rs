@@ -227,7 +227,7 @@ fn an_expired_channel_is_taken_over_without_the_directory_and_closed() {
         let channel = opened_elsewhere(&world, CHANNEL_V2, &world.sandbox.llm, 3_600).await;
         leave_behind(&world, &json!({ channel.to_string(): "sim-llm" }));
         world.sandbox.directory.set_down(true);
-        world.advance(3_600);
+        world.advance(3_600).await;
         let runtime = world.runtime_with(watchful(&world)).await;
         taken_over(&runtime, channel).await;
         assert_eq!(runtime.close(channel, Progress::none()).await.unwrap().refund, usdc("1"));
