@@ -158,23 +158,21 @@ pub async fn prepare(
     Ok(Prepared { plan: OpenPlan { channel, duration, fee_wallet }, choice, warnings })
 }
 
-/// The most that the channel's vouchers may reach (M3). No deposit above it: the rest could not be used before expiry.
+/// The most that the channel's vouchers may reach (M3): the operator's limit, or a lower cap of the caller's own wish. No
+/// deposit is above the limit: the rest could not be used before expiry.
 fn usable_cap(services: &Services, request: &OpenRequest) -> Result<Usdc, Failure> {
     let limit = services.config.limits.per_channel;
-    let cap = limit.min(request.cap.unwrap_or(Usdc::MAX));
-    if request.amount <= cap {
-        return Ok(cap);
+    if request.amount > limit {
+        return Err(Failure::unspent(
+            Code::LimitReached,
+            format!(
+                "a deposit of {} USDC is above what one channel may spend: {limit} USDC (DRAIN_MAX_PER_CHANNEL)",
+                request.amount
+            ),
+            format!("Open with {limit} USDC at most, or let a person raise DRAIN_MAX_PER_CHANNEL."),
+        ));
     }
-    let (whose, raise) = if cap < limit {
-        ("the cap of this call", "raise its cap")
-    } else {
-        ("DRAIN_MAX_PER_CHANNEL", "let a person raise DRAIN_MAX_PER_CHANNEL")
-    };
-    Err(Failure::unspent(
-        Code::LimitReached,
-        format!("a deposit of {} USDC is above what one channel may spend: {cap} USDC ({whose})", request.amount),
-        format!("Open with {cap} USDC at most, or {raise}."),
-    ))
+    Ok(limit.min(request.cap.unwrap_or(limit)))
 }
 
 fn check_listing(services: &Services, purse: &Purse, listing: &Listing) -> Result<(), Failure> {

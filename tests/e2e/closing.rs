@@ -257,15 +257,15 @@ fn m6_a_close_whose_caller_has_gone_before_its_turn_is_not_carried_out() {
         drop(runtime);
         let runtime = world.runtime_with(config).await;
         world.sandbox.llm.set(|faults| faults.slow = Some(Duration::from_millis(400)));
-        let slow = async |text: &'static str, seen: usize| {
-            let asked = actix::spawn({
-                let runtime = runtime.clone();
-                async move { ask(&runtime, channel, "sim-small", text).await }
-            });
-            until("the provider has it", async || vouchers(&world.sandbox.llm).len() == seen).await;
-            asked
+        let slow = |text: &'static str| {
+            let runtime = runtime.clone();
+            actix::spawn(async move { ask(&runtime, channel, "sim-small", text).await })
         };
-        let first = slow("First", 1).await;
+        let reached = async |count| {
+            until("the provider has it", async || vouchers(&world.sandbox.llm).len() == count).await;
+        };
+        let first = slow("First");
+        reached(1).await;
         let gone = runtime.cooperative_close(channel, Progress::none());
         assert!(tokio::time::timeout(Duration::from_millis(50), gone).await.is_err());
         first.await.unwrap().unwrap();
@@ -273,7 +273,8 @@ fn m6_a_close_whose_caller_has_gone_before_its_turn_is_not_carried_out() {
         assert_eq!(world.sandbox.llm.request_log().count("/v1/close-channel"), 0);
 
         // One that is only not waited for any longer is: that is what its answer says.
-        let third = slow("Third", 3).await;
+        let third = slow("Third");
+        reached(3).await;
         failed(runtime.cooperative_close(channel, Progress::none()).await, Code::TransactionPending);
         third.await.unwrap().unwrap();
         until("it is closed", async || world.journaled("SELECT COUNT(*) FROM channels WHERE state = 'closed'") == 1)

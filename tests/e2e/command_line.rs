@@ -115,6 +115,7 @@ async fn exit_codes_mean_something() {
     let unknown = format!("0x{}", "ab".repeat(32));
     let no_key = env.clone().without("DRAIN_PRIVATE_KEY");
     let no_node = env.clone().with("DRAIN_RPC_URL", "http://127.0.0.1:9");
+    let rich = env.clone().with("DRAIN_MAX_PER_CHANNEL", "10000");
     let bad_key = env.clone().with("DRAIN_PRIVATE_KEY", "hello");
     let cases: [(&Env, &[&str], i32, &str); 20] = [
         (&env, &["dance"], 2, "invalid_argument"),
@@ -133,7 +134,7 @@ async fn exit_codes_mean_something() {
         (&env, &["chat", &unknown, "-m", "sim-small", "hi"], 1, "unknown_channel"),
         (&no_node, &["balance"], 1, "chain_unavailable"),
         (&env, &["open", "sim-llm", "50"], 4, "limit_reached"),
-        (&env, &["open", "sim-llm", "1000"], 4, "insufficient_usdc"),
+        (&rich, &["open", "sim-llm", "1000"], 4, "insufficient_usdc"),
         (&env, &["open", "sim-llm", "1", "--duration", "1m"], 4, "duration_refused"),
         (&env, &["open", "sim-mpp", "1"], 4, "not_payable"),
         (&env, &["close", v1], 4, "not_expired"),
