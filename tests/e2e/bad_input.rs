@@ -40,7 +40,7 @@ impl Bench {
     async fn start() -> Self {
         let world = world().await;
         // The limit on one channel stays out of the way of the others.
-        let env = Env::of(&world).with("DRAIN_MAX_PER_CHANNEL", "10000");
+        let env = Env::of(&world).with("DRAIN_MAX_PER_CHANNEL", "20000000");
         let mut agent = Agent::start(&env, Greeting::Lines("2025-11-25")).await;
         let channel = agent.open("sim-llm", "1", "4h").await;
         let before = books(&world).await;
