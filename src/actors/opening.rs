@@ -3,6 +3,7 @@
 use actix::Addr;
 use drain_protocol::directory::{Catalogue, Listing, ListingProtocol};
 use drain_protocol::duration::ChannelDuration;
+use drain_protocol::pricing::PriceList;
 use drain_protocol::text::one_line;
 use drain_protocol::{Address, Generation, Usdc};
 use reqwest::Url;
@@ -14,6 +15,7 @@ use super::wallet::OpenPlan;
 use crate::api::{ContractChoice, OpenRequest, Progress};
 use crate::error::{Code, Failure};
 use crate::journal::{NewChannel, PinCheck};
+use crate::policy::prices::risen;
 use crate::provider::contract_choice;
 
 /// Below this a V2 provider's auto-claim may come before our close (protocol.md section 8).
@@ -114,6 +116,7 @@ pub async fn prepare(
     if prices.models.is_empty() {
         return Err(mismatch("the provider offers no model"));
     }
+    check_prices(services, purse, listing, &prices, &prices_body).await?;
     if let Some(model) = listing.models.iter().find(|model| differs(model, &prices)) {
         warnings.push(format!("the provider's own price of {} differs from its listing; its own counts", model.id));
     }
@@ -246,6 +249,31 @@ async fn check_pin(services: &Services, purse: &Purse, listing: &Listing) -> Res
             ),
         )),
     }
+}
+
+/// No price above the one that was pinned when the id was first used, beyond the operator's tolerance.
+async fn check_prices(
+    services: &Services,
+    purse: &Purse,
+    listing: &Listing,
+    now: &PriceList,
+    body: &str,
+) -> Result<(), Failure> {
+    let pinned = purse.journal.pinned_prices(listing.id.clone(), body.to_owned()).await?;
+    let before = PriceList::parse(pinned.as_bytes()).unwrap_or_default();
+    let tolerance = services.config.requests.price_tolerance_percent;
+    let Some(model) = risen(&before, now, tolerance) else { return Ok(()) };
+    let price = |list: &PriceList| list.models.get(model).map_or_else(String::new, |model| model.price.to_string());
+    Err(Failure::unspent(
+        Code::ProviderChanged,
+        format!(
+            "{} raised the price of {model} by more than {tolerance} %: it was {}, now it is {}",
+            listing.name,
+            price(&before),
+            price(now)
+        ),
+        format!("A person who accepts that runs: drain-mcp providers --trust {}", one_line(&listing.id, 80)),
+    ))
 }
 
 /// The marketplace's fee wallet, as when it was first seen (design section 6).

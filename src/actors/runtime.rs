@@ -10,11 +10,11 @@ use drain_protocol::marketplace::{FeedbackBody, FeedbackReason, PaidBy, Telemetr
 use drain_protocol::{Address, ChannelId, Usdc};
 use drain_signers::Signer;
 
-use super::channel::{ChannelActor, CloseKind, End, Idle, Pay};
+use super::channel::{ChannelActor, CloseKind, End, Idle, Pay, answer};
 use super::directory::{Known, Read};
 use super::services::{Purse, Services, ask, gone};
 use super::supervisor::{Addresses, ChannelOpened, Find, FindAll, FindChannel, Found, Supervisor, WithKey};
-use super::wallet::{Approve, Balance, Open, Send, WalletActor};
+use super::wallet::{Approve, Balance, Open, Send, Told, WalletActor};
 use super::{import, listing, opening, view};
 use crate::api::{
     Approved, ChannelState, ChannelView, ChatCall, ChatReply, Closed, Feedback, OpenRequest, Opened, Progress,
@@ -53,24 +53,28 @@ impl Runtime {
     /// Starts the actors; call inside of a running actix system. Contacts nobody. Without a signer, discovery works and
     /// money answers how to make a wallet; with a wallet that another process owns, likewise.
     pub async fn start(config: Config, signer: Option<Signer>) -> Result<Self, Failure> {
-        let http = HttpClient::new(UrlPolicy::new(&config.marketplace.directory_url, config.requests.allow_insecure));
-        let services = Services {
-            provider: ProviderClient::new(http.clone()),
-            marketplace: MarketplaceClient::new(http, &config.marketplace),
-            chain: Chain::new(&config.chain)?,
-            clock: Clock::default(),
-            config: Arc::new(config),
-        };
-        let (access, lock, with_key) = match signer {
-            None => (Access::Without(no_signer()), None, None),
-            Some(signer) => take_wallet(&services, signer).await?,
-        };
-        let supervisor = Supervisor::new(services.clone(), with_key).start();
-        let runtime = Self { services, access, supervisor, _lock: lock };
-        if let Access::Key(purse) = &runtime.access {
-            import::start(runtime.services.clone(), purse.clone(), runtime.supervisor.clone());
+        match signer {
+            None => Self::without_wallet(config, no_signer()),
+            Some(signer) => {
+                let services = services(config)?;
+                let (access, lock, with_key) = take_wallet(&services, signer).await?;
+                let runtime = Self::over(services, access, lock, with_key);
+                if let Access::Key(purse) = &runtime.access {
+                    import::start(runtime.services.clone(), purse.clone(), runtime.supervisor.clone());
+                }
+                Ok(runtime)
+            }
         }
-        Ok(runtime)
+    }
+
+    /// Starts without a wallet; everything that needs one answers `why`.
+    pub fn without_wallet(config: Config, why: Failure) -> Result<Self, Failure> {
+        Ok(Self::over(services(config)?, Access::Without(why), None, None))
+    }
+
+    fn over(services: Services, access: Access, lock: Option<Arc<File>>, with_key: Option<WithKey>) -> Self {
+        let supervisor = Supervisor::new(services.clone(), with_key).start();
+        Self { services, access, supervisor, _lock: lock }
     }
 
     /// Whether all of this is the sandbox's play money.
@@ -144,6 +148,8 @@ impl Runtime {
             opening::prepare(&self.services, purse, &self.addresses().await?.directory, &request, &progress).await?;
         let (provider_id, api_url) = (prepared.plan.channel.provider_id.clone(), prepared.plan.channel.api_url.clone());
         let made = self.patiently(ask(&wallet, Open { plan: prepared.plan, progress }), "the opening").await?;
+        // From here on a caller that goes away finds it in the list of channels.
+        wallet.do_send(Told { provider_id: provider_id.clone() });
         let docs = match opening::base_url(&api_url) {
             Ok(base) => self.services.provider.docs(&base).await.ok(),
             Err(_) => None,
@@ -166,7 +172,11 @@ impl Runtime {
     pub async fn chat(&self, call: ChatCall, progress: Progress) -> Result<ChatReply, Failure> {
         let channel = self.find_channel(call.channel).await?;
         let started = std::time::Instant::now();
-        let result = ask(&channel, Pay { call, progress }).await;
+        let (reply, receiver) = tokio::sync::oneshot::channel();
+        let result = match ask(&channel, Pay { call, progress, reply }).await {
+            Ok(()) => answer(receiver).await,
+            Err(failure) => Err(failure),
+        };
         self.report(&result, started.elapsed());
         result
     }
@@ -343,6 +353,18 @@ impl Runtime {
             agent_id: None,
         });
     }
+}
+
+fn services(config: Config) -> Result<Services, Failure> {
+    let policy = UrlPolicy::new(&config.marketplace.directory_url, config.requests.allow_insecure);
+    let http = HttpClient::new(policy);
+    Ok(Services {
+        provider: ProviderClient::new(http.clone()),
+        marketplace: MarketplaceClient::new(http, &config.marketplace),
+        chain: Chain::new(&config.chain)?,
+        clock: Clock::default(),
+        config: Arc::new(config),
+    })
 }
 
 fn feedback_body(feedback: Feedback) -> Result<FeedbackBody, Failure> {

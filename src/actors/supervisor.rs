@@ -66,7 +66,12 @@ impl Supervisor {
         let Some(keyed) = &self.keyed else { return };
         if let Some(id) = record.channel_id {
             self.by_id.insert(id, record.intent);
-            let watch = Watch { contract: record.deployment.contract(), channel_id: id, intent: record.intent };
+            let watch = Watch {
+                contract: record.deployment.contract(),
+                channel_id: id,
+                intent: record.intent,
+                there_at: record.used_at,
+            };
             self.watched.insert(record.intent, watch);
             keyed.watcher.do_send(watch);
         }

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
+use alloy::eips::BlockNumberOrTag;
 use drain_protocol::{Address, ChannelId, Usdc};
 
 use super::services::Services;
@@ -16,6 +17,8 @@ use crate::journal::IntentId;
 const MAX_RANGE: u64 = 1_000;
 /// Channel ids in one filter.
 const MAX_IDS: usize = 100;
+/// How far the machine's clock may be ahead of the chain's when a close is searched for.
+const CLOCK_SLACK: u64 = 3_600;
 
 type Key = (Address, ChannelId);
 
@@ -29,6 +32,8 @@ pub struct Watch {
     pub channel_id: ChannelId,
     /// Our id of it.
     pub intent: IntentId,
+    /// When it was surely there: it last paid, or was recorded, in Unix seconds of the machine's clock.
+    pub there_at: u64,
 }
 
 /// What happened to a channel.
@@ -57,6 +62,8 @@ pub struct WatcherActor {
     wallet: Address,
     supervisor: Addr<Supervisor>,
     channels: HashMap<Key, IntentId>,
+    /// Channels whose state was not compared with the chain yet: much may have happened before this start.
+    unseen: Vec<Watch>,
     /// The last block whose events were read.
     read_to: Option<u64>,
     polling: bool,
@@ -65,7 +72,15 @@ pub struct WatcherActor {
 impl WatcherActor {
     /// Watches nothing yet.
     pub fn new(services: Services, wallet: Address, supervisor: Addr<Supervisor>) -> Self {
-        Self { services, wallet, supervisor, channels: HashMap::new(), read_to: None, polling: false }
+        Self {
+            services,
+            wallet,
+            supervisor,
+            channels: HashMap::new(),
+            unseen: Vec::new(),
+            read_to: None,
+            polling: false,
+        }
     }
 
     fn poll(&mut self, ctx: &mut Context<Self>) {
@@ -77,11 +92,14 @@ impl WatcherActor {
         let services = self.services.clone();
         let ids: Vec<ChannelId> = self.channels.keys().map(|(_, id)| *id).collect();
         let from = self.read_to.map(|block| block.saturating_add(1));
-        let look = tokio::spawn(async move { look(&services, &ids, from).await });
-        ctx.spawn(look.into_actor(self).map(|result, actor, ctx| {
+        let unseen = self.unseen.clone();
+        let compared = unseen.len();
+        let look = tokio::spawn(async move { look(&services, &ids, &unseen, from).await });
+        ctx.spawn(look.into_actor(self).map(move |result, actor, ctx| {
             match result {
                 Ok(Ok(Seen { read_to, events, claimed })) => {
                     actor.read_to = Some(read_to);
+                    actor.unseen.drain(..compared);
                     for (id, total) in claimed {
                         if let Some(intent) = actor.channels.get(&id).copied() {
                             actor.supervisor.do_send(ChainEvent::Claimed { intent, total });
@@ -117,36 +135,70 @@ struct Seen {
     claimed: Vec<(Key, Usdc)>,
 }
 
-/// Reads the head, then the events since `from` up to what is final enough not to change.
-async fn look(services: &Services, ids: &[ChannelId], from: Option<u64>) -> Result<Seen, ChainError> {
-    let head = services.chain.head().await?;
+/// Reads the head, then the events since `from` up to what is final enough not to change, and compares channels that
+/// are new here with the contract.
+async fn look(services: &Services, ids: &[ChannelId], unseen: &[Watch], from: Option<u64>) -> Result<Seen, ChainError> {
+    let chain = &services.chain;
+    let head = chain.head().await?;
     services.clock.saw_block(head.timestamp);
-    let last = services.chain.finalized_number().await?.min(head.number);
-    let nothing = |read_to| Seen { read_to, events: Vec::new(), claimed: Vec::new() };
-    let Some(from) = from else {
-        // What happened before this start is read from the channels themselves when they are used or closed.
-        return Ok(nothing(last));
-    };
-    let to = last.min(from.saturating_add(MAX_RANGE));
-    if from > to {
-        return Ok(nothing(from.saturating_sub(1)));
+    let last = chain.finalized_number().await?.min(head.number);
+    // Without a beginning there is none to read events from: what was before is seen in the channels themselves.
+    let from = from.unwrap_or(last.saturating_add(1));
+    let mut seen = Seen { read_to: last.min(from.saturating_add(MAX_RANGE)), events: Vec::new(), claimed: Vec::new() };
+    if from <= seen.read_to {
+        for ids in ids.chunks(MAX_IDS) {
+            seen.events.extend(chain.channel_events(ids, from, seen.read_to).await?);
+        }
     }
-    let deployments = &services.config.chain.deployments;
-    let mut seen = nothing(to);
-    for ids in ids.chunks(MAX_IDS) {
-        seen.events.extend(services.chain.channel_events(ids, from, to).await?);
-    }
+    seen.read_to = seen.read_to.max(from.saturating_sub(1));
+    let mut claimed: Vec<Key> = Vec::new();
     for event in &seen.events {
-        let ChannelEvent::Claimed { channel_id, at, .. } = event else { continue };
+        if let ChannelEvent::Claimed { channel_id, at, .. } = event {
+            claimed.push((at.contract, *channel_id));
+        }
+    }
+    for watch in unseen {
+        claimed.push((watch.contract, watch.channel_id));
+        seen.events.extend(closed_before(services, watch, last).await?);
+    }
+    for key in claimed {
         // Events tell increments; the contract tells the total, whichever of them we missed.
-        let on = deployments.iter().find(|deployment| deployment.contract() == at.contract);
+        let on = services.config.chain.deployments.iter().find(|deployment| deployment.contract() == key.0);
         if let Some(on) = on
-            && let Some(channel) = services.chain.channel(on, *channel_id).await?
+            && let Some(channel) = chain.channel(on, key.1).await?
+            && !channel.claimed.is_zero()
         {
-            seen.claimed.push(((at.contract, *channel_id), channel.claimed));
+            seen.claimed.push((key, channel.claimed));
         }
     }
     Ok(seen)
+}
+
+/// The end of a channel that the contract knows no more as of the final block `last`. Its event is searched for: that
+/// it is gone tells nothing of the refund.
+async fn closed_before(services: &Services, watch: &Watch, last: u64) -> Result<Vec<ChannelEvent>, ChainError> {
+    let chain = &services.chain;
+    let Some(on) = services.config.chain.deployments.iter().find(|on| on.contract() == watch.contract) else {
+        return Ok(Vec::new());
+    };
+    if chain.channel_at(on, watch.channel_id, BlockNumberOrTag::Number(last)).await?.is_some() {
+        return Ok(Vec::new());
+    }
+    let since = watch.there_at.saturating_sub(CLOCK_SLACK);
+    let (mut first, mut after) = (0, last);
+    while first < after {
+        let middle = first.midpoint(after);
+        match chain.block(middle).await? {
+            Some(block) if block.timestamp < since => first = middle + 1,
+            _ => after = middle,
+        }
+    }
+    let mut events = chain.channel_events(&[watch.channel_id], first, last).await?;
+    events.retain(|event| matches!(event, ChannelEvent::Closed { .. }));
+    if events.is_empty() {
+        tracing::warn!(channel = %watch.channel_id, "the contract does not know this channel, and its close was not found");
+    }
+    Ok(events)
 }
 
 impl Actor for WatcherActor {
@@ -158,6 +210,7 @@ impl Handler<Watch> for WatcherActor {
 
     fn handle(&mut self, watch: Watch, ctx: &mut Self::Context) {
         self.channels.insert((watch.contract, watch.channel_id), watch.intent);
+        self.unseen.push(watch);
         if !self.polling {
             self.poll(ctx);
         }

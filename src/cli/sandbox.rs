@@ -7,8 +7,10 @@ use super::output::Output;
 
 /// Arguments of `drain-mcp sandbox`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  drain-mcp sandbox           prints the environment and the lines to paste into an MCP client\n  \
-              drain-mcp sandbox --json | head -1 | jq .env")]
+#[command(
+    after_help = "Examples:\n  drain-mcp sandbox           prints the environment and the lines to paste into an MCP client\n  \
+              drain-mcp sandbox --json | head -1 | jq .env"
+)]
 pub struct Args {
     /// From the global flag.
     #[arg(skip)]

@@ -13,15 +13,14 @@ pub(super) async fn run(session: &mut Session) -> Result<Exit, Failure> {
     let mut config = session.take_config()?;
     let configured = !matches!(config.signer, SignerConfig::None);
     // Discovery and docs work without a key: a wallet that cannot be opened is said, and does not keep the server down.
-    let signer = match signer_of(&mut config, Vec::new(), &mut Tty).await {
-        Ok(signer) => signer,
+    let runtime = match signer_of(&mut config, Vec::new(), &mut Tty).await {
+        Ok(signer) => Runtime::start(config, signer).await?,
         Err(failure) if configured => {
             session.output.remark(&format!("warning: serving without a wallet: {} {}", failure.message, failure.next));
-            None
+            Runtime::without_wallet(config, failure)?
         }
         Err(failure) => return Err(failure),
     };
-    let runtime = Runtime::start(config, signer).await?;
     let result = tokio::select! {
         result = mcp::serve_stdio(runtime.clone()) => result.map_err(|e| {
             Failure::unspent(Code::Internal, format!("MCP: {e}."), "Start drain-mcp from an MCP client, or see drain-mcp --help.")

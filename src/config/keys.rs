@@ -133,8 +133,8 @@ keys! {
         "Largest conversation that is sent.";
     Queue: "DRAIN_QUEUE", Some("requests.queue"), None, Plain, "64",
         "Requests that may wait on one channel; further ones are answered \"busy\".";
-    PriceTolerance: "DRAIN_PRICE_TOLERANCE", Some("requests.price_tolerance_percent"), None, Plain, "0",
-        "By how many percent a provider may raise a channel's pinned price before a person is asked.";
+    PriceTolerance: "DRAIN_PRICE_TOLERANCE", Some("requests.price_tolerance_percent"), None, Plain, "25",
+        "By how many percent a provider may raise a price over the one first seen before a person is asked.";
     DefaultDuration: "DRAIN_DEFAULT_DURATION", Some("requests.default_duration"), None, Plain, "24h",
         "How long a new channel is open when nobody says, within what the provider accepts.";
     AllowInsecure: "DRAIN_ALLOW_INSECURE", Some("requests.allow_insecure"), None, Plain, "off",

@@ -23,7 +23,7 @@ pub use channels::{ChannelRecord, Found, NewChannel};
 pub use ids::{IntentId, Receipt, TxId};
 pub use pins::{Pin, PinCheck};
 pub use schema::lock;
-pub use transactions::{TxKind, TxRecord, TxState};
+pub use transactions::{NewTransaction, TxKind, TxRecord, TxState};
 pub use vouchers::{Authorized, Outcome, VoucherIntent};
 
 use crate::error::{Code, Failure};

@@ -57,6 +57,21 @@ impl Journal {
             .await
     }
 
+    /// The prices that are pinned for a provider whose URL and wallet are; the first sight pins these.
+    pub async fn pinned_prices(&self, provider_id: String, prices: String) -> Result<String, JournalError> {
+        self.writer
+            .run(move |db| {
+                db.prepare_cached("UPDATE provider_pins SET prices = COALESCE(prices, ?2) WHERE provider_id = ?1")?
+                    .execute(params![provider_id, prices])?;
+                let pinned: Option<Option<String>> = db
+                    .prepare_cached("SELECT prices FROM provider_pins WHERE provider_id = ?1")?
+                    .query_row([provider_id], |r| r.get(0))
+                    .optional()?;
+                Ok(pinned.flatten().unwrap_or(prices))
+            })
+            .await
+    }
+
     /// A person accepts what a provider is now: the pin is forgotten, and the next sight pins anew (M14).
     pub async fn forget_provider_pin(&self, provider_id: String) -> Result<bool, JournalError> {
         self.writer

@@ -70,6 +70,25 @@ named! {
     }
 }
 
+/// A transaction that is wanted. Nothing is signed yet.
+#[derive(Clone, Copy, Debug)]
+pub struct NewTransaction {
+    /// What it does.
+    pub kind: TxKind,
+    /// For which channel.
+    pub intent: Option<IntentId>,
+    /// On which chain.
+    pub chain_id: u64,
+    /// From whom.
+    pub wallet: Address,
+    /// Contract, token or receiver.
+    pub target: Address,
+    /// What it moves or allows.
+    pub amount: Option<Usdc>,
+    /// Now.
+    pub at: u64,
+}
+
 /// A transaction as recorded.
 #[derive(Clone, Debug)]
 pub struct TxRecord {
@@ -123,29 +142,21 @@ pub(super) fn finish(db: &Connection, id: TxId, state: TxState, reason: Option<&
 
 impl Journal {
     /// Records that a transaction is wanted.
-    pub async fn plan_transaction(
-        &self,
-        kind: TxKind,
-        intent: Option<IntentId>,
-        chain_id: u64,
-        wallet: Address,
-        target: Address,
-        amount: Option<Usdc>,
-        at: u64,
-    ) -> Result<TxId, JournalError> {
+    pub async fn plan_transaction(&self, new: NewTransaction) -> Result<TxId, JournalError> {
         self.writer
             .run(move |db| {
                 db.prepare_cached(
-                    "INSERT INTO transactions (intent, kind, chain_id, wallet, target, amount, state, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'planned', ?7)",
+                    "INSERT INTO transactions (intent, kind, chain_id, wallet, target, amount, state, created_at) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'planned', ?7)",
                 )?
                 .execute(params![
-                    intent.map(|i| i.0),
-                    kind.to_string(),
-                    column(chain_id)?,
-                    address(wallet),
-                    address(target),
-                    amount.map(Usdc::as_i64),
-                    column(at)?
+                    new.intent.map(|i| i.0),
+                    new.kind.to_string(),
+                    column(new.chain_id)?,
+                    address(new.wallet),
+                    address(new.target),
+                    new.amount.map(Usdc::as_i64),
+                    column(new.at)?
                 ])?;
                 Ok(TxId(db.last_insert_rowid()))
             })

@@ -1,5 +1,6 @@
 //! The end of a channel (M6): what is checked before a close is sent, and what it must show afterwards.
 
+use drain_protocol::close::CloseAnswer;
 use drain_protocol::voucher::verify_signature;
 use drain_protocol::{ChannelId, CloseAuthorization, Generation};
 use drain_signers::Call;
@@ -131,12 +132,7 @@ async fn cooperative(
     progress: &Progress,
 ) -> Result<Call, Failure> {
     progress.say(format!("asking {} for its consent", desk.record.provider_name));
-    let answer = desk
-        .services
-        .provider
-        .close(desk.base()?, channel_id)
-        .await
-        .map_err(|e| e.into_failure(&desk.record.provider_name))?;
+    let answer = ask_provider(desk, channel_id).await?;
     let most = on_chain.deposit.min(desk.record.books.signed);
     let amount = answer.final_amount;
     if amount < on_chain.claimed {
@@ -152,6 +148,20 @@ async fn cooperative(
     verify_signature(digest, &answer.signature, on_chain.provider)
         .map_err(|error| refuse(format!("The provider's consent is not valid: {error}")))?;
     Ok(Call::CooperativeClose { channel_id, final_amount: amount, provider_signature: answer.signature })
+}
+
+/// The provider's answer, within the operator's limit for any provider's answer.
+async fn ask_provider(desk: &Desk, channel_id: ChannelId) -> Result<CloseAnswer, Failure> {
+    let name = &desk.record.provider_name;
+    let limit = desk.services.config.requests.timeout;
+    match tokio::time::timeout(limit, desk.services.provider.close(desk.base()?, channel_id)).await {
+        Ok(answer) => answer.map_err(|error| error.into_failure(name)),
+        Err(_) => Err(Failure::unspent(
+            Code::ProviderUnreachable,
+            format!("{name} gave no close answer within {} s", limit.as_secs_f32()),
+            "Try again later. At expiry drain_close_channel needs no provider.",
+        )),
+    }
 }
 
 /// Nothing may be in flight (M6): the provider's total ends what is unknown, or its bound is booked.

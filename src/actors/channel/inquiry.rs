@@ -14,6 +14,9 @@ use crate::http_client::RequestLimits;
 use crate::journal::JournalError;
 use crate::provider::ChatOutcome;
 
+/// A refusal needs no work: it comes soon or not at all.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// The instructions of a non-LLM provider, if no agent was ever shown them. Returned instead of paying, once.
 pub(super) async fn docs_to_read(desk: &mut Desk) -> Result<Option<String>, Failure> {
     if desk.docs_checked || desk.record.category.eq_ignore_ascii_case("llm") {
@@ -53,7 +56,7 @@ pub(super) async fn provider_total(desk: &mut Desk) -> Result<Option<Usdc>, Fail
         temperature: None,
         stream: false,
     };
-    let limits = RequestLimits::new(Duration::from_secs(20), 64 * 1024);
+    let limits = RequestLimits::new(PATIENCE.min(desk.services.config.requests.timeout), 64 * 1024);
     let outcome = desk.services.provider.chat(desk.base()?, &request, &voucher.to_header(), limits).await;
     Ok(match outcome {
         Ok(ChatOutcome::Refused(refusal)) => refusal.total_charged(Usdc::ZERO),

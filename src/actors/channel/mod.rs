@@ -29,14 +29,17 @@ use crate::policy::learn::AnswerLength;
 /// What an agent may ask of a channel while others wait.
 const MAILBOX: usize = 256;
 
-/// Pay for a request. Requests go one after another.
+/// Pay for a request. Requests go one after another. Taken into the queue, or refused; the answer comes by `reply`.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<ChatReply, Failure>")]
+#[rtype(result = "Result<(), Failure>")]
 pub struct Pay {
     /// The request.
     pub call: ChatCall,
     /// Where progress goes.
     pub progress: Progress,
+    /// Where the answer goes. A caller who drops the other end before the request's turn is not charged: an answer
+    /// through the mailbox could not tell, since actix waits for it whether or not anybody listens.
+    pub reply: oneshot::Sender<Result<ChatReply, Failure>>,
 }
 
 /// How a channel is to end.
@@ -81,7 +84,7 @@ pub struct Idle;
 enum Job {
     Take(Seen),
     Idle(oneshot::Sender<()>),
-    Pay(Pay, oneshot::Sender<Result<ChatReply, Failure>>),
+    Pay(Pay),
     End(End, oneshot::Sender<Result<Closed, Failure>>),
 }
 
@@ -205,8 +208,8 @@ impl ChannelActor {
                 match job {
                     Job::Idle(reply) => drop(reply.send(())),
                     Job::Take(seen) => desk.take_in(seen).await,
-                    Job::Pay(request, reply) => {
-                        let result = pay::pay(&mut desk, request.call, &request.progress).await;
+                    Job::Pay(Pay { call, progress, reply }) => {
+                        let result = pay::pay(&mut desk, call, &progress).await;
                         let _ = reply.send(result);
                     }
                     Job::End(request, reply) => {
@@ -254,7 +257,7 @@ impl Job {
         match self {
             Self::Take(_) => false,
             Self::Idle(reply) => reply.is_closed(),
-            Self::Pay(_, reply) => reply.is_closed(),
+            Self::Pay(request) => request.reply.is_closed(),
             Self::End(_, reply) => reply.is_closed(),
         }
     }
@@ -269,7 +272,7 @@ impl Actor for ChannelActor {
 }
 
 /// Waits for a job's answer. A job that vanished was dropped by a fault of ours after it may have signed.
-async fn answer<T>(receiver: oneshot::Receiver<Result<T, Failure>>) -> Result<T, Failure> {
+pub async fn answer<T>(receiver: oneshot::Receiver<Result<T, Failure>>) -> Result<T, Failure> {
     receiver.await.unwrap_or_else(|_| {
         Err(Failure {
             code: Code::Internal,
@@ -281,14 +284,10 @@ async fn answer<T>(receiver: oneshot::Receiver<Result<T, Failure>>) -> Result<T,
 }
 
 impl Handler<Pay> for ChannelActor {
-    type Result = ResponseFuture<Result<ChatReply, Failure>>;
+    type Result = Result<(), Failure>;
 
     fn handle(&mut self, message: Pay, ctx: &mut Self::Context) -> Self::Result {
-        let (reply, receiver) = oneshot::channel();
-        match self.enqueue(Job::Pay(message, reply), ctx) {
-            Ok(()) => Box::pin(answer(receiver)),
-            Err(failure) => Box::pin(async move { Err(failure) }),
-        }
+        self.enqueue(Job::Pay(message), ctx)
     }
 }
 

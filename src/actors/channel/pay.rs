@@ -19,6 +19,9 @@ use crate::journal::{Authorized, Outcome, Receipt, VoucherIntent};
 use crate::policy::books::{Claims, Settlement};
 use crate::provider::{ChatError, ChatOutcome};
 
+/// The longest answer that a provider may assume when it asks for cover before the work.
+const PESSIMISTIC_OUTPUT: u32 = 4_096;
+
 /// A request that fits: what is sent and the most that it can cost.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
@@ -27,8 +30,9 @@ pub(super) struct Plan {
     /// Cost follows from tokens, so that usage explains it.
     pub by_token: bool,
     pub bound: Usdc,
-    /// Never more than this, whatever the provider requires.
-    pub limit: Usdc,
+    /// The highest bound that a provider may ask for before the work: pessimistic tokens at the pinned price, or the
+    /// caller's maxCost where the price is not by token.
+    pub most: Usdc,
     pub notes: Vec<String>,
 }
 
@@ -49,19 +53,51 @@ pub(super) async fn pay(desk: &mut Desk, call: ChatCall, progress: &Progress) ->
     }
     inquiry::read_books_of_recovered(desk).await?;
     let mut plan = plan(desk, call)?;
+    let mut left = None;
     // A second try only where the provider says that no work was done, and then once (M15).
     for attempt in [Attempt::First, Attempt::Second] {
-        let (sent, voucher) = authorize_and_sign(desk, &plan).await?;
-        progress.say(format!("sent to {} (at most {} USDC)", desk.record.provider_name, sent.bound));
-        match send(desk, &base, &plan, &voucher).await {
-            Ok(ChatOutcome::Answered { answer, costs }) => return Ok(answered(desk, &plan, sent, *answer, &costs)),
-            Ok(ChatOutcome::Refused(refusal)) => {
-                plan = refused::refused(desk, plan, sent, refusal, attempt).await?;
-            }
-            Err(error) => return Err(lost(desk, &plan, sent, &error)),
+        match one_try(desk, &base, plan, attempt, &mut left, progress).await {
+            Ok(Step::Done(reply)) => return Ok(reply),
+            Ok(Step::Again(next)) => plan = *next,
+            Err(failure) => return Err(with_what_left(failure, left)),
         }
     }
     Err(Failure::internal("a request was tried twice and neither answered nor refused"))
+}
+
+/// What one try led to.
+enum Step {
+    Done(ChatReply),
+    Again(Box<Plan>),
+}
+
+async fn one_try(
+    desk: &mut Desk,
+    base: &Url,
+    plan: Plan,
+    attempt: Attempt,
+    left: &mut Option<Receipt>,
+    progress: &Progress,
+) -> Result<Step, Failure> {
+    let (sent, voucher) = authorize_and_sign(desk, &plan).await?;
+    progress.say(format!("sent to {} (at most {} USDC)", desk.record.provider_name, sent.bound));
+    match send(desk, base, &plan, &voucher).await {
+        Ok(ChatOutcome::Answered { answer, costs }) => Ok(Step::Done(answered(desk, &plan, sent, *answer, &costs))),
+        Ok(ChatOutcome::Refused(refusal)) => {
+            *left = Some(sent.receipt);
+            let next = refused::refused(desk, plan, sent, refusal, attempt).await?;
+            Ok(Step::Again(Box::new(next)))
+        }
+        Err(error) => Err(lost(desk, &plan, sent, &error)),
+    }
+}
+
+/// A second try that fails before it is sent leaves the first voucher with the provider (M15).
+fn with_what_left(failure: Failure, left: Option<Receipt>) -> Failure {
+    match (&failure.money, left) {
+        (Money::NotSpent, Some(receipt)) => failure.with_money(Money::Credit { receipt: receipt.to_string() }),
+        _ => failure,
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,10 +133,20 @@ fn check_open(desk: &Desk) -> Result<(), Failure> {
 /// What is sent and what it can cost at most. Nothing is signed yet.
 fn plan(desk: &Desk, call: ChatCall) -> Result<Plan, Failure> {
     let requests = &desk.services.config.requests;
+    let size: usize = call.messages.iter().map(|message| message.content.len()).sum();
+    if size > requests.max_request_bytes {
+        return Err(Failure::argument(
+            "messages",
+            format!("{size} bytes are more than the limit of {}", requests.max_request_bytes),
+        ));
+    }
     let llm = desk.record.category.eq_ignore_ascii_case("llm");
     let price = price_of(desk, &call.model)?;
     let by_token = llm && matches!(price, Price::PerToken { .. });
-    let available = desk.record.books.available();
+    let mut books = desk.record.books;
+    // The operator's word of today may be lower than that of the opening (M3).
+    books.cap = books.cap.min(desk.services.config.limits.per_channel);
+    let available = books.available();
     let limit = call.max_cost.map_or(available, |max| max.min(available));
     let mut notes = Vec::new();
     let mut max_tokens = call.max_tokens;
@@ -135,6 +181,12 @@ fn plan(desk: &Desk, call: ChatCall) -> Result<Plan, Failure> {
             "Raise maxCost, or ask for a shorter answer (maxTokens).",
         ));
     }
+    let most = match (by_token, call.max_cost) {
+        (true, _) => pricing::request_bound(&price, &call.messages, max_tokens.unwrap_or(0).max(PESSIMISTIC_OUTPUT)),
+        // A flat price in a list may be one per item: how many there are is the caller's to know.
+        (false, Some(max_cost)) if !llm => bound.max(max_cost),
+        (false, _) => bound,
+    };
     let request = ChatRequest {
         model: call.model,
         messages: call.messages,
@@ -142,12 +194,12 @@ fn plan(desk: &Desk, call: ChatCall) -> Result<Plan, Failure> {
         temperature: call.temperature,
         stream: false,
     };
-    Ok(Plan { request, price, by_token, bound, limit, notes })
+    Ok(Plan { request, price, by_token, bound, most: most.min(limit), notes })
 }
 
 fn price_of(desk: &Desk, model: &str) -> Result<Price, Failure> {
     if let Some(known) = desk.prices.models.get(model) {
-        return Ok(known.price.clone());
+        return Ok(known.price);
     }
     let names: Vec<&str> = desk.prices.models.keys().map(String::as_str).take(20).collect();
     Err(Failure::unspent(
@@ -207,7 +259,8 @@ fn book(
     usage: Option<Usage>,
 ) -> (Settlement, Vec<String>) {
     let explained = match &plan.price {
-        Price::Flat(flat) => Some(*flat),
+        // Above the flat price only where the caller allowed it, which the price does not explain.
+        Price::Flat(flat) => (sent.bound <= *flat).then_some(*flat),
         Price::Free => Some(Usdc::ZERO),
         Price::PerToken { .. } if plan.by_token => {
             usage.map(|usage| plan.price.cost(usage.prompt_tokens, usage.completion_tokens))

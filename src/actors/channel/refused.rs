@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use drain_protocol::pricing;
+use drain_protocol::Usdc;
 use drain_protocol::refusal::{Refusal, RefusalCode};
-use drain_protocol::{Usdc, chat};
 
 use super::pay::{Attempt, Plan, Sent, not_charged};
 use super::{Desk, inquiry};
@@ -14,8 +13,6 @@ use crate::policy::books::Correction;
 /// A fresh channel may be unknown to the provider's RPC for some seconds.
 const FRESH: u64 = 60;
 const FRESH_WAIT: Duration = Duration::from_secs(2);
-/// The longest answer that a provider may assume when it asks for cover before the work.
-const PESSIMISTIC_OUTPUT: u32 = 4_096;
 
 /// Books a refusal. `Ok` is the plan for one more try.
 pub(super) async fn refused(
@@ -25,8 +22,10 @@ pub(super) async fn refused(
     refusal: Refusal,
     attempt: Attempt,
 ) -> Result<Plan, Failure> {
-    let work_maybe_done_with = matches!(refusal.code, RefusalCode::InsufficientFundsPost | RefusalCode::Upstream(_));
-    if refusal.status >= 500 || work_maybe_done_with {
+    // An error inside of a stream comes with the status of its beginning.
+    let before_work = matches!(refusal.status, 400..500)
+        && !matches!(refusal.code, RefusalCode::InsufficientFundsPost | RefusalCode::Upstream(_));
+    if !before_work {
         return Err(work_maybe_done(desk, &plan, sent, &refusal));
     }
     not_charged(desk, sent, refusal.code.as_str());
@@ -53,7 +52,7 @@ fn fresh(desk: &Desk) -> bool {
 }
 
 /// The provider wants more cover. Its correction of the books is adopted as far as requests in flight explain it; more
-/// for this request is granted up to the bound with pessimistic tokens at the pinned price.
+/// for this request is granted up to what the plan allows.
 async fn insufficient(
     desk: &mut Desk,
     mut plan: Plan,
@@ -77,27 +76,42 @@ async fn insufficient(
         _ => {}
     }
     let required = refusal.required.unwrap_or(sent.bound);
-    let most = pessimistic_bound(&plan).min(plan.limit);
-    if again && required > sent.bound && required <= most {
+    if again && required > sent.bound && required <= plan.most {
         plan.bound = required;
         plan.notes.push(format!("the provider asked for cover of {required} USDC before the work"));
         return Ok(plan);
     }
-    let mut failure = refused_before_work(desk, sent, refusal);
-    failure.message = format!(
-        "{} asks for {required} USDC for this request, more than its price explains ({most})",
-        desk.record.provider_name
-    );
-    Err(failure)
+    let disputed = desk.record.books.disputed;
+    if required <= sent.bound && !disputed.is_zero() {
+        // The voucher covered all that is owed, may be owed, and is required: it insists on the rest.
+        return Err(offence(desk, sent, disputed).await);
+    }
+    let (message, next) = why_insufficient(desk, &plan, sent, required);
+    Err(Failure { message, next, ..refused_before_work(desk, sent, refusal) })
 }
 
-/// The most that this request can cost at the pinned price, whatever the provider assumes of its length.
-fn pessimistic_bound(plan: &Plan) -> Usdc {
-    if !plan.by_token {
-        return plan.bound;
+fn why_insufficient(desk: &Desk, plan: &Plan, sent: Sent, required: Usdc) -> (String, String) {
+    let name = &desk.record.provider_name;
+    if required <= sent.bound {
+        return (
+            format!(
+                "{name} refused a voucher that covers all that was charged, and the {required} USDC that it asks for: its books hold more than ours"
+            ),
+            "Close this channel with drain_cooperative_close, then open a new one or use another provider.".into(),
+        );
     }
-    let output = plan.request.max_tokens.unwrap_or(0).max(PESSIMISTIC_OUTPUT);
-    pricing::request_bound(&plan.price, &plan.request.messages, output.max(chat::PREAUTH_OUTPUT_TOKENS))
+    let most = plan.most;
+    if plan.by_token {
+        return (
+            format!("{name} asks for {required} USDC for this request, more than its price explains ({most})"),
+            "Look at its prices with drain_provider_info; if they have changed, close this channel.".into(),
+        );
+    }
+    (
+        format!("{name} asks for {required} USDC for this request; at most {most} was allowed"),
+        "If its instructions explain that (a price per item, for example), call again with a maxCost that covers it."
+            .into(),
+    )
 }
 
 async fn offence(desk: &mut Desk, sent: Sent, excess: Usdc) -> Failure {

@@ -75,7 +75,10 @@ pub(super) async fn take_up(bench: &Bench, supervisor: &Addr<Supervisor>) -> Res
     for transaction in bench.purse.journal.unfinished_transactions(chain_id, bench.purse.address).await? {
         let id = transaction.id;
         match take_up_one(bench, transaction).await {
-            Ok(Some(record)) => supervisor.do_send(ChannelOpened(Box::new(record))),
+            Ok(Some(record)) => {
+                bench.untold.put(&record);
+                supervisor.do_send(ChannelOpened(Box::new(record)));
+            }
             Ok(None) => {}
             Err(failure) => {
                 tracing::error!(transaction = %id, %failure, "a transaction of an earlier run did not end well")
@@ -89,10 +92,19 @@ pub(super) async fn take_up(bench: &Bench, supervisor: &Addr<Supervisor>) -> Res
 pub(super) async fn resume_opening(bench: &Bench, record: ChannelRecord) -> Result<ChannelRecord, Failure> {
     let chain_id = bench.services.config.chain.chain_id;
     for transaction in bench.purse.journal.unfinished_transactions(chain_id, bench.purse.address).await? {
-        if transaction.intent == Some(record.intent)
-            && let Some(opened) = take_up_one(bench, transaction).await?
-        {
-            return Ok(opened);
+        if transaction.intent != Some(record.intent) {
+            continue;
+        }
+        match take_up_one(bench, transaction).await {
+            Ok(Some(opened)) => return Ok(opened),
+            Ok(None) => {}
+            Err(failure) => {
+                // Its deposit counts as locked as long as it may land, and not longer.
+                if !matches!(failure.money, Money::Pending { .. }) {
+                    fail_opening(bench, record.intent).await?;
+                }
+                return Err(failure);
+            }
         }
     }
     fail_opening(bench, record.intent).await?;

@@ -10,6 +10,7 @@ mod send;
 mod transact;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture};
 use drain_protocol::{Address, Usdc};
@@ -24,7 +25,7 @@ use super::signer::SignerActor;
 use super::supervisor::{ChannelOpened, Supervisor};
 use crate::api::{Approved, Progress, SendAmount, WalletView};
 use crate::error::Failure;
-use crate::journal::ChannelRecord;
+use crate::journal::{ChannelRecord, IntentId};
 
 /// What the wallet holds. Answered beside the queue.
 #[derive(Debug, Message)]
@@ -49,6 +50,14 @@ pub struct Open {
     pub plan: OpenPlan,
     /// Where progress goes.
     pub progress: Progress,
+}
+
+/// Somebody was given the opened channel of this provider.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Told {
+    /// The provider's id.
+    pub provider_id: String,
 }
 
 /// A channel that is open now.
@@ -109,6 +118,25 @@ pub(super) struct Bench {
     pub services: Services,
     pub purse: Purse,
     pub signer: Addr<SignerActor>,
+    pub untold: Untold,
+}
+
+/// Openings, by provider, that ended well and that nobody was told of yet: the next call for that provider is. Only a convenience: the record of a channel is the journal's.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Untold(Arc<Mutex<HashMap<String, IntentId>>>);
+
+impl Untold {
+    fn map(&self) -> MutexGuard<'_, HashMap<String, IntentId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, record: &ChannelRecord) {
+        self.map().insert(record.provider_id.clone(), record.intent);
+    }
+
+    fn take(&self, provider_id: &str) -> Option<IntentId> {
+        self.map().remove(provider_id)
+    }
 }
 
 type OpenReply = oneshot::Sender<Result<ChannelMade, Failure>>;
@@ -127,7 +155,7 @@ impl WalletActor {
     /// From the journal: what was on its way is taken up first.
     pub fn new(services: Services, purse: Purse, signer: Addr<SignerActor>, supervisor: Addr<Supervisor>) -> Self {
         Self {
-            bench: Bench { services, purse, signer },
+            bench: Bench { services, purse, signer, untold: Untold::default() },
             supervisor,
             queue: VecDeque::new(),
             busy: false,
@@ -166,6 +194,8 @@ impl WalletActor {
 
     fn opened(&mut self, provider_id: &str, result: Result<ChannelMade, Failure>) {
         if let Ok(made) = &result {
+            // An answer that is sent may still find nobody: whoever gets it says so.
+            self.bench.untold.put(&made.record);
             self.supervisor.do_send(ChannelOpened(Box::new(made.record.clone())));
         }
         // The first asked for it; the others joined.
@@ -232,6 +262,14 @@ impl Handler<Open> for WalletActor {
             ctx.spawn(answer(work).into_actor(self).map(move |result, actor, _| actor.opened(&provider_id, result)));
         }
         Box::pin(answer(receiver))
+    }
+}
+
+impl Handler<Told> for WalletActor {
+    type Result = ();
+
+    fn handle(&mut self, Told { provider_id }: Told, _: &mut Self::Context) {
+        self.bench.untold.take(&provider_id);
     }
 }
 

@@ -36,6 +36,10 @@ impl OpenPlan {
 
 /// Opens, or joins an opening of the same provider that a restart left behind.
 pub(super) async fn open(bench: &Bench, plan: OpenPlan, progress: &Progress) -> Result<ChannelMade, Failure> {
+    // First of all: what is open already must not be refused for the money that it took.
+    if let Some(record) = left_behind(bench, &plan.channel.provider_id).await? {
+        return Ok(ChannelMade { record, resumed: true, session_fee: Usdc::ZERO, transactions: Vec::new() });
+    }
     progress.say("checking contract, balance, gas and allowance");
     check_funds(bench, &plan).await?;
     let locked_limit = bench.services.config.limits.locked;
@@ -56,20 +60,60 @@ pub(super) async fn open(bench: &Bench, plan: OpenPlan, progress: &Progress) -> 
     }
 }
 
+/// An opening of this provider whose caller stopped waiting, or whose process ended: opened since and never used, or
+/// still on its way. Without it, the repeated call that we ask for would lock a second deposit.
+async fn left_behind(bench: &Bench, provider_id: &str) -> Result<Option<ChannelRecord>, Failure> {
+    if let Some(intent) = bench.untold.take(provider_id) {
+        let record = bench.purse.journal.channel(intent).await?;
+        let unused = record.state == ChannelState::Open && record.books.signed.is_zero();
+        if unused && bench.services.clock.block_time() < record.expires_at {
+            return Ok(Some(record));
+        }
+    }
+    let open = bench.purse.journal.channels(false).await?;
+    match open.into_iter().find(|record| is_opening(record) && record.provider_id == provider_id) {
+        Some(pending) => finish::resume_opening(bench, pending).await.map(Some),
+        None => Ok(None),
+    }
+}
+
 async fn carry_out(
     bench: &Bench,
     plan: &OpenPlan,
     record: &ChannelRecord,
     progress: &Progress,
 ) -> Result<ChannelMade, Failure> {
-    let mut transactions = Vec::new();
-    let mut session_fee = Usdc::ZERO;
-    if let Some(to) = plan.fee() {
-        session_fee = SESSION_FEE;
-        if let Some(hash) = pay_session_fee(bench, plan, record, to, progress).await? {
-            transactions.push(hash);
-        }
+    let Some(to) = plan.fee() else { return lock_deposit(bench, plan, record, Vec::new(), progress).await };
+    let paid = pay_session_fee(bench, plan, record, to, progress).await?;
+    let made = lock_deposit(bench, plan, record, paid.clone().into_iter().collect(), progress).await;
+    match paid {
+        Some(hash) => made.map_err(|failure| after_fee(failure, hash)),
+        None => made,
     }
+    .map(|made| ChannelMade { session_fee: SESSION_FEE, ..made })
+}
+
+/// A cent left before this failure, and nothing else that is said of the money may hide it (M15).
+fn after_fee(failure: Failure, receipt: String) -> Failure {
+    let message = format!(
+        "{}. The session fee of {SESSION_FEE} USDC was paid before and is used for the next opening",
+        failure.message.trim_end_matches('.')
+    );
+    let money = match failure.money {
+        Money::NotSpent | Money::GasOnly => Money::Spent { receipt, amount: SESSION_FEE },
+        other => other,
+    };
+    Failure { message, money, ..failure }
+}
+
+/// The allowance and the open.
+async fn lock_deposit(
+    bench: &Bench,
+    plan: &OpenPlan,
+    record: &ChannelRecord,
+    mut transactions: Vec<String>,
+    progress: &Progress,
+) -> Result<ChannelMade, Failure> {
     if let Some(hash) = raise_allowance(bench, plan, record, progress).await? {
         transactions.push(hash);
     }
@@ -78,7 +122,7 @@ async fn carry_out(
     let landed = bench.transact(plan.channel.deployment, call, Some(record.intent), progress).await?;
     transactions.push(format!("{:#x}", landed.receipt.hash));
     let record = finish::opened(bench, record, &landed).await?;
-    Ok(ChannelMade { record, resumed: false, session_fee, transactions })
+    Ok(ChannelMade { record, resumed: false, session_fee: Usdc::ZERO, transactions })
 }
 
 /// Contract and token (M8), balance less fee, gas for opening and closing. One clear answer before anything moves.

@@ -10,7 +10,7 @@ use crate::actors::signer::SignTransaction;
 use crate::api::Progress;
 use crate::chain::{self, Broadcast, ChainError, Finality, Receipt, await_final};
 use crate::error::{Code, Failure, Money};
-use crate::journal::{IntentId, TxId, TxKind, TxState};
+use crate::journal::{IntentId, NewTransaction, TxId, TxKind, TxState};
 
 /// A transaction that is final and succeeded. Its events are the caller's to check, and its record the caller's to end.
 #[derive(Debug)]
@@ -42,15 +42,15 @@ impl Bench {
         let id = self
             .purse
             .journal
-            .plan_transaction(
+            .plan_transaction(NewTransaction {
                 kind,
                 intent,
-                deployment.chain_id(),
-                self.purse.address,
-                target(&request),
+                chain_id: deployment.chain_id(),
+                wallet: self.purse.address,
+                target: target(&request),
                 amount,
-                self.services.clock.now(),
-            )
+                at: self.services.clock.now(),
+            })
             .await?;
         let signed = match ask(&self.signer, SignTransaction(request.clone())).await {
             Ok(signed) => signed,

@@ -82,7 +82,11 @@ impl Stage<'_> {
         let docs = info.data["docs"].as_str().unwrap_or_default().lines().find(|line| line.starts_with('#'));
         self.say(&format!("   The docs of sim-llm begin: {}", docs.unwrap_or("(none)")));
         let balance = self.agent.call("drain_balance", json!({})).await?;
-        self.say(&format!("   The wallet holds {} USDC and {} POL.", text(&balance.data, "usdc")?, text(&balance.data, "pol")?));
+        self.say(&format!(
+            "   The wallet holds {} USDC and {} POL.",
+            text(&balance.data, "usdc")?,
+            text(&balance.data, "pol")?
+        ));
         Ok(())
     }
 
@@ -103,7 +107,7 @@ impl Stage<'_> {
         self.say("\n3. Buy data from a provider that is no LLM (contract V2)");
         let channel = self.open("sim-weather", "0.50", "24h").await?;
         let told = self.chat(&channel, "sim/forecast", r#"{"city":"Lisbon","days":2}"#).await?;
-        self.say(&format!("    {}", last_line(&told)));
+        self.say(&format!("       {}", last_line(&told)));
         self.close("sim-weather", &channel, "drain_cooperative_close").await
     }
 
@@ -112,10 +116,10 @@ impl Stage<'_> {
         self.say("\n4. The older contract (V1): session fee, end only at expiry");
         let channel = self.open("sim-llm-v1", "1", &format!("{V1_SECONDS}s")).await?;
         let told = self.chat(&channel, "sim-small", "Hello!").await?;
-        self.say(&format!("    {}", last_line(&told)));
+        self.say(&format!("       {}", last_line(&told)));
         let id: B256 = channel.parse().map_err(internal)?;
-        let claim = self.sandbox.v1.claim(id).await;
-        self.say(&format!("   The provider claims {} USDC on chain.", claim.map_or_else(|| "nothing".into(), |c| c.amount.to_string())));
+        let claimed = self.sandbox.v1.claim(id).await.and_then(|claim| Usdc::from_units(claim.amount));
+        self.say(&format!("   The provider claims {} USDC on chain.", claimed.unwrap_or_default()));
         if let Some(chain) = &self.sandbox.chain {
             chain.advance(V1_SECONDS);
             self.say("   The sandbox's clock moves on by 2 h, past the channel's expiry.");

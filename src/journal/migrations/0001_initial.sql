@@ -85,6 +85,7 @@ CREATE TABLE provider_pins (
     provider_id TEXT PRIMARY KEY,
     api_url     TEXT NOT NULL,
     wallet      TEXT NOT NULL,
+    prices      TEXT,
     pinned_at   INTEGER NOT NULL
 );
 CREATE TABLE fee_wallet_pin (
