@@ -1,48 +1,84 @@
 //! What the disk of the journal takes for a bare durable write.
 
-use std::fs::File;
-use std::io::Write;
+use std::fs::{File, OpenOptions};
+use std::io::{Seek, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::errors::Result;
-use crate::stats::Samples;
+use crate::stats::{Quantiles, Samples};
 
 const WRITES: usize = 400;
-/// SQLite's page: the least that a commit appends.
+/// SQLite's page: the least that a commit writes.
 const PAGE: [u8; 4_096] = [0x5a; 4_096];
 /// A disk that is too slow for all writes gives fewer samples.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Appends pages to a fresh file in `folder` and makes each durable.
-pub fn fdatasync(folder: &Path) -> Result<Vec<Duration>> {
-    let path = folder.join("fdatasync");
-    let mut file = File::create(&path)?;
-    let mut samples = Vec::with_capacity(WRITES);
+/// Both ways in which a write-ahead log reaches the disk: it grows until it is first copied back, then it is written
+/// over from its start, which spares the file system its own record of the new length.
+#[derive(Debug, Default)]
+pub struct Disk {
+    appending: Vec<Duration>,
+    in_place: Vec<Duration>,
+}
+
+impl Disk {
+    /// Writes page after page to a file in `folder`, each durable before the next. May be called again: samples add up.
+    pub fn probe(&mut self, folder: &Path) -> Result<()> {
+        let path = folder.join("fdatasync");
+        let mut file = File::create(&path)?;
+        durable_writes(&mut file, &mut self.appending)?;
+        file.sync_all()?;
+        let mut file = OpenOptions::new().write(true).open(&path)?;
+        file.rewind()?;
+        durable_writes(&mut file, &mut self.in_place)?;
+        Ok(std::fs::remove_file(&path)?)
+    }
+
+    /// Of both ways.
+    pub fn took(self) -> Took {
+        let [appending, in_place] = [self.appending, self.in_place].map(|samples| Samples::new(samples).quantiles());
+        Took { appending, in_place }
+    }
+}
+
+fn durable_writes(file: &mut File, samples: &mut Vec<Duration>) -> Result<()> {
     let begun = Instant::now();
-    while samples.len() < WRITES && begun.elapsed() < LIMIT {
+    for _ in 0..WRITES {
         let start = Instant::now();
         file.write_all(&PAGE)?;
         file.sync_data()?;
         samples.push(start.elapsed());
+        if begun.elapsed() > LIMIT {
+            break;
+        }
     }
-    std::fs::remove_file(&path)?;
-    Ok(samples)
+    Ok(())
 }
 
-/// The disk right before and right after what is measured.
-#[derive(Debug, Default)]
-pub struct Beside(Vec<Duration>);
+/// What a write and its fdatasync took.
+#[derive(Clone, Copy, Debug)]
+pub struct Took {
+    appending: Quantiles,
+    in_place: Quantiles,
+}
 
-impl Beside {
-    /// Measures; call before and after.
-    pub fn probe(&mut self, folder: &Path) -> Result<()> {
-        self.0.extend(fdatasync(folder)?);
-        Ok(())
+impl Took {
+    /// The medians over all runs.
+    pub fn of_runs(runs: &[Self]) -> Self {
+        let of = |way: fn(&Self) -> Quantiles| Quantiles::of_runs(&runs.iter().map(way).collect::<Vec<_>>());
+        Self { appending: of(|took| took.appending), in_place: of(|took| took.in_place) }
     }
 
-    /// All samples together.
-    pub fn samples(self) -> Samples {
-        Samples::new(self.0)
+    /// The quicker way: what is judged is judged against this.
+    pub fn least(&self) -> Quantiles {
+        let Self { appending, in_place } = self;
+        Quantiles { p50: appending.p50.min(in_place.p50), p99: appending.p99.min(in_place.p99) }
+    }
+}
+
+impl std::fmt::Display for Took {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "fdatasync of 4 KiB p50 / p99 appending {}, in place {}", self.appending, self.in_place)
     }
 }

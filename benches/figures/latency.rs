@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::disk::Beside;
+use crate::disk::{Disk, Took};
 use crate::errors::Result;
 use crate::machine::Shares;
 use crate::report::Row;
@@ -42,14 +42,14 @@ fn one_after_another(world: &mut World, figure: &str, node_latency: u64) -> Resu
         let mut session = world.session(&[])?;
         let channel = session.open("5")?;
         world.stub.set_node_latency(node_latency)?;
-        let mut disk = Beside::default();
+        let mut disk = Disk::default();
         disk.probe(session.home.path())?;
         let took = sequential(&mut session, &channel, &mut shares)?.quantiles();
         disk.probe(session.home.path())?;
-        let disk = disk.samples().quantiles();
+        let disk = disk.took();
         chats.push(took);
         disks.push(disk);
-        above.push(took.above(disk));
+        above.push(took.above(disk.least()));
     }
     let above = Quantiles::of_runs(&above);
     let row = Row::new(
@@ -58,7 +58,7 @@ fn one_after_another(world: &mut World, figure: &str, node_latency: u64) -> Resu
         format!("{}, that is fdatasync + {above}", Quantiles::of_runs(&chats)),
         above.p50 <= ABOVE.p50 && above.p99 <= ABOVE.p99,
     );
-    Ok(vec![row.beside(format!("fdatasync before and after: {}", Quantiles::of_runs(&disks))).beside(shares)])
+    Ok(vec![row.beside(format!("right before and after: {}", Took::of_runs(&disks))).beside(shares)])
 }
 
 /// Times chats from the write of the request to the whole answer.
@@ -87,12 +87,12 @@ pub fn fifty_channels(world: &mut World) -> Result<Vec<Row>> {
     let mut shares = Shares::default();
     let (mut rates, mut disks, mut latencies) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..RUNS {
-        let mut disk = Beside::default();
+        let mut disk = Disk::default();
         disk.probe(session.home.path())?;
         let (server, stub) = (session.server.pid(), session.stub);
         let (rate, samples) = shares.during(server, stub, || in_flight(&mut session, &channels))?;
         disk.probe(session.home.path())?;
-        disks.push(disk.samples().quantiles());
+        disks.push(disk.took());
         rates.push(rate);
         latencies.push(samples.quantiles());
     }
@@ -105,7 +105,8 @@ pub fn fifty_channels(world: &mut World) -> Result<Vec<Row>> {
     );
     Ok(vec![
         row.beside(format!("each {}", Quantiles::of_runs(&latencies)))
-            .beside(format!("fdatasync before and after: {}", Quantiles::of_runs(&disks)))
+            .beside(format!("right before and after: {}", Took::of_runs(&disks)))
+            .beside(shares.for_each(RUNS * CHANNELS * CHATS_EACH, "chat"))
             .beside(shares),
     ])
 }

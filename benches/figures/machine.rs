@@ -31,7 +31,7 @@ pub fn status_mb(pid: u32, name: &str) -> Result<f64> {
 }
 
 /// Seconds of CPU that a process used so far, in user and kernel mode.
-fn cpu_seconds(pid: u32) -> Result<f64> {
+pub fn cpu_seconds(pid: u32) -> Result<f64> {
     let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"))?;
     // The program's name is in parentheses and may hold anything.
     let (_, rest) = stat.rsplit_once(')').ok_or("an odd /proc/<pid>/stat")?;
@@ -59,6 +59,12 @@ impl Shares {
             *used += cpu_seconds(pid)? - before;
         }
         Ok(done)
+    }
+
+    /// What one of so many things cost all three: the bound that free cores would set.
+    pub fn for_each(&self, count: usize, what: &str) -> String {
+        let used: f64 = self.used.iter().sum();
+        format!("{:.2} ms of CPU a {what} in all three", 1e3 * used / count as f64)
     }
 }
 

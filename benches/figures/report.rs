@@ -1,7 +1,8 @@
 //! The table.
 
+use crate::disk::Disk;
 use crate::errors::Result;
-use crate::{disk, machine, signing, stats};
+use crate::{machine, signing, stats};
 
 /// One figure.
 #[derive(Debug)]
@@ -49,11 +50,10 @@ impl Report {
 
     fn note_disk(&mut self, when: &str) -> Result<()> {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-        let disk = stats::Samples::new(disk::fdatasync(folder.path())?).quantiles();
-        self.environment.push(format!(
-            "{when}: fdatasync of 4 KiB p50 / p99 {disk}, load average {} (1, 5, 15 min)",
-            machine::load()
-        ));
+        let mut disk = Disk::default();
+        disk.probe(folder.path())?;
+        let load = machine::load();
+        self.environment.push(format!("{when}: {}, load average {load} (1, 5, 15 min)", disk.took()));
         Ok(())
     }
 

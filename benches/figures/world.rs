@@ -86,7 +86,7 @@ impl Session {
         Ok(id.to_owned())
     }
 
-    /// An amount of a channel's status, in base units.
+    /// What `drain_channel_status` says.
     pub fn status(&mut self, channel: &str) -> Result<Value> {
         self.server.call("drain_channel_status", &json!({ "channelId": channel }))
     }
