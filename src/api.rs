@@ -8,6 +8,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+/// Addresses are spelled as everywhere else, with their checksum.
+fn checksummed<S: serde::Serializer>(address: &Address, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(address)
+}
+
 /// Where a long operation says what it is doing. Cheap to clone; texts are dropped when nobody reads.
 #[derive(Clone, Debug, Default)]
 pub struct Progress(Option<mpsc::Sender<String>>);
@@ -120,6 +125,7 @@ pub struct ContractChoice {
     #[schemars(with = "String")]
     pub generation: Generation,
     /// Its address.
+    #[serde(serialize_with = "checksummed")]
     #[schemars(with = "String")]
     pub contract: Address,
     /// Why.
@@ -130,6 +136,7 @@ pub struct ContractChoice {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct WalletView {
     /// The account that pays.
+    #[serde(serialize_with = "checksummed")]
     #[schemars(with = "String")]
     pub address: Address,
     /// The chain.
@@ -340,6 +347,7 @@ pub struct Closed {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Approved {
     /// The contract that may take USDC.
+    #[serde(serialize_with = "checksummed")]
     #[schemars(with = "String")]
     pub spender: Address,
     /// How much.

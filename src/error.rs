@@ -143,6 +143,8 @@ pub enum Money {
         #[schemars(with = "String")]
         amount: Usdc,
     },
+    /// The call broke off where money may have moved: the channel's and the wallet's records tell.
+    Unknown,
     /// Only gas was used.
     GasOnly,
     /// A transaction is signed and may land at any time; ask again, it is never sent twice.
@@ -201,6 +203,9 @@ impl Money {
                 "Nothing was charged; the voucher that left stays as credit on this channel (receipt {receipt})."
             ),
             Self::Spent { receipt, amount } => format!("{amount} USDC was charged (receipt {receipt})."),
+            Self::Unknown => {
+                "Money may have moved: look with drain_channels and drain_balance before any other paid call.".into()
+            }
             Self::GasOnly => "Only gas was used; no USDC moved.".into(),
             Self::Pending { receipt } => {
                 format!("A transaction is on its way and is never sent twice (operation {receipt}).")

@@ -57,7 +57,9 @@ impl Runtime {
             None => Self::without_wallet(config, no_signer()),
             Some(signer) => {
                 let services = services(config)?;
-                let (access, lock, with_key) = take_wallet(&services, signer).await?;
+                // A journal that cannot be opened keeps money still, not discovery.
+                let taken = take_wallet(&services, signer).await;
+                let (access, lock, with_key) = taken.unwrap_or_else(|why| (Access::Without(why), None, None));
                 let runtime = Self::over(services, access, lock, with_key);
                 if let Access::Key(purse) = &runtime.access {
                     import::start(runtime.services.clone(), purse.clone(), runtime.supervisor.clone());
@@ -316,6 +318,11 @@ impl Runtime {
                 None => {
                     // Ended channels have no actor; their record tells what became of them.
                     let record = self.record(id).await?;
+                    if matches!(record.state, ChannelState::Open | ChannelState::Closing) {
+                        // Recorded a moment ago; the supervisor is about to hear of it.
+                        self.supervisor.send(ChannelOpened(Box::new(record))).await.map_err(|error| gone(&error))?;
+                        continue;
+                    }
                     return Err(Failure::unspent(
                         Code::ChannelNotOpen,
                         format!("The channel of {} is {:?}", record.provider_name, record.state).to_lowercase(),

@@ -9,7 +9,7 @@ use drain_protocol::Address;
 use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::error::Failure;
+use crate::error::{Failure, Money};
 use crate::journal::Journal;
 use crate::marketplace::MarketplaceClient;
 use crate::provider::ProviderClient;
@@ -52,4 +52,5 @@ where
 /// The failure of a mailbox.
 pub fn gone(error: &MailboxError) -> Failure {
     Failure::internal(format!("a part of drain-mcp stopped ({error}); it is started anew from the journal"))
+        .with_money(Money::Unknown)
 }

@@ -11,6 +11,7 @@ use crate::error::Failure;
 Examples:
   drain-mcp balance
   drain-mcp balance --json | jq -r .usdc
+  drain-mcp wallet balance                 the same
 
 The wallet should be one of its own, with $1-5 of native USDC on Polygon and about 0.10 POL for gas. Bridged USDC.e
 (0x2791Bca1f2de4661ED88A30C99A7a9449Aa84174) does not count.")]

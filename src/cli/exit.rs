@@ -37,7 +37,9 @@ impl Exit {
     /// The code for a failure: what happened to the money counts first.
     pub fn of(failure: &Failure) -> Self {
         match (&failure.money, failure.code) {
-            (Money::Pending { .. } | Money::Reserved { .. }, _) | (_, Code::TransactionPending) => Self::Pending,
+            (Money::Pending { .. } | Money::Reserved { .. } | Money::Unknown, _) | (_, Code::TransactionPending) => {
+                Self::Pending
+            }
             (Money::Spent { .. } | Money::GasOnly, _) => Self::Spent,
             (Money::NotSpent | Money::Credit { .. }, code) => match code {
                 Code::InvalidArgument | Code::InvalidConfig | Code::NoSigner => Self::Usage,

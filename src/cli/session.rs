@@ -152,7 +152,7 @@ fn cancelled(needs: Needs) -> Failure {
     }
     let next = "The journal holds whatever was signed or sent. Look with drain-mcp channels before you repeat it.";
     Failure { message: "Interrupted while money may have been moving.".into(), next: next.into(), ..failure }
-        .with_money(Money::Pending { receipt: "see drain-mcp channels".into() })
+        .with_money(Money::Unknown)
 }
 
 /// A sandbox within this process.

@@ -108,7 +108,7 @@ keys! {
     MarketplaceTimeout: "DRAIN_MARKETPLACE_TIMEOUT", Some("marketplace.timeout"), None, Plain, "10s",
         "Longest wait for an answer of the marketplace.";
     DirectoryMaxAge: "DRAIN_DIRECTORY_MAX_AGE", Some("marketplace.max_age"), None, Plain, "1m",
-        "Age up to which the catalogue is served without asking again.";
+        "Age up to which the catalogue is served without asking again; 0 asks every time.";
     Telemetry: "DRAIN_TELEMETRY", Some("marketplace.telemetry"), None, Plain, "off",
         "Send latency, status and cost of paid requests to the marketplace: on or off.";
 

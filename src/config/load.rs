@@ -108,7 +108,7 @@ fn marketplace(layers: &mut Layers) -> Result<MarketplaceConfig, ConfigError> {
         directory_url,
         base_url,
         timeout: layers.or_table(Key::MarketplaceTimeout, values::wait)?,
-        max_age: layers.or_table(Key::DirectoryMaxAge, values::wait)?,
+        max_age: layers.or_table(Key::DirectoryMaxAge, values::age)?,
         telemetry: layers.or_table(Key::Telemetry, values::switch)?,
     })
 }

@@ -55,6 +55,14 @@ pub(super) fn wait(text: &str) -> Result<Duration, Bad> {
     Ok(time)
 }
 
+/// How old something may be: a waiting time, or `0` for always anew.
+pub(super) fn age(text: &str) -> Result<Duration, Bad> {
+    match text.trim() {
+        "0" | "0s" | "0ms" => Ok(Duration::ZERO),
+        other => wait(other),
+    }
+}
+
 pub(super) fn channel_duration(text: &str) -> Result<ChannelDuration, Bad> {
     text.parse().map_err(|e| Bad::new(format!("{}: {e}", quoted(text)), "Write for example 24h, 7d or 1h30m"))
 }
@@ -200,6 +208,13 @@ mod tests {
         for bad in ["", "0", "0ms", "-1s", "ms", "1w", "soon", "99999999999999999999"] {
             assert!(wait(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn ages() {
+        assert_eq!((age("0").unwrap(), age("0s").unwrap()), (Duration::ZERO, Duration::ZERO));
+        assert_eq!(age("1m").unwrap().as_secs(), 60);
+        assert!(age("-1s").is_err() && age("old").is_err());
     }
 
     #[test]

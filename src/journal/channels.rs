@@ -235,7 +235,7 @@ impl Journal {
             .await
     }
 
-    /// All channels, newest first; those at their end only when asked for.
+    /// All channels whose record can be read, newest first; those at their end only when asked for.
     pub async fn channels(&self, ended: bool) -> Result<Vec<ChannelRecord>, JournalError> {
         self.writer
             .run(move |db| {
@@ -245,7 +245,11 @@ impl Journal {
                 let mut rows = statement.query([ended])?;
                 let mut records = Vec::new();
                 while let Some(row) = rows.next()? {
-                    records.push(record(row)?);
+                    match record(row) {
+                        Ok(record) => records.push(record),
+                        // One damaged row must not take the others' money along.
+                        Err(error) => tracing::error!(%error, "a channel's record is left out"),
+                    }
                 }
                 Ok(records)
             })

@@ -63,6 +63,9 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
     // NORMAL may lose the last commits in a power cut: not for vouchers (M1).
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // On macOS a plain fsync leaves the data in the drive's own cache.
+    connection.pragma_update(None, "fullfsync", true)?;
+    connection.pragma_update(None, "checkpoint_fullfsync", true)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     // The writer checkpoints when idle, so that no request waits for it.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;

@@ -220,8 +220,12 @@ fn settle(db: &Connection, receipt: Receipt, outcome: &Outcome, at: u64) -> Resu
         return Ok(());
     }
     let answered = i64::from(state == "settled");
-    db.prepare_cached("UPDATE channels SET charged = charged + ?2, disputed = disputed + ?3, requests = requests + ?4 WHERE intent = ?1")?
-        .execute(params![receipt.intent.0, charged.as_i64(), disputed.as_i64(), answered])?;
+    // What is disputed is a provider's word: its sum has an end, so that the column always holds it.
+    db.prepare_cached(
+        "UPDATE channels SET charged = charged + ?2, disputed = MIN(disputed, ?5 - ?3) + ?3, requests = requests + ?4 \
+         WHERE intent = ?1",
+    )?
+    .execute(params![receipt.intent.0, charged.as_i64(), disputed.as_i64(), answered, Usdc::MAX.as_i64()])?;
     add_spent(db, charged, at)
 }
 

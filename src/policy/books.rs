@@ -64,7 +64,7 @@ pub struct Claims {
 pub struct Settlement {
     /// Booked for this request.
     pub charged: Usdc,
-    /// Claimed by the provider beyond that.
+    /// Claimed by the provider beyond that, at most the deposit.
     pub disputed: Usdc,
     /// Older requests of unknown outcome turned out to have cost this in all; `None` while still unknown.
     pub older: Option<Usdc>,
@@ -130,7 +130,8 @@ impl Books {
     pub fn settle(&mut self, bound: Usdc, claims: Claims) -> Settlement {
         let stated = claims.cost.or(claims.explained).unwrap_or(bound);
         let charged = claims.explained.map_or(stated, |explained| stated.min(explained)).min(bound);
-        let disputed = stated.saturating_sub(charged);
+        // A provider may claim anything; what is remembered of it has an end.
+        let disputed = stated.saturating_sub(charged).min(self.deposit);
         self.in_flight = self.in_flight.saturating_sub(bound);
         self.charged = self.charged.saturating_add(charged);
         self.disputed = self.disputed.saturating_add(disputed);

@@ -32,6 +32,23 @@ fn what_price_and_usage_do_not_explain_is_disputed_and_never_paid() {
 }
 
 #[test]
+fn absurd_claims_damage_no_record_and_no_other_channel() {
+    in_system(async {
+        let world = World::start().await;
+        let (runtime, channel) = llm(&world).await;
+        world.sandbox.llm.set(|faults| faults.forged_headers.cost = Some(Usdc::MAX.units().to_string()));
+        for _ in 0..3 {
+            ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
+        }
+        let listed = runtime.channels(true).await.unwrap();
+        assert_eq!((listed.len(), listed[0].requests), (1, 3));
+        assert!(listed[0].disputed <= usdc("10"), "{}", listed[0].disputed);
+        world.sandbox.llm.reset_faults();
+        runtime.cooperative_close(channel, Progress::none()).await.unwrap();
+    });
+}
+
+#[test]
 fn a_provider_that_insists_on_the_disputed_is_not_used_further() {
     in_system(async {
         let world = World::start().await;

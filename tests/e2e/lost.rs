@@ -66,7 +66,10 @@ fn m15_a_lost_answer_whose_cost_was_stated_is_booked() {
             let Money::Spent { amount, .. } = failure.money else { panic!("{failure:?}") };
             let (view, books) = (view(&runtime, channel).await, world.sandbox.llm.books(channel.0).unwrap());
             assert_eq!((view.charged.units(), view.in_flight), (books.total_charged, Usdc::ZERO));
-            assert_eq!((amount.units() * number, vouchers(&world.sandbox.llm).len() as u64), (books.total_charged, number));
+            assert_eq!(
+                (amount.units() * number, vouchers(&world.sandbox.llm).len() as u64),
+                (books.total_charged, number)
+            );
         }
         // A cost above the bound is not believed here either.
         world.sandbox.llm.set(|faults| {
@@ -146,4 +149,3 @@ fn m15_what_does_not_say_that_no_work_was_done_stays_reserved() {
         }
     });
 }
-

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
-use futures::stream;
+use futures::{StreamExt, stream};
 use serde_json::json;
 
 use crate::provider::Shared;
@@ -116,7 +116,12 @@ pub(crate) fn answer(shared: &Shared, model: &str, answer: &Answer, figures: &Fi
     if shared.with_faults(|faults| faults.cut_mid_body.take()) {
         let text = body.to_string();
         let half = Bytes::copy_from_slice(text.as_bytes().get(..text.len() / 2).unwrap_or_default());
-        let parts = stream::iter([Ok(half), Err(io::Error::from(io::ErrorKind::ConnectionReset))]);
+        // The head and the half must be on the wire before the reset, or there is no middle.
+        let reset = stream::once(async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            Err(io::Error::from(io::ErrorKind::ConnectionReset))
+        });
+        let parts = stream::once(async { Ok(half) }).chain(reset);
         let headers = (headers, [(header::CONTENT_TYPE, "application/json; charset=utf-8")]);
         return Reply::Answer((headers.0, headers.1, Body::from_stream(parts)).into_response());
     }

@@ -150,16 +150,20 @@ async fn cooperative(
     Ok(Call::CooperativeClose { channel_id, final_amount: amount, provider_signature: answer.signature })
 }
 
+/// What to do when a provider gives no close answer.
+const WITHOUT_PROVIDER: &str = "Try again later. At expiry drain_close_channel needs no provider.";
+
 /// The provider's answer, within the operator's limit for any provider's answer.
 async fn ask_provider(desk: &Desk, channel_id: ChannelId) -> Result<CloseAnswer, Failure> {
     let name = &desk.record.provider_name;
     let limit = desk.services.config.requests.timeout;
     match tokio::time::timeout(limit, desk.services.provider.close(desk.base()?, channel_id)).await {
-        Ok(answer) => answer.map_err(|error| error.into_failure(name)),
+        // Another provider, which is the usual advice, cannot close this channel.
+        Ok(answer) => answer.map_err(|error| Failure { next: WITHOUT_PROVIDER.into(), ..error.into_failure(name) }),
         Err(_) => Err(Failure::unspent(
             Code::ProviderUnreachable,
             format!("{name} gave no close answer within {} s", limit.as_secs_f32()),
-            "Try again later. At expiry drain_close_channel needs no provider.",
+            WITHOUT_PROVIDER,
         )),
     }
 }

@@ -277,7 +277,7 @@ pub async fn answer<T>(receiver: oneshot::Receiver<Result<T, Failure>>) -> Resul
         Err(Failure {
             code: Code::Internal,
             message: "the request was lost in drain-mcp itself".into(),
-            money: crate::error::Money::Reserved { receipt: "see drain_channel_status".into(), at_most: Usdc::ZERO },
+            money: crate::error::Money::Unknown,
             next: "Look at the channel with drain_channel_status: what may have been spent is reserved there.".into(),
         })
     })

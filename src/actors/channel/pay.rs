@@ -291,7 +291,11 @@ fn book(
 }
 
 fn answered(desk: &mut Desk, plan: &Plan, sent: Sent, answer: ChatAnswer, costs: &CostHeaders) -> ChatReply {
-    let (settled, booked) = book(desk, plan, sent, costs, answer.usage);
+    let (settled, mut booked) = book(desk, plan, sent, costs, answer.usage);
+    if answer.raw.is_string() {
+        booked
+            .push("the answer is no JSON of the agreed form: this is what came, and what the provider charged".into());
+    }
     desk.record.requests += 1;
     if let Some(usage) = answer.usage.filter(|_| plan.by_token) {
         let cut = answer.finish_reason.as_deref() == Some("length");

@@ -24,7 +24,7 @@ use super::services::{Purse, Services};
 use super::signer::SignerActor;
 use super::supervisor::{ChannelOpened, Supervisor};
 use crate::api::{Approved, Progress, SendAmount, WalletView};
-use crate::error::Failure;
+use crate::error::{Failure, Money};
 use crate::journal::{ChannelRecord, IntentId};
 
 /// What the wallet holds. Answered beside the queue.
@@ -220,7 +220,8 @@ impl Actor for WalletActor {
 fn lost<T>(_: oneshot::error::RecvError) -> Result<T, Failure> {
     Err(Failure::internal(
         "the wallet's work was lost; a transaction that was signed is taken up again at the next start",
-    ))
+    )
+    .with_money(Money::Unknown))
 }
 
 async fn answer<T>(receiver: oneshot::Receiver<Result<T, Failure>>) -> Result<T, Failure> {

@@ -133,7 +133,9 @@ async fn check_funds(bench: &Bench, plan: &OpenPlan) -> Result<(), Failure> {
     let held = chain.usdc_balance(deployment.usdc, owner).await?;
     let fee = plan.fee().map_or(Usdc::ZERO, |_| SESSION_FEE);
     if plan.channel.deposit.saturating_add(fee) > held {
-        let most = held.saturating_sub(fee);
+        let (chain_id, limit) = (deployment.chain_id(), bench.services.config.limits.locked);
+        let room = limit.saturating_sub(bench.purse.journal.locked(chain_id, owner).await?);
+        let most = held.saturating_sub(fee).min(room);
         let with_fee = if fee.is_zero() { String::new() } else { format!(" and the session fee of {fee} USDC") };
         return Err(Failure::unspent(
             Code::InsufficientUsdc,

@@ -31,7 +31,7 @@ CREATE TABLE channels (
     refunded        INTEGER,
     created_at      INTEGER NOT NULL,
     used_at         INTEGER NOT NULL
-);
+) STRICT;
 CREATE UNIQUE INDEX channels_by_id ON channels (chain_id, contract, channel_id) WHERE channel_id IS NOT NULL;
 
 -- M2 in the database itself: whatever the code does, signed and nonce never fall.
@@ -53,13 +53,13 @@ CREATE TABLE vouchers (
     created_at INTEGER NOT NULL,
     settled_at INTEGER,
     PRIMARY KEY (intent, nonce)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 CREATE INDEX vouchers_in_flight ON vouchers (intent) WHERE state = 'in_flight';
 
 CREATE TABLE spent_by_day (
     day     INTEGER PRIMARY KEY,
     charged INTEGER NOT NULL
-);
+) STRICT;
 
 CREATE TABLE transactions (
     id            INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -77,7 +77,7 @@ CREATE TABLE transactions (
     gas_wei       TEXT,
     used_by       INTEGER REFERENCES channels (intent),
     created_at    INTEGER NOT NULL
-);
+) STRICT;
 CREATE INDEX transactions_unfinished ON transactions (state) WHERE state IN ('planned', 'signed', 'broadcast');
 
 -- What a person would have to confirm if it changed (M14, design section 6).
@@ -87,14 +87,14 @@ CREATE TABLE provider_pins (
     wallet      TEXT NOT NULL,
     prices      TEXT,
     pinned_at   INTEGER NOT NULL
-);
+) STRICT;
 CREATE TABLE fee_wallet_pin (
     chain_id INTEGER PRIMARY KEY,
     wallet   TEXT NOT NULL
-);
+) STRICT;
 
 -- Providers whose instructions an agent was shown.
 CREATE TABLE docs_read (
     provider_id TEXT PRIMARY KEY,
     at          INTEGER NOT NULL
-);
+) STRICT;
