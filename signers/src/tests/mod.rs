@@ -8,4 +8,3 @@ mod phrase;
 mod rules;
 mod secret;
 mod signer;
-mod speed;
