@@ -230,7 +230,8 @@ fn settle(db: &Connection, receipt: Receipt, outcome: &Outcome, at: u64) -> Resu
 }
 
 fn resolve_unknown(db: &Connection, intent: IntentId, cost: Usdc, note: &str, at: u64) -> Result<(), JournalError> {
-    let first = "(SELECT MIN(nonce) FROM vouchers INDEXED BY vouchers_in_flight WHERE intent = ?1 AND state = 'in_flight')";
+    let first =
+        "(SELECT MIN(nonce) FROM vouchers INDEXED BY vouchers_in_flight WHERE intent = ?1 AND state = 'in_flight')";
     // The sum is known, its parts are not: the oldest carries it.
     let changed = db
         .prepare_cached(&format!(
