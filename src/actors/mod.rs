@@ -11,6 +11,7 @@ pub mod opening;
 pub mod runtime;
 pub mod services;
 pub mod signer;
+mod startup;
 pub mod supervisor;
 pub mod view;
 pub mod wallet;

@@ -1,7 +1,6 @@
 //! The runtime: what tools and commands call. It finds the actor that a call is for, and holds no money itself.
 
 use std::fs::File;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use drain_signers::Signer;
 use super::channel::{ChannelActor, CloseKind, End, Idle, Pay, answer};
 use super::directory::{Known, Read};
 use super::services::{Purse, Services, ask, gone};
+use super::startup::{Access, no_signer, services, take_wallet};
 use super::supervisor::{Addresses, ChannelOpened, Find, FindAll, FindChannel, Found, Supervisor, WithKey};
 use super::wallet::{Approve, Balance, Open, Send, Told, WalletActor, ask_wallet};
 use super::{import, listing, opening, view};
@@ -20,14 +20,9 @@ use crate::api::{
     Approved, ChannelState, ChannelView, ChatCall, ChatReply, Closed, Feedback, OpenRequest, Opened, Progress,
     ProviderDetails, ProviderPage, ProviderQuery, SendAmount, WalletView,
 };
-use crate::chain::Chain;
-use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Code, Failure, Money};
-use crate::http_client::{HttpClient, UrlPolicy};
-use crate::journal::{ChannelRecord, Journal};
-use crate::marketplace::MarketplaceClient;
-use crate::provider::ProviderClient;
+use crate::journal::ChannelRecord;
 
 /// How long requests on their way may take to end at shutdown.
 const DRAIN_TIME: Duration = Duration::from_secs(20);
@@ -40,13 +35,6 @@ pub struct Runtime {
     supervisor: Addr<Supervisor>,
     /// Held as long as any clone lives: one process a wallet (design section 7).
     _lock: Option<Arc<File>>,
-}
-
-/// Whether money can be used, or why not.
-#[derive(Clone)]
-enum Access {
-    Key(Purse),
-    Without(Failure),
 }
 
 impl Runtime {
@@ -399,18 +387,6 @@ impl Runtime {
     }
 }
 
-fn services(config: Config) -> Result<Services, Failure> {
-    let policy = UrlPolicy::new(&config.marketplace.directory_url, config.requests.allow_insecure);
-    let http = HttpClient::new(policy);
-    Ok(Services {
-        provider: ProviderClient::new(http.clone()),
-        marketplace: MarketplaceClient::new(http, &config.marketplace),
-        chain: Chain::new(&config.chain)?,
-        clock: Clock::default(),
-        config: Arc::new(config),
-    })
-}
-
 fn feedback_body(feedback: Feedback) -> Result<FeedbackBody, Failure> {
     if feedback.protocol.as_deref().is_some_and(|protocol| protocol != "drain") {
         return Err(Failure::argument("protocol", "only drain can be paid, and so judged, here"));
@@ -432,53 +408,10 @@ fn feedback_body(feedback: Feedback) -> Result<FeedbackBody, Failure> {
     }
 }
 
-fn no_signer() -> Failure {
-    Failure::unspent(
-        Code::NoSigner,
-        "No wallet is configured: listing and reading providers works, paying does not",
-        "A person runs drain-mcp wallet new, sends it $1-5 of native USDC on Polygon and about 0.10 POL, and starts this again. \
-         Or sets DRAIN_PRIVATE_KEY to the key of a dedicated wallet.",
-    )
-}
-
 fn unknown_channel(id: ChannelId) -> Failure {
     Failure::unspent(
         Code::UnknownChannel,
         format!("no channel {id} is known here"),
         "List the channels with drain_channels.",
     )
-}
-
-/// Locks the wallet's folder, opens its journal and reads what had not ended.
-async fn take_wallet(
-    services: &Services,
-    signer: Signer,
-) -> Result<(Access, Option<Arc<File>>, Option<WithKey>), Failure> {
-    let address = signer.address();
-    let folder = services.config.home.join(format!("{}-{address:#x}", services.config.chain.chain_id));
-    let Some(lock) = lock(folder.clone()).await? else {
-        return Ok((Access::Without(in_use(address)), None, None));
-    };
-    let journal = tokio::task::spawn_blocking(move || Journal::open(&folder))
-        .await
-        .map_err(|e| Failure::internal(e.to_string()))??;
-    let channels = journal.channels(false).await?;
-    let purse = Purse { address, journal };
-    Ok((Access::Key(purse.clone()), Some(Arc::new(lock)), Some(WithKey { purse, signer, channels })))
-}
-
-fn in_use(address: Address) -> Failure {
-    Failure::unspent(
-        Code::WalletInUse,
-        format!("Another drain-mcp process uses the wallet {address}: only one may sign at a time"),
-        "Close the other one (another MCP client, or a command that runs), then start this again. Listing providers works here.",
-    )
-}
-
-/// `None` when another process holds it.
-async fn lock(folder: PathBuf) -> Result<Option<File>, Failure> {
-    let taken = tokio::task::spawn_blocking(move || crate::journal::lock(&folder))
-        .await
-        .map_err(|e| Failure::internal(e.to_string()))?;
-    Ok(taken?)
 }

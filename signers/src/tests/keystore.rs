@@ -225,17 +225,13 @@ fn alloy_reads_ours_and_we_read_alloys() {
     assert_eq!(open(&directory.path().join("alloy.json"), "pass word").unwrap().address(), own());
 }
 
-/// At the cost that real files have; slow without optimisation: run with `--release -- --ignored`.
+/// At the cost that real files have.
 #[test]
 fn full_cost() {
     let (_directory, path) = place();
-    let start = Instant::now();
     create(&path, &secret(), "pass word").unwrap();
-    println!("create: {:?}", start.elapsed());
     assert_eq!(PrivateKeySigner::decrypt_keystore(&path, "pass word").unwrap().address(), own());
-    let start = Instant::now();
     assert!(open(&path, "pass word").is_ok());
-    println!("open: {:?}", start.elapsed());
 
     // geth's standard.
     let (_directory, path) = place();

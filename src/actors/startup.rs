@@ -1,0 +1,83 @@
+//! What a runtime starts from: the handles to the outside, and the wallet with its lock and journal.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use drain_protocol::Address;
+use drain_signers::Signer;
+
+use super::services::{Purse, Services};
+use super::supervisor::WithKey;
+use crate::chain::Chain;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::{Code, Failure};
+use crate::http_client::{HttpClient, UrlPolicy};
+use crate::journal::Journal;
+use crate::marketplace::MarketplaceClient;
+use crate::provider::ProviderClient;
+
+/// Whether money can be used, or why not.
+#[derive(Clone)]
+pub(super) enum Access {
+    Key(Purse),
+    Without(Failure),
+}
+
+/// Handles to the outside. Contacts nobody.
+pub(super) fn services(config: Config) -> Result<Services, Failure> {
+    let policy = UrlPolicy::new(&config.marketplace.directory_url, config.requests.allow_insecure);
+    let http = HttpClient::new(policy);
+    Ok(Services {
+        provider: ProviderClient::new(http.clone()),
+        marketplace: MarketplaceClient::new(http, &config.marketplace),
+        chain: Chain::new(&config.chain)?,
+        clock: Clock::default(),
+        config: Arc::new(config),
+    })
+}
+
+/// No key: what an agent tells its person.
+pub(super) fn no_signer() -> Failure {
+    Failure::unspent(
+        Code::NoSigner,
+        "No wallet is configured: listing and reading providers works, paying does not",
+        "A person runs drain-mcp wallet new, sends it $1-5 of native USDC on Polygon and about 0.10 POL, and starts this again. \
+         Or sets DRAIN_PRIVATE_KEY to the key of a dedicated wallet.",
+    )
+}
+
+/// Locks the wallet's folder, opens its journal and reads what had not ended.
+pub(super) async fn take_wallet(
+    services: &Services,
+    signer: Signer,
+) -> Result<(Access, Option<Arc<File>>, Option<WithKey>), Failure> {
+    let address = signer.address();
+    let folder = services.config.home.join(format!("{}-{address:#x}", services.config.chain.chain_id));
+    let Some(lock) = lock(folder.clone()).await? else {
+        return Ok((Access::Without(in_use(address)), None, None));
+    };
+    let journal = tokio::task::spawn_blocking(move || Journal::open(&folder))
+        .await
+        .map_err(|e| Failure::internal(e.to_string()))??;
+    let channels = journal.channels(false).await?;
+    let purse = Purse { address, journal };
+    Ok((Access::Key(purse.clone()), Some(Arc::new(lock)), Some(WithKey { purse, signer, channels })))
+}
+
+fn in_use(address: Address) -> Failure {
+    Failure::unspent(
+        Code::WalletInUse,
+        format!("Another drain-mcp process uses the wallet {address}: only one may sign at a time"),
+        "Close the other one (another MCP client, or a command that runs), then start this again. Listing providers works here.",
+    )
+}
+
+/// `None` when another process holds it.
+async fn lock(folder: PathBuf) -> Result<Option<File>, Failure> {
+    let taken = tokio::task::spawn_blocking(move || crate::journal::lock(&folder))
+        .await
+        .map_err(|e| Failure::internal(e.to_string()))?;
+    Ok(taken?)
+}
