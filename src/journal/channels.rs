@@ -93,10 +93,12 @@ pub struct ChannelRecord {
     pub used_at: u64,
 }
 
+// INDEXED BY: by itself SQLite takes the primary key and reads every voucher that the channel ever had.
 const COLUMNS: &str = "intent, chain_id, contract, generation, token, consumer, provider_id, provider_name, provider_wallet, \
      api_url, category, prices, duration, state, channel_id, expires_at, deposit, cap, claimed, signed, charged, disputed, nonce, \
      requests, recovered, books_known, offences, refunded, used_at, \
-     (SELECT COALESCE(SUM(bound), 0) FROM vouchers v WHERE v.intent = channels.intent AND v.state = 'in_flight') AS in_flight";
+     (SELECT COALESCE(SUM(bound), 0) FROM vouchers v INDEXED BY vouchers_in_flight \
+      WHERE v.intent = channels.intent AND v.state = 'in_flight') AS in_flight";
 
 const fn state_name(state: ChannelState) -> &'static str {
     match state {

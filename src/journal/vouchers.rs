@@ -230,11 +230,12 @@ fn settle(db: &Connection, receipt: Receipt, outcome: &Outcome, at: u64) -> Resu
 }
 
 fn resolve_unknown(db: &Connection, intent: IntentId, cost: Usdc, note: &str, at: u64) -> Result<(), JournalError> {
-    let first = "(SELECT MIN(nonce) FROM vouchers WHERE intent = ?1 AND state = 'in_flight')";
+    let first =
+        "(SELECT MIN(nonce) FROM vouchers INDEXED BY vouchers_in_flight WHERE intent = ?1 AND state = 'in_flight')";
     // The sum is known, its parts are not: the oldest carries it.
     let changed = db
         .prepare_cached(&format!(
-            "UPDATE vouchers SET state = 'settled', cost = CASE WHEN nonce = {first} THEN ?2 ELSE 0 END, disputed = 0, note = ?3, settled_at = ?4 \
+            "UPDATE vouchers INDEXED BY vouchers_in_flight SET state = 'settled', cost = CASE WHEN nonce = {first} THEN ?2 ELSE 0 END, disputed = 0, note = ?3, settled_at = ?4 \
              WHERE intent = ?1 AND state = 'in_flight'"
         ))?
         .execute(params![intent.0, cost.as_i64(), note, column(at)?])?;
