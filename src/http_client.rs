@@ -178,9 +178,10 @@ fn build(policy: UrlPolicy, tls: bool) -> Result<Client, HttpError> {
         .pool_idle_timeout(IDLE_TIMEOUT)
         .pool_max_idle_per_host(IDLE_PER_HOST)
         .https_only(tls)
+        // By default reqwest repeats what an HTTP/2 server says it has not looked at. When no connection is made for the
+        // repetition, its error would say of a voucher that left that it was never sent (M15).
+        .retry(reqwest::retry::never())
         .dns_resolver(policy::Guard::new(policy));
-    // reqwest repeats a request by itself only where HTTP/2 says that the server has not looked at it (REFUSED_STREAM,
-    // GOAWAY below its id): that is "no work was done" in the sense of M15, so its default stays.
     if !tls {
         builder = builder.tls_certs_only([]).http1_only();
     }

@@ -15,10 +15,11 @@ use drain_protocol::{ChannelId, Usdc};
 use serde::Deserialize;
 
 use super::directory::Read;
-use super::opening::base_url;
-use super::services::{Purse, Services, ask};
+use super::opening::{base_url, check_pin};
+use super::services::{Purse, Services, ask, gone};
 use super::supervisor::{ChannelOpened, Find, Supervisor};
-use crate::error::Failure;
+use crate::chain::OnChainChannel;
+use crate::error::{Code, Failure};
 use crate::journal::{Found, NewChannel};
 
 /// The largest file that is read.
@@ -101,19 +102,7 @@ async fn adopt(
         if on_chain.consumer != purse.address {
             continue;
         }
-        let addresses = supervisor.send(Find).await.map_err(|error| super::services::gone(&error))?;
-        let listing = ask(&addresses.directory, Read)
-            .await
-            .ok()
-            .and_then(|known| {
-                known
-                    .catalogue
-                    .listings
-                    .iter()
-                    .find(|l| l.id == provider_id && l.provider_address == on_chain.provider)
-                    .cloned()
-            })
-            .unwrap_or_default();
+        let listing = listing(services, purse, supervisor, &provider_id, &on_chain).await?;
         let prices = match base_url(&listing.api_url) {
             Ok(base) => services.provider.pricing(&base).await.map(|(_, body)| body).unwrap_or_default(),
             Err(_) => String::new(),
@@ -131,6 +120,42 @@ async fn adopt(
     Ok(false)
 }
 
+/// Where the provider is reached, for the channel's whole life: an answer that does not tell it is an error, so that
+/// the next start asks again. Without any URL only what nobody can pay any more is taken over, so that it is closed.
+async fn listing(
+    services: &Services,
+    purse: &Purse,
+    supervisor: &Addr<Supervisor>,
+    provider_id: &str,
+    on_chain: &OnChainChannel,
+) -> Result<Listing, Failure> {
+    if services.chain.head().await?.timestamp >= on_chain.expiry {
+        return Ok(Listing::default());
+    }
+    let addresses = supervisor.send(Find).await.map_err(|error| gone(&error))?;
+    let known = ask(&addresses.directory, Read).await?;
+    let listed = |listing: &&Listing| listing.id == provider_id && listing.provider_address == on_chain.provider;
+    let Some(listing) = known.catalogue.listings.iter().find(listed).cloned() else {
+        if known.stale {
+            return Err(Failure::unspent(
+                Code::DirectoryUnavailable,
+                "the directory does not answer, so nobody says where the provider is reached",
+                "It is tried again at the next start.",
+            ));
+        }
+        return Ok(Listing::default());
+    };
+    base_url(&listing.api_url)?;
+    match check_pin(services, purse, &listing).await {
+        Ok(()) => Ok(listing),
+        Err(failure) if failure.code == Code::ProviderChanged => {
+            tracing::warn!(%failure, "a channel of channels.json can be closed but not paid on");
+            Ok(Listing { api_url: String::new(), ..listing })
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
 /// The file writes base units as a string.
 fn spent(value: &serde_json::Value) -> Usdc {
     // A value that makes no sense only lowers a lower bound.
@@ -144,7 +169,7 @@ fn new_channel(
     provider_id: &str,
     listing: &Listing,
     prices: String,
-    on_chain: &crate::chain::OnChainChannel,
+    on_chain: &OnChainChannel,
 ) -> NewChannel {
     NewChannel {
         deployment,

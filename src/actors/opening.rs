@@ -90,6 +90,7 @@ pub async fn prepare(
     if request.amount.is_zero() {
         return Err(Failure::argument("amount", "a deposit of zero opens nothing"));
     }
+    let cap = usable_cap(services, request)?;
     let known = ask(directory, Read).await?;
     let listing = find(&known.catalogue, &request.provider)?;
     check_listing(services, purse, listing)?;
@@ -137,14 +138,8 @@ pub async fn prepare(
         Generation::V1 => fee_wallet(services, purse).await?,
         Generation::V2 => None,
     };
-    let cap = services.config.limits.per_channel.min(request.cap.unwrap_or(Usdc::MAX));
     if request.cap.is_some_and(|asked| asked > services.config.limits.per_channel) {
         warnings.push(format!("cap was kept at {cap} USDC: only a person raises DRAIN_MAX_PER_CHANNEL"));
-    }
-    if request.amount > cap {
-        warnings.push(format!(
-            "only {cap} USDC of the deposit can be used: the channel's cap (DRAIN_MAX_PER_CHANNEL, or cap)"
-        ));
     }
     let channel = NewChannel {
         deployment,
@@ -161,6 +156,23 @@ pub async fn prepare(
         at: services.clock.now(),
     };
     Ok(Prepared { plan: OpenPlan { channel, duration, fee_wallet }, choice, warnings })
+}
+
+/// The most that the channel's vouchers may reach (M3): the operator's limit, or a lower cap of the caller's own wish. No
+/// deposit is above the limit: the rest could not be used before expiry.
+fn usable_cap(services: &Services, request: &OpenRequest) -> Result<Usdc, Failure> {
+    let limit = services.config.limits.per_channel;
+    if request.amount > limit {
+        return Err(Failure::unspent(
+            Code::LimitReached,
+            format!(
+                "a deposit of {} USDC is above what one channel may spend: {limit} USDC (DRAIN_MAX_PER_CHANNEL)",
+                request.amount
+            ),
+            format!("Open with {limit} USDC at most, or let a person raise DRAIN_MAX_PER_CHANNEL."),
+        ));
+    }
+    Ok(limit.min(request.cap.unwrap_or(limit)))
 }
 
 fn check_listing(services: &Services, purse: &Purse, listing: &Listing) -> Result<(), Failure> {
@@ -191,7 +203,8 @@ fn check_listing(services: &Services, purse: &Purse, listing: &Listing) -> Resul
     Ok(())
 }
 
-/// The caller's wish, or the default; both within what the provider states. Outside is refused with both numbers.
+/// The caller's wish, or the default; both within what the operator allows and the provider states. Outside is refused
+/// with the numbers.
 fn duration(
     services: &Services,
     listing: &Listing,
@@ -216,17 +229,33 @@ fn duration(
             "Call again with a duration within.",
         )
     };
+    let allowed = services.config.limits.max_duration.seconds();
     let duration = match wanted {
         Some(duration) => duration,
-        None => {
-            ChannelDuration::from_seconds(usual.seconds().max(least).min(most)).map_err(|_| refuse(usual.seconds()))?
-        }
+        None => ChannelDuration::from_seconds(usual.seconds().min(allowed).max(least).min(most))
+            .map_err(|_| refuse(usual.seconds()))?,
     };
-    if (least..=most).contains(&duration.seconds()) { Ok(duration) } else { Err(refuse(duration.seconds())) }
+    if !(least..=most).contains(&duration.seconds()) {
+        return Err(refuse(duration.seconds()));
+    }
+    if duration.seconds() > allowed {
+        // A deposit is locked for as long, whatever becomes of the provider.
+        let allowed = view::seconds(allowed);
+        return Err(Failure::unspent(
+            Code::LimitReached,
+            format!(
+                "a channel of {} to {} is longer than the limit of {allowed} (DRAIN_MAX_DURATION)",
+                view::seconds(duration.seconds()),
+                listing.name
+            ),
+            "Use a shorter duration, or let a person raise DRAIN_MAX_DURATION.",
+        ));
+    }
+    Ok(duration)
 }
 
 /// URL and wallet as when the id was first used (M14).
-async fn check_pin(services: &Services, purse: &Purse, listing: &Listing) -> Result<(), Failure> {
+pub async fn check_pin(services: &Services, purse: &Purse, listing: &Listing) -> Result<(), Failure> {
     let check = purse
         .journal
         .check_provider_pin(listing.id.clone(), listing.api_url.clone(), listing.provider_address, services.clock.now())

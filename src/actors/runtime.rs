@@ -14,7 +14,7 @@ use super::channel::{ChannelActor, CloseKind, End, Idle, Pay, answer};
 use super::directory::{Known, Read};
 use super::services::{Purse, Services, ask, gone};
 use super::supervisor::{Addresses, ChannelOpened, Find, FindAll, FindChannel, Found, Supervisor, WithKey};
-use super::wallet::{Approve, Balance, Open, Send, Told, WalletActor};
+use super::wallet::{Approve, Balance, Open, Send, Told, WalletActor, ask_wallet};
 use super::{import, listing, opening, view};
 use crate::api::{
     Approved, ChannelState, ChannelView, ChatCall, ChatReply, Closed, Feedback, OpenRequest, Opened, Progress,
@@ -139,7 +139,8 @@ impl Runtime {
     /// Sets the allowance, never above the limit on what may be locked (M9).
     pub async fn approve(&self, amount: Option<Usdc>, progress: Progress) -> Result<Approved, Failure> {
         let wallet = self.wallet().await?;
-        self.patiently(ask(&wallet, Approve { amount, progress }), "the approval").await
+        let work = ask_wallet(&wallet, |reply| Approve { amount, progress, reply });
+        self.patiently(work, "the approval", "Look at drain_balance in a while; the same call again is harmless.").await
     }
 
     /// Opens a channel, or joins the pending opening of the same provider.
@@ -149,16 +150,22 @@ impl Runtime {
         let prepared =
             opening::prepare(&self.services, purse, &self.addresses().await?.directory, &request, &progress).await?;
         let (provider_id, api_url) = (prepared.plan.channel.provider_id.clone(), prepared.plan.channel.api_url.clone());
-        let made = self.patiently(ask(&wallet, Open { plan: prepared.plan, progress }), "the opening").await?;
-        // From here on a caller that goes away finds it in the list of channels.
-        wallet.do_send(Told { provider_id: provider_id.clone() });
+        let plan = prepared.plan;
+        let work = ask_wallet(&wallet, |reply| Open { plan, progress, reply });
+        let next = "Look again in a while with drain_channels; the same call again joins it.";
+        let made = self.patiently(work, "the opening", next).await?;
         let docs = match opening::base_url(&api_url) {
             Ok(base) => self.services.provider.docs(&base).await.ok(),
             Err(_) => None,
         };
-        if docs.is_some() {
-            purse.journal.docs_read(provider_id, self.services.clock.now()).await?;
+        // The channel is open and paid for: nothing after that may fail the call.
+        if docs.is_some()
+            && let Err(error) = purse.journal.docs_read(provider_id.clone(), self.services.clock.now()).await
+        {
+            tracing::warn!(%error, "that the instructions were read could not be recorded; they are shown again");
         }
+        // A caller that went away before is given this channel by the same call.
+        wallet.do_send(Told { provider_id });
         Ok(Opened {
             channel: view::channel(&made.record, self.services.clock.block_time()),
             resumed: made.resumed,
@@ -237,7 +244,20 @@ impl Runtime {
 
     async fn end(&self, id: ChannelId, kind: CloseKind, progress: Progress) -> Result<Closed, Failure> {
         let channel = self.find_channel(id).await?;
-        self.patiently(ask(&channel, End { kind, progress }), "the close").await
+        let (reply, mut receiver) = tokio::sync::oneshot::channel();
+        ask(&channel, End { kind, progress, reply }).await?;
+        let result = self
+            .patiently(
+                answer(&mut receiver),
+                "the close",
+                "Look again in a while with drain_channels; the same call again joins it.",
+            )
+            .await;
+        if !receiver.is_terminated() {
+            // Longer than is waited for, and yet wanted: it keeps its place in the queue.
+            tokio::spawn(receiver);
+        }
+        result
     }
 
     /// An agent's word on a provider, sent to the marketplace.
@@ -252,10 +272,19 @@ impl Runtime {
         })
     }
 
-    /// Moves money out; only for a person on a terminal (M5).
-    pub async fn send(&self, to: Address, amount: SendAmount, progress: Progress) -> Result<String, Failure> {
+    /// Moves money out; only for a person on a terminal (M5). What was sent a moment ago is sent a second time only with
+    /// `again`.
+    pub async fn send(
+        &self,
+        to: Address,
+        amount: SendAmount,
+        again: bool,
+        progress: Progress,
+    ) -> Result<String, Failure> {
         let wallet = self.wallet().await?;
-        self.patiently(ask(&wallet, Send { to, amount, progress }), "the transfer").await
+        let work = ask_wallet(&wallet, |reply| Send { to, amount, again, progress, reply });
+        let next = "Look at drain-mcp wallet balance before anything else: the transfer may arrive at any time, and a later one is a second one.";
+        self.patiently(work, "the transfer", next).await
     }
 
     /// Asks the marketplace's gas station for POL.
@@ -334,15 +363,23 @@ impl Runtime {
         Err(Failure::internal("a channel could not be started from the journal"))
     }
 
-    /// Waits for a transaction as long as is usual. The work goes on when this stops waiting.
-    async fn patiently<T>(&self, work: impl Future<Output = Result<T, Failure>>, what: &str) -> Result<T, Failure> {
+    /// Waits for a transaction as long as is usual. Work that was begun goes on when this stops waiting.
+    async fn patiently<T>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>>,
+        what: &str,
+        next: &str,
+    ) -> Result<T, Failure> {
         let limit = self.services.config.chain.transaction_timeout;
         tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
             Err(Failure {
                 code: Code::TransactionPending,
-                message: format!("{what} is not final after {} s; drain-mcp goes on with it", limit.as_secs()),
+                message: format!(
+                    "{what} is not final after {} s; drain-mcp goes on with it if its turn had come",
+                    limit.as_secs()
+                ),
                 money: Money::Pending { receipt: what.into() },
-                next: "Look again in a while with drain_channels; the same call again joins it.".into(),
+                next: next.into(),
             })
         })
     }

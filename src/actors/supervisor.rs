@@ -62,7 +62,7 @@ impl Supervisor {
         }
     }
 
-    fn start_channel(&mut self, record: ChannelRecord) {
+    fn start_channel(&mut self, record: ChannelRecord, supervisor: Addr<Self>) {
         let Some(keyed) = &self.keyed else { return };
         if let Some(id) = record.channel_id {
             self.by_id.insert(id, record.intent);
@@ -75,17 +75,14 @@ impl Supervisor {
             self.watched.insert(record.intent, watch);
             keyed.watcher.do_send(watch);
         }
-        let actor = ChannelActor::new(
-            self.services.clone(),
-            keyed.purse.clone(),
-            keyed.signer.clone(),
-            keyed.wallet.clone(),
-            record.clone(),
-        );
-        self.channels.insert(record.intent, actor.start());
+        let intent = record.intent;
+        let actor = ChannelActor::new(self.services.clone(), keyed.purse.clone(), supervisor, record);
+        self.channels.insert(intent, actor.start());
     }
 
     /// Starts what has stopped. Signer and directory hold nothing; the wallet takes up its transactions from the journal.
+    /// Channels ask here for both when they need them, so they go on: a second actor of one channel beside its first
+    /// would sign over it.
     fn revive(&mut self, ctx: &mut Context<Self>) {
         if !self.directory.connected() {
             tracing::error!("the directory actor is started anew");
@@ -95,18 +92,16 @@ impl Supervisor {
         if !keyed.signer.connected() {
             tracing::error!("the signer actor is started anew");
             keyed.signer = SignerActor::new(keyed.key.clone()).start();
-            // Wallet and channels hold the old address: they start anew with the new one.
+            // The wallet holds the old address: it starts anew with the new one.
             keyed.wallet =
                 WalletActor::new(self.services.clone(), keyed.purse.clone(), keyed.signer.clone(), ctx.address())
                     .start();
-            self.channels.clear();
         }
         if !keyed.wallet.connected() {
             tracing::error!("the wallet actor is started anew");
             keyed.wallet =
                 WalletActor::new(self.services.clone(), keyed.purse.clone(), keyed.signer.clone(), ctx.address())
                     .start();
-            self.channels.clear();
         }
         if !keyed.watcher.connected() {
             tracing::error!("the watcher actor is started anew");
@@ -130,7 +125,7 @@ impl Actor for Supervisor {
         self.keyed = Some(Keyed { purse, key, signer, wallet, watcher });
         for record in channels {
             if record.channel_id.is_some() {
-                self.start_channel(record);
+                self.start_channel(record, ctx.address());
             }
         }
     }
@@ -148,6 +143,8 @@ pub struct Addresses {
     pub directory: Addr<DirectoryActor>,
     /// Only with a key.
     pub wallet: Option<Addr<WalletActor>>,
+    /// Only with a key.
+    pub signer: Option<Addr<SignerActor>>,
 }
 
 /// A channel's actor, if one runs.
@@ -186,6 +183,7 @@ impl Handler<Find> for Supervisor {
         MessageResult(Addresses {
             directory: self.directory.clone(),
             wallet: self.keyed.as_ref().map(|keyed| keyed.wallet.clone()),
+            signer: self.keyed.as_ref().map(|keyed| keyed.signer.clone()),
         })
     }
 }
@@ -215,13 +213,13 @@ impl Handler<FindAll> for Supervisor {
 impl Handler<ChannelOpened> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, ChannelOpened(record): ChannelOpened, _: &mut Self::Context) {
+    fn handle(&mut self, ChannelOpened(record): ChannelOpened, ctx: &mut Self::Context) {
         // Two of one channel would sign over each other: a running one stays, and reads its record.
         if let Some(running) = self.channels.get(&record.intent).filter(|actor| actor.connected()) {
             running.do_send(Seen::Recorded);
             return;
         }
-        self.start_channel(*record);
+        self.start_channel(*record, ctx.address());
     }
 }
 

@@ -2,11 +2,10 @@
 //!
 //! It polls only while there is something to watch, so that an idle process asks nobody anything.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
-use alloy::eips::BlockNumberOrTag;
-use drain_protocol::{Address, ChannelId, Usdc};
+use drain_protocol::{Address, ChannelId, Deployment, Usdc};
 
 use super::services::Services;
 use super::supervisor::Supervisor;
@@ -15,6 +14,8 @@ use crate::journal::IntentId;
 
 /// Blocks asked for at once; public nodes refuse large ranges.
 const MAX_RANGE: u64 = 1_000;
+/// Ranges in one look.
+const MAX_RANGES: usize = 20;
 /// Channel ids in one filter.
 const MAX_IDS: usize = 100;
 /// How far the machine's clock may be ahead of the chain's when a close is searched for.
@@ -34,6 +35,12 @@ pub struct Watch {
     pub intent: IntentId,
     /// When it was surely there: it last paid, or was recorded, in Unix seconds of the machine's clock.
     pub there_at: u64,
+}
+
+impl Watch {
+    const fn key(&self) -> Key {
+        (self.contract, self.channel_id)
+    }
 }
 
 /// What happened to a channel.
@@ -61,9 +68,10 @@ pub struct WatcherActor {
     services: Services,
     wallet: Address,
     supervisor: Addr<Supervisor>,
-    channels: HashMap<Key, IntentId>,
-    /// Channels whose state was not compared with the chain yet: much may have happened before this start.
-    unseen: Vec<Watch>,
+    channels: HashMap<Key, Watch>,
+    /// Channels to compare with the contract at the next look: new ones, as much may have happened before this start, and
+    /// those that the last look could not make sure of.
+    unseen: HashSet<Key>,
     /// The last block whose events were read.
     read_to: Option<u64>,
     polling: bool,
@@ -77,7 +85,7 @@ impl WatcherActor {
             wallet,
             supervisor,
             channels: HashMap::new(),
-            unseen: Vec::new(),
+            unseen: HashSet::new(),
             read_to: None,
             polling: false,
         }
@@ -89,40 +97,39 @@ impl WatcherActor {
             return;
         }
         self.polling = true;
-        let services = self.services.clone();
-        let ids: Vec<ChannelId> = self.channels.keys().map(|(_, id)| *id).collect();
+        let (services, wallet, channels) = (self.services.clone(), self.wallet, self.channels.clone());
         let from = self.read_to.map(|block| block.saturating_add(1));
-        let unseen = self.unseen.clone();
-        let compared = unseen.len();
-        let look = tokio::spawn(async move { look(&services, &ids, &unseen, from).await });
+        let unseen = std::mem::take(&mut self.unseen);
+        let kept = unseen.clone();
+        let look = tokio::spawn(async move { look(&services, wallet, &channels, unseen, from).await });
         ctx.spawn(look.into_actor(self).map(move |result, actor, ctx| {
             match result {
-                Ok(Ok(Seen { read_to, events, claimed })) => {
-                    actor.read_to = Some(read_to);
-                    actor.unseen.drain(..compared);
-                    for (id, total) in claimed {
-                        if let Some(intent) = actor.channels.get(&id).copied() {
-                            actor.supervisor.do_send(ChainEvent::Claimed { intent, total });
-                        }
-                    }
-                    for event in events {
-                        actor.tell(&event);
-                    }
+                Ok(Ok(seen)) => actor.saw(seen),
+                Ok(Err(error)) => {
+                    actor.unseen.extend(kept);
+                    tracing::warn!(%error, "the chain could not be read; tried again later");
                 }
-                Ok(Err(error)) => tracing::warn!(%error, "the chain could not be read; tried again later"),
-                Err(panic) => tracing::error!(%panic, "the watcher failed in our own code; tried again later"),
+                Err(panic) => {
+                    actor.unseen.extend(kept);
+                    tracing::error!(%panic, "the watcher failed in our own code; tried again later");
+                }
             }
             ctx.run_later(actor.services.config.chain.poll_interval, Self::poll);
         }));
     }
 
-    fn tell(&mut self, event: &ChannelEvent) {
-        let ChannelEvent::Closed { channel_id, consumer, refund, at } = event else { return };
-        if *consumer != self.wallet {
-            return;
+    fn saw(&mut self, seen: Seen) {
+        self.read_to = Some(seen.read_to);
+        self.unseen.extend(seen.unsure);
+        for (key, total) in seen.claimed {
+            if let Some(watch) = self.channels.get(&key) {
+                self.supervisor.do_send(ChainEvent::Claimed { intent: watch.intent, total });
+            }
         }
-        if let Some(intent) = self.channels.remove(&(at.contract, *channel_id)) {
-            self.supervisor.do_send(ChainEvent::Closed { intent, refund: *refund });
+        for (key, refund) in seen.closed {
+            if let Some(watch) = self.channels.remove(&key) {
+                self.supervisor.do_send(ChainEvent::Closed { intent: watch.intent, refund });
+            }
         }
     }
 }
@@ -130,59 +137,130 @@ impl WatcherActor {
 /// What one look brought.
 struct Seen {
     read_to: u64,
-    events: Vec<ChannelEvent>,
     /// Totals of the channels that were claimed from.
     claimed: Vec<(Key, Usdc)>,
+    /// What came back from the channels that are closed.
+    closed: Vec<(Key, Usdc)>,
+    /// Channels that could not be compared with the contract.
+    unsure: HashSet<Key>,
 }
 
 /// Reads the head, then the events since `from` up to what is final enough not to change, and compares channels that
-/// are new here with the contract.
-async fn look(services: &Services, ids: &[ChannelId], unseen: &[Watch], from: Option<u64>) -> Result<Seen, ChainError> {
+/// something happened to, or that are new here, with the contract. What fails for one channel is nothing to the others:
+/// it is compared again at the next look, which misses nothing.
+async fn look(
+    services: &Services,
+    wallet: Address,
+    channels: &HashMap<Key, Watch>,
+    unseen: HashSet<Key>,
+    from: Option<u64>,
+) -> Result<Seen, ChainError> {
     let chain = &services.chain;
     let head = chain.head().await?;
     services.clock.saw_block(head.timestamp);
     let last = chain.finalized_number().await?.min(head.number);
-    // Without a beginning there is none to read events from: what was before is seen in the channels themselves.
-    let from = from.unwrap_or(last.saturating_add(1));
-    let mut seen = Seen { read_to: last.min(from.saturating_add(MAX_RANGE)), events: Vec::new(), claimed: Vec::new() };
-    if from <= seen.read_to {
-        for ids in ids.chunks(MAX_IDS) {
-            seen.events.extend(chain.channel_events(ids, from, seen.read_to).await?);
+    // Without a beginning there is none to read events from: what was before is seen in the channels themselves. Where
+    // nodes that are behind, or one that told of blocks that are not there, take the end back, so goes the beginning.
+    let from = from.unwrap_or(u64::MAX).min(last.saturating_add(1));
+    let mut seen =
+        Seen { read_to: from.saturating_sub(1), claimed: Vec::new(), closed: Vec::new(), unsure: HashSet::new() };
+    let mut events = Vec::new();
+    for _ in 0..MAX_RANGES {
+        let first = seen.read_to.saturating_add(1);
+        let until = last.min(seen.read_to.saturating_add(MAX_RANGE));
+        if first > until {
+            break;
+        }
+        match events_of(services, channels, first, until).await {
+            Ok(found) => events.extend(found),
+            Err(error) => {
+                tracing::warn!(%error, first, until, "events could not be read; tried again later");
+                break;
+            }
+        }
+        seen.read_to = until;
+    }
+    let mut claimed = unseen.clone();
+    let mut closed: HashMap<Key, Option<Usdc>> = unseen.into_iter().map(|key| (key, None)).collect();
+    for event in events {
+        match event {
+            ChannelEvent::Claimed { channel_id, at, .. } => {
+                claimed.insert((at.contract, channel_id));
+            }
+            ChannelEvent::Closed { channel_id, consumer, refund, at } if consumer == wallet => {
+                closed.insert((at.contract, channel_id), Some(refund));
+            }
+            _ => {}
         }
     }
-    seen.read_to = seen.read_to.max(from.saturating_sub(1));
-    let mut claimed: Vec<Key> = Vec::new();
-    for event in &seen.events {
-        if let ChannelEvent::Claimed { channel_id, at, .. } = event {
-            claimed.push((at.contract, *channel_id));
+    let unsure = |key: Key, error: ChainError| {
+        tracing::warn!(channel = %key.1, %error, "a channel could not be compared with the chain; tried again later");
+        key
+    };
+    for watch in claimed.iter().filter_map(|key| channels.get(key)) {
+        match claimed_in_all(services, watch).await {
+            Ok(total) if total.is_zero() => {}
+            Ok(total) => seen.claimed.push((watch.key(), total)),
+            Err(error) => _ = seen.unsure.insert(unsure(watch.key(), error)),
         }
     }
-    for watch in unseen {
-        claimed.push((watch.contract, watch.channel_id));
-        seen.events.extend(closed_before(services, watch, last).await?);
-    }
-    for key in claimed {
-        // Events tell increments; the contract tells the total, whichever of them we missed.
-        let on = services.config.chain.deployments.iter().find(|deployment| deployment.contract() == key.0);
-        if let Some(on) = on
-            && let Some(channel) = chain.channel(on, key.1).await?
-            && !channel.claimed.is_zero()
-        {
-            seen.claimed.push((key, channel.claimed));
+    for (key, told) in closed {
+        let Some(watch) = channels.get(&key) else { continue };
+        match closed_by(services, watch, last, told).await {
+            Ok(Some(refund)) => seen.closed.push((key, refund)),
+            Ok(None) => {}
+            Err(error) => _ = seen.unsure.insert(unsure(key, error)),
         }
     }
     Ok(seen)
 }
 
-/// The end of a channel that the contract knows no more as of the final block `last`. Its event is searched for: that
-/// it is gone tells nothing of the refund.
-async fn closed_before(services: &Services, watch: &Watch, last: u64) -> Result<Vec<ChannelEvent>, ChainError> {
+async fn events_of(
+    services: &Services,
+    channels: &HashMap<Key, Watch>,
+    first: u64,
+    last: u64,
+) -> Result<Vec<ChannelEvent>, ChainError> {
+    let ids: Vec<ChannelId> = channels.keys().map(|(_, id)| *id).collect();
+    let mut events = Vec::new();
+    for ids in ids.chunks(MAX_IDS) {
+        events.extend(services.chain.channel_events(ids, first, last).await?);
+    }
+    Ok(events)
+}
+
+fn deployment_of<'a>(services: &'a Services, watch: &Watch) -> Option<&'a Deployment> {
+    services.config.chain.deployments.iter().find(|on| on.contract() == watch.contract)
+}
+
+/// Events tell increments; the contract tells the total, whichever of them we missed.
+async fn claimed_in_all(services: &Services, watch: &Watch) -> Result<Usdc, ChainError> {
+    let Some(on) = deployment_of(services, watch) else { return Ok(Usdc::ZERO) };
+    let channel = services.chain.channel(on, watch.channel_id).await?;
+    Ok(channel.map_or(Usdc::ZERO, |channel| channel.claimed))
+}
+
+/// What came back from the channel, if it is closed as of the final block `last`: that the contract knows it no more is
+/// what closes it here, for good; an event (`told`, or else searched for) is one node's word and tells the refund alone.
+async fn closed_by(
+    services: &Services,
+    watch: &Watch,
+    last: u64,
+    told: Option<Usdc>,
+) -> Result<Option<Usdc>, ChainError> {
     let chain = &services.chain;
-    let Some(on) = services.config.chain.deployments.iter().find(|on| on.contract() == watch.contract) else {
-        return Ok(Vec::new());
-    };
-    if chain.channel_at(on, watch.channel_id, BlockNumberOrTag::Number(last)).await?.is_some() {
-        return Ok(Vec::new());
+    let Some(on) = deployment_of(services, watch) else { return Ok(None) };
+    if !chain.channel_is_gone(on, watch.channel_id, last).await? {
+        return match told {
+            None => Ok(None),
+            Some(_) => {
+                let what = "a node tells of the close of a channel that the contract has".into();
+                Err(ChainError::Disagreement { what })
+            }
+        };
+    }
+    if told.is_some() {
+        return Ok(told);
     }
     let since = watch.there_at.saturating_sub(CLOCK_SLACK);
     let (mut first, mut after) = (0, last);
@@ -193,12 +271,18 @@ async fn closed_before(services: &Services, watch: &Watch, last: u64) -> Result<
             _ => after = middle,
         }
     }
-    let mut events = chain.channel_events(&[watch.channel_id], first, last).await?;
-    events.retain(|event| matches!(event, ChannelEvent::Closed { .. }));
-    if events.is_empty() {
-        tracing::warn!(channel = %watch.channel_id, "the contract does not know this channel, and its close was not found");
+    let events = chain.channel_events(&[watch.channel_id], first, last).await?;
+    let refund = events.into_iter().find_map(|event| match event {
+        ChannelEvent::Closed { refund, at, .. } if at.contract == watch.contract => Some(refund),
+        _ => None,
+    });
+    match refund {
+        Some(refund) => Ok(Some(refund)),
+        None => {
+            let reason = "the contract does not know this channel, and no node tells of its close".into();
+            Err(ChainError::Unavailable { reason })
+        }
     }
-    Ok(events)
 }
 
 impl Actor for WatcherActor {
@@ -209,8 +293,8 @@ impl Handler<Watch> for WatcherActor {
     type Result = ();
 
     fn handle(&mut self, watch: Watch, ctx: &mut Self::Context) {
-        self.channels.insert((watch.contract, watch.channel_id), watch.intent);
-        self.unseen.push(watch);
+        self.unseen.insert(watch.key());
+        self.channels.insert(watch.key(), watch);
         if !self.polling {
             self.poll(ctx);
         }

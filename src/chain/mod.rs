@@ -19,7 +19,7 @@ pub mod track;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use drain_protocol::Deployment;
@@ -49,6 +49,8 @@ struct Inner {
     chain_id: u64,
     deployments: Vec<Deployment>,
     confirmations: u64,
+    /// Whether a node has told what is `finalized`: from then on a depth is no substitute.
+    knows_finalized: AtomicBool,
     transaction_timeout: Duration,
     /// The widest range of blocks that a node last gave logs for.
     log_span: AtomicU64,
@@ -72,6 +74,7 @@ impl Chain {
             chain_id: config.chain_id,
             deployments: config.deployments.clone(),
             confirmations: config.confirmations,
+            knows_finalized: false.into(),
             transaction_timeout: config.transaction_timeout,
             log_span: u64::MAX.into(),
         })))

@@ -254,14 +254,7 @@ impl Pool {
     ) -> Result<T, ReadError> {
         let (mut troubles, mut too_wide) = (Vec::new(), None);
         for endpoint in self.order() {
-            let answer = match block {
-                Some(block) => match self.reaches(endpoint, block).await {
-                    Ok(()) => self.ask(endpoint, method, params, &decode).await,
-                    Err(trouble) => Err(trouble),
-                },
-                None => self.ask(endpoint, method, params, &decode).await,
-            };
-            match answer {
+            match self.ask_at(endpoint, method, params, block, &decode).await {
                 Ok(answer) => return Ok(answer),
                 Err(Trouble::Reverted(reason)) => return Err(ReadError::Chain(ChainError::Reverted { reason })),
                 Err(Trouble::Refused(reason)) => return Err(ReadError::Chain(ChainError::Rejected { reason })),
@@ -275,14 +268,53 @@ impl Pool {
         })
     }
 
-    /// Broadcasts: one endpoint after another until one takes it.
-    pub(super) async fn send_raw(&self, raw: &[u8], hash: B256) -> Result<Sent, ChainError> {
+    /// Asks one endpoint after another until two have answered, or the one where a single one is configured. A revert
+    /// is an answer: `None`.
+    pub(super) async fn ask_two<T>(
+        &self,
+        method: &str,
+        params: &Value,
+        block: Option<u64>,
+        decode: impl Fn(Value) -> Result<T, String>,
+    ) -> Result<Vec<(&Endpoint, Option<T>)>, ChainError> {
+        let wanted = self.len().min(2);
+        let (mut said, mut troubles) = (Vec::new(), Vec::new());
+        for endpoint in self.order() {
+            match self.ask_at(endpoint, method, params, block, &decode).await {
+                Ok(answer) => said.push((endpoint, Some(answer))),
+                Err(Trouble::Reverted(_)) => said.push((endpoint, None)),
+                Err(trouble) => troubles.push((endpoint, trouble)),
+            }
+            if said.len() == wanted {
+                return Ok(said);
+            }
+        }
+        Err(self.summary(&troubles))
+    }
+
+    /// Asks one endpoint, where it has this block.
+    async fn ask_at<T>(
+        &self,
+        endpoint: &Endpoint,
+        method: &str,
+        params: &Value,
+        block: Option<u64>,
+        decode: impl Fn(Value) -> Result<T, String>,
+    ) -> Result<T, Trouble> {
+        if let Some(block) = block {
+            self.reaches(endpoint, block).await?;
+        }
+        self.ask(endpoint, method, params, decode).await
+    }
+
+    /// Broadcasts: one endpoint after another until one takes it, or to `all` of them.
+    pub(super) async fn send_raw(&self, raw: &[u8], hash: B256, all: bool) -> Result<Sent, ChainError> {
         let params = json!([alloy::hex::encode_prefixed(raw)]);
-        let (mut troubles, mut used, mut refused) = (Vec::new(), false, None);
+        let (mut troubles, mut taken, mut used, mut refused) = (Vec::new(), None, false, None);
         for endpoint in self.order() {
             let decode = |value: Value| serde_json::from_value::<B256>(value).map_err(|_| "not a hash".to_owned());
             match self.ask(endpoint, "eth_sendRawTransaction", &params, decode).await {
-                Ok(answered) if answered == hash => return Ok(Sent::Accepted),
+                Ok(answered) if answered == hash => taken = Some(Sent::Accepted),
                 Ok(_) => troubles.push((endpoint, Trouble::fault("answers with another hash", true))),
                 Err(Trouble::Refused(reason)) => {
                     let text = reason.to_ascii_lowercase();
@@ -294,14 +326,21 @@ impl Pool {
                         "already exists",
                         "already_exists",
                     ]) {
-                        return Ok(Sent::Known);
+                        taken = taken.or(Some(Sent::Known));
+                    } else {
+                        used |= has(&["nonce too low", "nonce is too low", "old nonce"]);
+                        refused.get_or_insert(reason.clone());
+                        troubles.push((endpoint, Trouble::Refused(reason)));
                     }
-                    used |= has(&["nonce too low", "nonce is too low", "old nonce"]);
-                    refused.get_or_insert(reason.clone());
-                    troubles.push((endpoint, Trouble::Refused(reason)));
                 }
                 Err(trouble) => troubles.push((endpoint, trouble)),
             }
+            if taken.is_some() && !all {
+                break;
+            }
+        }
+        if let Some(taken) = taken {
+            return Ok(taken);
         }
         let unsure = troubles.iter().any(|(_, trouble)| matches!(trouble, Trouble::Fault { delivered: true, .. }));
         match refused {

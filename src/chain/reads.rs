@@ -1,5 +1,7 @@
 //! What the chain says: head, balances, channels, the contract's settings; and what a call would do.
 
+use std::sync::atomic::Ordering;
+
 use alloy::eips::BlockNumberOrTag;
 use alloy::primitives::Bytes;
 use alloy::sol_types::SolCall;
@@ -88,17 +90,32 @@ impl Chain {
             .await
     }
 
-    /// The newest block that no longer changes: the `finalized` one where the nodes know it, else the configured number
-    /// of confirmations below the head.
+    /// The newest block that no longer changes: the `finalized` one, or the configured number of confirmations below the
+    /// head where the nodes say that they know no such block, and never said otherwise.
     pub async fn finalized_number(&self) -> Result<u64, ChainError> {
-        let finalized = self.pool().read("eth_getBlockByNumber", &json!(["finalized", false]), header).await;
-        match finalized {
-            Ok(Some(head)) => Ok(head.number),
-            Ok(None) | Err(ChainError::Unavailable { .. }) => {
-                Ok(self.head().await?.number.saturating_sub(self.0.confirmations))
+        let (pool, params) = (self.pool(), json!(["finalized", false]));
+        let (mut unknown, mut troubles) = (false, Vec::new());
+        for endpoint in pool.order() {
+            match pool.ask(endpoint, "eth_getBlockByNumber", &params, header).await {
+                Ok(Some(head)) => {
+                    self.0.knows_finalized.store(true, Ordering::Relaxed);
+                    return Ok(head.number);
+                }
+                Ok(None) => {
+                    unknown = true;
+                    troubles.push((endpoint, Trouble::Unable("knows no finalized block".into())));
+                }
+                Err(trouble) => {
+                    unknown |= matches!(trouble, Trouble::Unable(_));
+                    troubles.push((endpoint, trouble));
+                }
             }
-            Err(error) => Err(error),
         }
+        // A node that fails or has just started says nothing about how final blocks are.
+        if unknown && !self.0.knows_finalized.load(Ordering::Relaxed) {
+            return Ok(self.head().await?.number.saturating_sub(self.0.confirmations));
+        }
+        Err(pool.summary(&troubles))
     }
 
     /// The chain's own coin, in wei.
@@ -152,6 +169,27 @@ impl Chain {
         }))
     }
 
+    /// Whether the contract knows the channel no more as of this block, by the word of two endpoints, or of the one where
+    /// a single one is configured: a channel that is taken for closed is given up.
+    pub async fn channel_is_gone(&self, on: &Deployment, id: ChannelId, block: u64) -> Result<bool, ChainError> {
+        let data = Bytes::from(DrainChannel::getChannelCall { channelId: id.0 }.abi_encode());
+        let call = json!([{ "to": on.contract(), "data": data }, BlockNumberOrTag::Number(block)]);
+        let gone = |value| {
+            let found = DrainChannel::getChannelCall::abi_decode_returns_validate(&plain::<Bytes>(value)?);
+            found.map(|found| found.consumer.is_zero()).map_err(|_| "no channel".to_owned())
+        };
+        let said = self.pool().ask_two("eth_call", &call, Some(block), gone).await?;
+        let knows = said.iter().find(|(_, gone)| *gone != Some(true));
+        match (knows, said.iter().find(|(_, gone)| *gone == Some(true))) {
+            (None, _) => Ok(true),
+            (Some(_), None) => Ok(false),
+            (Some((one, _)), Some((other, _))) => {
+                let what = format!("{} has the channel {id} at block {block}, {} does not", one.host, other.host);
+                Err(ChainError::Disagreement { what })
+            }
+        }
+    }
+
     /// How many channels the consumer has opened on this contract: what a recovery must find (M10).
     pub async fn opened_count(&self, on: &Deployment, consumer: Address) -> Result<u64, ChainError> {
         let count = self.view(on.contract(), &DrainChannel::noncesCall { consumer }).await?;
@@ -183,27 +221,15 @@ impl Chain {
     /// Checks that the contract is there and holds the table's token, by the word of two endpoints, or of the one where
     /// a single one is configured (M8).
     pub async fn verify_deployment(&self, on: &Deployment) -> Result<(), ChainError> {
-        let wanted = self.pool().len().min(2);
         let call =
             json!([{ "to": on.contract(), "data": Bytes::from(DrainChannel::usdcCall {}.abi_encode()) }, "latest"]);
-        let (mut said, mut troubles) = (Vec::new(), Vec::new());
-        for endpoint in self.pool().order() {
-            match self.pool().ask(endpoint, "eth_call", &call, plain::<Bytes>).await {
-                // Any answer to a call of code that is not there is empty.
-                Ok(word) => {
-                    said.push((&endpoint.host, DrainChannel::usdcCall::abi_decode_returns_validate(&word).ok()))
-                }
-                Err(Trouble::Reverted(_)) => said.push((&endpoint.host, None)),
-                Err(trouble) => troubles.push((endpoint, trouble)),
-            }
-            if said.len() == wanted {
-                break;
-            }
-        }
+        // Any answer to a call of code that is not there is empty.
+        let token = |value| Ok(DrainChannel::usdcCall::abi_decode_returns_validate(&plain::<Bytes>(value)?).ok());
+        let said = self.pool().ask_two("eth_call", &call, None, token).await?;
+        let said: Vec<_> = said.into_iter().map(|(endpoint, token)| (&endpoint.host, token.flatten())).collect();
         let wrong = said.iter().find(|(_, token)| *token != Some(on.usdc));
         match wrong {
-            None if said.len() == wanted => Ok(()),
-            None => Err(self.pool().summary(&troubles)),
+            None => Ok(()),
             Some((host, token)) => {
                 let contract = on.contract();
                 let says = match token {

@@ -136,7 +136,7 @@ pub(super) fn meaning(method: &str, error: &Value) -> Trouble {
         }
         // Asked for a tag or a state that it does not have.
         "eth_getBlockByNumber" | "eth_getTransactionCount"
-            if has(&["not found", "unknown block", "missing trie", "tag"]) =>
+            if code == -32602 || has(&["not found", "unknown block", "missing trie", "tag"]) =>
         {
             Trouble::Unable(message)
         }

@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 use alloy::eips::BlockNumberOrTag;
 use alloy::primitives::Bytes;
 use drain_protocol::{Address, B256};
+use serde::Deserialize;
 use serde_json::json;
 
 use super::events::Receipt;
 use super::pool::{Endpoint, Sent, number};
+use super::reads::plain;
 use super::rpc::Trouble;
 use super::{Chain, ChainError};
 
@@ -88,7 +90,7 @@ impl Chain {
     /// Sends signed bytes to one endpoint after another until one takes them. Sending the same bytes twice is harmless.
     /// [`ChainError::Rejected`] only where no node can have taken them.
     pub async fn send_raw(&self, raw: &[u8], hash: B256) -> Result<Sent, ChainError> {
-        self.pool().send_raw(raw, hash).await
+        self.pool().send_raw(raw, hash, false).await
     }
 
     /// [`await_final`] for as long as the configuration says, then [`ChainError::Pending`]. What happens on the way is
@@ -226,7 +228,9 @@ impl<F: FnMut(Progress) + Send> Way<'_, F> {
         self.sent_at = Some(Instant::now());
         let Some(raw) = &self.transaction.raw else { return Ok(()) };
         self.attempts = self.attempts.saturating_add(1);
-        let outcome = self.chain.send_raw(raw, self.transaction.hash).await;
+        // A node that takes transactions and keeps them to itself must not be the only one to have it.
+        let all = self.attempts > 1;
+        let outcome = self.chain.pool().send_raw(raw, self.transaction.hash, all).await;
         // A used slot is mined, by this one or another: the looks find out.
         self.sent = outcome.is_ok();
         match outcome {
@@ -244,14 +248,14 @@ impl<F: FnMut(Progress) + Send> Way<'_, F> {
     }
 
     /// The receipt once more, now that its block is final: from the endpoints as they come, and where several are
-    /// configured by the word of two that agree, unless the others cannot be reached.
+    /// configured by the word of two that agree, unless the others cannot be reached or have no receipts.
     async fn confirmed(&mut self, receipt: Receipt) -> Result<Option<Receipt>, ChainError> {
         let hash = self.transaction.hash;
         let canonical = self.chain.block(receipt.block_number).await?.map(|block| block.hash);
         if canonical != Some(receipt.block_hash) {
             return Ok(None);
         }
-        let (mut agreed, mut absent) = (0, false);
+        let (mut agreed, mut absent) = (0, Vec::new());
         for endpoint in self.chain.pool().order() {
             match self.receipt_of(endpoint).await {
                 Ok(Some(other)) if other.agrees_with(&receipt) => agreed += 1,
@@ -259,20 +263,50 @@ impl<F: FnMut(Progress) + Send> Way<'_, F> {
                     let what = format!("{} has another receipt for {hash} than the others", endpoint.host);
                     return Err(ChainError::Disagreement { what });
                 }
-                Ok(None) => absent = true,
+                Ok(None) => absent.push(endpoint),
                 Err(_) => {}
             }
             if agreed == 2 {
-                break;
+                return Ok(Some(receipt));
             }
         }
+        // A second endpoint that is behind gets its time.
         let wanted = self.chain.pool().len().min(2);
-        // A second endpoint that is behind gets its time; one that never has receipts must not stop everything.
-        if agreed == 0 || (agreed < wanted && absent && self.waited_for_second < self.pace.catch_up) {
+        if agreed == 0 || (agreed < wanted && !absent.is_empty() && self.waited_for_second < self.pace.catch_up) {
             self.waited_for_second += 1;
             return Ok(None);
         }
+        for endpoint in absent {
+            self.has_it_in_its_block(endpoint, &receipt).await?;
+        }
         Ok(Some(receipt))
+    }
+
+    /// An endpoint without a receipt must not stop everything, if it serves no receipts at all: it has the same block
+    /// then, with the transaction in it. Else it denies the receipt, or is still behind.
+    async fn has_it_in_its_block(&self, endpoint: &Endpoint, receipt: &Receipt) -> Result<(), ChainError> {
+        #[derive(Deserialize)]
+        struct Block {
+            hash: B256,
+            transactions: Vec<B256>,
+        }
+        let (pool, number) = (self.chain.pool(), receipt.block_number);
+        let params = json!([BlockNumberOrTag::Number(number), false]);
+        let block = pool.ask(endpoint, "eth_getBlockByNumber", &params, plain::<Option<Block>>).await;
+        let denies = |why: &str| {
+            let what = format!("{} has no receipt for {}, and block {number} {why}", endpoint.host, receipt.hash);
+            Err(ChainError::Disagreement { what })
+        };
+        match block {
+            Ok(Some(block)) if block.hash != receipt.block_hash => denies("is another one there"),
+            Ok(Some(block)) if !block.transactions.contains(&receipt.hash) => denies("is without it there"),
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => {
+                let reason = format!("{} is behind block {number}", endpoint.host);
+                Err(ChainError::Unavailable { reason })
+            }
+            Err(trouble) => Err(pool.summary(&[(endpoint, trouble)])),
+        }
     }
 
     async fn receipt_of(&self, endpoint: &Endpoint) -> Result<Option<Receipt>, Trouble> {

@@ -113,11 +113,13 @@ keys! {
         "Send latency, status and cost of paid requests to the marketplace: on or off.";
 
     MaxPerChannel: "DRAIN_MAX_PER_CHANNEL", Some("limits.per_channel"), None, Plain, "5",
-        "The most USDC that the vouchers of one channel may reach.";
+        "The most USDC that the vouchers of one channel may reach, and the highest deposit.";
     MaxLocked: "DRAIN_MAX_LOCKED", Some("limits.locked"), None, Plain, "20",
         "The most USDC in open channels together, and the highest allowance that is ever given.";
     MaxSessionFee: "DRAIN_MAX_SESSION_FEE", Some("limits.session_fee"), None, Plain, "0.01",
         "The highest session fee in USDC for opening a V1 channel.";
+    MaxDuration: "DRAIN_MAX_DURATION", Some("limits.max_duration"), None, Plain, "30d",
+        "The longest that a new channel may be open. Without the provider's consent a deposit comes back only at its end.";
     UnlimitedAllowance: "DRAIN_UNLIMITED_ALLOWANCE", Some("limits.unlimited_allowance"), None, Plain, "off",
         "Give the contract an allowance without bound: on or off. It then may take all USDC of the wallet.";
 

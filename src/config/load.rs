@@ -200,6 +200,7 @@ fn limits(layers: &mut Layers) -> Result<Limits, ConfigError> {
         locked: layers.or_table(Key::MaxLocked, values::amount)?,
         unlimited_allowance: layers.or_table(Key::UnlimitedAllowance, values::switch)?,
         session_fee: layers.or_table(Key::MaxSessionFee, values::amount)?,
+        max_duration: layers.or_table(Key::MaxDuration, values::channel_duration)?,
     };
     if limits.per_channel > limits.locked {
         layers.warnings.push(format!(

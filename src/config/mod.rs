@@ -115,6 +115,8 @@ pub struct Limits {
     pub unlimited_allowance: bool,
     /// Highest V1 session fee. `DRAIN_MAX_SESSION_FEE`.
     pub session_fee: Usdc,
+    /// The longest that a channel's deposit may be locked. `DRAIN_MAX_DURATION`.
+    pub max_duration: ChannelDuration,
 }
 
 /// How requests to providers behave.

@@ -270,9 +270,8 @@ async fn many_requests_at_once_share_the_client() {
 
 #[test]
 fn starting_costs_nothing() {
-    let begun = std::time::Instant::now();
     let client = HttpClient::new(STRICT);
-    assert!(begun.elapsed() < Duration::from_millis(5));
+    // The roots alone would take 40 ms: they are read with the first https request.
     assert!(client.inner.secure.get().is_none() && client.inner.plain.get().is_none());
 }
 
@@ -304,16 +303,4 @@ async fn without_roots_child() {
     let error = client.fetch(get(url("https://127.0.0.1:9")), LIMITS).await.unwrap_err();
     assert_eq!(error, HttpError::NoRoots);
     assert!(error.before_sent() && error.to_string().contains("ca-certificates"));
-}
-
-// What the first https request pays, and why it is not paid at the start: about 40 ms in a debug build, against 0.3 ms
-// without the roots.
-#[test]
-#[ignore = "a measurement"]
-fn measure_building() {
-    for tls in [false, true, false, true] {
-        let begun = std::time::Instant::now();
-        build(STRICT, tls).unwrap();
-        println!("tls {tls}: {:?}", begun.elapsed());
-    }
 }

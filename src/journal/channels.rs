@@ -309,6 +309,23 @@ impl Journal {
         self.writer.run(move |db| set_state(db, intent, state)).await
     }
 
+    /// An opening or a close that came to nothing: failed, or open again. Left as it is while a transaction of it may
+    /// still land, and at any other state.
+    pub async fn put_back(&self, intent: IntentId) -> Result<ChannelRecord, JournalError> {
+        self.writer
+            .run(move |db| {
+                if !transactions::may_land(db, intent)? {
+                    db.prepare_cached(
+                        "UPDATE channels SET state = CASE state WHEN 'opening' THEN 'failed' ELSE 'open' END \
+                         WHERE intent = ?1 AND state IN ('opening', 'closing')",
+                    )?
+                    .execute([intent.0])?;
+                }
+                load(db, intent)
+            })
+            .await
+    }
+
     /// The channel ended on chain, by `transaction` of ours or without one.
     pub async fn closed(
         &self,

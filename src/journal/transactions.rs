@@ -131,13 +131,29 @@ fn record(r: &Row<'_>) -> Result<TxRecord, JournalError> {
     })
 }
 
-/// Ends a transaction; one that ended already stays as it is.
+/// Ends a transaction; one that ended already stays as it is. Where it is mined, others signed for its slot can never
+/// land: they end with it.
 pub(super) fn finish(db: &Connection, id: TxId, state: TxState, reason: Option<&str>) -> Result<(), JournalError> {
     db.prepare_cached(
-        "UPDATE transactions SET state = ?2, reason = ?3 WHERE id = ?1 AND state IN ('planned', 'signed', 'broadcast')",
+        "UPDATE transactions SET state = ?2, reason = ?3, finished_at = unixepoch() WHERE id = ?1 AND state IN ('planned', 'signed', 'broadcast')",
     )?
     .execute(params![id.0, state.to_string(), reason])?;
+    if matches!(state, TxState::Final | TxState::Reverted) {
+        db.prepare_cached(
+            "UPDATE transactions SET state = 'dropped', reason = 'replaced', finished_at = unixepoch() WHERE id != ?1 AND state IN ('signed', 'broadcast') \
+             AND (chain_id, wallet, account_nonce) = (SELECT chain_id, wallet, account_nonce FROM transactions WHERE id = ?1)",
+        )?
+        .execute([id.0])?;
+    }
     Ok(())
+}
+
+/// Whether a transaction of this channel may still land.
+pub(super) fn may_land(db: &Connection, intent: IntentId) -> Result<bool, JournalError> {
+    let mut statement = db.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM transactions WHERE intent = ?1 AND state IN ('signed', 'broadcast'))",
+    )?;
+    Ok(statement.query_row([intent.0], |r| r.get(0))?)
 }
 
 impl Journal {
@@ -204,6 +220,37 @@ impl Journal {
                     "SELECT {COLUMNS} FROM transactions WHERE state IN ('planned', 'signed', 'broadcast') AND chain_id = ?1 AND wallet = ?2 ORDER BY id"
                 ))?;
                 let mut rows = statement.query(params![column(chain_id)?, address(wallet)])?;
+                let mut records = Vec::new();
+                while let Some(row) = rows.next()? {
+                    records.push(record(row)?);
+                }
+                Ok(records)
+            })
+            .await
+    }
+
+    /// What was sent from a wallet to `target` and may still land, or landed and was seen final after `since`; newest first.
+    pub async fn sends(
+        &self,
+        chain_id: u64,
+        wallet: Address,
+        kind: TxKind,
+        target: Address,
+        since: u64,
+    ) -> Result<Vec<TxRecord>, JournalError> {
+        self.writer
+            .run(move |db| {
+                let mut statement = db.prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM transactions WHERE chain_id = ?1 AND wallet = ?2 AND kind = ?3 AND target = ?4 \
+                     AND (state IN ('signed', 'broadcast') OR (state = 'final' AND finished_at >= ?5)) ORDER BY id DESC"
+                ))?;
+                let mut rows = statement.query(params![
+                    column(chain_id)?,
+                    address(wallet),
+                    kind.to_string(),
+                    address(target),
+                    column(since)?
+                ])?;
                 let mut records = Vec::new();
                 while let Some(row) = rows.next()? {
                     records.push(record(row)?);

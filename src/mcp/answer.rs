@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::render;
-use crate::error::{Code, Failure, Retry};
+use crate::error::{Code, Failure, Money, Retry};
 
 /// The first line of everything that a runtime with play money says.
 pub const PLAY_MONEY: &str = "PLAY MONEY (sandbox): nothing here has any value.";
@@ -91,13 +91,11 @@ impl Answer {
 pub struct Fault {
     /// What happened.
     pub failure: Failure,
-    /// The call broke off where money may have moved: `failure.money` does not know.
-    pub money_unknown: bool,
 }
 
 impl From<Failure> for Fault {
     fn from(failure: Failure) -> Self {
-        Self { failure, money_unknown: false }
+        Self { failure }
     }
 }
 
@@ -124,7 +122,10 @@ impl Fault {
                             fault."
                 .into();
         }
-        Self { failure, money_unknown: moves_money }
+        if moves_money {
+            failure.money = Money::Unknown;
+        }
+        Self { failure }
     }
 
     /// Whether the same call may be made again.
@@ -134,11 +135,7 @@ impl Fault {
 
     /// The failure as data: `code`, `message`, `money`, `retry`, `next`.
     pub fn data(&self) -> Map<String, Value> {
-        let money = if self.money_unknown {
-            json!({ "state": "unknown" })
-        } else {
-            serde_json::to_value(&self.failure.money).unwrap_or(Value::Null)
-        };
+        let money = serde_json::to_value(&self.failure.money).unwrap_or(Value::Null);
         let mut data = Map::new();
         data.insert("code".into(), json!(self.failure.code.as_str()));
         data.insert("message".into(), json!(self.failure.message));

@@ -19,7 +19,8 @@ pub(super) struct What<'a> {
 
 /// Runs `work` and passes on what it says through `progress` by `tell`.
 ///
-/// The work goes on when nobody waits any more: what was signed must still be settled.
+/// When nobody waits any more the work is dropped: the actors see then that what still queues is not wanted, and give
+/// the channel that an opening leads to whoever asks next. What they have started they end, in tasks of their own.
 pub(super) async fn supervise<T, W, F>(
     what: What<'_>,
     work: W,
@@ -47,6 +48,7 @@ where
             },
             () = cancelled.cancelled() => {
                 tracing::info!(tool = what.name, "a call is not waited for any more");
+                task.abort();
                 return Err(Fault::cancelled(what.name, what.moves_money));
             }
         }
@@ -58,7 +60,7 @@ where
 mod tests {
     use super::*;
     use crate::api::Progress;
-    use crate::error::Code;
+    use crate::error::{Code, Money};
 
     const PAYS: What<'static> = What { name: "drain_chat", moves_money: true };
 
@@ -91,25 +93,23 @@ mod tests {
         let work = async { if true { panic!("secret detail") } else { Ok(()) } };
         let fault = supervise(PAYS, work, &CancellationToken::new(), receiver, |_| async {}).await.unwrap_err();
         assert_eq!(fault.failure.code, Code::Internal);
-        assert!(fault.money_unknown);
+        assert_eq!(fault.failure.money, Money::Unknown);
         assert!(!format!("{fault:?}").contains("secret detail"));
     }
 
     #[tokio::test]
-    async fn cancelling_stops_the_waiting_and_not_the_work() {
+    async fn cancelling_drops_the_work() {
         let (_progress, receiver) = channel();
-        let (done, finished) = tokio::sync::oneshot::channel();
-        let (release, released) = tokio::sync::oneshot::channel::<()>();
+        // What an actor would answer to.
+        let (mut reply, answer) = tokio::sync::oneshot::channel::<()>();
         let work = async move {
-            let _ = released.await;
-            let _ = done.send(());
+            let _ = answer.await;
             Ok(())
         };
         let token = CancellationToken::new();
         token.cancel();
         let fault = supervise(PAYS, work, &token, receiver, |_| async {}).await.unwrap_err();
-        assert_eq!(fault.failure.code, Code::Cancelled);
-        release.send(()).unwrap();
-        finished.await.unwrap();
+        assert_eq!((fault.failure.code, fault.failure.money), (Code::Cancelled, Money::Unknown));
+        reply.closed().await;
     }
 }

@@ -127,6 +127,38 @@ fn a_panic_while_signing_costs_nothing_and_the_server_goes_on() {
 }
 
 #[test]
+fn m2_a_signer_that_is_started_anew_leaves_each_channel_its_one_queue() {
+    in_system(async {
+        let world = World::start().await;
+        let broken = Arc::new(AtomicBool::new(false));
+        let key = Faulty { key: world.backend(), broken: broken.clone() };
+        let runtime = world.runtime_of(world.config(), key).await;
+        let channel = open(&runtime, "sim-llm", "1", "24h").await.unwrap();
+        let other = open(&runtime, "sim-weather", "1", "24h").await.unwrap();
+        world.sandbox.llm.set(|faults| faults.slow = Some(Duration::from_millis(400)));
+        let first = actix::spawn({
+            let runtime = runtime.clone();
+            async move { ask(&runtime, channel, "sim-small", "First").await }
+        });
+        until("the provider has it", async || vouchers(&world.sandbox.llm).len() == 1).await;
+        broken.store(true, Ordering::Relaxed);
+        assert!(ask(&runtime, other, "sim/forecast", "Lisbon").await.is_err());
+        broken.store(false, Ordering::Relaxed);
+        // Takes its turn behind the first, which a new actor of this channel would not know of.
+        let second = actix::spawn({
+            let runtime = runtime.clone();
+            async move { ask(&runtime, channel, "sim-small", "Second").await }
+        });
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        assert_eq!((first.is_finished(), vouchers(&world.sandbox.llm).len()), (false, 1));
+        let paid = [first.await.unwrap().unwrap(), second.await.unwrap().unwrap()];
+        assert_eq!(paid[1].channel.charged, paid[0].cost.saturating_add(paid[1].cost));
+        ask(&runtime, other, "sim/forecast", "Lisbon").await.unwrap();
+        runtime.cooperative_close(channel, Progress::none()).await.unwrap();
+    });
+}
+
+#[test]
 fn a_journal_row_that_makes_no_sense_stops_its_channel_only() {
     in_system(async {
         let world = World::start().await;
@@ -182,7 +214,7 @@ fn an_imported_channel_reads_its_providers_books_before_it_pays() {
 
 /// Events are read from the block of the watcher's first look on; its later looks ask for them.
 async fn until_watched(world: &World) {
-    let node = world.sandbox.chain.as_ref().unwrap();
+    let node = world.chain();
     let reads = || node.request_count().get("eth_getLogs").copied().unwrap_or_default();
     until("the watcher reads events", async || {
         node.mine(1);
@@ -224,7 +256,7 @@ fn a_channel_that_is_closed_elsewhere_ends_here_too() {
             async move { ask(&runtime, busy, "sim-small", "Hello").await }
         });
         until("the provider has it", async || !vouchers(&world.sandbox.llm).is_empty()).await;
-        world.advance(86_400);
+        world.advance(86_400).await;
         world.close_elsewhere(CHANNEL_V2, idle).await;
         world.close_elsewhere(CHANNEL_V2, busy).await;
         let closed = || world.journaled("SELECT COUNT(*) FROM channels WHERE state = 'closed' AND refunded = 1000000");

@@ -15,10 +15,10 @@ use crate::process_harness::{Agent, Env, Greeting, PATIENCE, chat, vouchers, wor
 const NEWEST: Greeting = Greeting::Lines("2025-11-25");
 /// Waits that a test can afford.
 const QUICK: [(&str, &str); 4] = [
-    ("DRAIN_RPC_TIMEOUT", "500ms"),
-    ("DRAIN_MARKETPLACE_TIMEOUT", "500ms"),
-    ("DRAIN_REQUEST_TIMEOUT", "2s"),
-    ("DRAIN_TRANSACTION_TIMEOUT", "3s"),
+    ("DRAIN_RPC_TIMEOUT", "1500ms"),
+    ("DRAIN_MARKETPLACE_TIMEOUT", "1500ms"),
+    ("DRAIN_REQUEST_TIMEOUT", "5s"),
+    ("DRAIN_TRANSACTION_TIMEOUT", "5s"),
 ];
 
 fn impatient(world: &World) -> Env {
@@ -36,7 +36,7 @@ fn wish() -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_fails() {
     let world = world().await;
-    let node = world.sandbox.chain.as_ref().unwrap().main();
+    let node = world.chain().main();
     let mut agent = Agent::start(&impatient(&world), NEWEST).await;
     let id = agent.open("sim-llm", "1", "4h").await;
     let before = wallet(&world).await;
@@ -76,7 +76,7 @@ async fn a_node_that_is_not_there_or_no_node() {
         assert_eq!(agent.leave().await.code, Some(0));
     }
     // Another chain than the one that is configured: said with both numbers, before any key is used.
-    world.sandbox.chain.as_ref().unwrap().main().update_faults(|faults| faults.wrong_chain_id = Some(80_002));
+    world.chain().main().update_faults(|faults| faults.wrong_chain_id = Some(80_002));
     let mut agent = Agent::start(&impatient(&world), NEWEST).await;
     for (tool, arguments) in [("drain_balance", json!({})), ("drain_open_channel", wish())] {
         let failed = agent.fails(tool, arguments, "wrong_chain").await;
@@ -95,7 +95,7 @@ async fn a_node_that_lies_about_a_receipt() {
         let mut agent = Agent::start(&impatient(&world), NEWEST).await;
         // The allowance is there already: the lie concerns the opening.
         agent.ok("drain_approve", json!({ "amount": "5" })).await;
-        world.sandbox.chain.as_ref().unwrap().main().update_faults(|faults| faults.forged_receipt = Some(lie));
+        world.chain().main().update_faults(|faults| faults.forged_receipt = Some(lie));
         let failed = agent.call("drain_open_channel", wish()).await;
         assert!(failed.is_error, "{}", failed.text);
         assert_ne!(failed.data["money"]["state"], "not_spent", "something was sent: {}", failed.text);
@@ -172,7 +172,7 @@ async fn a_provider_that_fails() {
         llm.set(fault);
         let started = std::time::Instant::now();
         let failed = agent.call("drain_chat", chat(&id, "hello")).await;
-        assert!(started.elapsed() < PATIENCE / 4, "{what}");
+        assert!(started.elapsed() < PATIENCE / 2, "{what}");
         assert!(failed.is_error, "{what}: {}", failed.text);
         let code = failed.data["code"].as_str().unwrap().to_owned();
         assert!(codes.contains(&code.as_str()), "{what}: {}", failed.text);

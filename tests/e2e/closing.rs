@@ -6,6 +6,7 @@ use drain_mcp::actors::Runtime;
 use drain_mcp::api::{ChannelState, Progress};
 use drain_mcp::error::{Code, Money};
 use drain_protocol::{ChannelId, Usdc};
+use drain_sandbox::chain::FailKind;
 use drain_sandbox::provider::{CloseAmount, CloseSignature, Times};
 
 use crate::harness::{World, ask, failed, figures, in_system, open, unspent, until, usdc, view, vouchers};
@@ -20,7 +21,7 @@ async fn used(world: &World) -> (Runtime, ChannelId) {
 
 /// Closes at expiry; gives what came back.
 async fn at_expiry(world: &World, runtime: &Runtime, channel: ChannelId) -> Usdc {
-    world.sandbox.chain.as_ref().unwrap().advance(86_400);
+    world.advance(86_400).await;
     let closed = runtime.close(channel, Progress::none()).await.unwrap();
     assert_eq!(closed.channel.state, ChannelState::Closed);
     closed.refund
@@ -136,7 +137,7 @@ fn m6_no_voucher_while_a_close_is_on_its_way() {
     in_system(async {
         let world = World::start().await;
         let (runtime, channel) = used(&world).await;
-        let chain = world.sandbox.chain.as_ref().unwrap();
+        let chain = world.chain();
         chain.hold(true);
         let closing = actix::spawn({
             let runtime = runtime.clone();
@@ -214,7 +215,7 @@ fn m6_m7_a_reverted_close_is_a_failure_and_the_channel_stays_open() {
     in_system(async {
         let world = World::start().await;
         let (runtime, channel) = used(&world).await;
-        world.sandbox.chain.as_ref().unwrap().revert_next(1);
+        world.chain().revert_next(1);
         let before = world.transactions();
         let failure = failed(runtime.cooperative_close(channel, Progress::none()).await, Code::TransactionReverted);
         assert_eq!((failure.money, world.transactions()), (Money::GasOnly, before + 1));
@@ -241,5 +242,149 @@ fn m6_a_close_that_a_restart_interrupts_is_taken_up_or_put_back() {
         assert_eq!(view(&runtime, channel).await.state, ChannelState::Open);
         ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
         runtime.cooperative_close(channel, Progress::none()).await.unwrap();
+    });
+}
+
+#[test]
+fn m6_a_close_whose_caller_has_gone_before_its_turn_is_not_carried_out() {
+    in_system(async {
+        let world = World::start().await;
+        let mut config = world.config();
+        config.chain.transaction_timeout = Duration::from_millis(150);
+        let runtime = world.runtime().await;
+        let channel = open(&runtime, "sim-llm", "1", "24h").await.unwrap();
+        runtime.shutdown().await;
+        drop(runtime);
+        let runtime = world.runtime_with(config).await;
+        world.sandbox.llm.set(|faults| faults.slow = Some(Duration::from_millis(400)));
+        let slow = |text: &'static str| {
+            let runtime = runtime.clone();
+            actix::spawn(async move { ask(&runtime, channel, "sim-small", text).await })
+        };
+        let reached = async |count| {
+            until("the provider has it", async || vouchers(&world.sandbox.llm).len() == count).await;
+        };
+        let first = slow("First");
+        reached(1).await;
+        let gone = runtime.cooperative_close(channel, Progress::none());
+        assert!(tokio::time::timeout(Duration::from_millis(50), gone).await.is_err());
+        first.await.unwrap().unwrap();
+        ask(&runtime, channel, "sim-small", "Second").await.unwrap();
+        assert_eq!(world.sandbox.llm.request_log().count("/v1/close-channel"), 0);
+
+        // One that is only not waited for any longer is: that is what its answer says.
+        let third = slow("Third");
+        reached(3).await;
+        failed(runtime.cooperative_close(channel, Progress::none()).await, Code::TransactionPending);
+        third.await.unwrap().unwrap();
+        until("it is closed", async || world.journaled("SELECT COUNT(*) FROM channels WHERE state = 'closed'") == 1)
+            .await;
+    });
+}
+
+/// Makes the journal refuse a change, as a full disk would, until the trigger is dropped.
+fn refuse(world: &World, change: &str) {
+    let trigger = format!("CREATE TRIGGER refused {change} BEGIN SELECT RAISE(ABORT, 'the disk is full'); END");
+    world.journal().execute(&trigger, []).unwrap();
+}
+
+fn heal(world: &World) {
+    world.journal().execute("DROP TRIGGER refused", []).unwrap();
+}
+
+#[test]
+fn m15_a_close_whose_end_cannot_be_recorded_is_pending_and_the_next_call_ends_it() {
+    in_system(async {
+        let world = World::start().await;
+        let (runtime, channel) = used(&world).await;
+        refuse(&world, "BEFORE UPDATE ON channels WHEN NEW.state = 'closed'");
+        for _ in 0..2 {
+            let failure = failed(runtime.cooperative_close(channel, Progress::none()).await, Code::JournalFailed);
+            assert!(matches!(failure.money, Money::Pending { .. }), "{failure:?}");
+            assert_eq!(view(&runtime, channel).await.state, ChannelState::Closing);
+        }
+        let before = world.transactions();
+        heal(&world);
+        let closed = runtime.cooperative_close(channel, Progress::none()).await.unwrap();
+        assert_eq!((closed.channel.state, world.transactions()), (ChannelState::Closed, before));
+    });
+}
+
+#[test]
+fn m7_a_close_that_every_node_refuses_is_followed_again_and_then_issued_anew_in_its_slot() {
+    in_system(async {
+        // Refused once: what is stored is sent again. Twice: a new one takes the same slot. Three times: either lands.
+        for (refusals, issued) in [(1, 1), (2, 2), (3, 2)] {
+            let world = World::start().await;
+            let (runtime, channel) = used(&world).await;
+            let before = world.transactions();
+            world.chain().main().update_faults(|faults| {
+                faults.fail_next = refusals;
+                faults.fail_kind = FailKind::RpcError;
+                faults.methods = vec!["eth_sendRawTransaction".into()];
+            });
+            let calls = if refusals == 3 { 2 } else { 1 };
+            for _ in 0..calls {
+                let failure = runtime.cooperative_close(channel, Progress::none()).await.unwrap_err();
+                assert!(matches!(failure.money, Money::Pending { .. }), "{failure:?}");
+                assert_eq!(view(&runtime, channel).await.state, ChannelState::Closing);
+                unspent(ask(&runtime, channel, "sim-small", "Hello").await, Code::ChannelNotOpen);
+            }
+            let closed = runtime.cooperative_close(channel, Progress::none()).await.unwrap();
+            assert_eq!((closed.channel.state, world.transactions()), (ChannelState::Closed, before + 1), "{refusals}");
+            let recorded = "SELECT COUNT(*) FROM transactions WHERE kind = 'cooperative_close'";
+            assert_eq!(world.journaled(recorded), issued, "{refusals}");
+            let slots = "SELECT COUNT(DISTINCT account_nonce) FROM transactions WHERE kind = 'cooperative_close'";
+            assert_eq!(world.journaled(slots), 1);
+            let open = "SELECT COUNT(*) FROM transactions WHERE state IN ('planned', 'signed', 'broadcast')";
+            assert_eq!(world.journaled(open), 0, "{refusals}");
+        }
+    });
+}
+
+#[test]
+fn m6_a_refusal_that_cannot_be_recorded_is_told_and_the_next_close_goes_on() {
+    in_system(async {
+        let world = World::start().await;
+        let (runtime, channel) = used(&world).await;
+        refuse(&world, "BEFORE UPDATE ON channels WHEN OLD.state = 'closing' AND NEW.state = 'open'");
+        world.sandbox.llm.set(|faults| faults.close_signature = CloseSignature::WrongSigner);
+        unspent(runtime.cooperative_close(channel, Progress::none()).await, Code::CloseRefused);
+        heal(&world);
+        world.sandbox.llm.set(|faults| faults.close_signature = CloseSignature::Genuine);
+        assert_eq!(view(&runtime, channel).await.state, ChannelState::Closing);
+        let closed = runtime.cooperative_close(channel, Progress::none()).await.unwrap();
+        assert_eq!(closed.channel.state, ChannelState::Closed);
+    });
+}
+
+#[test]
+fn m6_a_start_puts_back_only_what_it_found() {
+    in_system(async {
+        let world = std::sync::Arc::new(World::start().await);
+        let first = async |runtime: Runtime, world: std::sync::Arc<World>| {
+            let one = open(&runtime, "sim-llm", "1", "24h").await.unwrap();
+            let other = open(&runtime, "sim-weather", "1", "24h").await.unwrap();
+            world.chain().hold(true);
+            let closing = actix::spawn(async move { runtime.cooperative_close(one, Progress::none()).await });
+            until("the close is in the pool", async || world.chain().pending() == 1).await;
+            closing.abort();
+            other
+        };
+        let other = world.life(world.config(), first).await;
+        let journal = world.journal();
+        journal.execute_batch("CREATE TABLE log (change TEXT); CREATE TRIGGER log AFTER UPDATE OF state ON channels BEGIN INSERT INTO log VALUES (OLD.intent || OLD.state || NEW.state); END").unwrap();
+        // The wallet waits for the first close; the second one waits for the wallet.
+        let runtime = world.runtime().await;
+        let closing = actix::spawn({
+            let runtime = runtime.clone();
+            async move { runtime.cooperative_close(other, Progress::none()).await }
+        });
+        until("it is closing", async || view(&runtime, other).await.state == ChannelState::Closing).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        world.chain().hold(false);
+        closing.await.unwrap().unwrap();
+        assert_eq!(world.journaled("SELECT COUNT(*) FROM log WHERE change LIKE '%closingopen'"), 0);
+        assert_eq!(world.journaled("SELECT COUNT(*) FROM channels WHERE state = 'closed'"), 2);
     });
 }

@@ -107,7 +107,7 @@ async fn a_life_in_commands() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn exit_codes_mean_something() {
     let world = world().await;
-    let env = Env::of(&world).with("DRAIN_RPC_TIMEOUT", "500ms").with("DRAIN_REQUEST_TIMEOUT", "1s");
+    let env = Env::of(&world).with("DRAIN_RPC_TIMEOUT", "1500ms").with("DRAIN_REQUEST_TIMEOUT", "3s");
     let opened = env.run(&["open", "sim-llm-v1", "0.5", "--duration", "2h", "--json"]).await.ok_json();
     let v1 = opened["channel"]["channel_id"].as_str().unwrap();
     let opened = env.run(&["open", "sim-llm", "0.5", "--duration", "2h", "--json"]).await.ok_json();
@@ -115,6 +115,7 @@ async fn exit_codes_mean_something() {
     let unknown = format!("0x{}", "ab".repeat(32));
     let no_key = env.clone().without("DRAIN_PRIVATE_KEY");
     let no_node = env.clone().with("DRAIN_RPC_URL", "http://127.0.0.1:9");
+    let rich = env.clone().with("DRAIN_MAX_PER_CHANNEL", "10000");
     let bad_key = env.clone().with("DRAIN_PRIVATE_KEY", "hello");
     let cases: [(&Env, &[&str], i32, &str); 20] = [
         (&env, &["dance"], 2, "invalid_argument"),
@@ -133,7 +134,7 @@ async fn exit_codes_mean_something() {
         (&env, &["chat", &unknown, "-m", "sim-small", "hi"], 1, "unknown_channel"),
         (&no_node, &["balance"], 1, "chain_unavailable"),
         (&env, &["open", "sim-llm", "50"], 4, "limit_reached"),
-        (&env, &["open", "sim-llm", "1000"], 4, "insufficient_usdc"),
+        (&rich, &["open", "sim-llm", "1000"], 4, "insufficient_usdc"),
         (&env, &["open", "sim-llm", "1", "--duration", "1m"], 4, "duration_refused"),
         (&env, &["open", "sim-mpp", "1"], 4, "not_payable"),
         (&env, &["close", v1], 4, "not_expired"),

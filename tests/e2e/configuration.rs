@@ -130,18 +130,19 @@ async fn the_file_counts_before_defaults_and_after_the_environment() {
     let key = file(&world, "key", env.get("DRAIN_PRIVATE_KEY"));
     let text = format!(
         "[chain]\nrpc_urls = [\"{}\"]\npoll_interval = \"200ms\"\n[marketplace]\ndirectory_url = \"{}\"\n\
-         [signer]\nprivate_key_file = \"{key}\"\n[limits]\nper_channel = 0.5\nlocked = \"3\"\n",
+         [signer]\nprivate_key_file = \"{key}\"\n[limits]\nper_channel = 0.5\nlocked = \"1\"\n",
         env.get("DRAIN_RPC_URL"),
         env.get("DRAIN_DIRECTORY_URL"),
     );
     file(&world, "config.toml", &text);
     let bare = Env::default().with("DRAIN_HOME", env.get("DRAIN_HOME"));
     works(&bare).await;
-    let opened = bare.run(&["open", "sim-llm", "1", "--json"]).await.ok_json();
+    let opened = bare.run(&["open", "sim-llm", "0.5", "--json"]).await.ok_json();
     assert_eq!(opened["channel"]["cap"], "0.50", "the file's limit");
-    let opened = bare.clone().with("DRAIN_MAX_PER_CHANNEL", "0.25").run(&["open", "sim-weather", "1", "--json"]).await;
+    let opened =
+        bare.clone().with("DRAIN_MAX_PER_CHANNEL", "0.25").run(&["open", "sim-weather", "0.25", "--json"]).await;
     assert_eq!(opened.ok_json()["channel"]["cap"], "0.25", "the environment's limit");
-    let refused = bare.run(&["open", "sim-image", "1.5", "--json"]).await;
+    let refused = bare.run(&["open", "sim-image", "0.5", "--json"]).await;
     assert_eq!((refused.code, &refused.json()["error"]["code"]), (Some(4), &json!("limit_reached")));
 
     // Named by a variable or a flag, in another folder.
@@ -150,7 +151,7 @@ async fn the_file_counts_before_defaults_and_after_the_environment() {
     let home = Env::default().with("DRAIN_HOME", elsewhere.path().join("own").display().to_string());
     let named = home.clone().with("DRAIN_CONFIG", &path).run(&["balance", "--json"]).await;
     let flag = home.run(&["balance", "--json", "--config", &path]).await;
-    assert_eq!((&named.ok_json()["usdc"], &flag.ok_json()["usdc"]), (&json!("98.00"), &json!("98.00")));
+    assert_eq!((&named.ok_json()["usdc"], &flag.ok_json()["usdc"]), (&json!("99.25"), &json!("99.25")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -219,7 +220,7 @@ async fn only_the_configured_endpoints_are_contacted() {
     agent.ok("drain_chat", crate::process_harness::chat(&id, "hello")).await;
     agent.ok("drain_cooperative_close", json!({ "channelId": id })).await;
     agent.leave().await;
-    assert!(world.sandbox.chain.as_ref().unwrap().main().request_count().values().sum::<u64>() > 0);
+    assert!(world.chain().main().request_count().values().sum::<u64>() > 0);
     // Telemetry is off unless it is switched on.
     assert!(world.sandbox.directory.telemetry().is_empty());
     let mut agent = Agent::start(&env.with("DRAIN_TELEMETRY", "on"), Greeting::Discover).await;

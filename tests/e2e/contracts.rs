@@ -56,7 +56,7 @@ fn m8_a_changed_token_freezes_opens_and_closes_until_it_is_back() {
         let early = open(&runtime, "sim-weather", "1", "300s").await.unwrap();
         let late = open(&runtime, "sim-llm", "1", "24h").await.unwrap();
         ask(&runtime, late, "sim-small", "Hello").await.unwrap();
-        world.chain().advance(300);
+        world.advance(300).await;
 
         token_is(USDC_BRIDGED).await;
         let sent = world.sent().await;
@@ -188,7 +188,7 @@ fn a_dead_slow_or_failing_endpoint_opens_nothing_and_open_channels_pay_on() {
     in_system(async {
         let world = World::start().await;
         let mut config = world.config();
-        config.chain.rpc_timeout = Duration::from_millis(150);
+        config.chain.rpc_timeout = Duration::from_millis(600);
         let runtime = world.runtime_with(config).await;
         let channel = open(&runtime, "sim-weather", "1", "24h").await.unwrap();
         runtime.provider("sim-weather").await.unwrap();
@@ -197,7 +197,7 @@ fn a_dead_slow_or_failing_endpoint_opens_nothing_and_open_channels_pay_on() {
             Faults { fail_rate: 1.0, fail_kind: FailKind::Http429, ..Faults::default() },
             Faults { fail_rate: 1.0, fail_kind: FailKind::RpcError, ..Faults::default() },
             Faults { hang: true, ..Faults::default() },
-            Faults { latency_ms: 400, ..Faults::default() },
+            Faults { latency_ms: 1_200, ..Faults::default() },
         ];
         for faults in bad {
             world.chain().main().set_faults(faults.clone());

@@ -25,7 +25,7 @@ fn query(change: impl FnOnce(&mut ProviderQuery)) -> ProviderQuery {
 
 fn quick(world: &World) -> Config {
     let mut config = world.config();
-    config.marketplace.timeout = Duration::from_millis(300);
+    config.marketplace.timeout = Duration::from_millis(1_000);
     config
 }
 

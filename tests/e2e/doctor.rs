@@ -13,14 +13,14 @@ use crate::process_harness::{Agent, Env, Greeting, world};
 /// A world as the instructions wish it: two endpoints, a wallet with little on it.
 async fn healthy() -> (World, Endpoint, Env) {
     let world = world().await;
-    let second = world.sandbox.chain.as_ref().unwrap().endpoint(Faults::default()).await.unwrap();
+    let second = world.chain().endpoint(Faults::default()).await.unwrap();
     let wallet = world.sandbox.agent().address();
     world.sandbox.observer().fund(wallet, usdc("5"), U256::from(10).pow(U256::from(17))).await.unwrap();
     let both = format!("{} {}", world.sandbox.rpc_url(), second.url());
-    let env = Env::of(&world).with("DRAIN_RPC_URL", both).with("DRAIN_RPC_TIMEOUT", "500ms");
+    let env = Env::of(&world).with("DRAIN_RPC_URL", both).with("DRAIN_RPC_TIMEOUT", "1500ms");
     // A folder that is not there yet: drain-mcp makes it, for itself alone.
     let home = world.home.path().join("own").display().to_string();
-    (world, second, env.with("DRAIN_MARKETPLACE_TIMEOUT", "500ms").with("DRAIN_HOME", home))
+    (world, second, env.with("DRAIN_MARKETPLACE_TIMEOUT", "1500ms").with("DRAIN_HOME", home))
 }
 
 /// The lines that are not ok.
@@ -66,7 +66,7 @@ async fn each_trouble_has_its_remedy() {
     let (world, second, env) = healthy().await;
     let wallet = world.sandbox.agent().address();
     let observer = world.sandbox.observer();
-    let main = world.sandbox.chain.as_ref().unwrap().main();
+    let main = world.chain().main();
     let pol = U256::from(10).pow(U256::from(17));
 
     env.run(&["channels", "--json"]).await.ok_json();

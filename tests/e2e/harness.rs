@@ -21,6 +21,8 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::anvil::{self, Node};
+
 /// Runs a test inside of an actix system over a multi-threaded runtime, as the binary does.
 pub fn in_system<F: Future>(test: F) -> F::Output {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -34,6 +36,8 @@ pub fn in_system<F: Future>(test: F) -> F::Output {
 pub struct World {
     pub sandbox: Sandbox,
     pub home: TempDir,
+    /// Somebody else's chain, where the world lives on one.
+    _node: Option<Node>,
 }
 
 impl World {
@@ -43,8 +47,7 @@ impl World {
 
     /// With a last change to each provider.
     pub async fn start_with(adjust: fn(&mut ProviderConfig)) -> Self {
-        let config = SandboxConfig { adjust, ..SandboxConfig::default() };
-        Self { sandbox: Sandbox::start(config).await.unwrap(), home: tempfile::tempdir().unwrap() }
+        Self::with(SandboxConfig { adjust, ..SandboxConfig::default() }).await
     }
 
     pub fn config(&self) -> Config {
@@ -74,6 +77,7 @@ impl World {
                 locked: Usdc::new(20_000_000),
                 unlimited_allowance: false,
                 session_fee: Usdc::new(10_000),
+                max_duration: "30d".parse().unwrap(),
             },
             requests: RequestConfig {
                 default_max_tokens: 1_024,
@@ -104,7 +108,7 @@ impl World {
     /// One that does not wait long for a provider.
     pub async fn impatient(&self) -> Runtime {
         let mut config = self.config();
-        config.requests.timeout = Duration::from_millis(700);
+        config.requests.timeout = Duration::from_millis(1_500);
         self.runtime_with(config).await
     }
 
@@ -134,14 +138,15 @@ impl World {
     /// How many transactions the agent has sent.
     pub fn transactions(&self) -> u64 {
         let agent = self.sandbox.agent().address();
-        let count =
-            self.sandbox.chain.as_ref().unwrap().call("eth_getTransactionCount", json!([agent, "latest"])).unwrap();
+        let count = self.chain().call("eth_getTransactionCount", json!([agent, "latest"])).unwrap();
         u64::from_str_radix(count.as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
     }
 
     /// Lets `seconds` pass on the chain.
-    pub fn advance(&self, seconds: u64) {
-        self.sandbox.chain.as_ref().unwrap().advance(seconds);
+    pub async fn advance(&self, seconds: u64) {
+        let rpc = self.sandbox.observer().rpc();
+        rpc.call("evm_increaseTime", json!([seconds])).await.unwrap();
+        rpc.call("evm_mine", json!([])).await.unwrap();
     }
 
     /// Closes an expired channel with the agent's key, past the runtime, as another program would.
@@ -265,11 +270,20 @@ pub fn content(paid: &Paid) -> Value {
 
 impl World {
     pub async fn with(config: SandboxConfig) -> Self {
-        Self { sandbox: Sandbox::start(config).await.unwrap(), home: tempfile::tempdir().unwrap() }
+        Self::on(Node::wanted(config.chain.chain_id), config).await
     }
 
+    /// On this node, or on our own chain.
+    pub async fn on(node: Option<Node>, config: SandboxConfig) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let rpc_url = node.as_ref().map(|node| node.url.clone()).or(config.rpc_url);
+        let sandbox = Sandbox::start(SandboxConfig { rpc_url, ..config }).await.unwrap();
+        Self { sandbox, home: tempfile::tempdir().unwrap(), _node: node }
+    }
+
+    /// Our own chain and its switches.
     pub fn chain(&self) -> &DevChain {
-        self.sandbox.chain.as_ref().unwrap()
+        self.sandbox.chain.as_ref().expect(anvil::OWN_CHAIN)
     }
 
     pub fn agent(&self) -> Address {

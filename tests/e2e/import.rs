@@ -139,7 +139,7 @@ fn m6_a_recovered_channel_is_not_closed_cooperatively_but_at_expiry() {
         assert_eq!(world.sandbox.llm.request_log().count("/v1/close-channel"), 0, "it is not even asked");
         assert_eq!(runtime.close(channel, Progress::none()).await.unwrap_err().code.as_str(), "not_expired");
         assert_eq!(world.sent().await, sent);
-        world.chain().advance(3_600);
+        world.advance(3_600).await;
         let closed = runtime.close(channel, Progress::none()).await.unwrap();
         assert_eq!((closed.refund, world.held().await), (usdc("1"), usdc("100")));
     });
@@ -193,5 +193,63 @@ fn a_restart_takes_nothing_over_twice_and_a_corrupt_file_is_left_alone() {
             assert!(channels[0].signed >= before.signed && channels[0].recovered);
             assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
         }
+    });
+}
+
+/// The URL of a channel is recorded once: nothing is recorded before somebody tells it.
+#[test]
+fn a_channel_is_not_taken_over_without_its_url_while_the_directory_may_still_tell() {
+    in_system(async {
+        let world = Arc::new(World::start().await);
+        let channel = opened_elsewhere(&world, CHANNEL_V2, &world.sandbox.llm, 86_400).await;
+        leave_behind(&world, &json!({ channel.to_string(): "sim-llm" }));
+        let life = async |runtime: Runtime, _: Arc<World>| {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            runtime.channels(true).await.unwrap().len()
+        };
+        world.sandbox.directory.set_down(true);
+        assert_eq!(world.life(world.config(), life).await, 0);
+        world.sandbox.directory.set_down(false);
+        let url = world.sandbox.llm.url();
+        world.sandbox.directory.change("sim-llm", |listing| listing.api_url = "no-url".into());
+        assert_eq!(world.life(world.config(), life).await, 0);
+        world.sandbox.directory.change("sim-llm", |listing| listing.api_url = url.clone());
+        let runtime = world.runtime().await;
+        taken_over(&runtime, channel).await;
+        ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
+    });
+}
+
+#[test]
+fn an_expired_channel_is_taken_over_without_the_directory_and_closed() {
+    in_system(async {
+        let world = World::start().await;
+        let channel = opened_elsewhere(&world, CHANNEL_V2, &world.sandbox.llm, 3_600).await;
+        leave_behind(&world, &json!({ channel.to_string(): "sim-llm" }));
+        world.sandbox.directory.set_down(true);
+        world.advance(3_600).await;
+        let runtime = world.runtime_with(watchful(&world)).await;
+        taken_over(&runtime, channel).await;
+        assert_eq!(runtime.close(channel, Progress::none()).await.unwrap().refund, usdc("1"));
+    });
+}
+
+#[test]
+fn m14_a_channel_whose_provider_moved_is_taken_over_to_be_closed_only() {
+    in_system(async {
+        let world = Arc::new(World::start().await);
+        let life = async |runtime: Runtime, _: Arc<World>| {
+            open(&runtime, "sim-llm", "1", "24h").await.unwrap();
+        };
+        world.life(world.config(), life).await;
+        let channel = opened_elsewhere(&world, CHANNEL_V2, &world.sandbox.llm, 86_400).await;
+        leave_behind(&world, &json!({ channel.to_string(): "sim-llm" }));
+        let elsewhere = world.sandbox.image.url();
+        world.sandbox.directory.change("sim-llm", |listing| listing.api_url = elsewhere.clone());
+        let runtime = world.runtime().await;
+        taken_over(&runtime, channel).await;
+        world.sandbox.image.clear_log();
+        assert_eq!(ask(&runtime, channel, "sim-small", "Hello").await.unwrap_err().code.as_str(), "url_refused");
+        assert_eq!(vouchers(&world.sandbox.image), []);
     });
 }

@@ -253,7 +253,7 @@ fn m15_a_refused_voucher_is_sent_again_at_most_once_and_only_where_no_work_was_d
                     let paid = ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
                     assert_eq!(paid.channel.signed, books.signed);
                 }
-                world.sandbox.chain.as_ref().unwrap().advance(90_000);
+                world.advance(90_000).await;
                 runtime.close(channel, Progress::none()).await.unwrap();
             }
         }
@@ -286,7 +286,7 @@ fn a_channel_that_the_provider_does_not_see_yet_is_tried_once_more() {
         ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
         assert_eq!(figures(&world.sandbox.llm).iter().map(|(_, nonce)| *nonce).collect::<Vec<_>>(), [1, 2]);
         // An old channel is not new to anybody.
-        world.sandbox.chain.as_ref().unwrap().advance(600);
+        world.advance(600).await;
         view(&runtime, channel).await;
         world.sandbox.llm.set(|faults| faults.channel_not_found = Times::ALWAYS);
         credit(ask(&runtime, channel, "sim-small", "Hello").await, Code::ProviderRefused);

@@ -39,7 +39,7 @@ fn a_v1_channel_pays_one_fee_and_comes_back_at_expiry() {
         assert!(!paid.cost.is_zero());
         let early = runtime.close(channel, Progress::none()).await.unwrap_err();
         assert_eq!(early.code.as_str(), "not_expired");
-        world.sandbox.chain.as_ref().unwrap().advance(7_200);
+        world.advance(7_200).await;
         let closed = runtime.close(channel, Progress::none()).await.unwrap();
         assert_eq!(closed.refund, usdc("1"));
         let after = world.sandbox.observer().usdc_balance(world.sandbox.agent().address()).await.unwrap();

@@ -6,7 +6,9 @@ use drain_protocol::Usdc;
 use drain_sandbox::provider::{Faults, Times};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::harness::{World, ask, failed, figures, in_system, llm, open, reserved, unspent, usdc, view, vouchers};
+use crate::harness::{
+    World, ask, call, credit, failed, figures, in_system, llm, open, pay, reserved, unspent, usdc, view, vouchers,
+};
 
 /// Every way to lose an answer after the voucher left, with what the books of an honest provider then say.
 #[test]
@@ -131,11 +133,20 @@ fn m15_what_does_not_say_that_no_work_was_done_stays_reserved() {
         let world = World::start().await;
         let mut runtime = world.runtime().await;
         let channel = open(&runtime, "sim-llm", "1", "24h").await.unwrap();
-        let answers: [(&[u8], Code); 5] = [
+        let answers: [(&[u8], Code); 9] = [
             // A stream that nobody asked for and that ends in an error: some of it may be billed.
             (b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\ndata: {\"error\": \"boom\"}\n\n", Code::ProviderFailed),
             // The provider's supplier failed, under a status of its own choice.
             (b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n{\"error\": \"openai_error\"}", Code::ProviderFailed),
+            // The code says "before the work", the status does not.
+            (
+                b"HTTP/1.1 500 Oops\r\nconnection: close\r\n\r\n{\"error\": {\"code\": \"input_too_large\"}}",
+                Code::ProviderFailed,
+            ),
+            // Whoever stands between stopped waiting; the provider works on.
+            (b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\r\n<html>haproxy</html>", Code::ProviderFailed),
+            (b"HTTP/1.1 425 Too Early\r\nconnection: close\r\n\r\n{}", Code::ProviderFailed),
+            (b"HTTP/1.1 499 Client Closed Request\r\nconnection: close\r\n\r\n{\"error\": \"closed\"}", Code::ProviderFailed),
             (b"HTTP/1.1 502 Bad Gateway\r\nconnection: close\r\n\r\n<html>nginx</html>", Code::ProviderFailed),
             (b"SMTP ready\r\n", Code::AnswerLost),
             (b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000000\r\n\r\n{", Code::AnswerLost),
@@ -147,5 +158,56 @@ fn m15_what_does_not_say_that_no_work_was_done_stays_reserved() {
             unknown = unknown.saturating_add(at_most);
             assert_eq!(view(&runtime, channel).await.in_flight, unknown, "{}", String::from_utf8_lossy(answer));
         }
+        // The provider's own word under such a status: no work was done.
+        let answer = b"HTTP/1.1 408 Request Timeout\r\nX-DRAIN-Error: model_not_supported\r\nconnection: close\r\n\r\n";
+        runtime = moved(&world, runtime, &says(answer).await).await;
+        credit(ask(&runtime, channel, "sim-small", "Hello").await, Code::ProviderRefused);
+        assert_eq!(view(&runtime, channel).await.in_flight, unknown);
+    });
+}
+
+#[test]
+fn requests_of_unknown_outcome_do_not_use_up_a_channel() {
+    in_system(async {
+        let world = World::start().await;
+        let runtime = world.impatient().await;
+        // Two of the bounds that nobody named a length for do not fit.
+        let channel = open(&runtime, "sim-llm", "0.0012", "24h").await.unwrap();
+        for _ in 0..6 {
+            world.sandbox.llm.set(|faults| faults.fail_500 = Times::next(1));
+            reserved(ask(&runtime, channel, "sim-small", "Hello").await, Code::ProviderFailed);
+        }
+        ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
+
+        // One that does not tell: what is unknown stays reserved, and is asked for again.
+        world.sandbox.llm.set(|faults| faults.hang = Times::ALWAYS);
+        let mut long = call(channel, "sim-small", "Hello");
+        long.max_tokens = Some(5_000);
+        let held = reserved(pay(&runtime, long.clone()).await, Code::AnswerLost);
+        world.sandbox.llm.set(|faults| faults.validation_error = Times::ALWAYS);
+        unspent(pay(&runtime, long.clone()).await, Code::ChannelExhausted);
+        assert_eq!(view(&runtime, channel).await.in_flight, held);
+        world.sandbox.llm.reset_faults();
+        let paid = pay(&runtime, long).await.unwrap();
+        let books = world.sandbox.llm.books(channel.0).unwrap();
+        assert_eq!((paid.channel.in_flight, paid.channel.charged.units()), (Usdc::ZERO, books.total_charged));
+    });
+}
+
+/// Its totals may always hold the last cost twice, and so never tell what became of an older request.
+#[test]
+fn a_double_counter_does_not_use_up_a_channel_by_failing() {
+    in_system(async {
+        let world = World::start().await;
+        let runtime = world.impatient().await;
+        let channel = open(&runtime, "sim-llm", "0.003", "24h").await.unwrap();
+        for _ in 0..8 {
+            world.sandbox.llm.set(|faults| (faults.double_count_totals, faults.fail_500) = (true, Times::next(1)));
+            reserved(ask(&runtime, channel, "sim-small", "Hello").await, Code::ProviderFailed);
+            let paid = ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
+            assert!(paid.disputed.is_zero());
+        }
+        let (books, held) = (world.sandbox.llm.books(channel.0).unwrap(), view(&runtime, channel).await);
+        assert_eq!(held.charged.units(), books.total_charged);
     });
 }

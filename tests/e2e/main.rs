@@ -4,6 +4,7 @@
 mod accounting;
 mod actors;
 mod allowance;
+mod anvil;
 mod bad_input;
 mod bad_parties;
 mod closing;

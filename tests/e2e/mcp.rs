@@ -1,14 +1,16 @@
 //! An agent's way over MCP: discover, read, open, pay, close; and what goes wrong.
 
+use std::time::Duration;
+
 use drain_mcp::api::Progress;
 use drain_mcp::mcp::serve;
 use drain_mcp::mcp::server::Server;
-use rmcp::model::{CallToolRequestParams, CallToolResult};
-use rmcp::service::RunningService;
+use rmcp::model::{CallToolRequest, CallToolRequestParams, CallToolResult, ClientRequest};
+use rmcp::service::{PeerRequestOptions, RequestHandle, RunningService};
 use rmcp::{RoleClient, ServiceExt};
 use serde_json::{Value, json};
 
-use crate::harness::{World, in_system, open};
+use crate::harness::{World, ask, in_system, open, until, vouchers};
 
 struct Agent(RunningService<RoleClient, ()>);
 
@@ -21,6 +23,14 @@ impl Agent {
         println!("--- {tool}\n{text}\n");
         assert!(text.starts_with("PLAY MONEY"), "{text}");
         (result, text)
+    }
+
+    /// A call that can be cancelled.
+    async fn begin(&self, tool: &'static str, arguments: Value) -> RequestHandle<RoleClient> {
+        let Value::Object(arguments) = arguments else { panic!("no object") };
+        let request = CallToolRequest::new(CallToolRequestParams::new(tool).with_arguments(arguments));
+        let request = ClientRequest::CallToolRequest(request);
+        self.0.send_cancellable_request(request, PeerRequestOptions::no_options()).await.unwrap()
     }
 
     async fn data(&self, tool: &'static str, arguments: Value) -> (Value, String) {
@@ -119,5 +129,54 @@ fn services_that_are_no_llm_over_mcp() {
         agent.data("drain_providers", json!({ "protocol": "mpp" })).await;
         agent.0.cancel().await.unwrap();
         served.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_chat_that_is_cancelled_before_its_turn_is_not_paid() {
+    in_system(async {
+        let world = World::start().await;
+        let runtime = world.runtime().await;
+        let channel = open(&runtime, "sim-llm", "1", "24h").await.unwrap();
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        tokio::spawn(serve(Server::new(runtime.clone()), theirs));
+        let agent = Agent(().serve(ours).await.unwrap());
+        world.sandbox.llm.set(|faults| faults.slow = Some(Duration::from_millis(300)));
+        let chat = |text: &str| {
+            let messages = json!([{ "role": "user", "content": text }]);
+            json!({ "channelId": channel.to_string(), "model": "sim-small", "messages": messages })
+        };
+        let first = agent.begin("drain_chat", chat("First")).await;
+        until("the first is there", async || vouchers(&world.sandbox.llm).len() == 1).await;
+        let second = agent.begin("drain_chat", chat("Second")).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        second.cancel(None).await.unwrap();
+        first.await_response().await.unwrap();
+        ask(&runtime, channel, "sim-small", "Third").await.unwrap();
+        let bodies: Vec<_> = vouchers(&world.sandbox.llm).into_iter().map(|request| request.body).collect();
+        assert!(bodies.len() == 2 && !bodies.iter().any(|body| body.contains("Second")), "{bodies:?}");
+    });
+}
+
+#[test]
+fn an_open_after_a_cancelled_one_gives_its_channel() {
+    in_system(async {
+        let world = World::start().await;
+        let runtime = world.runtime().await;
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        tokio::spawn(serve(Server::new(runtime.clone()), theirs));
+        let agent = Agent(().serve(ours).await.unwrap());
+        let wish = || json!({ "provider": "sim-llm", "amount": "1", "duration": "4h" });
+        let first = agent.begin("drain_open_channel", wish()).await;
+        until("a transaction is on its way", async || world.sent().await > 0).await;
+        first.cancel(None).await.unwrap();
+        until("it goes on", async || world.journaled("SELECT COUNT(*) FROM channels WHERE state = 'open'") == 1).await;
+        // Whoever would still listen has heard of it by now.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let (again, _) = agent.data("drain_open_channel", wish()).await;
+        assert_eq!((&again["resumed"], runtime.channels(true).await.unwrap().len()), (&json!(true), 1));
+        // That one was told of: another call opens another one.
+        let (other, _) = agent.data("drain_open_channel", wish()).await;
+        assert_ne!(other["channel"]["channel_id"], again["channel"]["channel_id"]);
     });
 }

@@ -3,13 +3,13 @@
 use drain_mcp::actors::Runtime;
 use drain_mcp::api::{ChannelState, Opened, Progress};
 use drain_mcp::config::ListedProvider;
-use drain_mcp::error::{Failure, Money};
+use drain_mcp::error::{Code, Failure, Money};
 use drain_protocol::{Address, Generation, U256, Usdc};
 use drain_sandbox::contracts::{CHANNEL_V1, CHANNEL_V2};
 use drain_sandbox::marketplace::{FEE_WALLET, SandboxConfig};
 use futures::future::join_all;
 
-use crate::harness::{World, ask, in_system, open, until, usdc, wish};
+use crate::harness::{World, ask, in_system, open, unspent, until, usdc, wish};
 
 const OTHER: Address = Address::repeat_byte(0x66);
 
@@ -343,5 +343,51 @@ fn repeated_opens_at_once_are_one_channel_and_two_transactions() {
         assert_eq!((world.sent().await, world.held().await), (2, usdc("99")));
         let open = runtime.channels(true).await.unwrap();
         assert_eq!(open.iter().map(|channel| channel.state).collect::<Vec<_>>(), [ChannelState::Open]);
+    });
+}
+
+#[test]
+fn m5_no_channel_is_open_longer_than_a_person_allows() {
+    in_system(async {
+        let world = World::start().await;
+        let mut config = world.config();
+        config.limits.max_duration = "3h".parse().unwrap();
+        let runtime = world.runtime_with(config).await;
+        let sent = world.transactions();
+        for duration in ["10801s", "24h"] {
+            let failure = unspent(open(&runtime, "sim-llm", "1", duration).await, Code::LimitReached);
+            assert!(failure.message.contains("DRAIN_MAX_DURATION"), "{failure:?}");
+        }
+        // The provider's least is not ours to allow either.
+        world.sandbox.directory.change("sim-weather", |listing| listing.min_duration = Some(14_400));
+        let failure = unspent(runtime.open(wish("sim-weather", "1"), Progress::none()).await, Code::LimitReached);
+        assert!(failure.message.contains("DRAIN_MAX_DURATION"), "{failure:?}");
+        assert_eq!(world.transactions(), sent);
+        // When nobody says, it is as long as is allowed.
+        let opened = runtime.open(wish("sim-llm", "1"), Progress::none()).await.unwrap();
+        assert!((10_000..=10_800).contains(&opened.channel.expires_in), "{}", opened.channel.expires_in);
+        open(&runtime, "sim-llm", "1", "3h").await.unwrap();
+    });
+}
+
+#[test]
+fn m15_a_fee_whose_record_fails_is_pending_and_never_paid_a_second_time() {
+    in_system(async {
+        let world = World::start().await;
+        let runtime = world.runtime().await;
+        let refused_change = "CREATE TRIGGER refused BEFORE UPDATE ON transactions \
+             WHEN NEW.kind = 'session_fee' AND NEW.state = 'final' BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
+        world.journal().execute(refused_change, []).unwrap();
+        for _ in 0..2 {
+            let failure = refused(&runtime, "sim-llm-v1", "1").await;
+            assert!(matches!(failure.money, Money::Pending { .. }), "{failure:?}");
+            assert_eq!(runtime.channels(true).await.unwrap()[0].state, ChannelState::Opening);
+        }
+        world.journal().execute("DROP TRIGGER refused", []).unwrap();
+        let cleared = refused(&runtime, "sim-llm-v1", "1").await;
+        assert!(cleared.message.contains("cleared"), "{cleared:?}");
+        let made = opened(&runtime, "sim-llm-v1", "1").await;
+        assert_eq!(made.session_fee, Usdc::new(10_000));
+        assert_eq!(fees_received(&world, FEE_WALLET).await, Usdc::new(10_000));
     });
 }

@@ -159,11 +159,19 @@ fn m3_no_voucher_above_deposit_or_cap() {
             let request = OpenRequest { provider: provider.into(), amount, duration: None, cap };
             runtime.open(request, Progress::none()).await.unwrap()
         };
+        // More could not be used before expiry.
+        for (deposit, cap) in [("0.003001", None), ("1", Some("1"))] {
+            let (provider, amount, cap) = ("sim-llm".into(), usdc(deposit), cap.map(usdc));
+            let request = OpenRequest { provider, amount, duration: None, cap };
+            let failure = unspent(runtime.open(request, Progress::none()).await, Code::LimitReached);
+            assert!(failure.message.contains("DRAIN_MAX_PER_CHANNEL"), "{failure:?}");
+        }
+        assert_eq!(world.transactions(), 0);
         // The operator's limit, a wish that lowers it, a wish that would raise it, and the deposit itself.
         for (deposit, cap, limit, kept) in [
-            ("1", None, "0.003", false),
-            ("1", Some("0.002"), "0.002", false),
-            ("1", Some("1"), "0.003", true),
+            ("0.003", None, "0.003", false),
+            ("0.003", Some("0.002"), "0.002", false),
+            ("0.003", Some("1"), "0.003", true),
             ("0.0015", None, "0.0015", false),
         ] {
             let opened = open_with("sim-llm", deposit, cap).await;
@@ -257,7 +265,7 @@ fn no_voucher_is_signed_close_to_expiry() {
         let runtime = world.runtime().await;
         let channel = open(&runtime, "sim-llm", "1", "2h").await.unwrap();
         // The chain's clock counts, not ours. The request may take 5 s.
-        world.sandbox.chain.as_ref().unwrap().advance(7_200 - 4);
+        world.advance(7_200 - 4).await;
         view(&runtime, channel).await;
         unspent(ask(&runtime, channel, "sim-small", "Hello").await, Code::ChannelExpired);
         assert_eq!(vouchers(&world.sandbox.llm), []);

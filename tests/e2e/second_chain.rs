@@ -1,46 +1,26 @@
-//! The same money on a chain that is not ours: anvil, at `DRAIN_TEST_ANVIL`. `.ci/run` starts it:
-//! `anvil --chain-id 137 --slots-in-an-epoch 0`.
-//!
-//! The tests share one chain and the providers' accounts on it, so they take turns; each has a wallet of its own.
+//! The same money, by the real process, on a chain that is not ours.
 
 use alloy::primitives::B256;
 use drain_protocol::Usdc;
+use drain_sandbox::SandboxConfig;
 use drain_sandbox::contracts::{CHANNEL_V1, CHANNEL_V2};
 use drain_sandbox::provider::{CloseAmount, CloseSignature};
-use drain_sandbox::{Sandbox, SandboxConfig};
 use serde_json::json;
-use tokio::sync::{Mutex, MutexGuard};
 
+use crate::anvil;
 use crate::harness::{World, usdc};
 use crate::process_harness::{Agent, Env, Greeting, chat, vouchers};
 
-static TURN: Mutex<()> = Mutex::const_new(());
 const NEWEST: Greeting = Greeting::Lines("2025-11-25");
-
-async fn anvil() -> (World, MutexGuard<'static, ()>) {
-    let url = std::env::var("DRAIN_TEST_ANVIL").expect("DRAIN_TEST_ANVIL is the URL of a running anvil; see .ci/run");
-    let turn = TURN.lock().await;
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let config = SandboxConfig { rpc_url: Some(url), agent_key: B256::random(), ..SandboxConfig::default() };
-    let world = World { sandbox: Sandbox::start(config).await.unwrap(), home: tempfile::tempdir().unwrap() };
-    assert!(world.sandbox.chain.is_none(), "this is not our own chain");
-    (world, turn)
-}
 
 async fn wallet(world: &World) -> Usdc {
     world.sandbox.observer().usdc_balance(world.sandbox.agent().address()).await.unwrap()
 }
 
-async fn advance(world: &World, seconds: u64) {
-    let rpc = world.sandbox.observer().rpc();
-    rpc.call("evm_increaseTime", json!([seconds])).await.unwrap();
-    rpc.call("evm_mine", json!([])).await.unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs anvil"]
 async fn a_v2_channel_lives_on_anvil() {
-    let (world, _turn) = anvil().await;
+    let world = anvil::world(SandboxConfig::default()).await;
     let observer = world.sandbox.observer();
     let locked = observer.total_locked().await.unwrap();
     let mut agent = Agent::start(&Env::of(&world), NEWEST).await;
@@ -67,7 +47,7 @@ async fn a_v2_channel_lives_on_anvil() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs anvil"]
 async fn a_v1_channel_lives_on_anvil() {
-    let (world, _turn) = anvil().await;
+    let world = anvil::world(SandboxConfig::default()).await;
     let observer = world.sandbox.observer();
     let mut agent = Agent::start(&Env::of(&world), NEWEST).await;
     let wish = json!({ "provider": "sim-llm-v1", "amount": "1", "duration": "2h" });
@@ -79,7 +59,7 @@ async fn a_v1_channel_lives_on_anvil() {
     agent.fails("drain_close_channel", json!({ "channelId": id }), "not_expired").await;
     let claim = world.sandbox.v1.claim(id.parse().unwrap()).await.unwrap();
     assert_eq!((claim.amount, claim.error), (highest, None));
-    advance(&world, 7_200).await;
+    world.advance(7_200).await;
     let closed = agent.ok("drain_close_channel", json!({ "channelId": id })).await;
     assert_eq!(usdc(closed.data["refund"].as_str().unwrap()).units(), 1_000_000 - highest);
     assert_eq!(wallet(&world).await.units(), 100_000_000 - 10_000 - highest);
@@ -91,7 +71,7 @@ async fn a_v1_channel_lives_on_anvil() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs anvil"]
 async fn a_close_that_breaks_a_rule_is_not_sent_on_anvil() {
-    let (world, _turn) = anvil().await;
+    let world = anvil::world(SandboxConfig::default()).await;
     let llm = &world.sandbox.llm;
     let mut agent = Agent::start(&Env::of(&world), NEWEST).await;
     let id = agent.open("sim-llm", "1", "4h").await;
@@ -117,7 +97,7 @@ async fn a_close_that_breaks_a_rule_is_not_sent_on_anvil() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs anvil"]
 async fn a_poor_wallet_is_told_so_on_anvil() {
-    let (world, _turn) = anvil().await;
+    let world = anvil::world(SandboxConfig::default()).await;
     let observer = world.sandbox.observer();
     let account = world.sandbox.agent().address();
     let mut agent = Agent::start(&Env::of(&world), NEWEST).await;

@@ -6,7 +6,7 @@ use drain_mcp::mcp::answer::PLAY_MONEY;
 use serde_json::{Value, json};
 
 use crate::harness::{World, usdc};
-use crate::process_harness::{Agent, Answer, Ended, Env, Greeting, chat, until, vouchers, world};
+use crate::process_harness::{Agent, Answer, Ended, Env, Greeting, PATIENCE, chat, until, vouchers, world};
 use crate::schema;
 
 /// Upstream's tools.
@@ -161,7 +161,7 @@ async fn life(agent: &mut Checked, world: &World) {
     assert_eq!(opened.data["session_fee"], "0.01");
     let id = opened.data["channel"]["channel_id"].as_str().unwrap().to_owned();
     agent.fails("drain_close_channel", json!({ "channelId": id }), "not_expired").await;
-    world.sandbox.chain.as_ref().unwrap().advance(7_200);
+    world.advance(7_200).await;
     let closed = agent.ok("drain_close_channel", json!({ "channelId": id })).await;
     assert_eq!(closed.data["refund"], "0.50");
     let last = observer.usdc_balance(wallet).await.unwrap();
@@ -207,13 +207,16 @@ async fn a_cancelled_chat_is_not_answered_but_settled() {
     // While it runs on, others are answered.
     let status = agent.ok("drain_channel_status", json!({ "channelId": id })).await;
     assert_ne!(status.data["in_flight"], "0.00", "{}", status.data);
-    let settled = loop {
-        let status = agent.ok("drain_channel_status", json!({ "channelId": id })).await;
-        if status.data["in_flight"] == "0.00" {
-            break status;
+    let settled = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let status = agent.ok("drain_channel_status", json!({ "channelId": id })).await;
+            if status.data["in_flight"] == "0.00" {
+                break status;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
+    });
+    let settled = settled.await.expect("the request that nobody waits for is settled");
     assert_eq!(settled.data["requests"], 1, "{}", settled.data);
     assert_ne!(settled.data["charged"], "0.00", "{}", settled.data);
     assert!(agent.notifications.is_empty(), "{:?}", agent.notifications);
@@ -232,9 +235,9 @@ async fn the_log_goes_to_stderr_and_holds_no_secret() {
     let mut agent = Agent::start(&env, NEWEST).await;
     let id = agent.open("sim-llm", "1", "4h").await;
     agent.ok("drain_chat", chat(&id, "Say hello")).await;
-    world.sandbox.chain.as_ref().unwrap().main().update_faults(|faults| faults.fail_next = 50);
+    world.chain().main().update_faults(|faults| faults.fail_next = 50);
     agent.call("drain_balance", json!({})).await;
-    world.sandbox.chain.as_ref().unwrap().main().update_faults(|faults| faults.fail_next = 0);
+    world.chain().main().update_faults(|faults| faults.fail_next = 0);
     let header = vouchers(&world.sandbox.llm)[0].header.clone().unwrap();
     let voucher: Value = serde_json::from_str(&header).unwrap();
     let signature = voucher["signature"].as_str().unwrap().trim_start_matches("0x").to_owned();
@@ -246,6 +249,16 @@ async fn the_log_goes_to_stderr_and_holds_no_secret() {
         let everything = ended.everything().to_lowercase();
         let at = everything.find(&secret.to_lowercase());
         assert!(at.is_none(), "{secret} in …{}…", &everything[at.unwrap().saturating_sub(300)..at.unwrap() + 20]);
+    }
+}
+
+/// Every string within a value.
+fn strings(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) => vec![text],
+        Value::Array(items) => items.iter().flat_map(strings).collect(),
+        Value::Object(fields) => fields.values().flat_map(strings).collect(),
+        _ => Vec::new(),
     }
 }
 
@@ -267,6 +280,7 @@ async fn what_others_wrote_is_fenced_and_named() {
         assert!(answer.data["untrusted"].as_array().is_some_and(|fields| !fields.is_empty()), "{}", answer.data);
         let steers = |c: char| c == '\u{202e}' || c.is_control() && c != '\n' && c != '\t';
         assert!(!answer.text.contains(steers), "{:?}", answer.text);
+        assert!(!strings(&answer.data).iter().any(|text| text.contains(steers)), "{}", answer.data);
         let opened = answer.text.matches("<untrusted").count();
         assert_eq!(opened, answer.text.matches("</untrusted").count(), "{}", answer.text);
     }

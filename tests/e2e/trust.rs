@@ -232,7 +232,7 @@ fn m14_with_a_public_directory_http_and_private_addresses_are_refused_unless_the
             // Not on loopback, and refused itself: the person's listing is all there is.
             config.marketplace.directory_url = "https://192.0.2.1/api/mcp/providers".parse().unwrap();
             config.marketplace.base_url = "https://192.0.2.1/".parse().unwrap();
-            config.marketplace.timeout = std::time::Duration::from_millis(200);
+            config.marketplace.timeout = std::time::Duration::from_millis(800);
             config.requests.allow_insecure = allowed;
             config.providers.push(ListedProvider {
                 id: "mine".into(),
@@ -281,7 +281,7 @@ fn a_forged_close_of_the_marketplace_is_noticed_and_never_sent() {
         // Before expiry nobody is asked.
         world.sandbox.directory.set(|faults| faults.forged_calldata = Some(format!("0x39c79e0c{}", "66".repeat(32))));
         assert_eq!(notes().await, "");
-        world.chain().advance(300);
+        world.advance(300).await;
         until("it has expired", async || runtime.channel(channel).await.unwrap().state == ChannelState::Expired).await;
         assert!(notes().await.contains(proposed), "{}", notes().await);
         let closed = runtime.close(channel, Progress::none()).await.unwrap();
@@ -293,7 +293,7 @@ fn a_forged_close_of_the_marketplace_is_noticed_and_never_sent() {
         // An honest one is repeated as what it is: a hint.
         let channel = open(&runtime, "sim-llm", "1", "300s").await.unwrap();
         world.sandbox.directory.set(|faults| faults.forged_calldata = None);
-        world.chain().advance(300);
+        world.advance(300).await;
         let view = runtime.channel(channel).await.unwrap();
         assert!(view.notes.join("; ").contains("the marketplace says: expired_unclosed"), "{:?}", view.notes);
     });

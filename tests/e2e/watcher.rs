@@ -1,17 +1,31 @@
 //! What the chain does to our channels while we look away: claims, closes, time.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use alloy::sol_types::SolCall;
+use alloy::primitives::U256;
+use alloy::sol_types::{SolCall, SolEvent};
 use drain_mcp::actors::Runtime;
 use drain_mcp::api::{ChannelState, ChannelView, Progress};
 use drain_mcp::config::Config;
 use drain_protocol::contract::DrainChannel;
 use drain_protocol::{ChannelId, Usdc};
 use drain_sandbox::contracts::CHANNEL_V2;
+use serde_json::{Value, json};
 
 use crate::harness::{World, ask, in_system, open, until, usdc};
+
+#[path = "../../src/chain/tests/relay.rs"]
+mod relay;
+
+/// Whether a request asks the contract for this channel as of a numbered block.
+fn compares(id: ChannelId, method: &str, params: &Value) -> bool {
+    let call = DrainChannel::getChannelCall { channelId: id.0 }.abi_encode();
+    method == "eth_call"
+        && params[1].as_str().is_some_and(|block| block.starts_with("0x"))
+        && params[0]["data"] == json!(alloy::hex::encode_prefixed(call))
+}
 
 fn watchful(world: &World) -> Config {
     let mut config = world.config();
@@ -81,7 +95,7 @@ fn a_channel_that_was_closed_elsewhere_is_noticed_and_signs_nothing() {
         let runtime = world.runtime_with(watchful(&world)).await;
         let channel = open(&runtime, "sim-llm", "1", "300s").await.unwrap();
         ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
-        world.chain().advance(300);
+        world.advance(300).await;
         close_elsewhere(&world, channel).await;
         until("the watcher told", async || recorded(&runtime, channel).await.state == ChannelState::Closed).await;
         let view = recorded(&runtime, channel).await;
@@ -102,7 +116,7 @@ fn a_channel_that_was_closed_while_nothing_ran_does_not_stay_locked() {
         let world = Arc::new(World::start().await);
         let life = async |runtime: Runtime, _: Arc<World>| open(&runtime, "sim-llm", "1", "300s").await.unwrap();
         let channel = world.life(world.config(), life).await;
-        world.chain().advance(300);
+        world.advance(300).await;
         close_elsewhere(&world, channel).await;
         let life = async move |runtime: Runtime, _: Arc<World>| {
             until("the watcher told", async || recorded(&runtime, channel).await.state == ChannelState::Closed).await;
@@ -110,6 +124,114 @@ fn a_channel_that_was_closed_while_nothing_ran_does_not_stay_locked() {
             assert_eq!(runtime.balance().await.unwrap().locked, usdc("0"));
         };
         world.life(watchful(&world), life).await;
+    });
+}
+
+#[test]
+fn one_endpoint_cannot_close_a_channel_nor_hide_what_happens_to_another() {
+    in_system(async {
+        let world = World::start().await;
+        let (target, lying) = (Arc::new(Mutex::new(None::<ChannelId>)), Arc::new(AtomicBool::new(false)));
+        let (logs, calls) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (node, agent) = (world.sandbox.rpc_url().to_owned(), world.agent());
+        let lie = {
+            let (target, lying, logs, calls) = (target.clone(), lying.clone(), logs.clone(), calls.clone());
+            move |method: &str, params: &Value, answer: &mut Value| {
+                let Some(id) = *target.lock().unwrap() else { return };
+                if !lying.load(Ordering::SeqCst) {
+                    return;
+                }
+                if method == "eth_getLogs" {
+                    logs.fetch_add(1, Ordering::SeqCst);
+                    let refund = U256::from(1_000_000).to_be_bytes::<32>();
+                    let log = json!({
+                        "address": CHANNEL_V2,
+                        "topics": [DrainChannel::ChannelClosed::SIGNATURE_HASH, id.0, agent.into_word()],
+                        "data": alloy::hex::encode_prefixed(refund),
+                        "blockNumber": params[0]["toBlock"], "blockHash": id.0, "transactionHash": id.0,
+                        "transactionIndex": "0x0", "logIndex": "0x0", "removed": false,
+                    });
+                    answer["result"].as_array_mut().unwrap().push(log);
+                } else if compares(id, method, params) {
+                    calls.fetch_add(1, Ordering::SeqCst);
+                    answer["result"] = json!(format!("0x{}", "0".repeat(320)));
+                }
+            }
+        };
+        let mut config = watchful(&world);
+        config.chain.rpc_urls.insert(0, relay::relay(&node, lie).await.parse().unwrap());
+        let runtime = world.runtime_with(config).await;
+        let channel = open(&runtime, "sim-llm", "1", "300s").await.unwrap();
+        let other = open(&runtime, "sim-llm", "2", "300s").await.unwrap();
+        *target.lock().unwrap() = Some(channel);
+        lying.store(true, Ordering::SeqCst);
+        world.chain().mine(1);
+        until("it lies", async || logs.load(Ordering::SeqCst) > 0 && calls.load(Ordering::SeqCst) > 3).await;
+        assert_eq!(recorded(&runtime, channel).await.state, ChannelState::Open);
+        ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
+        world.chain().advance(300);
+        close_elsewhere(&world, other).await;
+        until("the other one is closed", async || recorded(&runtime, other).await.state == ChannelState::Closed).await;
+        assert_eq!(recorded(&runtime, other).await.refunded, Some(usdc("2")));
+        assert_ne!(recorded(&runtime, channel).await.state, ChannelState::Closed);
+        // Cured, it is believed where the other one says the same.
+        lying.store(false, Ordering::SeqCst);
+        close_elsewhere(&world, channel).await;
+        until("the watcher told", async || recorded(&runtime, channel).await.state == ChannelState::Closed).await;
+    });
+}
+
+#[test]
+fn a_watcher_that_is_far_behind_catches_up_in_one_look() {
+    in_system(async {
+        let world = World::start().await;
+        let mut config = world.config();
+        config.chain.poll_interval = Duration::from_secs(3);
+        let runtime = world.runtime_with(config).await;
+        let channel = open(&runtime, "sim-llm", "1", "300s").await.unwrap();
+        // Its first look, which begins at the head, is over.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        world.chain().mine(4_000);
+        world.chain().advance(300);
+        close_elsewhere(&world, channel).await;
+        let begun = Instant::now();
+        until("the watcher told", async || recorded(&runtime, channel).await.state == ChannelState::Closed).await;
+        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    });
+}
+
+#[test]
+fn a_channel_that_cannot_be_compared_does_not_stop_the_others_and_is_tried_again() {
+    in_system(async {
+        let world = Arc::new(World::start().await);
+        let life = async |runtime: Runtime, _: Arc<World>| {
+            let channel = open(&runtime, "sim-llm", "1", "300s").await.unwrap();
+            (channel, open(&runtime, "sim-llm", "2", "300s").await.unwrap())
+        };
+        let (channel, other) = world.life(world.config(), life).await;
+        let failing = Arc::new(AtomicBool::new(true));
+        let failures = Arc::new(AtomicU64::new(0));
+        let (switch, counted) = (failing.clone(), failures.clone());
+        let node = world.sandbox.rpc_url().to_owned();
+        let fail = move |method: &str, params: &Value, answer: &mut Value| {
+            if switch.load(Ordering::SeqCst) && compares(channel, method, params) {
+                counted.fetch_add(1, Ordering::SeqCst);
+                *answer = relay::error(-32_000, "internal error");
+            }
+        };
+        let mut config = watchful(&world);
+        config.chain.rpc_urls = vec![relay::relay(&node, fail).await.parse().unwrap()];
+        let runtime = world.runtime_with(config).await;
+        // Both are known to the watcher by then, and nothing happened to either.
+        until("it fails", async || failures.load(Ordering::SeqCst) > 2).await;
+        world.chain().advance(300);
+        close_elsewhere(&world, channel).await;
+        close_elsewhere(&world, other).await;
+        until("the other one is closed", async || recorded(&runtime, other).await.state == ChannelState::Closed).await;
+        assert_ne!(recorded(&runtime, channel).await.state, ChannelState::Closed);
+        failing.store(false, Ordering::SeqCst);
+        until("the watcher told", async || recorded(&runtime, channel).await.state == ChannelState::Closed).await;
+        assert_eq!(recorded(&runtime, channel).await.refunded, Some(usdc("1")));
     });
 }
 
@@ -122,12 +244,12 @@ fn nothing_is_signed_once_block_time_and_the_requests_limit_reach_expiry() {
         let channel = open(&runtime, "sim-llm", "1", "1h").await.unwrap();
         let limit = i64::try_from(runtime.config().requests.timeout.as_secs()).unwrap();
         let left = async || recorded(&runtime, channel).await.expires_in;
-        world.chain().advance(3_600 - 60);
+        world.advance(3_600 - 60).await;
         until("the watcher told", async || left().await <= 60).await;
         ask(&runtime, channel, "sim-small", "In time").await.unwrap();
         let asked = world.sandbox.llm.request_log().paid.len();
         let signed = recorded(&runtime, channel).await.signed;
-        world.chain().advance(60 - u64::try_from(limit).unwrap());
+        world.advance(60 - u64::try_from(limit).unwrap()).await;
         until("the watcher told", async || left().await <= limit).await;
         let failure = ask(&runtime, channel, "sim-small", "Too late").await.unwrap_err();
         assert_eq!(failure.code.as_str(), "channel_expired");
@@ -136,7 +258,7 @@ fn nothing_is_signed_once_block_time_and_the_requests_limit_reach_expiry() {
             (asked, signed)
         );
         assert_eq!(runtime.close(channel, Progress::none()).await.unwrap_err().code.as_str(), "not_expired");
-        world.chain().advance(10);
+        world.advance(10).await;
         until("the watcher told", async || recorded(&runtime, channel).await.state == ChannelState::Expired).await;
         assert_eq!(runtime.close(channel, Progress::none()).await.unwrap().refund, usdc("1"));
     });

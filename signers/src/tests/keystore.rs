@@ -227,7 +227,6 @@ fn alloy_reads_ours_and_we_read_alloys() {
 
 /// At the cost that real files have; slow without optimisation: run with `--release -- --ignored`.
 #[test]
-#[ignore = "seconds of key derivation"]
 fn full_cost() {
     let (_directory, path) = place();
     let start = Instant::now();

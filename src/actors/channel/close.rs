@@ -5,16 +5,20 @@ use drain_protocol::voucher::verify_signature;
 use drain_protocol::{ChannelId, CloseAuthorization, Generation};
 use drain_signers::Call;
 
-use super::{CloseKind, Desk, inquiry};
-use crate::actors::services::ask;
+use super::inquiry::settle_unknown;
+use super::{CloseKind, Desk};
 use crate::actors::view;
-use crate::actors::wallet::SendClose;
+use crate::actors::wallet::{CloseDone, ResumeClose, SendClose, ask_wallet};
 use crate::api::{ChannelState, Closed, Progress};
 use crate::chain::OnChainChannel;
 use crate::error::{Code, Failure};
-use crate::policy::books::Correction;
 
 pub(super) async fn end(desk: &mut Desk, kind: CloseKind, progress: &Progress) -> Result<Closed, Failure> {
+    if desk.record.state == ChannelState::Closing
+        && let Some(closed) = resume(desk, progress).await?
+    {
+        return Ok(closed);
+    }
     let channel_id = match (desk.record.state, desk.record.channel_id) {
         (ChannelState::Open, Some(id)) => id,
         _ => {
@@ -26,6 +30,7 @@ pub(super) async fn end(desk: &mut Desk, kind: CloseKind, progress: &Progress) -
         }
     };
     let on_chain = read(desk, channel_id).await?;
+    let wallet = desk.wallet().await?;
     let call = match kind {
         CloseKind::AtExpiry => at_expiry(desk, channel_id, &on_chain).await?,
         CloseKind::Cooperative => {
@@ -37,7 +42,11 @@ pub(super) async fn end(desk: &mut Desk, kind: CloseKind, progress: &Progress) -
             match cooperative(desk, channel_id, &on_chain, progress).await {
                 Ok(call) => call,
                 Err(failure) => {
-                    set_state(desk, ChannelState::Open).await?;
+                    // Where that cannot be recorded, the next close does it: what the provider said stays the answer.
+                    match desk.purse.journal.put_back(desk.record.intent).await {
+                        Ok(record) => desk.record.state = record.state,
+                        Err(error) => tracing::error!(%error, "the channel stays closing until the next close"),
+                    }
                     return Err(failure);
                 }
             }
@@ -47,28 +56,47 @@ pub(super) async fn end(desk: &mut Desk, kind: CloseKind, progress: &Progress) -
         set_state(desk, ChannelState::Closing).await?;
     }
     progress.say(format!("sending the {} transaction", call.kind()));
-    let send = SendClose {
-        record: Box::new(desk.record.clone()),
-        call,
-        claimed_before: on_chain.claimed,
-        progress: progress.clone(),
-    };
-    match ask(&desk.wallet, send).await {
-        Ok(done) => {
-            desk.record = done.record;
-            Ok(Closed {
-                channel: view::channel(&desk.record, desk.services.clock.block_time()),
-                paid: desk.record.books.claimed,
-                protocol_fee: done.protocol_fee,
-                refund: done.refund,
-                transaction: done.transaction,
-            })
-        }
+    let (record, progress) = (Box::new(desk.record.clone()), progress.clone());
+    match ask_wallet(&wallet, |reply| SendClose { record, call, progress, reply }).await {
+        Ok(done) => Ok(closed(desk, done)),
         Err(failure) => {
             // The wallet knows whether a transaction may still land; the record says which state that leaves.
-            desk.record = desk.purse.journal.channel(desk.record.intent).await?;
+            read_record(desk).await;
             Err(failure)
         }
+    }
+}
+
+/// The close that an earlier call or run left behind. `None` where nothing of it is left: the channel is as the record
+/// says now.
+async fn resume(desk: &mut Desk, progress: &Progress) -> Result<Option<Closed>, Failure> {
+    progress.say("a close was begun before; following it");
+    let (record, progress) = (Box::new(desk.record.clone()), progress.clone());
+    let wallet = desk.wallet().await?;
+    let done = ask_wallet(&wallet, |reply| ResumeClose { record, progress, reply }).await;
+    if let Ok(Some(done)) = done {
+        return Ok(Some(closed(desk, done)));
+    }
+    read_record(desk).await;
+    done.map(|_| None)
+}
+
+fn closed(desk: &mut Desk, done: CloseDone) -> Closed {
+    desk.record = done.record;
+    Closed {
+        channel: view::channel(&desk.record, desk.services.clock.block_time()),
+        paid: desk.record.books.claimed,
+        protocol_fee: done.protocol_fee,
+        refund: done.refund,
+        transaction: done.transaction,
+    }
+}
+
+/// Reads the record anew. Where that fails the old one stays, which signs nothing: it is closing.
+async fn read_record(desk: &mut Desk) {
+    match desk.purse.journal.channel(desk.record.intent).await {
+        Ok(record) => desk.record = record,
+        Err(error) => tracing::error!(%error, "the channel's record cannot be read"),
     }
 }
 
@@ -166,18 +194,4 @@ async fn ask_provider(desk: &Desk, channel_id: ChannelId) -> Result<CloseAnswer,
             WITHOUT_PROVIDER,
         )),
     }
-}
-
-/// Nothing may be in flight (M6): the provider's total ends what is unknown, or its bound is booked.
-async fn settle_unknown(desk: &mut Desk) -> Result<(), Failure> {
-    if desk.record.books.in_flight.is_zero() {
-        return Ok(());
-    }
-    let total = inquiry::provider_total(desk).await?;
-    let cost = match total.map(|total| desk.record.books.correct(total)) {
-        Some(Correction::Adopted(cost)) => cost,
-        _ => desk.record.books.book_unknown_at_bound(),
-    };
-    desk.purse.journal.resolve_unknown(desk.record.intent, cost, "before close", desk.services.clock.now()).await?;
-    Ok(())
 }

@@ -12,6 +12,7 @@ use super::pay::sign;
 use crate::error::Failure;
 use crate::http_client::RequestLimits;
 use crate::journal::JournalError;
+use crate::policy::books::Correction;
 use crate::provider::ChatOutcome;
 
 /// A refusal needs no work: it comes soon or not at all.
@@ -62,6 +63,27 @@ pub(super) async fn provider_total(desk: &mut Desk) -> Result<Option<Usdc>, Fail
         Ok(ChatOutcome::Refused(refusal)) => refusal.total_charged(Usdc::ZERO),
         _ => None,
     })
+}
+
+/// Asks the provider's books what became of requests of unknown outcome. True when none is unknown afterwards.
+pub(super) async fn ask_unknown(desk: &mut Desk) -> Result<bool, Failure> {
+    if desk.record.books.in_flight.is_zero() {
+        return Ok(true);
+    }
+    let Some(total) = provider_total(desk).await? else { return Ok(false) };
+    let Correction::Adopted(cost) = desk.record.books.correct(total) else { return Ok(false) };
+    desk.purse.journal.resolve_unknown(desk.record.intent, cost, "asked", desk.services.clock.now()).await?;
+    Ok(true)
+}
+
+/// Before a close nothing may be in flight (M6): the provider's total ends what is unknown, or its bound is booked.
+pub(super) async fn settle_unknown(desk: &mut Desk) -> Result<(), Failure> {
+    if ask_unknown(desk).await? {
+        return Ok(());
+    }
+    let cost = desk.record.books.book_unknown_at_bound();
+    desk.purse.journal.resolve_unknown(desk.record.intent, cost, "before close", desk.services.clock.now()).await?;
+    Ok(())
 }
 
 /// One that is not free, so that a voucher of zero is refused with the books in the answer.

@@ -18,8 +18,9 @@ use futures::TryFutureExt;
 use reqwest::Url;
 use tokio::sync::oneshot;
 
-use super::services::{Purse, Services};
+use super::services::{Purse, Services, gone};
 use super::signer::SignerActor;
+use super::supervisor::{Addresses, Find, Supervisor};
 use super::wallet::WalletActor;
 use crate::api::{ChannelState, ChatCall, ChatReply, Closed, Progress};
 use crate::error::{Code, Failure};
@@ -51,14 +52,17 @@ pub enum CloseKind {
     AtExpiry,
 }
 
-/// End the channel. Takes its turn in the queue; afterwards nothing is signed (M6).
+/// End the channel. Takes its turn in the queue; afterwards nothing is signed (M6). Taken into the queue, or refused;
+/// the answer comes by `reply`.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<Closed, Failure>")]
+#[rtype(result = "Result<(), Failure>")]
 pub struct End {
     /// How.
     pub kind: CloseKind,
     /// Where progress goes.
     pub progress: Progress,
+    /// Where the answer goes. Without anybody at the other end when its turn comes, the channel stays as it is.
+    pub reply: oneshot::Sender<Result<Closed, Failure>>,
 }
 
 /// What happened to this channel elsewhere. Taken in between two requests.
@@ -85,7 +89,7 @@ enum Job {
     Take(Seen),
     Idle(oneshot::Sender<()>),
     Pay(Pay),
-    End(End, oneshot::Sender<Result<Closed, Failure>>),
+    End(End),
 }
 
 /// Everything that a job works with; given to it and taken back.
@@ -93,8 +97,8 @@ enum Job {
 pub(super) struct Desk {
     pub services: Services,
     pub purse: Purse,
-    pub signer: Addr<SignerActor>,
-    pub wallet: Addr<WalletActor>,
+    /// Knows signer and wallet, and starts them anew: never kept here.
+    pub supervisor: Addr<Supervisor>,
     pub record: ChannelRecord,
     pub prices: PriceList,
     /// Where the provider is reached; `None` when the record holds no usable URL.
@@ -125,6 +129,20 @@ impl Desk {
         }
     }
 
+    async fn addresses(&self) -> Result<Addresses, Failure> {
+        self.supervisor.send(Find).await.map_err(|error| gone(&error))
+    }
+
+    /// Who signs now.
+    async fn signer(&self) -> Result<Addr<SignerActor>, Failure> {
+        self.addresses().await?.signer.ok_or_else(|| Failure::internal("a channel runs without a signer"))
+    }
+
+    /// Who sends transactions now.
+    async fn wallet(&self) -> Result<Addr<WalletActor>, Failure> {
+        self.addresses().await?.wallet.ok_or_else(|| Failure::internal("a channel runs without a wallet"))
+    }
+
     /// Where the provider is reached.
     fn base(&self) -> Result<&Url, Failure> {
         self.base.as_ref().ok_or_else(|| {
@@ -144,22 +162,15 @@ pub struct ChannelActor {
     intent: IntentId,
     services: Services,
     purse: Purse,
-    signer: Addr<SignerActor>,
-    wallet: Addr<WalletActor>,
+    supervisor: Addr<Supervisor>,
     queue: VecDeque<Job>,
 }
 
 impl ChannelActor {
     /// From the record; never from another actor's memory.
-    pub fn new(
-        services: Services,
-        purse: Purse,
-        signer: Addr<SignerActor>,
-        wallet: Addr<WalletActor>,
-        record: ChannelRecord,
-    ) -> Self {
+    pub fn new(services: Services, purse: Purse, supervisor: Addr<Supervisor>, record: ChannelRecord) -> Self {
         let intent = record.intent;
-        let mut actor = Self { desk: None, intent, services, purse, signer, wallet, queue: VecDeque::new() };
+        let mut actor = Self { desk: None, intent, services, purse, supervisor, queue: VecDeque::new() };
         actor.desk = Some(actor.lay_desk(record, HashMap::new()));
         actor
     }
@@ -171,8 +182,7 @@ impl ChannelActor {
             base: record.api_url.parse().ok(),
             services: self.services.clone(),
             purse: self.purse.clone(),
-            signer: self.signer.clone(),
-            wallet: self.wallet.clone(),
+            supervisor: self.supervisor.clone(),
             record,
             prices,
             lengths,
@@ -212,8 +222,8 @@ impl ChannelActor {
                         let result = pay::pay(&mut desk, call, &progress).await;
                         let _ = reply.send(result);
                     }
-                    Job::End(request, reply) => {
-                        let result = close::end(&mut desk, request.kind, &request.progress).await;
+                    Job::End(End { kind, progress, reply }) => {
+                        let result = close::end(&mut desk, kind, &progress).await;
                         let _ = reply.send(result);
                     }
                 }
@@ -258,7 +268,7 @@ impl Job {
             Self::Take(_) => false,
             Self::Idle(reply) => reply.is_closed(),
             Self::Pay(request) => request.reply.is_closed(),
-            Self::End(_, reply) => reply.is_closed(),
+            Self::End(request) => request.reply.is_closed(),
         }
     }
 }
@@ -272,7 +282,9 @@ impl Actor for ChannelActor {
 }
 
 /// Waits for a job's answer. A job that vanished was dropped by a fault of ours after it may have signed.
-pub async fn answer<T>(receiver: oneshot::Receiver<Result<T, Failure>>) -> Result<T, Failure> {
+pub async fn answer<T>(
+    receiver: impl Future<Output = Result<Result<T, Failure>, oneshot::error::RecvError>>,
+) -> Result<T, Failure> {
     receiver.await.unwrap_or_else(|_| {
         Err(Failure {
             code: Code::Internal,
@@ -292,14 +304,10 @@ impl Handler<Pay> for ChannelActor {
 }
 
 impl Handler<End> for ChannelActor {
-    type Result = ResponseFuture<Result<Closed, Failure>>;
+    type Result = Result<(), Failure>;
 
     fn handle(&mut self, message: End, ctx: &mut Self::Context) -> Self::Result {
-        let (reply, receiver) = oneshot::channel();
-        match self.enqueue(Job::End(message, reply), ctx) {
-            Ok(()) => Box::pin(answer(receiver)),
-            Err(failure) => Box::pin(async move { Err(failure) }),
-        }
+        self.enqueue(Job::End(message), ctx)
     }
 }
 

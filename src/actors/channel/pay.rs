@@ -52,7 +52,7 @@ pub(super) async fn pay(desk: &mut Desk, call: ChatCall, progress: &Progress) ->
         return Ok(ChatReply::ReadFirst { docs });
     }
     inquiry::read_books_of_recovered(desk).await?;
-    let mut plan = plan(desk, call)?;
+    let mut plan = fitting_plan(desk, call).await?;
     let mut left = None;
     // A second try only where the provider says that no work was done, and then once (M15).
     for attempt in [Attempt::First, Attempt::Second] {
@@ -130,6 +130,24 @@ fn check_open(desk: &Desk) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What further requests can use. The operator's word of today may be lower than that of the opening (M3).
+fn available(desk: &Desk) -> Usdc {
+    let mut books = desk.record.books;
+    books.cap = books.cap.min(desk.services.config.limits.per_channel);
+    books.available()
+}
+
+/// The plan; where it does not fit beside requests of unknown outcome, the provider is asked for their cost first: by
+/// themselves they would hold what is left of the channel to its end.
+async fn fitting_plan(desk: &mut Desk, call: ChatCall) -> Result<Plan, Failure> {
+    let again = (!desk.record.books.in_flight.is_zero()).then(|| call.clone());
+    let first = plan(desk, call)?;
+    match again {
+        Some(call) if first.bound > available(desk) && inquiry::ask_unknown(desk).await? => plan(desk, call),
+        _ => Ok(first),
+    }
+}
+
 /// What is sent and what it can cost at most. Nothing is signed yet.
 fn plan(desk: &Desk, call: ChatCall) -> Result<Plan, Failure> {
     let requests = &desk.services.config.requests;
@@ -143,10 +161,7 @@ fn plan(desk: &Desk, call: ChatCall) -> Result<Plan, Failure> {
     let llm = desk.record.category.eq_ignore_ascii_case("llm");
     let price = price_of(desk, &call.model)?;
     let by_token = llm && matches!(price, Price::PerToken { .. });
-    let mut books = desk.record.books;
-    // The operator's word of today may be lower than that of the opening (M3).
-    books.cap = books.cap.min(desk.services.config.limits.per_channel);
-    let available = books.available();
+    let available = available(desk);
     let limit = call.max_cost.map_or(available, |max| max.min(available));
     let mut notes = Vec::new();
     let mut max_tokens = call.max_tokens;
@@ -174,7 +189,8 @@ fn plan(desk: &Desk, call: ChatCall) -> Result<Plan, Failure> {
             }
         }
     };
-    if let Some(max_cost) = call.max_cost.filter(|max| bound > *max) {
+    // Above both, the channel is what is short.
+    if let Some(max_cost) = call.max_cost.filter(|max| bound > *max && *max <= available) {
         return Err(Failure::unspent(
             Code::LimitReached,
             format!("The request may cost up to {bound} USDC, above its maxCost of {max_cost}"),
@@ -233,12 +249,16 @@ pub(super) async fn sign(desk: &mut Desk, leave: Authorized) -> Result<(Sent, Si
         spent_today: leave.spent_today(),
     };
     desk.record.books = leave.books();
-    match ask(&desk.signer, SignVoucher(leave)).await {
+    let signed = match desk.signer().await {
+        Ok(signer) => ask(&signer, SignVoucher(leave)).await,
+        Err(failure) => Err(failure),
+    };
+    match signed {
         Ok(voucher) => Ok((sent, voucher)),
         Err(failure) => {
-            // No signature exists: nothing left, the reservation is free again. The nonce stays used (M2).
+            // Nothing left, whatever became of the signer: the reservation is free again. The nonce stays used (M2).
             not_charged(desk, sent, failure.code.as_str());
-            Err(failure)
+            Err(failure.with_money(Money::NotSpent))
         }
     }
 }

@@ -22,10 +22,7 @@ pub(super) async fn refused(
     refusal: Refusal,
     attempt: Attempt,
 ) -> Result<Plan, Failure> {
-    // An error inside of a stream comes with the status of its beginning.
-    let before_work = matches!(refusal.status, 400..500)
-        && !matches!(refusal.code, RefusalCode::InsufficientFundsPost | RefusalCode::Upstream(_));
-    if !before_work {
+    if !before_work(&refusal) {
         return Err(work_maybe_done(desk, &plan, sent, &refusal));
     }
     not_charged(desk, sent, refusal.code.as_str());
@@ -43,6 +40,16 @@ pub(super) async fn refused(
             Ok(plan)
         }
         _ => Err(refused_before_work(desk, sent, &refusal)),
+    }
+}
+
+/// Whether the refusal says that no work was done. An error inside of a stream comes with the status of its beginning.
+fn before_work(refusal: &Refusal) -> bool {
+    match refusal.status {
+        // A time ran out, or a caller went away: the word of whoever stands between, while the provider may be at work.
+        408 | 425 | 499 => refusal.code.before_work(),
+        400..500 => refusal.code.before_work() || matches!(refusal.code, RefusalCode::Other(_)),
+        _ => false,
     }
 }
 

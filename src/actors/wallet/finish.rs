@@ -1,19 +1,19 @@
 //! What a final transaction means for the record, the same at once and after a restart (M7).
 
 use actix::Addr;
-use drain_protocol::{Address, Usdc};
+use drain_protocol::{Address, U256, Usdc};
 
 use super::open::is_opening;
-use super::transact::Landed;
-use super::{Bench, CloseDone};
+use super::transact::{Landed, broadcast, unrecorded};
+use super::{Bench, CloseDone, stored};
 use crate::actors::supervisor::{ChannelOpened, Supervisor};
 use crate::api::{ChannelState, Progress};
-use crate::chain;
+use crate::chain::{self, ChainError};
 use crate::error::{Code, Failure, Money};
 use crate::journal::{ChannelRecord, IntentId, TxKind, TxRecord, TxState};
 
 /// The receipt must hold what the transaction was for. One that does not is not believed: it stays unfinished.
-fn not_shown(landed: &Landed, error: &chain::ChainError) -> Failure {
+fn not_shown(landed: &Landed, error: &ChainError) -> Failure {
     Failure {
         code: Code::ChainUnavailable,
         message: format!("the receipt of {:#x} does not show what it should: {error}", landed.receipt.hash),
@@ -32,16 +32,22 @@ pub(super) async fn opened(bench: &Bench, record: &ChannelRecord, landed: &Lande
         record.books.deposit,
     )
     .map_err(|error| not_shown(landed, &error))?;
-    Ok(bench.purse.journal.opened(record.intent, landed.id, event.channel_id, event.deposit, event.expiry).await?)
+    let opened =
+        bench.purse.journal.opened(record.intent, landed.id, event.channel_id, event.deposit, event.expiry).await;
+    opened.map_err(unrecorded(landed.id))
 }
 
 /// The channel is gone and the refund is in the wallet.
 pub(super) async fn closed(bench: &Bench, record: &ChannelRecord, landed: &Landed) -> Result<CloseDone, Failure> {
-    let Some(channel_id) = record.channel_id else { return Err(Failure::internal("a channel without id was closed")) };
+    let Some(channel_id) = record.channel_id else {
+        let pending = Money::Pending { receipt: landed.id.to_string() };
+        return Err(Failure::internal("a channel without id was closed").with_money(pending));
+    };
     let event = chain::expect_closed(&landed.receipt, &record.deployment, channel_id, bench.purse.address)
         .map_err(|error| not_shown(landed, &error))?;
     let claimed = record.books.deposit.saturating_sub(event.refund);
-    let record = bench.purse.journal.closed(record.intent, Some(landed.id), claimed, event.refund).await?;
+    let closed = bench.purse.journal.closed(record.intent, Some(landed.id), claimed, event.refund).await;
+    let record = closed.map_err(unrecorded(landed.id))?;
     Ok(CloseDone {
         record,
         refund: event.refund,
@@ -63,15 +69,35 @@ pub(super) async fn transferred(
     bench.end(landed.id, TxState::Final, "").await
 }
 
-/// An opening that cannot succeed any more.
-pub(super) async fn fail_opening(bench: &Bench, intent: IntentId) -> Result<(), Failure> {
-    Ok(bench.purse.journal.set_state(intent, ChannelState::Failed).await?)
+/// The allowance is what was asked for.
+pub(super) async fn approved(
+    bench: &Bench,
+    landed: &Landed,
+    token: Address,
+    spender: Address,
+    allowance: U256,
+) -> Result<(), Failure> {
+    chain::expect_approval(&landed.receipt, token, bench.purse.address, spender, allowance)
+        .map_err(|error| not_shown(landed, &error))?;
+    bench.end(landed.id, TxState::Final, "").await
+}
+
+/// An opening or a close that came to nothing is failed, or open again, unless a transaction of it may land. A journal
+/// that cannot record that must not hide what went wrong before: the next call, or the next start, does it.
+pub(super) async fn put_back(bench: &Bench, intent: IntentId) -> Option<ChannelRecord> {
+    let put_back = bench.purse.journal.put_back(intent).await;
+    put_back
+        .inspect_err(|error| tracing::error!(%intent, %error, "a channel stays in between until the next call"))
+        .ok()
 }
 
 /// At start: every transaction whose end is unknown is followed to it, oldest first; then channels whose transaction
 /// never came to be are put back.
 pub(super) async fn take_up(bench: &Bench, supervisor: &Addr<Supervisor>) -> Result<(), Failure> {
     let chain_id = bench.services.config.chain.chain_id;
+    // Read first: what begins to open or to close from now on waits for its turn, and is not ours to put back.
+    let mut in_between = bench.purse.journal.channels(false).await?;
+    in_between.retain(|record| is_opening(record) || record.state == ChannelState::Closing);
     for transaction in bench.purse.journal.unfinished_transactions(chain_id, bench.purse.address).await? {
         let id = transaction.id;
         match take_up_one(bench, transaction).await {
@@ -85,29 +111,30 @@ pub(super) async fn take_up(bench: &Bench, supervisor: &Addr<Supervisor>) -> Res
             }
         }
     }
-    put_back(bench, supervisor).await
+    for before in in_between {
+        if let Some(record) = put_back(bench, before.intent).await
+            && record.state == ChannelState::Open
+        {
+            supervisor.do_send(ChannelOpened(Box::new(record)));
+        }
+    }
+    Ok(())
 }
 
 /// An opening that an earlier run, or a chain that refused it, left behind: followed to its end.
 pub(super) async fn resume_opening(bench: &Bench, record: ChannelRecord) -> Result<ChannelRecord, Failure> {
-    let chain_id = bench.services.config.chain.chain_id;
-    for transaction in bench.purse.journal.unfinished_transactions(chain_id, bench.purse.address).await? {
-        if transaction.intent != Some(record.intent) {
-            continue;
-        }
+    for transaction in unfinished(bench, record.intent).await? {
         match take_up_one(bench, transaction).await {
             Ok(Some(opened)) => return Ok(opened),
             Ok(None) => {}
             Err(failure) => {
                 // Its deposit counts as locked as long as it may land, and not longer.
-                if !matches!(failure.money, Money::Pending { .. }) {
-                    fail_opening(bench, record.intent).await?;
-                }
+                put_back(bench, record.intent).await;
                 return Err(failure);
             }
         }
     }
-    fail_opening(bench, record.intent).await?;
+    put_back(bench, record.intent).await;
     Err(Failure::unspent(
         Code::TransactionReverted,
         "An earlier opening of this provider was broken off and is cleared now",
@@ -115,54 +142,86 @@ pub(super) async fn resume_opening(bench: &Bench, record: ChannelRecord) -> Resu
     ))
 }
 
+/// What may still land for a channel, oldest first.
+async fn unfinished(bench: &Bench, intent: IntentId) -> Result<Vec<TxRecord>, Failure> {
+    let chain_id = bench.services.config.chain.chain_id;
+    let read = bench.purse.journal.unfinished_transactions(chain_id, bench.purse.address).await;
+    // Something is on its way, whether or not its record can be read.
+    let mut transactions = read.map_err(|error| Failure::from(error).with_money(Money::Unknown))?;
+    transactions.retain(|transaction| transaction.intent == Some(intent));
+    Ok(transactions)
+}
+
+/// A close that an earlier call or run left behind, followed to its end; one that every node still refuses is issued
+/// anew. `None` where there is none: the channel is open again, or was closed meanwhile.
+pub(super) async fn resume_close(
+    bench: &Bench,
+    record: &ChannelRecord,
+    progress: &Progress,
+) -> Result<Option<CloseDone>, Failure> {
+    let (mut refused, mut failed) = (None, None);
+    for transaction in unfinished(bench, record.intent).await? {
+        let Some(way) = broadcast(&transaction, bench.purse.address) else {
+            bench.end(transaction.id, TxState::Dropped, "never signed").await?;
+            continue;
+        };
+        progress.say(format!("following the {} transaction {:#x}", transaction.kind, way.hash));
+        match bench.follow(transaction.id, way, progress).await {
+            Err(ChainError::Rejected { .. }) => refused = Some(transaction),
+            finality => match bench.landed(transaction.id, transaction.kind, finality).await {
+                Ok(landed) => return closed(bench, record, &landed).await.map(Some),
+                // Another one of ours may have taken its place: the next one tells.
+                Err(failure) => failed = Some(failure),
+            },
+        }
+    }
+    let Some(refused) = refused else {
+        put_back(bench, record.intent).await;
+        return failed.map_or(Ok(None), Err);
+    };
+    match bench.reissue(&refused, record.deployment, progress).await {
+        Ok(landed) => closed(bench, record, &landed).await.map(Some),
+        Err(failure) => match put_back(bench, record.intent).await {
+            // It was mined and reverted: with it, the earlier one can never land.
+            Some(record) if record.state == ChannelState::Open => Err(failure),
+            _ => Err(failure.with_money(Money::Pending { receipt: refused.id.to_string() })),
+        },
+    }
+}
+
 /// The record of a channel that turned out to be open.
 async fn take_up_one(bench: &Bench, transaction: TxRecord) -> Result<Option<ChannelRecord>, Failure> {
-    let (Some(raw), Some(hash), Some(account_nonce)) = (transaction.raw, transaction.hash, transaction.account_nonce)
-    else {
+    let Some(way) = broadcast(&transaction, bench.purse.address) else {
         bench.end(transaction.id, TxState::Dropped, "never signed").await?;
         return Ok(None);
     };
-    tracing::info!(kind = %transaction.kind, %hash, "a transaction of an earlier run is followed to its end");
-    let finality = bench.follow(transaction.id, raw.into(), hash, account_nonce, &Progress::none()).await;
+    tracing::info!(kind = %transaction.kind, hash = %way.hash, "a transaction of an earlier run is followed to its end");
+    let finality = bench.follow(transaction.id, way, &Progress::none()).await;
     let landed = bench.landed(transaction.id, transaction.kind, finality).await?;
     let record = match transaction.intent {
-        Some(intent) => Some(bench.purse.journal.channel(intent).await?),
+        Some(intent) => Some(bench.purse.journal.channel(intent).await.map_err(unrecorded(landed.id))?),
         None => None,
     };
+    let sent = transaction.raw.as_deref().and_then(stored::read);
     match (transaction.kind, record) {
         (TxKind::Open, Some(record)) => {
             return opened(bench, &record, &landed).await.map(Some);
         }
         (TxKind::Close | TxKind::CooperativeClose, Some(record)) => closed(bench, &record, &landed).await.map(drop)?,
         (TxKind::SessionFee, Some(record)) => {
-            transferred(
-                bench,
-                &landed,
-                record.deployment.usdc,
-                transaction.target,
-                drain_signers::request::SESSION_FEE,
-            )
-            .await?;
+            let (token, fee) = (record.deployment.usdc, drain_signers::request::SESSION_FEE);
+            transferred(bench, &landed, token, transaction.target, fee).await?;
+        }
+        (TxKind::SendUsdc, _) => {
+            // Whom it calls is the token.
+            let token = sent.as_ref().and_then(|sent| sent.to.to().copied()).unwrap_or_default();
+            transferred(bench, &landed, token, transaction.target, transaction.amount.unwrap_or_default()).await?;
+        }
+        (TxKind::Approve, _) => {
+            let (spender, allowance) = sent.as_ref().and_then(stored::approval).unwrap_or_default();
+            approved(bench, &landed, transaction.target, spender, allowance).await?;
         }
         _ => bench.end(landed.id, TxState::Final, "").await?,
     }
     Ok(None)
-}
-
-/// Openings and closes of an earlier run that nothing is on its way for: failed, and open again.
-async fn put_back(bench: &Bench, supervisor: &Addr<Supervisor>) -> Result<(), Failure> {
-    let chain_id = bench.services.config.chain.chain_id;
-    let unfinished = bench.purse.journal.unfinished_transactions(chain_id, bench.purse.address).await?;
-    for record in bench.purse.journal.channels(false).await? {
-        if unfinished.iter().any(|transaction| transaction.intent == Some(record.intent)) {
-            continue;
-        }
-        if is_opening(&record) {
-            fail_opening(bench, record.intent).await?;
-        } else if record.state == ChannelState::Closing {
-            bench.purse.journal.set_state(record.intent, ChannelState::Open).await?;
-            supervisor.do_send(ChannelOpened(Box::new(bench.purse.journal.channel(record.intent).await?)));
-        }
-    }
-    Ok(())
 }

@@ -7,6 +7,7 @@ mod balance;
 mod finish;
 mod open;
 mod send;
+mod stored;
 mod transact;
 
 use std::collections::{HashMap, VecDeque};
@@ -20,11 +21,11 @@ use tokio::sync::oneshot;
 
 pub use open::OpenPlan;
 
-use super::services::{Purse, Services};
+use super::services::{Purse, Services, gone};
 use super::signer::SignerActor;
 use super::supervisor::{ChannelOpened, Supervisor};
 use crate::api::{Approved, Progress, SendAmount, WalletView};
-use crate::error::{Failure, Money};
+use crate::error::{Code, Failure, Money};
 use crate::journal::{ChannelRecord, IntentId};
 
 /// What the wallet holds. Answered beside the queue.
@@ -32,24 +33,43 @@ use crate::journal::{ChannelRecord, IntentId};
 #[rtype(result = "Result<WalletView, Failure>")]
 pub struct Balance;
 
+/// Where the wallet's answer goes. Work whose asker dropped the other end before its turn is not begun: an answer
+/// through the mailbox could not tell, since actix waits for it whether or not anybody listens.
+pub type Reply<T> = oneshot::Sender<Result<T, Failure>>;
+
+/// Asks the wallet and waits. Dropping this before the wallet's turn takes the question back.
+pub async fn ask_wallet<T, M>(wallet: &Addr<WalletActor>, message: impl FnOnce(Reply<T>) -> M) -> Result<T, Failure>
+where
+    WalletActor: Handler<M>,
+    M: Message<Result = ()> + core::marker::Send + 'static,
+{
+    let (reply, receiver) = oneshot::channel();
+    wallet.send(message(reply)).await.map_err(|error| gone(&error))?;
+    answer(receiver).await
+}
+
 /// Set the allowance of the V2 contract.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<Approved, Failure>")]
+#[rtype(result = "()")]
 pub struct Approve {
     /// How much; the limit on what may be locked without it (M9).
     pub amount: Option<Usdc>,
     /// Where progress goes.
     pub progress: Progress,
+    /// Where the answer goes.
+    pub reply: Reply<Approved>,
 }
 
 /// Open a channel whose provider was checked already.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<ChannelMade, Failure>")]
+#[rtype(result = "()")]
 pub struct Open {
     /// What to open.
     pub plan: OpenPlan,
     /// Where progress goes.
     pub progress: Progress,
+    /// Where the answer goes.
+    pub reply: Reply<ChannelMade>,
 }
 
 /// Somebody was given the opened channel of this provider.
@@ -75,16 +95,29 @@ pub struct ChannelMade {
 
 /// Send a channel's close and see it final. Only a channel actor asks, in its turn (M6).
 #[derive(Debug, Message)]
-#[rtype(result = "Result<CloseDone, Failure>")]
+#[rtype(result = "()")]
 pub struct SendClose {
     /// The channel.
     pub record: Box<ChannelRecord>,
     /// `Close` or `CooperativeClose`.
     pub call: Call,
-    /// What the provider had taken before.
-    pub claimed_before: Usdc,
     /// Where progress goes.
     pub progress: Progress,
+    /// Where the answer goes.
+    pub reply: Reply<CloseDone>,
+}
+
+/// Follow a close that an earlier call or run left behind. `None` where there is none: the channel is open again, or was
+/// closed meanwhile. Only a channel actor asks, in its turn (M6).
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct ResumeClose {
+    /// The channel.
+    pub record: Box<ChannelRecord>,
+    /// Where progress goes.
+    pub progress: Progress,
+    /// Where the answer goes.
+    pub reply: Reply<Option<CloseDone>>,
 }
 
 /// A close that is final.
@@ -102,14 +135,18 @@ pub struct CloseDone {
 
 /// A person moves money out (terminal only, M5).
 #[derive(Debug, Message)]
-#[rtype(result = "Result<String, Failure>")]
+#[rtype(result = "()")]
 pub struct Send {
     /// To whom.
     pub to: Address,
     /// What.
     pub amount: SendAmount,
+    /// Even if the same was sent a moment ago.
+    pub again: bool,
     /// Where progress goes.
     pub progress: Progress,
+    /// Where the answer goes.
+    pub reply: Reply<String>,
 }
 
 /// What the wallet's work is done with; cheap to clone.
@@ -139,7 +176,12 @@ impl Untold {
     }
 }
 
-type OpenReply = oneshot::Sender<Result<ChannelMade, Failure>>;
+/// Everybody who waits for an opening; the first one asked for it.
+type Waiting = Arc<Mutex<Vec<Reply<ChannelMade>>>>;
+
+fn lock(waiting: &Waiting) -> MutexGuard<'_, Vec<Reply<ChannelMade>>> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// One per key.
 pub struct WalletActor {
@@ -147,8 +189,8 @@ pub struct WalletActor {
     supervisor: Addr<Supervisor>,
     queue: VecDeque<BoxFuture<'static, ()>>,
     busy: bool,
-    /// Openings on their way, by provider, with everybody who waits for them.
-    opening: HashMap<String, Vec<OpenReply>>,
+    /// Openings on their way, by provider.
+    opening: HashMap<String, Waiting>,
 }
 
 impl WalletActor {
@@ -163,18 +205,24 @@ impl WalletActor {
         }
     }
 
-    /// Queues work and gives its answer. Dropping the answer does not stop the work.
-    fn enqueue<T: core::marker::Send + 'static>(
+    fn enqueue(&mut self, job: impl Future<Output = ()> + core::marker::Send + 'static, ctx: &mut Context<Self>) {
+        self.queue.push_back(Box::pin(job));
+        self.work(ctx);
+    }
+
+    /// Queues work for somebody: begun only while the asker is there, and then brought to its end without.
+    fn enqueue_for<T: core::marker::Send + 'static>(
         &mut self,
+        reply: Reply<T>,
         work: impl Future<Output = Result<T, Failure>> + core::marker::Send + 'static,
         ctx: &mut Context<Self>,
-    ) -> oneshot::Receiver<Result<T, Failure>> {
-        let (reply, receiver) = oneshot::channel();
-        self.queue.push_back(Box::pin(async move {
-            let _ = reply.send(work.await);
-        }));
-        self.work(ctx);
-        receiver
+    ) {
+        let job = async move {
+            if !reply.is_closed() {
+                let _ = reply.send(work.await);
+            }
+        };
+        self.enqueue(job, ctx);
     }
 
     fn work(&mut self, ctx: &mut Context<Self>) {
@@ -199,7 +247,8 @@ impl WalletActor {
             self.supervisor.do_send(ChannelOpened(Box::new(made.record.clone())));
         }
         // The first asked for it; the others joined.
-        for (place, waiting) in self.opening.remove(provider_id).unwrap_or_default().into_iter().enumerate() {
+        let waiting = self.opening.remove(provider_id).unwrap_or_default();
+        for (place, waiting) in lock(&waiting).drain(..).enumerate() {
             let joined = |made: ChannelMade| ChannelMade { resumed: made.resumed || place > 0, ..made };
             let _ = waiting.send(result.clone().map(joined));
         }
@@ -213,7 +262,12 @@ impl Actor for WalletActor {
         let bench = self.bench.clone();
         let supervisor = self.supervisor.clone();
         // In the queue's first place: no new transaction before the fate of the old ones is known.
-        self.enqueue(async move { finish::take_up(&bench, &supervisor).await }, ctx);
+        let job = async move {
+            if let Err(failure) = finish::take_up(&bench, &supervisor).await {
+                tracing::error!(%failure, "what an earlier run left behind could not be taken up");
+            }
+        };
+        self.enqueue(job, ctx);
     }
 }
 
@@ -238,32 +292,39 @@ impl Handler<Balance> for WalletActor {
 }
 
 impl Handler<Approve> for WalletActor {
-    type Result = ResponseFuture<Result<Approved, Failure>>;
+    type Result = ();
 
-    fn handle(&mut self, message: Approve, ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, Approve { amount, progress, reply }: Approve, ctx: &mut Self::Context) {
         let bench = self.bench.clone();
-        Box::pin(answer(
-            self.enqueue(async move { open::approve_for_person(&bench, message.amount, &message.progress).await }, ctx),
-        ))
+        self.enqueue_for(reply, async move { open::approve_for_person(&bench, amount, &progress).await }, ctx);
     }
 }
 
 impl Handler<Open> for WalletActor {
-    type Result = ResponseFuture<Result<ChannelMade, Failure>>;
+    type Result = ();
 
-    fn handle(&mut self, message: Open, ctx: &mut Self::Context) -> Self::Result {
-        let (reply, receiver) = oneshot::channel();
-        let provider_id = message.plan.channel.provider_id.clone();
-        let waiting = self.opening.entry(provider_id.clone()).or_default();
-        waiting.push(reply);
+    fn handle(&mut self, Open { plan, progress, reply }: Open, ctx: &mut Self::Context) {
+        let provider_id = plan.channel.provider_id.clone();
+        let waiting = self.opening.entry(provider_id.clone()).or_default().clone();
+        lock(&waiting).push(reply);
         // A repeated open while one is pending is that one (design section 5).
-        if waiting.len() == 1 {
-            let bench = self.bench.clone();
-            let work = self.enqueue(async move { open::open(&bench, message.plan, &message.progress).await }, ctx);
-            ctx.spawn(answer(work).into_actor(self).map(move |result, actor, _| actor.opened(&provider_id, result)));
+        if lock(&waiting).len() > 1 {
+            return;
         }
-        Box::pin(answer(receiver))
+        let bench = self.bench.clone();
+        let (done, work) = oneshot::channel();
+        let job = async move {
+            let awaited = lock(&waiting).iter().any(|reply| !reply.is_closed());
+            let _ = done.send(if awaited { open::open(&bench, plan, &progress).await } else { Err(given_up()) });
+        };
+        self.enqueue(job, ctx);
+        ctx.spawn(answer(work).into_actor(self).map(move |result, actor, _| actor.opened(&provider_id, result)));
     }
+}
+
+/// For who joined an opening in the moment in which it was given up.
+fn given_up() -> Failure {
+    Failure::unspent(Code::Busy, "nobody waited for this opening any more, so it was not begun", "Call again.")
 }
 
 impl Handler<Told> for WalletActor {
@@ -275,21 +336,37 @@ impl Handler<Told> for WalletActor {
 }
 
 impl Handler<SendClose> for WalletActor {
-    type Result = ResponseFuture<Result<CloseDone, Failure>>;
+    type Result = ();
 
-    fn handle(&mut self, message: SendClose, ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, message: SendClose, ctx: &mut Self::Context) {
         let bench = self.bench.clone();
-        Box::pin(answer(self.enqueue(async move { send::close(&bench, message).await }, ctx)))
+        let SendClose { record, call, progress, reply } = message;
+        let job = async move {
+            if reply.is_closed() {
+                // Never begun: the channel pays on.
+                finish::put_back(&bench, record.intent).await;
+                return;
+            }
+            let _ = reply.send(send::close(&bench, &record, call, &progress).await);
+        };
+        self.enqueue(job, ctx);
+    }
+}
+
+impl Handler<ResumeClose> for WalletActor {
+    type Result = ();
+
+    fn handle(&mut self, ResumeClose { record, progress, reply }: ResumeClose, ctx: &mut Self::Context) {
+        let bench = self.bench.clone();
+        self.enqueue_for(reply, async move { finish::resume_close(&bench, &record, &progress).await }, ctx);
     }
 }
 
 impl Handler<Send> for WalletActor {
-    type Result = ResponseFuture<Result<String, Failure>>;
+    type Result = ();
 
-    fn handle(&mut self, message: Send, ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, Send { to, amount, again, progress, reply }: Send, ctx: &mut Self::Context) {
         let bench = self.bench.clone();
-        Box::pin(answer(
-            self.enqueue(async move { send::send(&bench, message.to, message.amount, &message.progress).await }, ctx),
-        ))
+        self.enqueue_for(reply, async move { send::send(&bench, to, amount, again, &progress).await }, ctx);
     }
 }

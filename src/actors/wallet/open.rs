@@ -9,7 +9,7 @@ use super::transact::not_enough_gas;
 use super::{Bench, ChannelMade, finish};
 use crate::api::{Approved, ChannelState, Progress};
 use crate::error::{Code, Failure, Money};
-use crate::journal::{ChannelRecord, NewChannel, TxState};
+use crate::journal::{ChannelRecord, NewChannel};
 
 /// Gas that an approval, an open, a fee and the later close use, from above. To foresee, not to send with.
 const GAS_APPROVE: u64 = 65_000;
@@ -52,9 +52,7 @@ pub(super) async fn open(bench: &Bench, plan: OpenPlan, progress: &Progress) -> 
         Ok(made) => Ok(made),
         Err(failure) => {
             // Nothing of it can land any more, unless a transaction is on its way.
-            if !matches!(failure.money, Money::Pending { .. }) {
-                finish::fail_opening(bench, record.intent).await?;
-            }
+            finish::put_back(bench, record.intent).await;
             Err(failure)
         }
     }
@@ -114,12 +112,17 @@ async fn lock_deposit(
     mut transactions: Vec<String>,
     progress: &Progress,
 ) -> Result<ChannelMade, Failure> {
-    if let Some(hash) = raise_allowance(bench, plan, record, progress).await? {
-        transactions.push(hash);
-    }
+    let approval = raise_allowance(bench, plan, record, progress).await?;
+    let approved = approval.is_some();
+    transactions.extend(approval);
     let call =
         Call::Open { provider: plan.channel.provider_wallet, amount: plan.channel.deposit, duration: plan.duration };
-    let landed = bench.transact(plan.channel.deployment, call, Some(record.intent), progress).await?;
+    let landed = bench.transact(plan.channel.deployment, call, Some(record.intent), progress).await;
+    let landed = landed.map_err(|failure| match failure.money {
+        // The approval used gas.
+        Money::NotSpent if approved => failure.with_money(Money::GasOnly),
+        _ => failure,
+    })?;
     transactions.push(format!("{:#x}", landed.receipt.hash));
     let record = finish::opened(bench, record, &landed).await?;
     Ok(ChannelMade { record, resumed: false, session_fee: Usdc::ZERO, transactions })
@@ -202,13 +205,13 @@ async fn raise_allowance(
     if allowed >= plan.channel.deposit.to_u256() {
         return Ok(None);
     }
-    let call = if bench.services.config.limits.unlimited_allowance {
-        Call::ApproveUnlimited
+    let (call, allowance) = if bench.services.config.limits.unlimited_allowance {
+        (Call::ApproveUnlimited, U256::MAX)
     } else {
-        Call::Approve { amount: plan.channel.deposit }
+        (Call::Approve { amount: plan.channel.deposit }, plan.channel.deposit.to_u256())
     };
     let landed = bench.transact(deployment, call, Some(record.intent), progress).await?;
-    bench.end(landed.id, TxState::Final, "").await?;
+    finish::approved(bench, &landed, deployment.usdc, deployment.contract(), allowance).await?;
     Ok(Some(format!("{:#x}", landed.receipt.hash)))
 }
 
@@ -239,7 +242,7 @@ pub(super) async fn approve_for_person(
         return Ok(Approved { spender: deployment.contract(), allowance: amount, transaction: None });
     }
     let landed = bench.transact(deployment, Call::Approve { amount }, None, progress).await?;
-    bench.end(landed.id, TxState::Final, "").await?;
+    finish::approved(bench, &landed, deployment.usdc, deployment.contract(), amount.to_u256()).await?;
     Ok(Approved {
         spender: deployment.contract(),
         allowance: amount,

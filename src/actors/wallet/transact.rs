@@ -1,22 +1,48 @@
 //! One transaction from the wish to its final receipt (M7): planned, simulated, signed, stored, broadcast, final.
 
-use alloy::primitives::Bytes;
-use drain_protocol::{B256, Deployment, U256, Usdc};
+use alloy::eips::BlockNumberOrTag;
+use drain_protocol::{Deployment, U256, Usdc};
 use drain_signers::{Call, TransactionRequest};
 
-use super::Bench;
+use super::{Bench, stored};
 use crate::actors::services::ask;
 use crate::actors::signer::SignTransaction;
 use crate::api::Progress;
-use crate::chain::{self, Broadcast, ChainError, Finality, Receipt, await_final};
+use crate::chain::{self, Broadcast, ChainError, Fees, Finality, Receipt, await_final};
 use crate::error::{Code, Failure, Money};
-use crate::journal::{IntentId, NewTransaction, TxId, TxKind, TxState};
+use crate::journal::{IntentId, JournalError, NewTransaction, TxId, TxKind, TxRecord, TxState};
 
 /// A transaction that is final and succeeded. Its events are the caller's to check, and its record the caller's to end.
 #[derive(Debug)]
 pub(super) struct Landed {
     pub id: TxId,
     pub receipt: Receipt,
+}
+
+/// The slot of a transaction that every node refuses, and what another one in it must offer at least (M7).
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    account_nonce: u64,
+    least: Fees,
+}
+
+/// The failure to record what became of a transaction that was signed: it may land, or has, whatever the journal knows
+/// of it (M15). Every error of the journal goes through here from the moment that the signed bytes are stored.
+pub(super) fn unrecorded(id: TxId) -> impl FnOnce(JournalError) -> Failure {
+    move |error| {
+        Failure {
+        code: Code::JournalFailed,
+        message: format!("what became of the transaction {id} could not be recorded: {error}"),
+        money: Money::Pending { receipt: id.to_string() },
+        next: "Check free space and permissions of DRAIN_HOME, then call again: the transaction is read from the chain again, and none is sent twice.".into(),
+    }
+    }
+}
+
+/// The way of a recorded transaction; `None` where nothing was signed.
+pub(super) fn broadcast(transaction: &TxRecord, wallet: drain_protocol::Address) -> Option<Broadcast> {
+    let raw = transaction.raw.clone()?.into();
+    Some(Broadcast { raw: Some(raw), hash: transaction.hash?, wallet, account_nonce: transaction.account_nonce? })
 }
 
 impl Bench {
@@ -29,6 +55,34 @@ impl Bench {
         intent: Option<IntentId>,
         progress: &Progress,
     ) -> Result<Landed, Failure> {
+        self.issue(deployment, call, intent, None, progress).await
+    }
+
+    /// A close that every node refuses, once more: in the same slot, so that one of the two lands at most, with today's
+    /// fees and more than before (M7).
+    pub(super) async fn reissue(
+        &self,
+        refused: &TxRecord,
+        deployment: Deployment,
+        progress: &Progress,
+    ) -> Result<Landed, Failure> {
+        let before = refused.raw.as_deref().and_then(stored::read);
+        let Some((before, call)) = before.and_then(|before| stored::close(&before).map(|call| (before, call))) else {
+            return Err(Failure::internal(format!("the stored transaction {} is not a close", refused.id)));
+        };
+        self.services.chain.verify_deployment(&deployment).await?;
+        let slot = Slot { account_nonce: before.nonce, least: stored::fees(&before).bumped() };
+        self.issue(deployment, call, refused.intent, Some(slot), progress).await
+    }
+
+    async fn issue(
+        &self,
+        deployment: Deployment,
+        call: Call,
+        intent: Option<IntentId>,
+        slot: Option<Slot>,
+        progress: &Progress,
+    ) -> Result<Landed, Failure> {
         let mut request = TransactionRequest {
             deployment,
             call,
@@ -37,7 +91,7 @@ impl Bench {
             max_fee_per_gas: 0,
             max_priority_fee_per_gas: 0,
         };
-        self.price(&mut request).await?;
+        self.price(&mut request, slot).await?;
         let (kind, amount) = kind_of(&call);
         let id = self
             .purse
@@ -55,13 +109,18 @@ impl Bench {
         let signed = match ask(&self.signer, SignTransaction(request.clone())).await {
             Ok(signed) => signed,
             Err(failure) => {
-                self.end(id, TxState::Dropped, failure.code.as_str()).await?;
-                return Err(failure);
+                // Nothing was signed, whether or not that can be recorded.
+                if let Err(error) = self.end(id, TxState::Dropped, failure.code.as_str()).await {
+                    tracing::warn!(%error, "an unsigned transaction stays planned until the next start");
+                }
+                return Err(failure.with_money(Money::NotSpent));
             }
         };
         self.purse.journal.signed(id, request.account_nonce, signed.raw.to_vec(), signed.hash).await?;
         progress.say(format!("{kind}: transaction {:#x} sent, waiting until it is final", signed.hash));
-        let finality = self.follow(id, signed.raw, signed.hash, request.account_nonce, progress).await;
+        let (raw, hash, account_nonce) = (Some(signed.raw), signed.hash, request.account_nonce);
+        let way = Broadcast { raw, hash, wallet: self.purse.address, account_nonce };
+        let finality = self.follow(id, way, progress).await;
         self.landed(id, kind, finality).await
     }
 
@@ -69,12 +128,9 @@ impl Bench {
     pub(super) async fn follow(
         &self,
         id: TxId,
-        raw: Bytes,
-        hash: B256,
-        account_nonce: u64,
+        transaction: Broadcast,
         progress: &Progress,
     ) -> Result<Finality, ChainError> {
-        let transaction = Broadcast { raw: Some(raw), hash, wallet: self.purse.address, account_nonce };
         let mut said = false;
         await_final(&self.services.chain, &transaction, |step| match step {
             chain::Progress::Sent => {
@@ -124,11 +180,37 @@ impl Bench {
     }
 
     pub(super) async fn end(&self, id: TxId, state: TxState, reason: &str) -> Result<(), Failure> {
-        Ok(self.purse.journal.finish_transaction(id, state, Some(reason.into())).await?)
+        self.purse.journal.finish_transaction(id, state, Some(reason.into())).await.map_err(unrecorded(id))
+    }
+
+    /// The slot for a new transaction. One of this wallet that waits elsewhere would be replaced by ours, or ours by it.
+    async fn free_slot(&self) -> Result<u64, Failure> {
+        let (chain, wallet) = (&self.services.chain, self.purse.address);
+        let latest = chain.account_nonce_at(wallet, BlockNumberOrTag::Latest).await?;
+        if chain.account_nonce(wallet).await? <= latest {
+            return Ok(latest);
+        }
+        let unfinished = self.purse.journal.unfinished_transactions(chain.chain_id(), wallet).await?;
+        let ours = unfinished.iter().find(|known| known.account_nonce.is_some_and(|nonce| nonce >= latest));
+        Err(match ours {
+            Some(ours) => Failure::unspent(
+                Code::TransactionPending,
+                format!(
+                    "an earlier transaction of this wallet ({}, operation {}) is still on its way",
+                    ours.kind, ours.id
+                ),
+                "Call again when it is mined.",
+            ),
+            None => Failure::unspent(
+                Code::TransactionPending,
+                "another transaction of this wallet is pending elsewhere: a second one now could replace it, or be replaced",
+                "Use this wallet in drain-mcp only. Call again when the other transaction is mined.",
+            ),
+        })
     }
 
     /// Simulates the call and fills in nonce, gas and fees. Refuses what would revert or cannot be paid.
-    async fn price(&self, request: &mut TransactionRequest) -> Result<(), Failure> {
+    async fn price(&self, request: &mut TransactionRequest, slot: Option<Slot>) -> Result<(), Failure> {
         let chain = &self.services.chain;
         let (from, to, data, value) = (self.purse.address, request.to(), request.calldata(), request.value());
         let gas = chain.estimate_gas(from, to, data, value).await.map_err(|error| match error {
@@ -140,6 +222,7 @@ impl Bench {
             other => other.into(),
         })?;
         let fees = chain.fees().await?;
+        let fees = slot.map_or(fees, |slot| fees.max(slot.least));
         // A quarter above the estimate: storage that changes between estimate and block costs a little more.
         request.gas_limit = gas.saturating_add(gas / 4);
         request.max_fee_per_gas = fees.max_fee_per_gas;
@@ -150,7 +233,10 @@ impl Bench {
         if held < cost {
             return Err(not_enough_gas(held, cost));
         }
-        request.account_nonce = chain.account_nonce(from).await?;
+        request.account_nonce = match slot {
+            Some(slot) => slot.account_nonce,
+            None => self.free_slot().await?,
+        };
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ mod canned;
 mod endpoints;
 mod events;
 mod money;
+mod relay;
 mod tracking;
 
 use std::time::Duration;

@@ -44,6 +44,53 @@ async fn finality_is_the_tag_or_else_a_depth() {
 }
 
 #[tokio::test]
+async fn a_depth_is_final_only_where_nodes_never_knew_better() {
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::{Value, json};
+
+    let rig = Rig::with(DevConfig { finality_depth: 5, ..DevConfig::default() }).await;
+    rig.dev.mine(20);
+    let head = rig.chain().head().await.unwrap().number;
+    let says = Arc::new(Mutex::new(None::<Value>));
+    let said = says.clone();
+    let node = relay::relay(rig.dev.url(), move |_, params, answer| {
+        if params[0] == "finalized"
+            && let Some(other) = &*said.lock().unwrap()
+        {
+            *answer = other.clone();
+        }
+    });
+    let node = node.await;
+    let say = |answer: Value| *says.lock().unwrap() = Some(answer);
+
+    // A transport's or a node's failure says nothing of the tag.
+    let chain = chain_on(&[&node]);
+    for failure in [json!([]), relay::error(-32_000, "internal error"), relay::error(-32_005, "rate limit exceeded")] {
+        say(failure);
+        assert!(matches!(chain.finalized_number().await, Err(ChainError::Unavailable { .. })));
+    }
+    let unknown = [
+        json!({ "jsonrpc": "2.0", "id": 1, "result": null }),
+        relay::error(-32_602, "invalid argument 0: hex string without 0x prefix"),
+        relay::error(-39_001, "finalized block not found"),
+    ];
+    for answer in &unknown {
+        say(answer.clone());
+        assert_eq!(chain.finalized_number().await, Ok(head - 3));
+    }
+    // Once it is known, nothing else will do.
+    *says.lock().unwrap() = None;
+    assert_eq!(chain.finalized_number().await, Ok(head - 5));
+    for answer in unknown {
+        say(answer);
+        assert!(matches!(chain.finalized_number().await, Err(ChainError::Unavailable { .. })));
+    }
+    // Another endpoint that knows it is asked first.
+    assert_eq!(chain_on(&[&node, rig.dev.url()]).finalized_number().await, Ok(head - 5));
+}
+
+#[tokio::test]
 async fn a_channels_life_leaves_the_expected_events() {
     let rig = Rig::new().await;
     let (chain, account) = (rig.chain(), rig.address());

@@ -1,8 +1,11 @@
 //! The way of a transaction to finality, with everything that happens on it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use drain_protocol::B256;
 use drain_sandbox::chain::{FailKind, Faults, ForgedReceipt, ReorgTxs};
+use serde_json::json;
 
 use super::*;
 use crate::error::{Code, Failure};
@@ -150,6 +153,80 @@ async fn a_forged_receipt_is_not_believed_over_another_endpoints() {
     assert!(!way.is_finished());
     liar.set_faults(Faults::default());
     assert!(receipt(way.await.unwrap()).success);
+}
+
+#[tokio::test]
+async fn a_receipt_that_another_endpoint_denies_does_not_count() {
+    let rig = Rig::new().await;
+    let earlier = rig.done(&rig.chain(), rig.v2, approve()).await;
+    let real = rig.dev.call("eth_getTransactionReceipt", json!([earlier.hash])).unwrap();
+    rig.dev.mine(5);
+    let forged_hash = json!(B256::repeat_byte(0xab));
+    // In a block of its own, or in one that the others have too.
+    for own_block in [true, false] {
+        rig.dev.hold(true);
+        let transaction = rig.signed(&rig.chain(), rig.v2, approve(), None, 0).await;
+        let (hash, mut forged, forged_hash) = (json!(transaction.hash), real.clone(), forged_hash.clone());
+        forged["transactionHash"] = hash.clone();
+        if own_block {
+            forged["blockHash"] = forged_hash.clone();
+        }
+        let lying = Arc::new(AtomicBool::new(true));
+        let lies = lying.clone();
+        let liar = relay::relay(rig.dev.url(), move |method, params, answer| {
+            if !lies.load(Ordering::SeqCst) {
+            } else if method == "eth_getTransactionReceipt" && params[0] == hash {
+                answer["result"] = forged.clone();
+            } else if own_block && method == "eth_getBlockByNumber" && params[0] == forged["blockNumber"] {
+                answer["result"]["hash"] = forged_hash.clone();
+            }
+        });
+        let chain = chain_on(&[&liar.await, rig.dev.url()]);
+        let (way, told) = follow(&chain, &transaction);
+        let denied = |p: &Progress| matches!(p, Progress::Trouble { reason } if reason.contains("contradict"));
+        until(|| way.is_finished() || told.lock().unwrap().iter().any(denied)).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(!way.is_finished(), "{own_block}");
+        lying.store(false, Ordering::SeqCst);
+        rig.dev.hold(false);
+        rig.dev.mine(1);
+        assert!(receipt(way.await.unwrap()).block_number > earlier.block_number);
+    }
+}
+
+#[tokio::test]
+async fn a_second_endpoint_is_waited_for_while_it_is_behind_and_not_for_receipts_that_it_never_has() {
+    let rig = Rig::new().await;
+    rig.dev.mine(30);
+    let behind = rig.dev.endpoint(Faults { lagging_reads: 20, ..Faults::default() }).await.unwrap();
+    let chain = chain_on(&[rig.dev.url(), behind.url()]);
+    let transaction = rig.signed(&chain, rig.v2, approve(), None, 0).await;
+    let (way, told) = follow(&chain, &transaction);
+    let waits = |p: &Progress| matches!(p, Progress::Trouble { reason } if reason.contains("behind"));
+    until(|| way.is_finished() || told.lock().unwrap().iter().any(waits)).await;
+    assert!(!way.is_finished());
+    behind.set_faults(Faults::default());
+    assert!(receipt(way.await.unwrap()).success);
+
+    let without = relay::relay(rig.dev.url(), |method, _, answer| {
+        if method == "eth_getTransactionReceipt" {
+            answer["result"] = json!(null);
+        }
+    });
+    let chain = chain_on(&[rig.dev.url(), &without.await]);
+    let transaction = rig.signed(&chain, rig.v2, approve(), None, 0).await;
+    assert!(receipt(follow(&chain, &transaction).0.await.unwrap()).success);
+}
+
+#[tokio::test]
+async fn a_node_that_keeps_transactions_to_itself_is_got_around() {
+    let rig = Rig::new().await;
+    let hole = rig.dev.endpoint(Faults { drop_next: 1_000, ..Faults::default() }).await.unwrap();
+    let chain = chain_on(&[hole.url(), rig.dev.url()]);
+    let transaction = rig.signed(&chain, rig.v2, approve(), None, 0).await;
+    let way = follow(&chain, &transaction).0;
+    assert!(receipt(tokio::time::timeout(Duration::from_secs(3), way).await.expect("never sent on").unwrap()).success);
+    assert_eq!(hole.request_count()["eth_sendRawTransaction"], 2);
 }
 
 #[tokio::test]

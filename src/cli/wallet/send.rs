@@ -27,6 +27,9 @@ pub struct Args {
     /// usdc or pol
     #[arg(long)]
     pub token: Token,
+    /// Send it even if the same amount went to the same address a moment ago
+    #[arg(long)]
+    pub again: bool,
 }
 
 /// What can be sent.
@@ -56,14 +59,14 @@ fn recipient(text: &str) -> Result<Address, String> {
 pub(super) async fn run(args: Args, session: &mut Session) -> Result<Exit, Failure> {
     need_terminal(&Tty, "Sending money")?;
     let amount = parse(&args.amount, args.token)?;
-    let to = args.to;
+    let (to, again) = (args.to, args.again);
     let hash = session
         .run_towards(Needs::Money, vec![to], async |runtime, progress| {
             let view = runtime.balance().await?;
             // Asked on a thread of its own: the actors go on meanwhile.
             let asked = tokio::task::spawn_blocking(move || confirm(&view, to, amount, &mut Tty)).await;
             asked.map_err(|e| Failure::internal(e.to_string()))??;
-            runtime.send(to, amount, progress).await
+            runtime.send(to, amount, again, progress).await
         })
         .await?;
     session

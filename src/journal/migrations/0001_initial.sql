@@ -76,7 +76,8 @@ CREATE TABLE transactions (
     reason        TEXT,
     gas_wei       TEXT,
     used_by       INTEGER REFERENCES channels (intent),
-    created_at    INTEGER NOT NULL
+    created_at    INTEGER NOT NULL,
+    finished_at   INTEGER
 ) STRICT;
 CREATE INDEX transactions_unfinished ON transactions (state) WHERE state IN ('planned', 'signed', 'broadcast');
 

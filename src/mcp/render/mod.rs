@@ -24,13 +24,7 @@ pub const MAX_DOCS: usize = 12_000;
 /// A failure: what happened, the money, whether to repeat, what next.
 pub fn fault(fault: &Fault) -> String {
     let failure = &fault.failure;
-    let money = if fault.money_unknown {
-        "Whether money moved is unknown: a voucher or a transaction may have left, and the channel's books hold it \
-         reserved."
-            .to_owned()
-    } else {
-        failure.money.sentence()
-    };
+    let money = failure.money.sentence();
     let message = failure.message.trim_end();
     let stop = if message.ends_with(['.', '!', '?']) { "" } else { "." };
     format!(

@@ -21,6 +21,7 @@ fn every_failure_says_what_happened_and_what_next() {
         (Money::Reserved { receipt: "r-9".into(), at_most: Usdc::new(934) }, "at most 0.000934 USDC"),
         (Money::Spent { receipt: "r-9".into(), amount: Usdc::new(330) }, "0.00033 USDC was charged"),
         (Money::Credit { receipt: "r-9".into() }, "credit on this channel"),
+        (Money::Unknown, "Money may have moved"),
         (Money::GasOnly, "Only gas"),
         (Money::Pending { receipt: "op-1".into() }, "op-1"),
     ];

@@ -1,6 +1,7 @@
 //! `drain_chat`: one paid request.
 
 use drain_protocol::Usdc;
+use drain_protocol::text::untrusted;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -129,7 +130,8 @@ pub(crate) fn answered(paid: Paid) -> Result<Answer, Failure> {
         outcome: Outcome::Answered,
         docs: None,
         whole_answer: pieces.truncated.then(|| uri(&paid.receipt)),
-        answer: Some(pieces.text),
+        // As clean as in the text (M13): some clients show the data.
+        answer: Some(untrusted(&pieces.text, MAX_SHOWN)),
         finish_reason: paid.finish_reason,
         max_tokens_sent: paid.max_tokens_sent,
         notes: paid.notes,
