@@ -28,6 +28,7 @@ mod schema;
 mod second_chain;
 mod stdio;
 mod transactions;
+mod transfers;
 mod trust;
 mod wallet;
 mod watcher;
