@@ -1,8 +1,11 @@
 //! The allowance and the limit on what may be locked (M9).
 
+use alloy::primitives::{B256, U256, keccak256};
+use alloy::sol_types::SolValue;
 use drain_mcp::api::{ChannelState, Progress};
 use drain_protocol::Usdc;
 use drain_protocol::contract::Erc20;
+use drain_protocol::deployment::POLYGON_USDC_E;
 use drain_sandbox::contracts::{CHANNEL_V2, USDC};
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -112,5 +115,24 @@ fn m9_no_allowance_is_unlimited_unless_the_operator_says_so() {
         let failure = open(&runtime, "sim-llm", "1", "24h").await.unwrap_err();
         assert_eq!((failure.code.as_str(), world.sent().await), ("signer_failed", 0));
         assert_eq!(runtime.channels(false).await.unwrap().len(), 0);
+    });
+}
+
+/// Bridged USDC.e looks like USDC in a wallet; it is named, and buys nothing.
+#[test]
+fn bridged_usdc_is_recognised_and_does_not_count() {
+    in_system(async {
+        let world = World::start().await;
+        let runtime = world.runtime().await;
+        // The slot of an account in the stand-in's balances, the first mapping of the contract.
+        let slot = keccak256((world.agent(), U256::ZERO).abi_encode());
+        let seven = B256::from(usdc("7").to_u256());
+        let rpc = world.sandbox.observer().rpc();
+        rpc.call("anvil_setStorageAt", json!([POLYGON_USDC_E, slot, seven])).await.unwrap();
+        let held = runtime.balance().await.unwrap();
+        assert_eq!(held.usdc, usdc("100"));
+        let advice = held.advice.iter().find(|advice| advice.contains("USDC.e")).expect("nothing is said of it");
+        assert!(advice.contains("7.00") && advice.contains("does not count"), "{advice}");
+        assert!(advice.contains(&POLYGON_USDC_E.to_string()), "{advice}");
     });
 }
