@@ -82,11 +82,6 @@ impl Price {
         }
     }
 
-    /// True when the price does not depend on tokens.
-    pub const fn is_flat(&self) -> bool {
-        !matches!(self, Self::PerToken { .. })
-    }
-
     /// Reads the price of a model object: `inputPer1kTokens` and `outputPer1kTokens`, or the older `inputCostPer1k`
     /// and `outputCostPer1k`. `None` unless both are there and are amounts.
     pub fn read(model: &Value) -> Option<Self> {

@@ -76,11 +76,6 @@ impl ChainError {
     pub(crate) fn malformed(what: impl Into<String>) -> Self {
         Self::Malformed { what: what.into() }
     }
-
-    /// Whether the same question may have another answer in a moment: a matter of endpoints, not of the contract.
-    pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Malformed { .. } | Self::Disagreement { .. })
-    }
 }
 
 impl From<ChainError> for Failure {

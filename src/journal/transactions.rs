@@ -260,23 +260,6 @@ impl Journal {
             .await
     }
 
-    /// The transactions of a channel, oldest first.
-    pub async fn transactions_of(&self, intent: IntentId) -> Result<Vec<TxRecord>, JournalError> {
-        self.writer
-            .run(move |db| {
-                let mut statement = db.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM transactions WHERE intent = ?1 OR used_by = ?1 ORDER BY id"
-                ))?;
-                let mut rows = statement.query([intent.0])?;
-                let mut records = Vec::new();
-                while let Some(row) = rows.next()? {
-                    records.push(record(row)?);
-                }
-                Ok(records)
-            })
-            .await
-    }
-
     /// Uses a session fee that was paid for an opening that failed, if there is one (design section 6).
     pub async fn reuse_session_fee(
         &self,
