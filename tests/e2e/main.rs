@@ -32,3 +32,4 @@ mod transfers;
 mod trust;
 mod wallet;
 mod watcher;
+mod weather;
