@@ -21,6 +21,8 @@ mod life;
 mod lost;
 mod mcp;
 mod opening;
+#[cfg(debug_assertions)]
+mod panics;
 mod process;
 mod process_harness;
 mod requests;

@@ -10,6 +10,7 @@ use super::{Bench, ChannelMade, finish};
 use crate::api::{Approved, ChannelState, Progress};
 use crate::error::{Code, Failure, Money};
 use crate::journal::{ChannelRecord, NewChannel};
+use crate::points::{Point, reach};
 
 /// Gas that an approval, an open, a fee and the later close use, from above. To foresee, not to send with.
 const GAS_APPROVE: u64 = 65_000;
@@ -48,6 +49,7 @@ pub(super) async fn open(bench: &Bench, plan: OpenPlan, progress: &Progress) -> 
         let record = finish::resume_opening(bench, record).await?;
         return Ok(ChannelMade { record, resumed: true, session_fee: Usdc::ZERO, transactions: Vec::new() });
     }
+    reach(Point::OpenBegun);
     match carry_out(bench, &plan, &record, progress).await {
         Ok(made) => Ok(made),
         Err(failure) => {

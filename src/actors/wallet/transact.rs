@@ -11,6 +11,7 @@ use crate::api::Progress;
 use crate::chain::{self, Broadcast, ChainError, Fees, Finality, Receipt, await_final};
 use crate::error::{Code, Failure, Money};
 use crate::journal::{IntentId, JournalError, NewTransaction, TxId, TxKind, TxRecord, TxState};
+use crate::points::{Point, reach};
 
 /// A transaction that is final and succeeded. Its events are the caller's to check, and its record the caller's to end.
 #[derive(Debug)]
@@ -106,6 +107,7 @@ impl Bench {
                 at: self.services.clock.now(),
             })
             .await?;
+        reach(Point::TransactionPlanned);
         let signed = match ask(&self.signer, SignTransaction(request.clone())).await {
             Ok(signed) => signed,
             Err(failure) => {
@@ -116,7 +118,9 @@ impl Bench {
                 return Err(failure.with_money(Money::NotSpent));
             }
         };
+        reach(Point::TransactionSigned);
         self.purse.journal.signed(id, request.account_nonce, signed.raw.to_vec(), signed.hash).await?;
+        reach(Point::TransactionStored);
         progress.say(format!("{kind}: transaction {:#x} sent, waiting until it is final", signed.hash));
         let (raw, hash, account_nonce) = (Some(signed.raw), signed.hash, request.account_nonce);
         let way = Broadcast { raw, hash, wallet: self.purse.address, account_nonce };
@@ -136,6 +140,7 @@ impl Bench {
             chain::Progress::Sent => {
                 // Losing this record costs nothing: what is stored signed is broadcast again.
                 let _ = self.purse.journal.broadcast_later(id);
+                reach(Point::TransactionBroadcast);
             }
             chain::Progress::Mined { block_number, .. } => {
                 progress.say(format!("mined in block {block_number}, waiting until it is final"))
@@ -156,6 +161,9 @@ impl Bench {
         kind: TxKind,
         finality: Result<Finality, ChainError>,
     ) -> Result<Landed, Failure> {
+        if matches!(finality, Ok(Finality::Final(_))) {
+            reach(Point::TransactionFinal);
+        }
         match finality {
             Ok(Finality::Final(receipt)) if receipt.success => Ok(Landed { id, receipt }),
             Ok(Finality::Final(receipt)) => {
