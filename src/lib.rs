@@ -14,5 +14,6 @@ pub mod http_client;
 pub mod journal;
 pub mod marketplace;
 pub mod mcp;
+pub mod points;
 pub mod policy;
 pub mod provider;

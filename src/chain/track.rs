@@ -13,6 +13,7 @@ use super::pool::{Endpoint, Sent, number};
 use super::reads::plain;
 use super::rpc::Trouble;
 use super::{Chain, ChainError};
+use crate::points::{Point, reach};
 
 /// How patient the way is.
 #[derive(Clone, Copy, Debug)]
@@ -213,6 +214,9 @@ impl<F: FnMut(Progress) + Send> Way<'_, F> {
             return Ok(None);
         };
         self.lost_at = None;
+        if !self.mined {
+            reach(Point::TransactionMined);
+        }
         self.mined = true;
         let final_block = self.chain.finalized_number().await?;
         if receipt.block_number > final_block {

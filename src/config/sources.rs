@@ -84,6 +84,9 @@ impl Sources {
                 known.insert(name);
             }
         }
+        if cfg!(debug_assertions) {
+            known.insert(crate::points::VARIABLE.to_string());
+        }
         let ignored =
             IGNORED.iter().filter(|(name, _)| self.env.contains_key(*name)).map(|(name, why)| format!("{name}: {why}"));
         let unknown =

@@ -9,6 +9,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::JournalError;
+use crate::points::{Point, reach};
 
 /// Operations that may wait. Each request has at most a few, so a full queue means a disk that stands still.
 const MAX_WAITING: usize = 16_384;
@@ -169,7 +170,9 @@ fn commit(connection: &Connection, batch: Vec<Job>) {
         }
         result = result.and_then(|()| run_sql(connection, "RELEASE operation"));
     }
+    reach(Point::JournalWritten);
     let result = result.and_then(|()| run_sql(connection, "COMMIT"));
+    reach(Point::JournalCommitted);
     if result.is_err() && !connection.is_autocommit() {
         // What is left of the transaction must not reach the next batch.
         let _ = connection.execute_batch("ROLLBACK");
@@ -185,6 +188,7 @@ fn run_sql(connection: &Connection, sql: &str) -> Result<(), JournalError> {
 }
 
 fn checkpoint(connection: &Connection) {
+    reach(Point::JournalCheckpoint);
     // A failed checkpoint loses nothing: the log stays, and the next one tries again.
     let _ = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
 }

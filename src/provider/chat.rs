@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::client::{CHAT_PATH, ProviderClient, header_text};
 use super::error::ChatError;
 use crate::http_client::{self, HttpError, RequestLimits, join, post_json, read_prefix};
+use crate::points::{Point, reach};
 
 /// Of a refusal so much is read; the code is in the headers or at the beginning.
 const MAX_REFUSAL_BYTES: usize = 64 << 10;
@@ -52,6 +53,7 @@ impl ProviderClient {
 
         let deadline = http_client::deadline(limits.timeout);
         let sent = self.http.send(request, deadline).await;
+        reach(Point::VoucherSent);
         let response = sent.map_err(|error| ChatError::Lost { error, costs: Box::default() })?;
         let (status, head) = (response.status(), response.headers().clone());
         if !status.is_success() {

@@ -21,6 +21,8 @@ mod life;
 mod lost;
 mod mcp;
 mod opening;
+#[cfg(debug_assertions)]
+mod panics;
 mod process;
 mod process_harness;
 mod requests;
@@ -32,3 +34,4 @@ mod transfers;
 mod trust;
 mod wallet;
 mod watcher;
+mod weather;

@@ -12,6 +12,7 @@ use crate::actors::wallet::{CloseDone, ResumeClose, SendClose, ask_wallet};
 use crate::api::{ChannelState, Closed, Progress};
 use crate::chain::OnChainChannel;
 use crate::error::{Code, Failure};
+use crate::points::{Point, reach};
 
 pub(super) async fn end(desk: &mut Desk, kind: CloseKind, progress: &Progress) -> Result<Closed, Failure> {
     if desk.record.state == ChannelState::Closing
@@ -39,6 +40,7 @@ pub(super) async fn end(desk: &mut Desk, kind: CloseKind, progress: &Progress) -
             settle_unknown(desk).await?;
             // From here on nothing is signed: what the provider signs must stay the last word (M6).
             set_state(desk, ChannelState::Closing).await?;
+            reach(Point::CloseBegun);
             match cooperative(desk, channel_id, &on_chain, progress).await {
                 Ok(call) => call,
                 Err(failure) => {
@@ -55,6 +57,7 @@ pub(super) async fn end(desk: &mut Desk, kind: CloseKind, progress: &Progress) -
     if desk.record.state != ChannelState::Closing {
         set_state(desk, ChannelState::Closing).await?;
     }
+    reach(Point::CloseConsented);
     progress.say(format!("sending the {} transaction", call.kind()));
     let (record, progress) = (Box::new(desk.record.clone()), progress.clone());
     match ask_wallet(&wallet, |reply| SendClose { record, call, progress, reply }).await {

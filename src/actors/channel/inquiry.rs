@@ -12,6 +12,7 @@ use super::pay::sign;
 use crate::error::Failure;
 use crate::http_client::RequestLimits;
 use crate::journal::JournalError;
+use crate::points::{Point, reach};
 use crate::policy::books::Correction;
 use crate::provider::ChatOutcome;
 
@@ -48,6 +49,7 @@ pub(super) async fn read_books_of_recovered(desk: &mut Desk) -> Result<(), Failu
 pub(super) async fn provider_total(desk: &mut Desk) -> Result<Option<Usdc>, Failure> {
     let Some(model) = costly_model(&desk.prices.models) else { return Ok(None) };
     let leave = desk.purse.journal.authorize_probe(desk.record.intent, desk.services.clock.now()).await?;
+    reach(Point::ProbeAuthorized);
     let (_, voucher) = sign(desk, leave).await?;
     // A fixed body: never a user's words.
     let request = ChatRequest {

@@ -16,6 +16,7 @@ use crate::api::{ChatCall, ChatReply, Paid, Progress};
 use crate::error::{Code, Failure, Money};
 use crate::http_client::RequestLimits;
 use crate::journal::{Authorized, Outcome, Receipt, VoucherIntent};
+use crate::points::{Point, reach};
 use crate::policy::books::{Claims, Settlement};
 use crate::provider::{ChatError, ChatOutcome};
 
@@ -81,8 +82,14 @@ async fn one_try(
 ) -> Result<Step, Failure> {
     let (sent, voucher) = authorize_and_sign(desk, &plan).await?;
     progress.say(format!("sent to {} (at most {} USDC)", desk.record.provider_name, sent.bound));
-    match send(desk, base, &plan, &voucher).await {
-        Ok(ChatOutcome::Answered { answer, costs }) => Ok(Step::Done(answered(desk, &plan, sent, *answer, &costs))),
+    let outcome = send(desk, base, &plan, &voucher).await;
+    reach(Point::VoucherAnswered);
+    match outcome {
+        Ok(ChatOutcome::Answered { answer, costs }) => {
+            let reply = answered(desk, &plan, sent, *answer, &costs);
+            reach(Point::VoucherSettled);
+            Ok(Step::Done(reply))
+        }
         Ok(ChatOutcome::Refused(refusal)) => {
             *left = Some(sent.receipt);
             let next = refused::refused(desk, plan, sent, refusal, attempt).await?;
@@ -241,6 +248,7 @@ pub(super) async fn authorize_and_sign(desk: &mut Desk, plan: &Plan) -> Result<(
             moment: desk.services.clock.moment(),
         })
         .await?;
+    reach(Point::VoucherAuthorized);
     sign(desk, leave).await
 }
 
@@ -257,7 +265,10 @@ pub(super) async fn sign(desk: &mut Desk, leave: Authorized) -> Result<(Sent, Si
         Err(failure) => Err(failure),
     };
     match signed {
-        Ok(voucher) => Ok((sent, voucher)),
+        Ok(voucher) => {
+            reach(Point::VoucherSigned);
+            Ok((sent, voucher))
+        }
         Err(failure) => {
             // Nothing left, whatever became of the signer: the reservation is free again. The nonce stays used (M2).
             not_charged(desk, sent, failure.code.as_str());

@@ -11,6 +11,7 @@ use crate::api::{ChannelState, Progress};
 use crate::chain::{self, ChainError};
 use crate::error::{Code, Failure, Money};
 use crate::journal::{ChannelRecord, IntentId, TxKind, TxRecord, TxState};
+use crate::points::{Point, reach};
 
 /// The receipt must hold what the transaction was for. One that does not is not believed: it stays unfinished.
 fn not_shown(landed: &Landed, error: &ChainError) -> Failure {
@@ -34,6 +35,7 @@ pub(super) async fn opened(bench: &Bench, record: &ChannelRecord, landed: &Lande
     .map_err(|error| not_shown(landed, &error))?;
     let opened =
         bench.purse.journal.opened(record.intent, landed.id, event.channel_id, event.deposit, event.expiry).await;
+    reach(Point::TransactionRecorded);
     opened.map_err(unrecorded(landed.id))
 }
 
@@ -49,6 +51,7 @@ pub(super) async fn closed(bench: &Bench, record: &ChannelRecord, landed: &Lande
     let moment = bench.services.clock.moment();
     let closed = bench.purse.journal.closed(record.intent, Some(landed.id), claimed, event.refund, moment).await;
     let record = closed.map_err(unrecorded(landed.id))?;
+    reach(Point::TransactionRecorded);
     Ok(CloseDone {
         record,
         refund: event.refund,
@@ -92,13 +95,24 @@ pub(super) async fn put_back(bench: &Bench, intent: IntentId) -> Option<ChannelR
         .ok()
 }
 
-/// At start: every transaction whose end is unknown is followed to it, oldest first; then channels whose transaction
-/// never came to be are put back.
-pub(super) async fn take_up(bench: &Bench, supervisor: &Addr<Supervisor>) -> Result<(), Failure> {
+/// Who left something behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// A process that ended: nobody is at work on anything.
+    ByEarlierRun,
+    /// A job of this process that panicked. Channels that are closing may wait in the queue for their turn, and are not
+    /// ours to open again (M6): their next close finds out.
+    ByFault,
+}
+
+/// At start and after a fault: every transaction whose end is unknown is followed to it, oldest first; then channels
+/// whose transaction never came to be are put back.
+pub(super) async fn take_up(bench: &Bench, supervisor: &Addr<Supervisor>, left: Left) -> Result<(), Failure> {
     let chain_id = bench.services.config.chain.chain_id;
     // Read first: what begins to open or to close from now on waits for its turn, and is not ours to put back.
     let mut in_between = bench.purse.journal.channels(false).await?;
-    in_between.retain(|record| is_opening(record) || record.state == ChannelState::Closing);
+    in_between
+        .retain(|record| is_opening(record) || (left == Left::ByEarlierRun && record.state == ChannelState::Closing));
     for transaction in bench.purse.journal.unfinished_transactions(chain_id, bench.purse.address).await? {
         let id = transaction.id;
         match take_up_one(bench, transaction).await {
@@ -108,7 +122,7 @@ pub(super) async fn take_up(bench: &Bench, supervisor: &Addr<Supervisor>) -> Res
             }
             Ok(None) => {}
             Err(failure) => {
-                tracing::error!(transaction = %id, %failure, "a transaction of an earlier run did not end well")
+                tracing::error!(transaction = %id, %failure, "a transaction that was left behind did not end well")
             }
         }
     }
@@ -196,7 +210,7 @@ async fn take_up_one(bench: &Bench, transaction: TxRecord) -> Result<Option<Chan
         bench.end(transaction.id, TxState::Dropped, "never signed").await?;
         return Ok(None);
     };
-    tracing::info!(kind = %transaction.kind, hash = %way.hash, "a transaction of an earlier run is followed to its end");
+    tracing::info!(kind = %transaction.kind, hash = %way.hash, "a transaction that was left behind is followed to its end");
     let finality = bench.follow(transaction.id, way, &Progress::none()).await;
     let landed = bench.landed(transaction.id, transaction.kind, finality).await?;
     let record = match transaction.intent {

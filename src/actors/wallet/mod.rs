@@ -19,6 +19,7 @@ use drain_signers::Call;
 use futures::future::BoxFuture;
 use tokio::sync::oneshot;
 
+use finish::Left;
 pub use open::OpenPlan;
 
 use super::services::{Purse, Services, gone};
@@ -183,12 +184,17 @@ fn lock(waiting: &Waiting) -> MutexGuard<'_, Vec<Reply<ChannelMade>>> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// After so many faults in a row what was left behind waits for the next start: a fault in taking it up comes back.
+const MAX_FAULTS: u32 = 3;
+
 /// One per key.
 pub struct WalletActor {
     bench: Bench,
     supervisor: Addr<Supervisor>,
     queue: VecDeque<BoxFuture<'static, ()>>,
     busy: bool,
+    /// Jobs that panicked one after another.
+    faults: u32,
     /// Openings on their way, by provider.
     opening: HashMap<String, Waiting>,
 }
@@ -201,6 +207,7 @@ impl WalletActor {
             supervisor,
             queue: VecDeque::new(),
             busy: false,
+            faults: 0,
             opening: HashMap::new(),
         }
     }
@@ -225,6 +232,16 @@ impl WalletActor {
         self.enqueue(job, ctx);
     }
 
+    /// Puts into the queue's first place what follows the old transactions to their end: no new one before.
+    fn take_up(&mut self, left: Left) {
+        let (bench, supervisor) = (self.bench.clone(), self.supervisor.clone());
+        self.queue.push_front(Box::pin(async move {
+            if let Err(failure) = finish::take_up(&bench, &supervisor, left).await {
+                tracing::error!(%failure, "what was left behind could not be taken up");
+            }
+        }));
+    }
+
     fn work(&mut self, ctx: &mut Context<Self>) {
         if self.busy {
             return;
@@ -232,10 +249,17 @@ impl WalletActor {
         let Some(job) = self.queue.pop_front() else { return };
         self.busy = true;
         ctx.spawn(tokio::spawn(job).into_actor(self).map(|done, actor, ctx| {
-            if let Err(panic) = done {
-                tracing::error!(%panic, "the wallet failed in our own code; its transactions are taken up again at the next start");
-            }
             actor.busy = false;
+            match done {
+                Ok(()) => actor.faults = 0,
+                Err(panic) => {
+                    tracing::error!(%panic, "the wallet failed in our own code; what it left behind is taken up from the journal");
+                    actor.faults += 1;
+                    if actor.faults <= MAX_FAULTS {
+                        actor.take_up(Left::ByFault);
+                    }
+                }
+            }
             actor.work(ctx);
         }));
     }
@@ -259,21 +283,14 @@ impl Actor for WalletActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let bench = self.bench.clone();
-        let supervisor = self.supervisor.clone();
-        // In the queue's first place: no new transaction before the fate of the old ones is known.
-        let job = async move {
-            if let Err(failure) = finish::take_up(&bench, &supervisor).await {
-                tracing::error!(%failure, "what an earlier run left behind could not be taken up");
-            }
-        };
-        self.enqueue(job, ctx);
+        self.take_up(Left::ByEarlierRun);
+        self.work(ctx);
     }
 }
 
 fn lost<T>(_: oneshot::error::RecvError) -> Result<T, Failure> {
     Err(Failure::internal(
-        "the wallet's work was lost; a transaction that was signed is taken up again at the next start",
+        "the wallet's work was lost; a transaction that was signed is followed to its end from the journal",
     )
     .with_money(Money::Unknown))
 }

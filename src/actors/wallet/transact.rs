@@ -11,6 +11,7 @@ use crate::api::Progress;
 use crate::chain::{self, Broadcast, ChainError, Fees, Finality, Receipt, await_final};
 use crate::error::{Code, Failure, Money};
 use crate::journal::{IntentId, JournalError, NewTransaction, TxId, TxKind, TxRecord, TxState};
+use crate::points::{Point, reach};
 use crate::policy::Pol;
 
 /// A transaction that is final and succeeded. Its events are the caller's to check, and its record the caller's to end.
@@ -106,6 +107,7 @@ impl Bench {
         };
         let limits = self.services.config.limits.clone();
         let id = self.purse.journal.plan_transaction(wanted, limits).await?;
+        reach(Point::TransactionPlanned);
         let signed = match ask(&self.signer, SignTransaction(request.clone())).await {
             Ok(signed) => signed,
             Err(failure) => {
@@ -116,7 +118,9 @@ impl Bench {
                 return Err(failure.with_money(Money::NotSpent));
             }
         };
+        reach(Point::TransactionSigned);
         self.purse.journal.signed(id, request.account_nonce, signed.raw.to_vec(), signed.hash).await?;
+        reach(Point::TransactionStored);
         progress.say(format!("{kind}: transaction {:#x} sent, waiting until it is final", signed.hash));
         let (raw, hash, account_nonce) = (Some(signed.raw), signed.hash, request.account_nonce);
         let way = Broadcast { raw, hash, wallet: self.purse.address, account_nonce };
@@ -136,6 +140,7 @@ impl Bench {
             chain::Progress::Sent => {
                 // Losing this record costs nothing: what is stored signed is broadcast again.
                 let _ = self.purse.journal.broadcast_later(id);
+                reach(Point::TransactionBroadcast);
             }
             chain::Progress::Mined { block_number, .. } => {
                 progress.say(format!("mined in block {block_number}, waiting until it is final"))
@@ -157,6 +162,7 @@ impl Bench {
         finality: Result<Finality, ChainError>,
     ) -> Result<Landed, Failure> {
         if let Ok(Finality::Final(receipt)) = &finality {
+            reach(Point::TransactionFinal);
             // Losing this record leaves the larger reservation.
             let _ = self.purse.journal.burnt_later(id, Pol::from_wei(receipt.gas_cost_wei()));
         }
