@@ -8,6 +8,7 @@ pub mod directory;
 pub mod import;
 pub mod listing;
 pub mod opening;
+mod person;
 pub mod runtime;
 pub mod services;
 pub mod signer;

@@ -155,6 +155,7 @@ pub async fn prepare(
         deposit: request.amount,
         cap,
         duration: duration.seconds(),
+        agent: services.config.agent.clone(),
         at: services.clock.now(),
     };
     Ok(Prepared { plan: OpenPlan { channel, duration, fee_wallet }, choice, warnings })

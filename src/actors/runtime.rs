@@ -9,20 +9,23 @@ use drain_protocol::marketplace::{FeedbackBody, FeedbackReason, PaidBy, Telemetr
 use drain_protocol::{Address, ChannelId, Usdc};
 use drain_signers::Signer;
 
-use super::channel::{ChannelActor, CloseKind, End, Idle, Pay, answer};
+use super::channel::{ChannelActor, CloseKind, End, Idle, Pay, Turn, answer};
 use super::directory::{Known, Read};
 use super::services::{Purse, Services, ask, gone};
 use super::startup::{Access, no_signer, services, take_wallet};
 use super::supervisor::{Addresses, ChannelOpened, Find, FindAll, FindChannel, Found, Supervisor, WithKey};
 use super::wallet::{Approve, Balance, Open, Send, Told, WalletActor, ask_wallet};
-use super::{import, listing, opening, view};
+use super::{import, listing, opening, person, view};
 use crate::api::{
-    Approved, ChannelState, ChannelView, ChatCall, ChatReply, Closed, Feedback, OpenRequest, Opened, Progress,
-    ProviderDetails, ProviderPage, ProviderQuery, SendAmount, WalletView,
+    ApprovalView, Approved, ChannelState, ChannelView, ChatCall, ChatReply, Closed, Feedback, OpenRequest, Opened,
+    Progress, ProviderDetails, ProviderPage, ProviderQuery, SendAmount, WalletView,
 };
-use crate::config::Config;
+use crate::config::{Config, Password};
 use crate::error::{Code, Failure, Money};
 use crate::journal::ChannelRecord;
+use crate::notify::EventKind;
+use crate::operator;
+use crate::policy::approvals::{ApprovalKind, Verdict, Via};
 
 /// How long requests on their way may take to end at shutdown.
 const DRAIN_TIME: Duration = Duration::from_secs(20);
@@ -133,12 +136,20 @@ impl Runtime {
 
     /// Opens a channel, or joins the pending opening of the same provider.
     pub async fn open(&self, request: OpenRequest, progress: Progress) -> Result<Opened, Failure> {
+        self.noted(self.open_channel(request, progress).await)
+    }
+
+    async fn open_channel(&self, request: OpenRequest, progress: Progress) -> Result<Opened, Failure> {
         let wallet = self.wallet().await?;
         let purse = self.purse()?;
         let prepared =
             opening::prepare(&self.services, purse, &self.addresses().await?.directory, &request, &progress).await?;
         let (provider_id, api_url) = (prepared.plan.channel.provider_id.clone(), prepared.plan.channel.api_url.clone());
         let plan = prepared.plan;
+        if self.services.config.limits.approve.needs_person(ApprovalKind::Deposit, plan.channel.deposit) {
+            let asked = person::question(&self.services, purse, plan.channel.subject()).await?;
+            person::answered(&self.services, purse, asked, &progress).await?;
+        }
         let work = ask_wallet(&wallet, |reply| Open { plan, progress, reply });
         let next = "Look again in a while with drain_channels; the same call again joins it.";
         let made = self.patiently(work, "the opening", next).await?;
@@ -165,8 +176,28 @@ impl Runtime {
         })
     }
 
-    /// Pays for a request.
+    /// Pays for a request. Where a person must say yes first, waits for that as long as the operator says (M5).
     pub async fn chat(&self, call: ChatCall, progress: Progress) -> Result<ChatReply, Failure> {
+        self.noted(self.pay(call, progress).await)
+    }
+
+    async fn pay(&self, call: ChatCall, progress: Progress) -> Result<ChatReply, Failure> {
+        let again = self.services.config.limits.approve.request.is_some().then(|| call.clone());
+        match (self.turn(call, progress.clone()).await?, again) {
+            (Turn::Done(reply), _) => Ok(reply),
+            (Turn::AskPerson(asked), None) => Err(person::needed(&asked)),
+            (Turn::AskPerson(asked), Some(call)) => {
+                person::answered(&self.services, self.purse()?, *asked, &progress).await?;
+                match self.turn(call, progress).await? {
+                    Turn::Done(reply) => Ok(reply),
+                    // Another call used the yes meanwhile, or this one costs more now.
+                    Turn::AskPerson(asked) => Err(person::needed(&asked)),
+                }
+            }
+        }
+    }
+
+    async fn turn(&self, call: ChatCall, progress: Progress) -> Result<Turn, Failure> {
         let channel = self.find_channel(call.channel).await?;
         let started = std::time::Instant::now();
         let (reply, receiver) = tokio::sync::oneshot::channel();
@@ -294,6 +325,30 @@ impl Runtime {
         ))
     }
 
+    /// Questions that wait for a person, and answers that were not used yet.
+    pub async fn approvals(&self) -> Result<Vec<ApprovalView>, Failure> {
+        let asked = self.purse()?.journal.approvals(self.services.clock.moment()).await?;
+        Ok(asked.iter().map(person::view).collect())
+    }
+
+    /// A person at a terminal answers a question, and shows by the passphrase to be the operator (M5).
+    pub async fn decide(&self, id: &str, verdict: Verdict, passphrase: Password) -> Result<ApprovalView, Failure> {
+        let purse = self.purse()?;
+        if !self.services.config.approvals.via.contains(&Via::Terminal) {
+            return Err(Failure::unspent(
+                Code::NotAllowed,
+                "answers from a terminal do not count here",
+                "Answer where the operator wants it, or add terminal to DRAIN_APPROVALS_VIA.",
+            ));
+        }
+        let id = id.trim().parse().map_err(|()| Failure::argument("id", "a question is named like a3"))?;
+        let home = self.services.config.home.clone();
+        // Slow by design: beside the actors.
+        let verified = tokio::task::spawn_blocking(move || operator::verify(&home, passphrase.expose())).await;
+        verified.map_err(|error| Failure::internal(error.to_string()))??;
+        Ok(person::view(&person::decide(&self.services, purse, id, verdict, Via::Terminal).await?))
+    }
+
     /// A person accepts a provider's URL and wallet of now (M14).
     pub async fn trust_provider(&self, id: &str) -> Result<bool, Failure> {
         Ok(self.purse()?.journal.forget_provider_pin(id.into()).await?)
@@ -372,9 +427,30 @@ impl Runtime {
         })
     }
 
+    /// Tells the operator of a failure that a person should know of.
+    fn noted<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
+        if let Err(failure) = &result {
+            let purse = self.purse().ok();
+            match failure.code {
+                Code::LimitReached => {
+                    let variable = failure.message.split([' ', ':', '(', ')']).find(|word| word.starts_with("DRAIN_"));
+                    let subject = variable.unwrap_or(failure.code.as_str());
+                    self.services.tell(purse, EventKind::CapReached, subject, &failure.message);
+                }
+                Code::ContractFrozen | Code::ProviderOffence | Code::JournalFailed => {
+                    self.services.tell(purse, EventKind::Alarm, failure.code.as_str(), &failure.message);
+                }
+                _ => {}
+            }
+        }
+        result
+    }
+
     /// Telemetry to the marketplace, where the operator switched it on.
-    fn report(&self, result: &Result<ChatReply, Failure>, elapsed: Duration) {
-        let (true, Ok(ChatReply::Paid(paid))) = (self.services.config.marketplace.telemetry, result) else { return };
+    fn report(&self, result: &Result<Turn, Failure>, elapsed: Duration) {
+        let (true, Ok(Turn::Done(ChatReply::Paid(paid)))) = (self.services.config.marketplace.telemetry, result) else {
+            return;
+        };
         self.services.marketplace.telemetry(TelemetryBody {
             provider_id: paid.channel.provider_id.clone(),
             latency_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),

@@ -31,6 +31,7 @@ pub use sources::Sources;
 pub use values::{is_loopback, shown_url};
 
 use crate::policy::Limits;
+use crate::policy::approvals::Via;
 
 /// Everything that can be set, resolved and checked. Immutable while a runtime runs (M5).
 #[derive(Debug)]
@@ -47,6 +48,10 @@ pub struct Config {
     pub agent: String,
     /// What only a person raises.
     pub limits: Arc<Limits>,
+    /// How a person is asked.
+    pub approvals: ApprovalConfig,
+    /// Who is told of events.
+    pub notify: NotifyConfig,
     /// How requests to providers behave.
     pub requests: RequestConfig,
     /// Providers that a person listed, beside the directory's.
@@ -107,6 +112,35 @@ pub enum SignerConfig {
         /// Its password, where one was given; else it is asked for on a terminal.
         password: Option<Password>,
     },
+}
+
+/// How a person is asked (M5). Above which amounts is [`Limits::approve`].
+#[derive(Debug, Clone)]
+pub struct ApprovalConfig {
+    /// Ways by which an answer counts.
+    pub via: Vec<Via>,
+    /// How long a call waits for one.
+    pub wait: Duration,
+    /// How long a question can be answered and a yes be used.
+    pub valid: Duration,
+}
+
+/// Who is told of events. Both may hold credentials: never shown.
+#[derive(Clone, Default)]
+pub struct NotifyConfig {
+    /// Run by a shell, with the event on its standard input.
+    pub command: Option<String>,
+    /// Posted to.
+    pub webhook: Option<reqwest::Url>,
+}
+
+impl fmt::Debug for NotifyConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NotifyConfig")
+            .field("command", &self.command.is_some())
+            .field("webhook", &self.webhook.as_ref().map(shown_url))
+            .finish()
+    }
 }
 
 /// How requests to providers behave.

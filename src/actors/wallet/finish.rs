@@ -11,6 +11,7 @@ use crate::api::{ChannelState, Progress};
 use crate::chain::{self, ChainError};
 use crate::error::{Code, Failure, Money};
 use crate::journal::{ChannelRecord, IntentId, TxKind, TxRecord, TxState};
+use crate::notify::EventKind;
 use crate::points::{Point, reach};
 
 /// The receipt must hold what the transaction was for. One that does not is not believed: it stays unfinished.
@@ -51,6 +52,12 @@ pub(super) async fn closed(bench: &Bench, record: &ChannelRecord, landed: &Lande
     let moment = bench.services.clock.moment();
     let closed = bench.purse.journal.closed(record.intent, Some(landed.id), claimed, event.refund, moment).await;
     let record = closed.map_err(unrecorded(landed.id))?;
+    bench.services.tell(
+        Some(&bench.purse),
+        EventKind::RefundDone,
+        record.intent.to_string(),
+        format!("{} USDC came back from the channel to {}", event.refund, record.provider_name),
+    );
     reach(Point::TransactionRecorded);
     Ok(CloseDone {
         record,
