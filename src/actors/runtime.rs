@@ -14,7 +14,7 @@ use super::directory::{Known, Read};
 use super::services::{Purse, Services, ask, gone};
 use super::startup::{Access, no_signer, services, take_wallet};
 use super::supervisor::{Addresses, ChannelOpened, Find, FindAll, FindChannel, Found, Supervisor, WithKey};
-use super::wallet::{Approve, Balance, Open, Send, Told, WalletActor, ask_wallet};
+use super::wallet::{Approve, Balance, Open, Send, WalletActor, ask_wallet};
 use super::{import, listing, opening, view};
 use crate::api::{
     Approved, ChannelState, ChannelView, ChatCall, ChatReply, Closed, Feedback, OpenRequest, Opened, Progress,
@@ -153,7 +153,9 @@ impl Runtime {
             tracing::warn!(%error, "that the instructions were read could not be recorded; they are shown again");
         }
         // A caller that went away before is given this channel by the same call.
-        wallet.do_send(Told { provider_id });
+        if let Err(error) = purse.journal.told_later(made.record.intent) {
+            tracing::warn!(%error, "that the channel was given to its opener could not be recorded; it is given once more");
+        }
         Ok(Opened {
             channel: view::channel(&made.record, self.services.clock.block_time()),
             resumed: made.resumed,

@@ -16,6 +16,8 @@ mod directory;
 mod doctor;
 mod harness;
 mod import;
+#[cfg(debug_assertions)]
+mod kills;
 mod liars;
 mod life;
 mod lost;
@@ -29,6 +31,7 @@ mod requests;
 mod schema;
 mod second_chain;
 mod stdio;
+mod survivor;
 mod transactions;
 mod transfers;
 mod trust;

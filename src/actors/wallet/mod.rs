@@ -27,7 +27,7 @@ use super::signer::SignerActor;
 use super::supervisor::{ChannelOpened, Supervisor};
 use crate::api::{Approved, Progress, SendAmount, WalletView};
 use crate::error::{Code, Failure, Money};
-use crate::journal::{ChannelRecord, IntentId};
+use crate::journal::ChannelRecord;
 
 /// What the wallet holds. Answered beside the queue.
 #[derive(Debug, Message)]
@@ -71,14 +71,6 @@ pub struct Open {
     pub progress: Progress,
     /// Where the answer goes.
     pub reply: Reply<ChannelMade>,
-}
-
-/// Somebody was given the opened channel of this provider.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Told {
-    /// The provider's id.
-    pub provider_id: String,
 }
 
 /// A channel that is open now.
@@ -156,25 +148,6 @@ pub(super) struct Bench {
     pub services: Services,
     pub purse: Purse,
     pub signer: Addr<SignerActor>,
-    pub untold: Untold,
-}
-
-/// Openings, by provider, that ended well and that nobody was told of yet: the next call for that provider is. Only a convenience: the record of a channel is the journal's.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Untold(Arc<Mutex<HashMap<String, IntentId>>>);
-
-impl Untold {
-    fn map(&self) -> MutexGuard<'_, HashMap<String, IntentId>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn put(&self, record: &ChannelRecord) {
-        self.map().insert(record.provider_id.clone(), record.intent);
-    }
-
-    fn take(&self, provider_id: &str) -> Option<IntentId> {
-        self.map().remove(provider_id)
-    }
 }
 
 /// Everybody who waits for an opening; the first one asked for it.
@@ -203,7 +176,7 @@ impl WalletActor {
     /// From the journal: what was on its way is taken up first.
     pub fn new(services: Services, purse: Purse, signer: Addr<SignerActor>, supervisor: Addr<Supervisor>) -> Self {
         Self {
-            bench: Bench { services, purse, signer, untold: Untold::default() },
+            bench: Bench { services, purse, signer },
             supervisor,
             queue: VecDeque::new(),
             busy: false,
@@ -266,8 +239,6 @@ impl WalletActor {
 
     fn opened(&mut self, provider_id: &str, result: Result<ChannelMade, Failure>) {
         if let Ok(made) = &result {
-            // An answer that is sent may still find nobody: whoever gets it says so.
-            self.bench.untold.put(&made.record);
             self.supervisor.do_send(ChannelOpened(Box::new(made.record.clone())));
         }
         // The first asked for it; the others joined.
@@ -342,14 +313,6 @@ impl Handler<Open> for WalletActor {
 /// For who joined an opening in the moment in which it was given up.
 fn given_up() -> Failure {
     Failure::unspent(Code::Busy, "nobody waited for this opening any more, so it was not begun", "Call again.")
-}
-
-impl Handler<Told> for WalletActor {
-    type Result = ();
-
-    fn handle(&mut self, Told { provider_id }: Told, _: &mut Self::Context) {
-        self.bench.untold.take(&provider_id);
-    }
 }
 
 impl Handler<SendClose> for WalletActor {

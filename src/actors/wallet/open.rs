@@ -63,12 +63,11 @@ pub(super) async fn open(bench: &Bench, plan: OpenPlan, progress: &Progress) -> 
 /// An opening of this provider whose caller stopped waiting, or whose process ended: opened since and never used, or
 /// still on its way. Without it, the repeated call that we ask for would lock a second deposit.
 async fn left_behind(bench: &Bench, provider_id: &str) -> Result<Option<ChannelRecord>, Failure> {
-    if let Some(intent) = bench.untold.take(provider_id) {
-        let record = bench.purse.journal.channel(intent).await?;
-        let unused = record.state == ChannelState::Open && record.books.signed.is_zero();
-        if unused && bench.services.clock.block_time() < record.expires_at {
-            return Ok(Some(record));
-        }
+    let (chain_id, wallet) = (bench.services.config.chain.chain_id, bench.purse.address);
+    if let Some(record) = bench.purse.journal.untold(chain_id, wallet, provider_id.into()).await?
+        && bench.services.clock.block_time() < record.expires_at
+    {
+        return Ok(Some(record));
     }
     let open = bench.purse.journal.channels(false).await?;
     match open.into_iter().find(|record| is_opening(record) && record.provider_id == provider_id) {
