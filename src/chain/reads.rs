@@ -237,6 +237,7 @@ impl Chain {
                     None => format!("{host} says that {contract} is no channel contract"),
                 };
                 let all = said.iter().all(|(_, other)| other == token);
+                tracing::error!(alarm = "contract_frozen", %contract, what = %says, "opens and closes are frozen (M8)");
                 Err(if all { ChainError::Frozen { what: says } } else { ChainError::Disagreement { what: says } })
             }
         }

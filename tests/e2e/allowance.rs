@@ -59,6 +59,39 @@ fn m9_approve_without_an_amount_is_the_limit_and_more_is_refused() {
 }
 
 #[test]
+fn m9_an_allowance_is_never_above_the_limit_less_what_is_locked() {
+    in_system(async {
+        let world = World::start().await;
+        let runtime = world.runtime().await;
+        let channel = open(&runtime, "sim-llm", "2", "24h").await.unwrap();
+        // Two are locked: twenty more would make twenty-two.
+        let failure = runtime.approve(Some(usdc("18.000001")), Progress::none()).await.unwrap_err();
+        assert_eq!((failure.code.as_str(), world.sent().await), ("limit_reached", 2));
+        assert!(failure.message.contains("2.00 of which is locked"), "{}", failure.message);
+        assert_eq!(runtime.approve(None, Progress::none()).await.unwrap().allowance, usdc("18"));
+        runtime.cooperative_close(channel, Progress::none()).await.unwrap();
+        assert_eq!(runtime.approve(None, Progress::none()).await.unwrap().allowance, usdc("20"));
+    });
+}
+
+#[test]
+fn m9_an_allowance_that_another_program_left_is_brought_down_by_an_opening() {
+    in_system(async {
+        let world = World::start().await;
+        let runtime = world.runtime().await;
+        for found in ["20.000001", "9223372036854"] {
+            let call = Erc20::approveCall { spender: CHANNEL_V2, amount: usdc(found).to_u256() };
+            let data = alloy::sol_types::SolCall::abi_encode(&call);
+            world.sandbox.observer().rpc().execute(world.sandbox.agent(), USDC, data).await.unwrap();
+            let made = runtime.open(wish("sim-llm", "1"), Progress::none()).await.unwrap();
+            assert_eq!((made.transactions.len(), world.allowance().await), (2, usdc("0")), "{found}");
+            let id = made.channel.channel_id.unwrap().parse().unwrap();
+            runtime.cooperative_close(id, Progress::none()).await.unwrap();
+        }
+    });
+}
+
+#[test]
 fn m9_the_limit_on_what_is_locked_holds_over_opens_and_closes() {
     in_system(async {
         let world = World::start().await;

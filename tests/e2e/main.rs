@@ -37,3 +37,4 @@ mod transfers;
 mod trust;
 mod wallet;
 mod watcher;
+mod weather;

@@ -129,7 +129,8 @@ async fn lock_deposit(
     Ok(ChannelMade { record, resumed: false, session_fee: Usdc::ZERO, transactions })
 }
 
-/// Contract and token (M8), balance less fee, gas for opening and closing. One clear answer before anything moves.
+/// Contract and token (M8), balance less fee, gas for this opening and for every close to come. One clear answer before
+/// anything moves.
 async fn check_funds(bench: &Bench, plan: &OpenPlan) -> Result<(), Failure> {
     let (chain, deployment) = (&bench.services.chain, &plan.channel.deployment);
     chain.verify_deployment(deployment).await?;
@@ -150,11 +151,18 @@ async fn check_funds(bench: &Bench, plan: &OpenPlan) -> Result<(), Failure> {
             "Open with less, or let a person send native USDC on this chain to the wallet.",
         ));
     }
-    let gas = GAS_APPROVE + GAS_OPEN + GAS_CLOSE + if fee.is_zero() { 0 } else { GAS_FEE };
+    // Without gas for a close a deposit stays where it is: each open channel needs one, and so does this one.
+    let open = bench.purse.journal.channels(false).await?;
+    let open = open.iter().filter(|c| c.consumer == owner && c.deployment.chain_id() == deployment.chain_id()).count();
+    let closes = GAS_CLOSE.saturating_mul(u64::try_from(open).unwrap_or(u64::MAX).saturating_add(1));
+    let gas = closes.saturating_add(GAS_APPROVE + GAS_OPEN + if fee.is_zero() { 0 } else { GAS_FEE });
     let needed = U256::from(gas).saturating_mul(U256::from(chain.fees().await?.expected_per_gas()));
     let pol = chain.native_balance(owner).await?;
     if pol < needed {
-        return Err(not_enough_gas(pol, needed));
+        let failure = not_enough_gas(pol, needed);
+        let message =
+            format!("{}: for this opening, its close and the closes of {open} open channels", failure.message);
+        return Err(Failure { message, ..failure });
     }
     Ok(())
 }
@@ -194,40 +202,54 @@ async fn pay_session_fee(
     Ok(Some(format!("{:#x}", landed.receipt.hash)))
 }
 
-/// The allowance for this deposit and no more (M9).
+/// What the contract may be allowed to take: the limit on what may be locked less what is locked already (M9).
+async fn allowance_room(bench: &Bench, chain_id: u64) -> Result<Usdc, Failure> {
+    let locked = bench.purse.journal.locked(chain_id, bench.purse.address).await?;
+    Ok(bench.services.config.limits.locked.saturating_sub(locked))
+}
+
+/// The allowance for this deposit and no more (M9). One that is there and large enough is used, unless it is larger than
+/// it may be: another program's, or from before the limit was lowered.
 async fn raise_allowance(
     bench: &Bench,
     plan: &OpenPlan,
     record: &ChannelRecord,
     progress: &Progress,
 ) -> Result<Option<String>, Failure> {
-    let deployment = plan.channel.deployment;
+    let (deployment, deposit) = (plan.channel.deployment, plan.channel.deposit);
+    let unlimited = bench.services.config.limits.unlimited_allowance;
     let allowed = bench.services.chain.allowance(deployment.usdc, bench.purse.address, deployment.contract()).await?;
-    if allowed >= plan.channel.deposit.to_u256() {
+    // This deposit is among what is locked since the opening began.
+    let most = allowance_room(bench, deployment.chain_id()).await?.saturating_add(deposit);
+    if allowed >= deposit.to_u256() && (unlimited || allowed <= most.to_u256()) {
         return Ok(None);
     }
-    let (call, allowance) = if bench.services.config.limits.unlimited_allowance {
+    let (call, allowance) = if unlimited {
         (Call::ApproveUnlimited, U256::MAX)
     } else {
-        (Call::Approve { amount: plan.channel.deposit }, plan.channel.deposit.to_u256())
+        (Call::Approve { amount: deposit }, deposit.to_u256())
     };
     let landed = bench.transact(deployment, call, Some(record.intent), progress).await?;
     finish::approved(bench, &landed, deployment.usdc, deployment.contract(), allowance).await?;
     Ok(Some(format!("{:#x}", landed.receipt.hash)))
 }
 
-/// `drain_approve`: never above the limit on what may be locked (M9), never unlimited by a tool (M5).
+/// `drain_approve`: never above the limit on what may be locked less what is (M9), never unlimited by a tool (M5).
 pub(super) async fn approve_for_person(
     bench: &Bench,
     amount: Option<Usdc>,
     progress: &Progress,
 ) -> Result<Approved, Failure> {
     let limit = bench.services.config.limits.locked;
-    let amount = amount.unwrap_or(limit);
-    if amount > limit {
+    let room = allowance_room(bench, bench.services.config.chain.chain_id).await?;
+    let amount = amount.unwrap_or(room);
+    if amount > room {
+        let locked = limit.saturating_sub(room);
         return Err(Failure::unspent(
             Code::LimitReached,
-            format!("An allowance of {amount} USDC is above the limit of {limit} on what may be locked"),
+            format!(
+                "An allowance of {amount} USDC is above the limit of {limit} on what may be locked, {locked} of which is locked already"
+            ),
             "Approve less, or let a person raise DRAIN_MAX_LOCKED. Opening a channel raises the allowance by itself.",
         ));
     }
