@@ -117,7 +117,7 @@ impl Desk {
             Seen::Closed { .. } if self.record.state != ChannelState::Open => Ok(()),
             Seen::Closed { refund } => {
                 let claimed = self.record.books.deposit.saturating_sub(refund);
-                journal.closed(intent, None, claimed, refund).await.map(drop)
+                journal.closed(intent, None, claimed, refund, self.services.clock.moment()).await.map(drop)
             }
             Seen::Recorded => Ok(()),
         };

@@ -169,7 +169,8 @@ fn plan(desk: &Desk, call: ChatCall) -> Result<Plan, Failure> {
     let price = price_of(desk, &call.model)?;
     let by_token = llm && matches!(price, Price::PerToken { .. });
     let available = available(desk);
-    let limit = call.max_cost.map_or(available, |max| max.min(available));
+    let per_request = desk.services.config.limits.per_request;
+    let limit = call.max_cost.map_or(available, |max| max.min(available)).min(per_request);
     let mut notes = Vec::new();
     let mut max_tokens = call.max_tokens;
     let bound = if by_token {
@@ -178,7 +179,8 @@ fn plan(desk: &Desk, call: ChatCall) -> Result<Plan, Failure> {
         let fits = pricing::largest_max_tokens(&price, &call.messages, limit);
         let sent = fits.map_or(wanted, |fits| wanted.min(fits));
         if call.max_tokens.is_some_and(|asked| sent < asked) {
-            notes.push(format!("maxTokens was lowered to {sent}: more might cost above what is left"));
+            let why = if limit < available { "the limit for one request" } else { "what is left" };
+            notes.push(format!("maxTokens was lowered to {sent}: more might cost above {why} ({limit} USDC)"));
         }
         max_tokens = Some(sent);
         pricing::request_bound(&price, &call.messages, sent)
@@ -240,9 +242,10 @@ pub(super) async fn authorize_and_sign(desk: &mut Desk, plan: &Plan) -> Result<(
         .authorize(VoucherIntent {
             intent: desk.record.intent,
             bound: plan.bound,
-            per_channel: desk.services.config.limits.per_channel,
+            limits: desk.services.config.limits.clone(),
+            agent: desk.services.config.agent.clone(),
             model: plan.request.model.clone(),
-            at: desk.services.clock.now(),
+            moment: desk.services.clock.moment(),
         })
         .await?;
     reach(Point::VoucherAuthorized);

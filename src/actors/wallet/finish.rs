@@ -48,7 +48,8 @@ pub(super) async fn closed(bench: &Bench, record: &ChannelRecord, landed: &Lande
     let event = chain::expect_closed(&landed.receipt, &record.deployment, channel_id, bench.purse.address)
         .map_err(|error| not_shown(landed, &error))?;
     let claimed = record.books.deposit.saturating_sub(event.refund);
-    let closed = bench.purse.journal.closed(record.intent, Some(landed.id), claimed, event.refund).await;
+    let moment = bench.services.clock.moment();
+    let closed = bench.purse.journal.closed(record.intent, Some(landed.id), claimed, event.refund, moment).await;
     let record = closed.map_err(unrecorded(landed.id))?;
     reach(Point::TransactionRecorded);
     Ok(CloseDone {

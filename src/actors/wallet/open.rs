@@ -43,8 +43,8 @@ pub(super) async fn open(bench: &Bench, plan: OpenPlan, progress: &Progress) -> 
     }
     progress.say("checking contract, balance, gas and allowance");
     check_funds(bench, &plan).await?;
-    let locked_limit = bench.services.config.limits.locked;
-    let (record, pending) = bench.purse.journal.begin_open(plan.channel.clone(), locked_limit).await?;
+    let (limits, moment) = (bench.services.config.limits.clone(), bench.services.clock.moment());
+    let (record, pending) = bench.purse.journal.begin_open(plan.channel.clone(), limits, moment).await?;
     if pending {
         let record = finish::resume_opening(bench, record).await?;
         return Ok(ChannelMade { record, resumed: true, session_fee: Usdc::ZERO, transactions: Vec::new() });

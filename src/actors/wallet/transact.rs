@@ -12,6 +12,7 @@ use crate::chain::{self, Broadcast, ChainError, Fees, Finality, Receipt, await_f
 use crate::error::{Code, Failure, Money};
 use crate::journal::{IntentId, JournalError, NewTransaction, TxId, TxKind, TxRecord, TxState};
 use crate::points::{Point, reach};
+use crate::policy::Pol;
 
 /// A transaction that is final and succeeded. Its events are the caller's to check, and its record the caller's to end.
 #[derive(Debug)]
@@ -94,19 +95,18 @@ impl Bench {
         };
         self.price(&mut request, slot).await?;
         let (kind, amount) = kind_of(&call);
-        let id = self
-            .purse
-            .journal
-            .plan_transaction(NewTransaction {
-                kind,
-                intent,
-                chain_id: deployment.chain_id(),
-                wallet: self.purse.address,
-                target: target(&request),
-                amount,
-                at: self.services.clock.now(),
-            })
-            .await?;
+        let wanted = NewTransaction {
+            kind,
+            intent,
+            chain_id: deployment.chain_id(),
+            wallet: self.purse.address,
+            target: target(&request),
+            amount,
+            gas_most: gas_most(&request),
+            moment: self.services.clock.moment(),
+        };
+        let limits = self.services.config.limits.clone();
+        let id = self.purse.journal.plan_transaction(wanted, limits).await?;
         reach(Point::TransactionPlanned);
         let signed = match ask(&self.signer, SignTransaction(request.clone())).await {
             Ok(signed) => signed,
@@ -161,8 +161,10 @@ impl Bench {
         kind: TxKind,
         finality: Result<Finality, ChainError>,
     ) -> Result<Landed, Failure> {
-        if matches!(finality, Ok(Finality::Final(_))) {
+        if let Ok(Finality::Final(receipt)) = &finality {
             reach(Point::TransactionFinal);
+            // Losing this record leaves the larger reservation.
+            let _ = self.purse.journal.burnt_later(id, Pol::from_wei(receipt.gas_cost_wei()));
         }
         match finality {
             Ok(Finality::Final(receipt)) if receipt.success => Ok(Landed { id, receipt }),
@@ -260,6 +262,10 @@ pub(super) fn not_enough_gas(held: U256, needed: U256) -> Failure {
         ),
         "Send about 0.10 POL to the wallet, or, with 5 USDC in it, ask the marketplace's gas station: drain-mcp wallet gas.",
     )
+}
+
+fn gas_most(request: &TransactionRequest) -> Pol {
+    Pol::from_wei(U256::from(request.gas_limit).saturating_mul(U256::from(request.max_fee_per_gas)))
 }
 
 fn target(request: &TransactionRequest) -> drain_protocol::Address {
