@@ -62,6 +62,8 @@ codes! {
     InsufficientGas = "insufficient_gas", AfterFix;
     /// A limit that only a person raises (M3, M5, M9).
     LimitReached = "limit_reached", AfterFix;
+    /// The operator's lists do not allow to pay this provider, or its category.
+    NotAllowed = "not_allowed", AfterFix;
     /// No channel of that id is known.
     UnknownChannel = "unknown_channel", AfterFix;
     /// The channel is not open any more, or not yet.

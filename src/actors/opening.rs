@@ -15,6 +15,7 @@ use super::wallet::OpenPlan;
 use crate::api::{ContractChoice, OpenRequest, Progress};
 use crate::error::{Code, Failure};
 use crate::journal::{NewChannel, PinCheck};
+use crate::policy::limits::Party;
 use crate::policy::prices::risen;
 use crate::provider::contract_choice;
 
@@ -94,12 +95,13 @@ pub async fn prepare(
     let known = ask(directory, Read).await?;
     let listing = find(&known.catalogue, &request.provider)?;
     check_listing(services, purse, listing)?;
+    let base = base_url(&listing.api_url)?;
+    check_lists(services, listing, &base)?;
     let mut warnings = Vec::new();
     let duration = duration(services, listing, request.duration)?;
     check_pin(services, purse, listing).await?;
 
     progress.say(format!("reaching {}", listing.name));
-    let base = base_url(&listing.api_url)?;
     let (prices, prices_body) = services.provider.pricing(&base).await.map_err(|e| e.into_failure(&listing.name))?;
     let mismatch = |what: &str| {
         Failure::unspent(
@@ -201,6 +203,17 @@ fn check_listing(services: &Services, purse: &Purse, listing: &Listing) -> Resul
         ));
     }
     Ok(())
+}
+
+/// Whether the operator's lists allow to pay this provider: asked before it is contacted.
+fn check_lists(services: &Services, listing: &Listing, base: &Url) -> Result<(), Failure> {
+    let party = Party {
+        id: &listing.id,
+        wallet: listing.provider_address,
+        host: base.host_str().unwrap_or_default(),
+        category: &listing.category,
+    };
+    Ok(services.config.limits.parties.check(party)?)
 }
 
 /// The caller's wish, or the default; both within what the operator allows and the provider states. Outside is refused

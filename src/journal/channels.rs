@@ -11,6 +11,7 @@ use super::{IntentId, Journal, JournalError, TxId, TxState, transactions, usage}
 use crate::api::ChannelState;
 use crate::clock::Moment;
 use crate::policy::budgets::{Locked, may_open};
+use crate::policy::limits::{Parties, Party};
 use crate::policy::{Books, Limits};
 
 /// A channel that is to be opened. Recorded before any transaction (M7).
@@ -102,8 +103,20 @@ impl ChannelRecord {
     /// Whose record and budget this channel counts for: the provider's wallet and the host that it is reached at. The
     /// directory's id is not it: one provider may list itself a hundred times.
     pub fn provider_key(&self) -> String {
-        let host = reqwest::Url::parse(&self.api_url).ok().and_then(|url| url.host_str().map(str::to_owned));
-        format!("{:#x} {}", self.provider_wallet, host.unwrap_or_default())
+        format!("{:#x} {}", self.provider_wallet, self.host())
+    }
+
+    /// The host of the provider's URL; empty where none is known.
+    pub fn host(&self) -> String {
+        let url = reqwest::Url::parse(&self.api_url);
+        url.ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
+    }
+
+    /// Whether the operator's lists allow to pay this provider.
+    pub fn check_parties(&self, parties: &Parties) -> Result<(), JournalError> {
+        let (id, category, host) = (&self.provider_id, &self.category, self.host());
+        let party = Party { id, wallet: self.provider_wallet, host: &host, category };
+        parties.check(party).map_err(JournalError::NotAllowed)
     }
 }
 

@@ -33,6 +33,7 @@ pub use vouchers::{Authorized, Outcome, VoucherIntent};
 use crate::error::{Code, Failure};
 use crate::policy::books::NoVoucher;
 use crate::policy::budgets::{OverLimit, Rule};
+use crate::policy::limits::NotAllowed;
 
 /// Why the journal could not do what was asked. Nothing was recorded.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -71,6 +72,9 @@ pub enum JournalError {
     /// The books have no room for the voucher (M2, M3).
     #[error("no voucher: {0:?}")]
     NoVoucher(NoVoucher),
+    /// The operator's lists forbid to pay this provider.
+    #[error("this provider may not be paid")]
+    NotAllowed(NotAllowed),
     /// A limit that only a person raises would be passed (M3, M4, M9).
     #[error("{0}")]
     OverLimit(OverLimit),
@@ -95,6 +99,7 @@ impl From<JournalError> for Failure {
                 "Ask for a shorter answer (maxTokens), or close this channel and open one with a larger deposit.",
             ),
             JournalError::OverLimit(over) => over.into(),
+            JournalError::NotAllowed(why) => why.into(),
             JournalError::Unknown(_) => {
                 Self::unspent(Code::UnknownChannel, text, "List the channels with drain_channels.")
             }
@@ -104,6 +109,23 @@ impl From<JournalError> for Failure {
                 "Check free space and permissions of DRAIN_HOME, then run drain-mcp doctor.",
             ),
         }
+    }
+}
+
+impl From<NotAllowed> for Failure {
+    fn from(why: NotAllowed) -> Self {
+        let what = match why {
+            NotAllowed::DeniedProvider => "This provider is on the list of those who are not paid",
+            NotAllowed::NotAnAllowedProvider => "Only some providers may be paid, and this is none of them",
+            NotAllowed::DeniedCategory => "Providers of this category are not paid",
+            NotAllowed::NotAnAllowedCategory => "Only providers of some categories may be paid",
+        };
+        let variable = why.variable();
+        Self::unspent(
+            Code::NotAllowed,
+            format!("{what} ({variable})"),
+            format!("Use another provider; only a person changes {variable}. Closing a channel is always allowed."),
+        )
     }
 }
 

@@ -153,6 +153,7 @@ impl Journal {
 fn authorize(db: &Connection, request: &VoucherIntent) -> Result<Authorized, JournalError> {
     let record = channels::load(db, request.intent)?;
     let channel_id = signable(&record)?;
+    record.check_parties(&request.limits.parties)?;
     let mut books = record.books;
     books.cap = books.cap.min(request.limits.per_channel);
     let next = books.next_voucher(request.bound).map_err(JournalError::NoVoucher)?;

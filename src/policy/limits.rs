@@ -1,5 +1,7 @@
 //! What only a person raises (M5): the upper bounds on money, and whom it may go to at all.
 
+use std::fmt;
+
 use drain_protocol::duration::ChannelDuration;
 use drain_protocol::{Address, Usdc};
 
@@ -63,6 +65,21 @@ impl Limits {
             gas_per_day: self.gas_per_day.min(other.gas_per_day),
             parties: self.parties.tightened(&other.parties),
         }
+    }
+}
+
+impl fmt::Display for Limits {
+    /// One line for a person.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            per_request, per_channel, per_hour, per_day, per_provider, newcomers, locked, open_channels, ..
+        } = self;
+        write!(
+            f,
+            "at most {per_request} USDC a request, {per_channel} a channel, {per_hour} an hour, {per_day} a day, of that {per_provider} \
+             for one provider and {newcomers} for providers without history; {locked} locked in {open_channels} channels; {} POL of gas a day",
+            self.gas_per_day
+        )
     }
 }
 

@@ -7,6 +7,7 @@ mod allowance;
 mod anvil;
 mod bad_input;
 mod bad_parties;
+mod budgets;
 mod closing;
 mod command_line;
 mod configuration;
