@@ -6,6 +6,7 @@
 
 pub mod books;
 pub mod budgets;
+mod caller;
 pub mod learn;
 pub mod limits;
 mod pol;
@@ -15,5 +16,6 @@ pub mod prices;
 pub mod testing;
 
 pub use books::{Books, Settlement};
+pub use caller::Caller;
 pub use limits::Limits;
 pub use pol::{NotPol, Pol};
