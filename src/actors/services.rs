@@ -14,6 +14,7 @@ use crate::error::{Failure, Money};
 use crate::journal::Journal;
 use crate::marketplace::MarketplaceClient;
 use crate::notify::{Event, EventKind, Notifier};
+use crate::policy::Caller;
 use crate::provider::ProviderClient;
 
 /// Cheap to clone.
@@ -43,6 +44,13 @@ impl Services {
             wallet: purse.map(|purse| purse.address.to_string()).unwrap_or_default(),
             at: self.clock.now(),
         });
+    }
+}
+
+impl Services {
+    /// The operator of this process, as whoever asks.
+    pub fn operator(&self) -> Caller {
+        Caller { agent: self.config.agent.clone(), limits: self.config.limits.clone() }
     }
 }
 

@@ -23,6 +23,7 @@ use std::time::Duration;
 use drain_protocol::duration::ChannelDuration;
 use drain_protocol::{Address, Deployment, Generation, Usdc};
 use drain_signers::secret::Secret;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
 pub use error::ConfigError;
@@ -192,6 +193,19 @@ impl Password {
     /// The text, for the keystore. Never log, store or send it (M12).
     pub fn expose(&self) -> &str {
         &self.0
+    }
+}
+
+/// Over the socket to the process that holds the wallet, and nowhere else.
+impl Serialize for Password {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.expose())
+    }
+}
+
+impl<'de> Deserialize<'de> for Password {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self(Zeroizing::new(text)))
     }
 }
 

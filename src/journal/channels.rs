@@ -7,6 +7,7 @@ use drain_protocol::{Address, ChannelId, Deployment, Generation, Nonce, Usdc};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::row::{self, column};
+use super::writer::When;
 use super::{IntentId, Journal, JournalError, TxId, TxState, approvals, transactions, usage};
 use crate::api::ChannelState;
 use crate::clock::Moment;
@@ -288,9 +289,40 @@ impl Journal {
                 if limits.approve.needs_person(ApprovalKind::Deposit, new.deposit) {
                     approvals::spend(db, &new.subject(), now, &intent.to_string())?;
                 }
+                db.prepare_cached("UPDATE channels SET told = 0 WHERE intent = ?1")?.execute([intent.0])?;
                 Ok((load(db, intent)?, false))
             })
             .await
+    }
+
+    /// An open channel to this provider that its opener was never given, because the call was cut off, and that never
+    /// paid.
+    pub async fn untold(
+        &self,
+        chain_id: u64,
+        consumer: Address,
+        provider_id: String,
+    ) -> Result<Option<ChannelRecord>, JournalError> {
+        self.writer
+            .run(move |db| {
+                let mut statement = db.prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM channels WHERE told = 0 AND state = 'open' AND nonce = 0 \
+                     AND provider_id = ?1 AND chain_id = ?2 AND consumer = ?3 ORDER BY intent LIMIT 1"
+                ))?;
+                let mut rows = statement.query(params![provider_id, column(chain_id)?, address(consumer)])?;
+                rows.next()?.map(record).transpose()
+            })
+            .await
+    }
+
+    /// Its opener is given the channel now. Losing this record gives it once more to the same call.
+    pub fn told_later(&self, intent: IntentId) -> Result<(), JournalError> {
+        self.writer
+            .submit(When::Later, move |db| {
+                db.prepare_cached("UPDATE channels SET told = 1 WHERE intent = ?1")?.execute([intent.0])?;
+                Ok(())
+            })
+            .map(drop)
     }
 
     /// Records a channel that this journal did not open, as recovered: at least `signed` was promised, maybe the whole

@@ -4,9 +4,10 @@ use std::fmt;
 
 use drain_protocol::duration::ChannelDuration;
 use drain_protocol::{Address, B256, Usdc};
+use serde::{Deserialize, Serialize};
 
 /// Above which amounts a person is asked. `None` never asks: the limits alone count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Thresholds {
     /// The most that a request may cost without being asked for. `DRAIN_APPROVE_REQUESTS_ABOVE`.
     pub request: Option<Usdc>,
@@ -51,7 +52,8 @@ pub struct Subject {
 }
 
 /// A person's answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Yes.
     Approve,

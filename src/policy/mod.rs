@@ -7,6 +7,7 @@
 pub mod approvals;
 pub mod books;
 pub mod budgets;
+mod caller;
 pub mod learn;
 pub mod limits;
 mod pol;
@@ -16,5 +17,6 @@ pub mod prices;
 pub mod testing;
 
 pub use books::{Books, Settlement};
+pub use caller::Caller;
 pub use limits::Limits;
 pub use pol::{NotPol, Pol};

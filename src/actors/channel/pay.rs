@@ -85,7 +85,7 @@ async fn one_try(
 ) -> Result<Step, Failure> {
     let leave = match authorize(desk, &plan).await {
         Err(JournalError::NeedsPerson) => {
-            let subject = desk.record.request_subject(&desk.services.config.agent, plan.bound);
+            let subject = desk.record.request_subject(&desk.caller.agent, plan.bound);
             let asked = person::question(&desk.services, &desk.purse, subject).await?;
             return match attempt {
                 Attempt::First => Ok(Step::Done(Turn::AskPerson(Box::new(asked)))),
@@ -96,7 +96,8 @@ async fn one_try(
     };
     plan.approval = leave.approval();
     let (sent, voucher) = sign(desk, leave).await?;
-    progress.say(format!("sent to {} (at most {} USDC)", desk.record.provider_name, sent.bound));
+    progress
+        .say(format!("sent to {} (at most {} USDC, receipt {})", desk.record.provider_name, sent.bound, sent.receipt));
     let outcome = send(desk, base, &plan, &voucher).await;
     reach(Point::VoucherAnswered);
     match outcome {
@@ -155,7 +156,7 @@ fn check_open(desk: &Desk) -> Result<(), Failure> {
 /// What further requests can use. The operator's word of today may be lower than that of the opening (M3).
 fn available(desk: &Desk) -> Usdc {
     let mut books = desk.record.books;
-    books.cap = books.cap.min(desk.services.config.limits.per_channel);
+    books.cap = books.cap.min(desk.caller.limits.per_channel);
     books.available()
 }
 
@@ -184,7 +185,7 @@ fn plan(desk: &Desk, call: ChatCall) -> Result<Plan, Failure> {
     let price = price_of(desk, &call.model)?;
     let by_token = llm && matches!(price, Price::PerToken { .. });
     let available = available(desk);
-    let per_request = desk.services.config.limits.per_request;
+    let per_request = desk.caller.limits.per_request;
     let limit = call.max_cost.map_or(available, |max| max.min(available)).min(per_request);
     let mut notes = Vec::new();
     let mut max_tokens = call.max_tokens;
@@ -257,8 +258,8 @@ async fn authorize(desk: &Desk, plan: &Plan) -> Result<Authorized, JournalError>
         .authorize(VoucherIntent {
             intent: desk.record.intent,
             bound: plan.bound,
-            limits: desk.services.config.limits.clone(),
-            agent: desk.services.config.agent.clone(),
+            limits: desk.caller.limits.clone(),
+            agent: desk.caller.agent.clone(),
             approval: plan.approval,
             model: plan.request.model.clone(),
             moment: desk.services.clock.moment(),

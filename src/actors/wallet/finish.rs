@@ -124,7 +124,6 @@ pub(super) async fn take_up(bench: &Bench, supervisor: &Addr<Supervisor>, left: 
         let id = transaction.id;
         match take_up_one(bench, transaction).await {
             Ok(Some(record)) => {
-                bench.untold.put(&record);
                 supervisor.do_send(ChannelOpened(Box::new(record)));
             }
             Ok(None) => {}

@@ -105,7 +105,7 @@ impl Bench {
             gas_most: gas_most(&request),
             moment: self.services.clock.moment(),
         };
-        let limits = self.services.config.limits.clone();
+        let limits = self.limits.clone();
         let id = self.purse.journal.plan_transaction(wanted, limits).await?;
         reach(Point::TransactionPlanned);
         let signed = match ask(&self.signer, SignTransaction(request.clone())).await {
