@@ -229,6 +229,39 @@ impl Journal {
             .await
     }
 
+    /// How many slots of a wallet's account were used, as far as transactions of ours were seen final in them.
+    pub async fn account_nonces_used(&self, chain_id: u64, wallet: Address) -> Result<u64, JournalError> {
+        self.writer
+            .run(move |db| {
+                let mut statement = db.prepare_cached(
+                    "SELECT COALESCE(MAX(account_nonce) + 1, 0) AS used FROM transactions \
+                     WHERE chain_id = ?1 AND wallet = ?2 AND state IN ('final', 'reverted')",
+                )?;
+                let mut rows = statement.query(params![column(chain_id)?, address(wallet)])?;
+                rows.next()?.map_or(Ok(0), |r| row::unsigned(r, "used"))
+            })
+            .await
+    }
+
+    /// What is stored for a slot of a wallet: the one that was seen mined, else the newest.
+    pub async fn stored_for(
+        &self,
+        chain_id: u64,
+        wallet: Address,
+        account_nonce: u64,
+    ) -> Result<Option<TxRecord>, JournalError> {
+        self.writer
+            .run(move |db| {
+                let mut statement = db.prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM transactions WHERE chain_id = ?1 AND wallet = ?2 AND account_nonce = ?3 AND raw IS NOT NULL \
+                     ORDER BY state IN ('final', 'reverted') DESC, id DESC LIMIT 1"
+                ))?;
+                let mut rows = statement.query(params![column(chain_id)?, address(wallet), column(account_nonce)?])?;
+                rows.next()?.map(record).transpose()
+            })
+            .await
+    }
+
     /// What was sent from a wallet to `target` and may still land, or landed and was seen final after `since`; newest first.
     pub async fn sends(
         &self,

@@ -48,6 +48,7 @@ fn chain_with(urls: &[&str], rpc_timeout: Duration) -> Chain {
         confirmations: 3,
         poll_interval: Duration::from_secs(1),
         transaction_timeout: Duration::from_secs(2),
+        replace_after: Duration::from_secs(90),
     })
     .unwrap()
 }
