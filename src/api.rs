@@ -5,8 +5,12 @@
 use drain_protocol::duration::ChannelDuration;
 use drain_protocol::{Address, ChannelId, Generation, U256, Usdc};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+
+mod command;
+
+pub use command::{Command, Reply};
 
 /// Addresses are spelled as everywhere else, with their checksum.
 fn checksummed<S: serde::Serializer>(address: &Address, serializer: S) -> Result<S::Ok, S::Error> {
@@ -38,7 +42,7 @@ impl Progress {
 }
 
 /// Which providers to list. Filters combine.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ProviderQuery {
     /// Only those that are online.
     pub online_only: bool,
@@ -53,7 +57,7 @@ pub struct ProviderQuery {
 }
 
 /// A page of the directory.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ProviderPage {
     /// The providers, at most the limit.
     pub providers: Vec<ProviderSummary>,
@@ -66,7 +70,7 @@ pub struct ProviderPage {
 }
 
 /// One line of the directory.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ProviderSummary {
     /// The id to open a channel with.
     pub id: String,
@@ -95,7 +99,7 @@ pub struct ProviderSummary {
 }
 
 /// A model and its price.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ModelSummary {
     /// The id to send.
     pub id: String,
@@ -104,7 +108,7 @@ pub struct ModelSummary {
 }
 
 /// A provider with its own word on prices and use.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ProviderDetails {
     /// The listing.
     pub listing: ProviderSummary,
@@ -119,7 +123,7 @@ pub struct ProviderDetails {
 }
 
 /// Which contract was chosen for a provider, and on whose word (design section 6).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ContractChoice {
     /// V1 or V2.
     #[schemars(with = "String")]
@@ -133,7 +137,7 @@ pub struct ContractChoice {
 }
 
 /// What the wallet holds.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct WalletView {
     /// The account that pays.
     #[serde(serialize_with = "checksummed")]
@@ -146,9 +150,6 @@ pub struct WalletView {
     pub usdc: Usdc,
     /// Gas money, in POL.
     pub pol: String,
-    /// Gas money, in wei.
-    #[serde(skip)]
-    pub pol_wei: U256,
     /// What the V2 contract may take from the wallet.
     pub allowance: String,
     /// Locked in open channels.
@@ -162,7 +163,7 @@ pub struct WalletView {
 }
 
 /// A wish for a channel.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OpenRequest {
     /// A provider's id, or a wallet that exactly one listing has.
     pub provider: String,
@@ -175,7 +176,7 @@ pub struct OpenRequest {
 }
 
 /// A channel was opened, or the pending one was found.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Opened {
     /// The channel.
     pub channel: ChannelView,
@@ -195,7 +196,7 @@ pub struct Opened {
 }
 
 /// Where a channel stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ChannelState {
     /// Its opening is not final yet.
@@ -213,7 +214,7 @@ pub enum ChannelState {
 }
 
 /// One channel with its accounting (design section 4).
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ChannelView {
     /// The on-chain id; none before the opening is mined.
     pub channel_id: Option<String>,
@@ -272,7 +273,7 @@ pub struct ChannelView {
 }
 
 /// A paid request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ChatCall {
     /// Which channel pays.
     pub channel: ChannelId,
@@ -289,7 +290,7 @@ pub struct ChatCall {
 }
 
 /// What came back for a request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum ChatReply {
     /// A paid answer.
     Paid(Box<Paid>),
@@ -301,7 +302,7 @@ pub enum ChatReply {
 }
 
 /// A paid answer and what it cost.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Paid {
     /// The answer's text (untrusted).
     pub content: String,
@@ -326,7 +327,7 @@ pub struct Paid {
 }
 
 /// A channel was closed.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Closed {
     /// The channel at its end.
     pub channel: ChannelView,
@@ -344,7 +345,7 @@ pub struct Closed {
 }
 
 /// An allowance was set.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Approved {
     /// The contract that may take USDC.
     #[serde(serialize_with = "checksummed")]
@@ -367,7 +368,7 @@ pub enum SendAmount {
 }
 
 /// An agent's word on a provider.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Feedback {
     /// The provider's id.
     pub provider_id: String,

@@ -6,6 +6,19 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use drain_protocol::Nonce;
 use tokio::sync::watch;
 
+/// How far the machine's clock may be ahead of the chain's before windows follow the chain (M4).
+const CLOCK_SLACK: u64 = 600;
+
+/// When something is decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Unix seconds by the machine's clock. For records.
+    pub at: u64,
+    /// Unix seconds that windows of budgets may trust: the machine's clock, where the chain does not contradict it; `None`
+    /// before any block was seen (M4).
+    pub windows: Option<u64>,
+}
+
 /// A block's time and when we heard of it.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockTime {
@@ -41,6 +54,13 @@ impl Clock {
     /// Now as RFC 3339, for the marketplace.
     pub fn timestamp(&self) -> String {
         humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+    }
+
+    /// Now, for a decision about budgets.
+    pub fn moment(&self) -> Moment {
+        let at = self.now();
+        let seen = self.block.borrow().is_some();
+        Moment { at, windows: seen.then(|| at.min(self.block_time().saturating_add(CLOCK_SLACK))) }
     }
 
     /// A nonce above any that a counter reached: microseconds since 1970 (design section 4).

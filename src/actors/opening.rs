@@ -15,6 +15,8 @@ use super::wallet::OpenPlan;
 use crate::api::{ContractChoice, OpenRequest, Progress};
 use crate::error::{Code, Failure};
 use crate::journal::{NewChannel, PinCheck};
+use crate::policy::Limits;
+use crate::policy::limits::Party;
 use crate::policy::prices::risen;
 use crate::provider::contract_choice;
 
@@ -85,21 +87,23 @@ pub async fn prepare(
     purse: &Purse,
     directory: &Addr<DirectoryActor>,
     request: &OpenRequest,
+    limits: &Limits,
     progress: &Progress,
 ) -> Result<Prepared, Failure> {
     if request.amount.is_zero() {
         return Err(Failure::argument("amount", "a deposit of zero opens nothing"));
     }
-    let cap = usable_cap(services, request)?;
+    let cap = usable_cap(limits, request)?;
     let known = ask(directory, Read).await?;
     let listing = find(&known.catalogue, &request.provider)?;
     check_listing(services, purse, listing)?;
+    let base = base_url(&listing.api_url)?;
+    check_lists(limits, listing, &base)?;
     let mut warnings = Vec::new();
-    let duration = duration(services, listing, request.duration)?;
+    let duration = duration(services, limits, listing, request.duration)?;
     check_pin(services, purse, listing).await?;
 
     progress.say(format!("reaching {}", listing.name));
-    let base = base_url(&listing.api_url)?;
     let (prices, prices_body) = services.provider.pricing(&base).await.map_err(|e| e.into_failure(&listing.name))?;
     let mismatch = |what: &str| {
         Failure::unspent(
@@ -138,7 +142,7 @@ pub async fn prepare(
         Generation::V1 => fee_wallet(services, purse).await?,
         Generation::V2 => None,
     };
-    if request.cap.is_some_and(|asked| asked > services.config.limits.per_channel) {
+    if request.cap.is_some_and(|asked| asked > limits.per_channel) {
         warnings.push(format!("cap was kept at {cap} USDC: only a person raises DRAIN_MAX_PER_CHANNEL"));
     }
     let channel = NewChannel {
@@ -160,8 +164,8 @@ pub async fn prepare(
 
 /// The most that the channel's vouchers may reach (M3): the operator's limit, or a lower cap of the caller's own wish. No
 /// deposit is above the limit: the rest could not be used before expiry.
-fn usable_cap(services: &Services, request: &OpenRequest) -> Result<Usdc, Failure> {
-    let limit = services.config.limits.per_channel;
+fn usable_cap(limits: &Limits, request: &OpenRequest) -> Result<Usdc, Failure> {
+    let limit = limits.per_channel;
     if request.amount > limit {
         return Err(Failure::unspent(
             Code::LimitReached,
@@ -203,10 +207,22 @@ fn check_listing(services: &Services, purse: &Purse, listing: &Listing) -> Resul
     Ok(())
 }
 
+/// Whether the operator's lists allow to pay this provider: asked before it is contacted.
+fn check_lists(limits: &Limits, listing: &Listing, base: &Url) -> Result<(), Failure> {
+    let party = Party {
+        id: &listing.id,
+        wallet: listing.provider_address,
+        host: base.host_str().unwrap_or_default(),
+        category: &listing.category,
+    };
+    Ok(limits.parties.check(party)?)
+}
+
 /// The caller's wish, or the default; both within what the operator allows and the provider states. Outside is refused
 /// with the numbers.
 fn duration(
     services: &Services,
+    limits: &Limits,
     listing: &Listing,
     wanted: Option<ChannelDuration>,
 ) -> Result<ChannelDuration, Failure> {
@@ -229,7 +245,7 @@ fn duration(
             "Call again with a duration within.",
         )
     };
-    let allowed = services.config.limits.max_duration.seconds();
+    let allowed = limits.max_duration.seconds();
     let duration = match wanted {
         Some(duration) => duration,
         None => ChannelDuration::from_seconds(usual.seconds().min(allowed).max(least).min(most))

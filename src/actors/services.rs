@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::error::{Failure, Money};
 use crate::journal::Journal;
 use crate::marketplace::MarketplaceClient;
+use crate::policy::Caller;
 use crate::provider::ProviderClient;
 
 /// Cheap to clone.
@@ -27,6 +28,13 @@ pub struct Services {
     pub chain: Chain,
     /// Both clocks.
     pub clock: Clock,
+}
+
+impl Services {
+    /// The operator of this process, as whoever asks.
+    pub fn operator(&self) -> Caller {
+        Caller { agent: self.config.agent.clone(), limits: self.config.limits.clone() }
+    }
 }
 
 /// What there is only with a key: the wallet's record.

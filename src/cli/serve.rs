@@ -12,6 +12,9 @@ use crate::mcp;
 pub(super) async fn run(session: &mut Session) -> Result<Exit, Failure> {
     let mut config = session.take_config()?;
     let configured = !matches!(config.signer, SignerConfig::None);
+    if configured {
+        session.output.remark(&format!("limits: {} (docs/configuration.md)", config.limits));
+    }
     // Discovery and docs work without a key: a wallet that cannot be opened is said, and does not keep the server down.
     let runtime = match signer_of(&mut config, Vec::new(), &mut Tty).await {
         Ok(signer) => Runtime::start(config, signer).await?,

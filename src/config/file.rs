@@ -101,7 +101,15 @@ impl Reader<'_> {
             self.unknown(name, value, toml_names());
             return Ok(());
         };
-        let list = matches!(key, Key::RpcUrls | Key::Contract) && is_value.is_some();
+        let lists = [
+            Key::RpcUrls,
+            Key::Contract,
+            Key::AllowProviders,
+            Key::DenyProviders,
+            Key::AllowCategories,
+            Key::DenyCategories,
+        ];
+        let list = lists.contains(&key) && is_value.is_some();
         let text = match value.get_ref() {
             DeValue::Array(items) if list => {
                 let items: Option<Vec<String>> = items.iter().map(|item| scalar(item.get_ref())).collect();

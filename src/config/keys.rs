@@ -114,10 +114,41 @@ keys! {
     Telemetry: "DRAIN_TELEMETRY", Some("marketplace.telemetry"), None, Plain, "off",
         "Send latency, status and cost of paid requests to the marketplace: on or off.";
 
+    Agent: "DRAIN_AGENT", Some("agent.name"), None, Plain, "default",
+        "The agent's name: its payments are recorded, and limited by DRAIN_MAX_PER_AGENT, under it.";
+
+    MaxPerRequest: "DRAIN_MAX_PER_REQUEST", Some("limits.per_request"), None, Plain, "0.25",
+        "The most USDC that one request may cost.";
+    MaxPerHour: "DRAIN_MAX_PER_HOUR", Some("limits.per_hour"), None, Plain, "5",
+        "The most USDC newly signed in any hour. What was signed and not taken comes back when the channel is closed.";
+    MaxPerDay: "DRAIN_MAX_PER_DAY", Some("limits.per_day"), None, Plain, "20",
+        "The most USDC newly signed in any 24 hours.";
+    MaxPerProvider: "DRAIN_MAX_PER_PROVIDER", Some("limits.per_provider"), None, Plain, "10",
+        "The most USDC newly signed in any 24 hours for one provider, by wallet and host, however often it is listed.";
+    MaxPerAgent: "DRAIN_MAX_PER_AGENT", Some("limits.per_agent"), None, Plain, "20",
+        "The most USDC newly signed in any 24 hours for one agent.";
+    MaxNewcomers: "DRAIN_MAX_NEWCOMERS", Some("limits.newcomers"), None, Plain, "1",
+        "The most USDC newly signed in any 24 hours for all providers without history together.";
     MaxPerChannel: "DRAIN_MAX_PER_CHANNEL", Some("limits.per_channel"), None, Plain, "5",
         "The most USDC that the vouchers of one channel may reach, and the highest deposit.";
     MaxLocked: "DRAIN_MAX_LOCKED", Some("limits.locked"), None, Plain, "20",
         "The most USDC in open channels together, and the highest allowance that is ever given.";
+    MaxOpenChannels: "DRAIN_MAX_OPEN_CHANNELS", Some("limits.open_channels"), None, Plain, "20",
+        "Channels that may be open at once.";
+    MaxOpensPerHour: "DRAIN_MAX_OPENS_PER_HOUR", Some("limits.opens_per_hour"), None, Plain, "20",
+        "Channels that may be opened in any hour.";
+    MaxGasPerTransaction: "DRAIN_MAX_GAS_PER_TRANSACTION", Some("limits.gas_per_transaction"), None, Plain, "0.5",
+        "The most POL that the gas of one transaction may cost.";
+    MaxGasPerDay: "DRAIN_MAX_GAS_PER_DAY", Some("limits.gas_per_day"), None, Plain, "2",
+        "The most POL for gas in any 24 hours. Closes are exempt: they bring money back.";
+    AllowProviders: "DRAIN_ALLOW_PROVIDERS", Some("limits.allow_providers"), None, Plain, "everybody",
+        "Pay these providers only: ids, wallets or hosts, several separated by commas or blanks.";
+    DenyProviders: "DRAIN_DENY_PROVIDERS", Some("limits.deny_providers"), None, Plain, "nobody",
+        "Never pay these providers: ids, wallets or hosts. Closing goes on.";
+    AllowCategories: "DRAIN_ALLOW_CATEGORIES", Some("limits.allow_categories"), None, Plain, "all",
+        "Pay providers of these categories only.";
+    DenyCategories: "DRAIN_DENY_CATEGORIES", Some("limits.deny_categories"), None, Plain, "none",
+        "Never pay providers of these categories.";
     MaxSessionFee: "DRAIN_MAX_SESSION_FEE", Some("limits.session_fee"), None, Plain, "0.01",
         "The highest session fee in USDC for opening a V1 channel.";
     MaxDuration: "DRAIN_MAX_DURATION", Some("limits.max_duration"), None, Plain, "30d",

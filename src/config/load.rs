@@ -1,6 +1,7 @@
 //! From layers to a checked [`Config`].
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use drain_protocol::Usdc;
 use drain_signers::secret::Secret;
@@ -11,7 +12,9 @@ use super::file;
 use super::keys::Key;
 use super::sources::{Layers, Sources};
 use super::values::{self, is_loopback};
-use super::{ChainConfig, Config, Limits, MarketplaceConfig, Password, RequestConfig, SignerConfig};
+use super::{ChainConfig, Config, MarketplaceConfig, Password, RequestConfig, SignerConfig};
+use crate::policy::Limits;
+use crate::policy::limits::Parties;
 
 /// The catalogue's path where the operator names a host only.
 const DIRECTORY_PATH: &str = "/api/mcp/providers";
@@ -38,7 +41,8 @@ impl Config {
         let chain = chain::resolve(&mut layers)?;
         let marketplace = marketplace(&mut layers)?;
         let signer = signer(&mut layers, &home)?;
-        let limits = limits(&mut layers)?;
+        let agent = layers.or_table(Key::Agent, values::name)?;
+        let limits = Arc::new(limits(&mut layers)?);
         let requests = requests(&mut layers)?;
         let play_money = play_money(&mut layers, &chain)?;
         warnings.append(&mut layers.warnings);
@@ -47,6 +51,7 @@ impl Config {
             chain,
             marketplace,
             signer,
+            agent,
             limits,
             requests,
             providers: parsed.providers,
@@ -196,11 +201,27 @@ fn signer_kind(text: &str) -> Result<Wish, Bad> {
 
 fn limits(layers: &mut Layers) -> Result<Limits, ConfigError> {
     let limits = Limits {
+        per_request: layers.or_table(Key::MaxPerRequest, values::amount)?,
         per_channel: layers.or_table(Key::MaxPerChannel, values::amount)?,
+        per_hour: layers.or_table(Key::MaxPerHour, values::amount)?,
+        per_day: layers.or_table(Key::MaxPerDay, values::amount)?,
+        per_provider: layers.or_table(Key::MaxPerProvider, values::amount)?,
+        per_agent: layers.or_table(Key::MaxPerAgent, values::amount)?,
+        newcomers: layers.or_table(Key::MaxNewcomers, values::amount)?,
         locked: layers.or_table(Key::MaxLocked, values::amount)?,
+        open_channels: layers.or_table(Key::MaxOpenChannels, |text| values::number(text, 0, 100_000))?,
+        opens_per_hour: layers.or_table(Key::MaxOpensPerHour, |text| values::number(text, 0, 100_000))?,
         unlimited_allowance: layers.or_table(Key::UnlimitedAllowance, values::switch)?,
         session_fee: layers.or_table(Key::MaxSessionFee, values::amount)?,
         max_duration: layers.or_table(Key::MaxDuration, values::channel_duration)?,
+        gas_per_transaction: layers.or_table(Key::MaxGasPerTransaction, values::pol)?,
+        gas_per_day: layers.or_table(Key::MaxGasPerDay, values::pol)?,
+        parties: Parties {
+            allow_providers: names(layers, Key::AllowProviders)?,
+            deny_providers: names(layers, Key::DenyProviders)?.unwrap_or_default(),
+            allow_categories: names(layers, Key::AllowCategories)?,
+            deny_categories: names(layers, Key::DenyCategories)?.unwrap_or_default(),
+        },
     };
     if limits.per_channel > limits.locked {
         layers.warnings.push(format!(
@@ -218,6 +239,11 @@ fn limits(layers: &mut Layers) -> Result<Limits, ConfigError> {
         ));
     }
     Ok(limits)
+}
+
+/// Several names, in lower case; `None` where nothing is set.
+fn names(layers: &mut Layers, key: Key) -> Result<Option<Vec<String>>, ConfigError> {
+    layers.get(key)?.map(|raw| raw.parse(values::names)).transpose()
 }
 
 fn requests(layers: &mut Layers) -> Result<RequestConfig, ConfigError> {

@@ -17,6 +17,7 @@ mod values;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use drain_protocol::duration::ChannelDuration;
@@ -29,6 +30,8 @@ pub use keys::Key;
 pub use sources::Sources;
 pub use values::{is_loopback, shown_url};
 
+use crate::policy::Limits;
+
 /// Everything that can be set, resolved and checked. Immutable while a runtime runs (M5).
 #[derive(Debug)]
 pub struct Config {
@@ -40,8 +43,10 @@ pub struct Config {
     pub marketplace: MarketplaceConfig,
     /// Which key, if any.
     pub signer: SignerConfig,
+    /// The agent's name, for its budget and its records.
+    pub agent: String,
     /// What only a person raises.
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
     /// How requests to providers behave.
     pub requests: RequestConfig,
     /// Providers that a person listed, beside the directory's.
@@ -104,21 +109,6 @@ pub enum SignerConfig {
         /// Its password, where one was given; else it is asked for on a terminal.
         password: Option<Password>,
     },
-}
-
-/// What only a person raises.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Highest amount that vouchers of one channel may reach (M3). `DRAIN_MAX_PER_CHANNEL`.
-    pub per_channel: Usdc,
-    /// Highest sum of deposits in open channels, and of the allowance (M9). `DRAIN_MAX_LOCKED`.
-    pub locked: Usdc,
-    /// An allowance without bound, by the operator's explicit word (M9).
-    pub unlimited_allowance: bool,
-    /// Highest V1 session fee. `DRAIN_MAX_SESSION_FEE`.
-    pub session_fee: Usdc,
-    /// The longest that a channel's deposit may be locked. `DRAIN_MAX_DURATION`.
-    pub max_duration: ChannelDuration,
 }
 
 /// How requests to providers behave.

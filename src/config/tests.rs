@@ -8,6 +8,8 @@ use std::time::Duration;
 use drain_protocol::{Generation, Usdc, deployment};
 
 use super::keys::{Key, Kind};
+use crate::policy::limits::Parties;
+
 use super::{Config, ConfigError, SignerConfig, Sources, docs, file};
 
 const KEY: &str = "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d";
@@ -54,6 +56,10 @@ fn nothing_has_to_be_set() {
     assert_eq!(config.limits.per_channel, Usdc::new(5_000_000));
     assert_eq!(config.limits.locked, Usdc::new(20_000_000));
     assert_eq!(config.limits.session_fee, Usdc::new(10_000));
+    assert_eq!(config.limits.per_request, Usdc::new(250_000));
+    assert_eq!((config.limits.per_hour, config.limits.per_day), (Usdc::new(5_000_000), Usdc::new(20_000_000)));
+    assert_eq!((config.limits.open_channels, config.limits.opens_per_hour), (20, 20));
+    assert!(config.limits.parties == Parties::default() && config.agent == "default");
     assert!(!config.limits.unlimited_allowance);
     assert_eq!(config.requests.default_max_tokens, 1024);
     assert_eq!(config.requests.default_max_cost, Usdc::new(50_000));
@@ -91,11 +97,27 @@ fn every_variable_has_an_effect() {
         (Key::Confirmations, "64", "confirmations: 64"),
         (Key::PollInterval, "250ms", "poll_interval: 250ms"),
         (Key::TransactionTimeout, "90s", "transaction_timeout: 90s"),
+        (Key::ReplaceAfter, "3m", "replace_after: 180s"),
         (Key::DirectoryUrl, "dir.example/x", "directory_url: \"https://dir.example/…\""),
         (Key::MarketplaceUrl, "base.example", "base_url: \"https://base.example\""),
         (Key::MarketplaceTimeout, "1s", " timeout: 1s"),
         (Key::DirectoryMaxAge, "5m", "max_age: 300s"),
         (Key::Telemetry, "on", "telemetry: true"),
+        (Key::Agent, "ann-1", "agent: \"ann-1\""),
+        (Key::MaxPerRequest, "0.5", "per_request: Usdc(500000)"),
+        (Key::MaxPerHour, "6", "per_hour: Usdc(6000000)"),
+        (Key::MaxPerDay, "7", "per_day: Usdc(7000000)"),
+        (Key::MaxPerProvider, "8", "per_provider: Usdc(8000000)"),
+        (Key::MaxPerAgent, "9", "per_agent: Usdc(9000000)"),
+        (Key::MaxNewcomers, "0.1", "newcomers: Usdc(100000)"),
+        (Key::MaxOpenChannels, "3", "open_channels: 3"),
+        (Key::MaxOpensPerHour, "4", "opens_per_hour: 4"),
+        (Key::MaxGasPerTransaction, "0.25", "gas_per_transaction: Pol(250000000)"),
+        (Key::MaxGasPerDay, "1", "gas_per_day: Pol(1000000000)"),
+        (Key::AllowProviders, "A, b", "allow_providers: Some([\"a\", \"b\"])"),
+        (Key::DenyProviders, "c", "deny_providers: [\"c\"]"),
+        (Key::AllowCategories, "llm", "allow_categories: Some([\"llm\"])"),
+        (Key::DenyCategories, "image", "deny_categories: [\"image\"]"),
         (Key::MaxPerChannel, "1.5", "per_channel: Usdc(1500000)"),
         (Key::MaxLocked, "3", "locked: Usdc(3000000)"),
         (Key::MaxSessionFee, "0", "session_fee: Usdc(0)"),
@@ -149,11 +171,27 @@ fn bad_values_name_their_variable() {
         (Key::Confirmations, &["-1", "many"]),
         (Key::PollInterval, &["1ms"]),
         (Key::TransactionTimeout, &["never"]),
+        (Key::ReplaceAfter, &["0"]),
         (Key::DirectoryUrl, &["ftp://x"]),
         (Key::MarketplaceUrl, &["http://"]),
         (Key::MarketplaceTimeout, &["?"]),
         (Key::DirectoryMaxAge, &["1.5"]),
         (Key::Telemetry, &["maybe"]),
+        (Key::Agent, &["two words", "a/b", "é"]),
+        (Key::MaxPerRequest, &["-1"]),
+        (Key::MaxPerHour, &["much"]),
+        (Key::MaxPerDay, &["1e3"]),
+        (Key::MaxPerProvider, &["0.0000001"]),
+        (Key::MaxPerAgent, &["1,5"]),
+        (Key::MaxNewcomers, &["x"]),
+        (Key::MaxOpenChannels, &["-1", "many"]),
+        (Key::MaxOpensPerHour, &["1.5"]),
+        (Key::MaxGasPerTransaction, &["-1", "1e3"]),
+        (Key::MaxGasPerDay, &["0.0000000001"]),
+        (Key::AllowProviders, &[","]),
+        (Key::DenyProviders, &[","]),
+        (Key::AllowCategories, &[","]),
+        (Key::DenyCategories, &[","]),
         (Key::MaxPerChannel, &["-1", "abc", "1e3", "0.0000001", "99999999999999999999"]),
         (Key::MaxLocked, &["1,5"]),
         (Key::MaxSessionFee, &["x"]),

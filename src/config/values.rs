@@ -9,10 +9,29 @@ use drain_protocol::{Address, Generation, Usdc};
 use reqwest::Url;
 
 use super::error::{Bad, quoted};
+use crate::policy::Pol;
 
 pub(super) fn amount(text: &str) -> Result<Usdc, Bad> {
     text.parse()
         .map_err(|e| Bad::new(format!("{} is not an amount: {e}", quoted(text)), "Write USDC, for example 2.50"))
+}
+
+/// Gas money.
+pub(super) fn pol(text: &str) -> Result<Pol, Bad> {
+    text.parse().map_err(|e| Bad::new(format!("{}: {e}", quoted(text)), "Write POL, for example 0.5"))
+}
+
+/// A name of ours, in records and budgets: letters, digits, dots, dashes, underscores; at most 64.
+pub(super) fn name(text: &str) -> Result<String, Bad> {
+    let text = text.trim();
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if text.is_empty() || text.len() > 64 || !text.chars().all(good) {
+        return Err(Bad::new(
+            format!("{} is not a name", quoted(text)),
+            "Write letters, digits, dots, dashes and underscores, 64 at most",
+        ));
+    }
+    Ok(text.to_owned())
 }
 
 pub(super) fn switch(text: &str) -> Result<bool, Bad> {
@@ -112,6 +131,15 @@ pub(super) fn url(text: &str) -> Result<Url, Bad> {
         return Err(Bad::new("this URL has no host", fix));
     }
     Ok(url)
+}
+
+/// Several names, at least one, in lower case.
+pub(super) fn names(text: &str) -> Result<Vec<String>, Bad> {
+    let names: Vec<String> = words(text).map(str::to_ascii_lowercase).collect();
+    if names.is_empty() {
+        return Err(Bad::new("it holds no name", "Write one or more, separated by commas or blanks, or unset it"));
+    }
+    Ok(names)
 }
 
 /// Several texts, separated by commas or blanks.

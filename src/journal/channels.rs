@@ -1,12 +1,18 @@
 //! Channels: from the wish to open one to its end.
 
+use std::sync::Arc;
+
 use drain_protocol::{Address, ChannelId, Deployment, Generation, Nonce, Usdc};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::row::{self, column};
-use super::{IntentId, Journal, JournalError, TxId, TxState, transactions};
+use super::writer::When;
+use super::{IntentId, Journal, JournalError, TxId, TxState, transactions, usage};
 use crate::api::ChannelState;
-use crate::policy::Books;
+use crate::clock::Moment;
+use crate::policy::budgets::{Locked, may_open};
+use crate::policy::limits::{Parties, Party};
+use crate::policy::{Books, Limits};
 
 /// A channel that is to be opened. Recorded before any transaction (M7).
 #[derive(Clone, Debug)]
@@ -93,6 +99,27 @@ pub struct ChannelRecord {
     pub used_at: u64,
 }
 
+impl ChannelRecord {
+    /// Whose record and budget this channel counts for: the provider's wallet and the host that it is reached at. The
+    /// directory's id is not it: one provider may list itself a hundred times.
+    pub fn provider_key(&self) -> String {
+        format!("{:#x} {}", self.provider_wallet, self.host())
+    }
+
+    /// The host of the provider's URL; empty where none is known.
+    pub fn host(&self) -> String {
+        let url = reqwest::Url::parse(&self.api_url);
+        url.ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
+    }
+
+    /// Whether the operator's lists allow to pay this provider.
+    pub fn check_parties(&self, parties: &Parties) -> Result<(), JournalError> {
+        let (id, category, host) = (&self.provider_id, &self.category, self.host());
+        let party = Party { id, wallet: self.provider_wallet, host: &host, category };
+        parties.check(party).map_err(JournalError::NotAllowed)
+    }
+}
+
 // INDEXED BY: by itself SQLite takes the primary key and reads every voucher that the channel ever had.
 const COLUMNS: &str = "intent, chain_id, contract, generation, token, consumer, provider_id, provider_name, provider_wallet, \
      api_url, category, prices, duration, state, channel_id, expires_at, deposit, cap, claimed, signed, charged, disputed, nonce, \
@@ -168,13 +195,18 @@ pub(super) fn load(db: &Connection, intent: IntentId) -> Result<ChannelRecord, J
     rows.next()?.map_or_else(|| Err(JournalError::Unknown(format!("channel {intent}"))), record)
 }
 
-/// Deposits that are, or may be, in the contract.
-fn locked(db: &Connection, chain_id: u64, consumer: Address) -> Result<Usdc, JournalError> {
+/// Deposits that are, or may be, in the contracts, and what was begun to open within the hour before `now`.
+fn locked(db: &Connection, chain_id: u64, consumer: Address, now: u64) -> Result<Locked, JournalError> {
     let mut statement = db.prepare_cached(
-        "SELECT COALESCE(SUM(deposit), 0) AS locked FROM channels WHERE chain_id = ?1 AND consumer = ?2 AND state IN ('opening', 'open', 'closing')",
+        "SELECT COALESCE(SUM(deposit) FILTER (WHERE state IN ('opening', 'open', 'closing')), 0) AS deposits, \
+                COUNT(*) FILTER (WHERE state IN ('opening', 'open', 'closing')) AS channels, \
+                COUNT(*) FILTER (WHERE created_at > ?3 AND recovered = 0) AS opened \
+         FROM channels WHERE chain_id = ?1 AND consumer = ?2",
     )?;
-    let mut rows = statement.query(params![column(chain_id)?, address(consumer)])?;
-    rows.next()?.map_or(Ok(Usdc::ZERO), |r| row::usdc(r, "locked"))
+    let mut rows =
+        statement.query(params![column(chain_id)?, address(consumer), column(now.saturating_sub(3_600))?])?;
+    let Some(r) = rows.next()? else { return Ok(Locked::default()) };
+    Ok(Locked { deposits: row::usdc(r, "deposits")?, channels: r.get("channels")?, opened: r.get("opened")? })
 }
 
 pub(super) fn address(address: Address) -> String {
@@ -189,9 +221,14 @@ fn set_state(db: &Connection, intent: IntentId, state: ChannelState) -> Result<(
 }
 
 impl Journal {
-    /// Records the wish to open a channel, unless the limit on what may be locked forbids it (M9). A pending opening
-    /// of the same provider is returned instead, with `true`.
-    pub async fn begin_open(&self, new: NewChannel, locked_limit: Usdc) -> Result<(ChannelRecord, bool), JournalError> {
+    /// Records the wish to open a channel, unless a limit on what may be locked or opened forbids it (M9). A pending
+    /// opening of the same provider is returned instead, with `true`.
+    pub async fn begin_open(
+        &self,
+        new: NewChannel,
+        limits: Arc<Limits>,
+        moment: Moment,
+    ) -> Result<(ChannelRecord, bool), JournalError> {
         self.writer
             .run(move |db| {
                 let pending: Option<i64> = db
@@ -201,14 +238,44 @@ impl Journal {
                 if let Some(pending) = pending {
                     return Ok((load(db, IntentId(pending))?, true));
                 }
-                let locked = locked(db, new.deployment.chain_id(), new.consumer)?;
-                if locked.saturating_add(new.deposit) > locked_limit {
-                    return Err(JournalError::LockedLimit { locked, wanted: new.deposit, limit: locked_limit });
-                }
+                let now = usage::now(db, moment)?;
+                let locked = locked(db, new.deployment.chain_id(), new.consumer, now)?;
+                may_open(&limits, &locked, new.deposit).map_err(JournalError::OverLimit)?;
                 let intent = insert(db, &new, ChannelState::Opening, None, 0)?;
+                db.prepare_cached("UPDATE channels SET told = 0 WHERE intent = ?1")?.execute([intent.0])?;
                 Ok((load(db, intent)?, false))
             })
             .await
+    }
+
+    /// An open channel to this provider that its opener was never given, because the call was cut off, and that never
+    /// paid.
+    pub async fn untold(
+        &self,
+        chain_id: u64,
+        consumer: Address,
+        provider_id: String,
+    ) -> Result<Option<ChannelRecord>, JournalError> {
+        self.writer
+            .run(move |db| {
+                let mut statement = db.prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM channels WHERE told = 0 AND state = 'open' AND nonce = 0 \
+                     AND provider_id = ?1 AND chain_id = ?2 AND consumer = ?3 ORDER BY intent LIMIT 1"
+                ))?;
+                let mut rows = statement.query(params![provider_id, column(chain_id)?, address(consumer)])?;
+                rows.next()?.map(record).transpose()
+            })
+            .await
+    }
+
+    /// Its opener is given the channel now. Losing this record gives it once more to the same call.
+    pub fn told_later(&self, intent: IntentId) -> Result<(), JournalError> {
+        self.writer
+            .submit(When::Later, move |db| {
+                db.prepare_cached("UPDATE channels SET told = 1 WHERE intent = ?1")?.execute([intent.0])?;
+                Ok(())
+            })
+            .map(drop)
     }
 
     /// Records a channel that this journal did not open, as recovered: at least `signed` was promised, maybe the whole
@@ -282,7 +349,7 @@ impl Journal {
 
     /// What deposits of a wallet are locked, or on their way.
     pub async fn locked(&self, chain_id: u64, consumer: Address) -> Result<Usdc, JournalError> {
-        self.writer.run(move |db| locked(db, chain_id, consumer)).await
+        self.writer.run(move |db| Ok(locked(db, chain_id, consumer, 0)?.deposits)).await
     }
 
     /// The opening is final on chain: from now on it pays, even if it was given up before. Ends its transaction too.
@@ -326,16 +393,24 @@ impl Journal {
             .await
     }
 
-    /// The channel ended on chain, by `transaction` of ours or without one.
+    /// The channel ended on chain, by `transaction` of ours or without one. What was signed and is not taken any more is
+    /// given back to the budgets (design section 4).
     pub async fn closed(
         &self,
         intent: IntentId,
         transaction: Option<TxId>,
         claimed: Usdc,
         refunded: Usdc,
+        moment: Moment,
     ) -> Result<ChannelRecord, JournalError> {
         self.writer
             .run(move |db| {
+                let before = load(db, intent)?;
+                // An end that is told twice gives back once.
+                if before.state != ChannelState::Closed {
+                    let excess = before.books.signed.saturating_sub(claimed);
+                    usage::give_back(db, intent, &before.provider_key(), excess, usage::now(db, moment)?)?;
+                }
                 db.prepare_cached(
                     "UPDATE channels SET state = 'closed', claimed = MAX(claimed, ?2), refunded = ?3 WHERE intent = ?1",
                 )?

@@ -11,13 +11,17 @@ mod pins;
 mod row;
 mod schema;
 mod transactions;
+mod usage;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod usage_tests;
 mod vouchers;
 mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use drain_protocol::Usdc;
+use drain_protocol::duration::ChannelDuration;
 
 pub use channels::{ChannelRecord, Found, NewChannel};
 pub use ids::{IntentId, Receipt, TxId};
@@ -28,6 +32,8 @@ pub use vouchers::{Authorized, Outcome, VoucherIntent};
 
 use crate::error::{Code, Failure};
 use crate::policy::books::NoVoucher;
+use crate::policy::budgets::{OverLimit, Rule};
+use crate::policy::limits::NotAllowed;
 
 /// Why the journal could not do what was asked. Nothing was recorded.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -66,16 +72,12 @@ pub enum JournalError {
     /// The books have no room for the voucher (M2, M3).
     #[error("no voucher: {0:?}")]
     NoVoucher(NoVoucher),
-    /// A deposit would pass the limit on what may be locked (M9).
-    #[error("{locked} USDC is locked in open channels; {wanted} more would pass the limit of {limit}")]
-    LockedLimit {
-        /// Locked now.
-        locked: Usdc,
-        /// The new deposit.
-        wanted: Usdc,
-        /// The limit.
-        limit: Usdc,
-    },
+    /// The operator's lists forbid to pay this provider.
+    #[error("this provider may not be paid")]
+    NotAllowed(NotAllowed),
+    /// A limit that only a person raises would be passed (M3, M4, M9).
+    #[error("{0}")]
+    OverLimit(OverLimit),
 }
 
 impl From<rusqlite::Error> for JournalError {
@@ -96,11 +98,8 @@ impl From<JournalError> for Failure {
                 format!("The request may cost up to {bound} USDC; the channel has {available} USDC left"),
                 "Ask for a shorter answer (maxTokens), or close this channel and open one with a larger deposit.",
             ),
-            JournalError::LockedLimit { .. } => Self::unspent(
-                Code::LimitReached,
-                text,
-                "Close a channel, open with less, or let a person raise DRAIN_MAX_LOCKED.",
-            ),
+            JournalError::OverLimit(over) => over.into(),
+            JournalError::NotAllowed(why) => why.into(),
             JournalError::Unknown(_) => {
                 Self::unspent(Code::UnknownChannel, text, "List the channels with drain_channels.")
             }
@@ -110,6 +109,45 @@ impl From<JournalError> for Failure {
                 "Check free space and permissions of DRAIN_HOME, then run drain-mcp doctor.",
             ),
         }
+    }
+}
+
+impl From<NotAllowed> for Failure {
+    fn from(why: NotAllowed) -> Self {
+        let what = match why {
+            NotAllowed::DeniedProvider => "This provider is on the list of those who are not paid",
+            NotAllowed::NotAnAllowedProvider => "Only some providers may be paid, and this is none of them",
+            NotAllowed::DeniedCategory => "Providers of this category are not paid",
+            NotAllowed::NotAnAllowedCategory => "Only providers of some categories may be paid",
+        };
+        let variable = why.variable();
+        Self::unspent(
+            Code::NotAllowed,
+            format!("{what} ({variable})"),
+            format!("Use another provider; only a person changes {variable}. Closing a channel is always allowed."),
+        )
+    }
+}
+
+impl From<OverLimit> for Failure {
+    fn from(over: OverLimit) -> Self {
+        let variable = over.rule.variable();
+        let instead = match over.rule {
+            Rule::PerRequest => "Ask for a shorter answer (maxTokens), or set a lower maxCost",
+            Rule::Locked | Rule::OpenChannels => "Close a channel, or open with less",
+            Rule::OpensPerHour => "Use a channel that is open, or wait",
+            Rule::GasPerTransaction => "Wait until gas is cheaper",
+            _ => "Ask for less, or wait",
+        };
+        let when = over.frees_in.map_or_else(String::new, |seconds| {
+            let wait = ChannelDuration::from_seconds(seconds.max(1));
+            wait.map_or_else(|_| String::new(), |wait| format!(" So much is free again in {wait}."))
+        });
+        Self::unspent(
+            Code::LimitReached,
+            format!("{over}.{when}"),
+            format!("{instead}; only a person raises {variable}, in the configuration."),
+        )
     }
 }
 

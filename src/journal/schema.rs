@@ -10,7 +10,11 @@ use rusqlite::Connection;
 use super::JournalError;
 
 /// Each step runs once, in order, in its own transaction. Never edit a step that was released.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_initial.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_initial.sql"),
+    include_str!("migrations/0002_budgets.sql"),
+    include_str!("migrations/0006_survival.sql"),
+];
 
 /// `drain` in ASCII: marks the file as ours.
 const APPLICATION_ID: i64 = 0x6472_6169;

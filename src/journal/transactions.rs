@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use drain_protocol::{Address, B256, Usdc};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -9,7 +10,10 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::channels::address;
 use super::row::{self, column};
 use super::writer::When;
-use super::{IntentId, Journal, JournalError, TxId};
+use super::{IntentId, Journal, JournalError, TxId, usage};
+use crate::clock::Moment;
+use crate::policy::budgets::{GasFor, may_burn};
+use crate::policy::{Limits, Pol};
 
 macro_rules! named {
     ($(#[$doc:meta])* $type:ident { $($(#[$vdoc:meta])* $variant:ident = $name:literal,)+ }) => {
@@ -52,6 +56,16 @@ named! {
     }
 }
 
+impl TxKind {
+    /// Whether it brings money back.
+    const fn gas_for(self) -> GasFor {
+        match self {
+            Self::Close | Self::CooperativeClose => GasFor::Refund,
+            _ => GasFor::Spending,
+        }
+    }
+}
+
 named! {
     /// How far it got.
     TxState {
@@ -85,8 +99,10 @@ pub struct NewTransaction {
     pub target: Address,
     /// What it moves or allows.
     pub amount: Option<Usdc>,
+    /// The most that its gas can cost.
+    pub gas_most: Pol,
     /// Now.
-    pub at: u64,
+    pub moment: Moment,
 }
 
 /// A transaction as recorded.
@@ -148,6 +164,18 @@ pub(super) fn finish(db: &Connection, id: TxId, state: TxState, reason: Option<&
     Ok(())
 }
 
+/// Gas money of the 24 hours before `now`: what was burnt, and the most that what is on its way may burn.
+fn gas_of_a_day(db: &Connection, chain_id: u64, wallet: Address, now: u64) -> Result<Pol, JournalError> {
+    let gwei: i64 = db
+        .prepare_cached(
+            // Of one slot at most one lands.
+            "SELECT COALESCE(SUM(gas), 0) FROM (SELECT MAX(COALESCE(gas_used, gas_most)) AS gas FROM transactions \
+             WHERE chain_id = ?1 AND wallet = ?2 AND created_at > ?3 AND state != 'dropped' GROUP BY COALESCE(account_nonce, -id))",
+        )?
+        .query_row(params![column(chain_id)?, address(wallet), column(now.saturating_sub(86_400))?], |r| r.get(0))?;
+    u64::try_from(gwei).map(Pol::from_gwei).map_err(|_| JournalError::Corrupt(format!("gas = {gwei}")))
+}
+
 /// Whether a transaction of this channel may still land.
 pub(super) fn may_land(db: &Connection, intent: IntentId) -> Result<bool, JournalError> {
     let mut statement = db.prepare_cached(
@@ -157,13 +185,15 @@ pub(super) fn may_land(db: &Connection, intent: IntentId) -> Result<bool, Journa
 }
 
 impl Journal {
-    /// Records that a transaction is wanted.
-    pub async fn plan_transaction(&self, new: NewTransaction) -> Result<TxId, JournalError> {
+    /// Records that a transaction is wanted, unless its gas would pass a limit of the operator's.
+    pub async fn plan_transaction(&self, new: NewTransaction, limits: Arc<Limits>) -> Result<TxId, JournalError> {
         self.writer
             .run(move |db| {
+                let used = gas_of_a_day(db, new.chain_id, new.wallet, usage::now(db, new.moment)?)?;
+                may_burn(&limits, used, new.gas_most, new.kind.gas_for()).map_err(JournalError::OverLimit)?;
                 db.prepare_cached(
-                    "INSERT INTO transactions (intent, kind, chain_id, wallet, target, amount, state, created_at) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'planned', ?7)",
+                    "INSERT INTO transactions (intent, kind, chain_id, wallet, target, amount, gas_most, state, created_at) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'planned', ?8)",
                 )?
                 .execute(params![
                     new.intent.map(|i| i.0),
@@ -172,11 +202,23 @@ impl Journal {
                     address(new.wallet),
                     address(new.target),
                     new.amount.map(Usdc::as_i64),
-                    column(new.at)?
+                    column(new.gas_most.gwei())?,
+                    column(new.moment.at)?
                 ])?;
                 Ok(TxId(db.last_insert_rowid()))
             })
             .await
+    }
+
+    /// What the gas of a mined transaction cost. Losing this leaves the larger reservation.
+    pub fn burnt_later(&self, id: TxId, gas: Pol) -> Result<(), JournalError> {
+        self.writer
+            .submit(When::Later, move |db| {
+                db.prepare_cached("UPDATE transactions SET gas_used = ?2 WHERE id = ?1")?
+                    .execute(params![id.0, column(gas.gwei())?])?;
+                Ok(())
+            })
+            .map(drop)
     }
 
     /// Stores the signed bytes. Durable before the first broadcast (M7).

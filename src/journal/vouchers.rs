@@ -1,13 +1,18 @@
-//! Vouchers: the decision and its record are one transaction (M1-M3).
+//! Vouchers: the decision and its record are one transaction (M1-M4).
+
+use std::sync::Arc;
 
 use drain_protocol::{ChannelId, Domain, Usdc, Voucher};
 use rusqlite::{Connection, params};
 
 use super::row::column;
+use super::usage::{self, Payer};
 use super::writer::When;
 use super::{IntentId, Journal, JournalError, Receipt, channels, row};
 use crate::api::ChannelState;
-use crate::policy::Books;
+use crate::clock::Moment;
+use crate::policy::budgets::{NewVoucher, Signed, may_sign};
+use crate::policy::{Books, Limits};
 
 const DAY: u64 = 86_400;
 
@@ -18,12 +23,14 @@ pub struct VoucherIntent {
     pub intent: IntentId,
     /// The most that it can cost.
     pub bound: Usdc,
-    /// Highest amount that vouchers of one channel may reach, by the operator's word of today (M3).
-    pub per_channel: Usdc,
+    /// The operator's limits of today (M3, M5).
+    pub limits: Arc<Limits>,
+    /// Who asks.
+    pub agent: String,
     /// For the record.
     pub model: String,
     /// Now.
-    pub at: u64,
+    pub moment: Moment,
 }
 
 /// Leave to sign exactly one voucher. Only the journal makes one, after its record is durable (M1); the signer takes
@@ -88,7 +95,7 @@ pub enum Outcome {
 }
 
 impl Journal {
-    /// Decides on a voucher and records it, in one durable transaction. Nothing is signed without its answer (M1, M2, M3).
+    /// Decides on a voucher and records it, in one durable transaction. Nothing is signed without its answer (M1-M4).
     pub async fn authorize(&self, intent: VoucherIntent) -> Result<Authorized, JournalError> {
         self.writer.run(move |db| authorize(db, &intent)).await
     }
@@ -146,12 +153,17 @@ impl Journal {
 fn authorize(db: &Connection, request: &VoucherIntent) -> Result<Authorized, JournalError> {
     let record = channels::load(db, request.intent)?;
     let channel_id = signable(&record)?;
+    record.check_parties(&request.limits.parties)?;
     let mut books = record.books;
-    books.cap = books.cap.min(request.per_channel);
+    books.cap = books.cap.min(request.limits.per_channel);
     let next = books.next_voucher(request.bound).map_err(JournalError::NoVoucher)?;
     books.record(next, request.bound);
+    let provider = record.provider_key();
+    let payer = Payer { provider: &provider, agent: &request.agent, newcomer: false };
+    let counted_at = charge_budgets(db, request, payer, next.growth)?;
     db.prepare_cached(
-        "INSERT INTO vouchers (intent, nonce, amount, bound, growth, model, state, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'in_flight', ?7)",
+        "INSERT INTO vouchers (intent, nonce, amount, bound, growth, model, state, created_at, agent, newcomer, counted_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'in_flight', ?7, ?8, ?9, ?10)",
     )?
     .execute(params![
         request.intent.0,
@@ -160,10 +172,13 @@ fn authorize(db: &Connection, request: &VoucherIntent) -> Result<Authorized, Jou
         request.bound.as_i64(),
         next.growth.as_i64(),
         request.model,
-        column(request.at)?
+        column(request.moment.at)?,
+        request.agent,
+        payer.newcomer,
+        column(counted_at)?
     ])?;
     db.prepare_cached("UPDATE channels SET signed = ?2, nonce = ?3, used_at = ?4 WHERE intent = ?1")?
-        .execute(params![request.intent.0, books.signed.as_i64(), books.nonce.as_i64(), column(request.at)?])?;
+        .execute(params![request.intent.0, books.signed.as_i64(), books.nonce.as_i64(), column(request.moment.at)?])?;
     Ok(Authorized {
         domain: record.deployment.domain,
         voucher: Voucher { channel_id, amount: next.amount, nonce: next.nonce },
@@ -171,8 +186,27 @@ fn authorize(db: &Connection, request: &VoucherIntent) -> Result<Authorized, Jou
         bound: request.bound,
         receipt: Receipt { intent: request.intent, nonce: next.nonce },
         books,
-        spent_today: spent_today(db, request.at)?,
+        spent_today: spent_today(db, request.moment.at)?,
     })
+}
+
+/// Asks every budget, and charges them with what is newly signed (M3, M4). Gives the time at which it was counted.
+fn charge_budgets(
+    db: &Connection,
+    request: &VoucherIntent,
+    payer: Payer<'_>,
+    growth: Usdc,
+) -> Result<u64, JournalError> {
+    let now = usage::now(db, request.moment)?;
+    let signed = if growth.is_zero() { Signed::default() } else { usage::signed(db, payer, now)? };
+    let voucher = NewVoucher { bound: request.bound, growth, newcomer: payer.newcomer };
+    if let Err(over) = may_sign(&request.limits, &signed, voucher) {
+        return Err(JournalError::OverLimit(usage::with_time(db, &request.limits, payer, over, now)?));
+    }
+    if !growth.is_zero() {
+        usage::charge(db, payer, growth, now)?;
+    }
+    Ok(now)
 }
 
 fn authorize_probe(db: &Connection, intent: IntentId, at: u64) -> Result<Authorized, JournalError> {

@@ -1,5 +1,7 @@
 //! The allowance and the limit on what may be locked (M9).
 
+use std::sync::Arc;
+
 use alloy::primitives::{B256, U256, keccak256};
 use alloy::sol_types::SolValue;
 use drain_mcp::api::{ChannelState, Progress};
@@ -96,7 +98,7 @@ fn m9_the_limit_on_what_is_locked_holds_over_opens_and_closes() {
     in_system(async {
         let world = World::start().await;
         let mut config = world.config();
-        config.limits.locked = usdc("3");
+        Arc::make_mut(&mut config.limits).locked = usdc("3");
         let runtime = world.runtime_with(config).await;
         let first = open(&runtime, "sim-llm", "2", "24h").await.unwrap();
         let failure = open(&runtime, "sim-weather", "1.000001", "24h").await.unwrap_err();
@@ -117,7 +119,7 @@ fn m9_opens_at_once_keep_the_limit_and_their_allowances_apart() {
     in_system(async {
         let world = World::start().await;
         let mut config = world.config();
-        config.limits.locked = usdc("3");
+        Arc::make_mut(&mut config.limits).locked = usdc("3");
         let runtime = world.runtime_with(config).await;
         // A fourth on the same contract.
         let mut twin = world.sandbox.directory.listings().iter().find(|l| l.id == "sim-llm").unwrap().clone();
@@ -142,7 +144,7 @@ fn m9_no_allowance_is_unlimited_unless_the_operator_says_so() {
     in_system(async {
         let world = World::start().await;
         let mut config = world.config();
-        config.limits.unlimited_allowance = true;
+        Arc::make_mut(&mut config.limits).unlimited_allowance = true;
         // The signer has its own rule, and nobody lifted that one.
         let runtime = world.runtime_with(config).await;
         let failure = open(&runtime, "sim-llm", "1", "24h").await.unwrap_err();

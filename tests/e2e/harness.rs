@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use alloy::sol_types::SolCall;
 use drain_mcp::actors::Runtime;
 use drain_mcp::api::{ChannelView, ChatCall, ChatReply, OpenRequest, Paid, Progress};
-use drain_mcp::config::{ChainConfig, Config, Limits, MarketplaceConfig, RequestConfig, SignerConfig};
+use drain_mcp::config::{ChainConfig, Config, MarketplaceConfig, RequestConfig, SignerConfig};
 use drain_mcp::error::{Code, Failure, Money, Retry};
+use drain_mcp::policy::Limits;
+use drain_mcp::policy::limits::Parties;
 use drain_protocol::chat::{Message, Role};
 use drain_protocol::contract::{DrainChannel, Erc20};
 use drain_protocol::deployment::builtin;
@@ -73,13 +75,25 @@ impl World {
                 telemetry: false,
             },
             signer: SignerConfig::None,
-            limits: Limits {
+            agent: "tester".into(),
+            limits: Arc::new(Limits {
+                per_request: Usdc::new(250_000),
                 per_channel: Usdc::new(5_000_000),
+                per_hour: Usdc::new(5_000_000),
+                per_day: Usdc::new(20_000_000),
+                per_provider: Usdc::new(10_000_000),
+                per_agent: Usdc::new(20_000_000),
+                newcomers: Usdc::new(1_000_000),
                 locked: Usdc::new(20_000_000),
+                open_channels: 20,
+                opens_per_hour: 20,
                 unlimited_allowance: false,
                 session_fee: Usdc::new(10_000),
                 max_duration: "30d".parse().unwrap(),
-            },
+                gas_per_transaction: "0.5".parse().unwrap(),
+                gas_per_day: "2".parse().unwrap(),
+                parties: Parties::default(),
+            }),
             requests: RequestConfig {
                 default_max_tokens: 1_024,
                 default_max_cost: Usdc::new(50_000),

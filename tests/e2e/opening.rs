@@ -1,5 +1,7 @@
 //! Opening: which provider, contract, duration and amount; what is refused before money moves; the session fee of V1.
 
+use std::sync::Arc;
+
 use drain_mcp::actors::Runtime;
 use drain_mcp::api::{ChannelState, Opened, Progress};
 use drain_mcp::config::ListedProvider;
@@ -97,7 +99,7 @@ fn a_session_fee_above_the_operators_limit_is_not_paid() {
     in_system(async {
         let world = World::start().await;
         let mut config = world.config();
-        config.limits.session_fee = Usdc::new(9_999);
+        Arc::make_mut(&mut config.limits).session_fee = Usdc::new(9_999);
         let runtime = world.runtime_with(config).await;
         let failure = refused(&runtime, "sim-llm-v1", "1").await;
         assert_eq!(failure.code.as_str(), "limit_reached");
@@ -351,7 +353,7 @@ fn m5_no_channel_is_open_longer_than_a_person_allows() {
     in_system(async {
         let world = World::start().await;
         let mut config = world.config();
-        config.limits.max_duration = "3h".parse().unwrap();
+        Arc::make_mut(&mut config.limits).max_duration = "3h".parse().unwrap();
         let runtime = world.runtime_with(config).await;
         let sent = world.transactions();
         for duration in ["10801s", "24h"] {

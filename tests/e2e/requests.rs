@@ -1,5 +1,7 @@
 //! Paid requests: the record comes first (M1), nothing falls (M2), nothing passes its limit (M3).
 
+use std::sync::Arc;
+
 use std::time::Duration;
 
 use drain_mcp::api::{ChatReply, OpenRequest, Progress};
@@ -152,7 +154,7 @@ fn m3_no_voucher_above_deposit_or_cap() {
     in_system(async {
         let world = World::start().await;
         let mut config = world.config();
-        config.limits.per_channel = usdc("0.003");
+        Arc::make_mut(&mut config.limits).per_channel = usdc("0.003");
         let runtime = world.runtime_with(config).await;
         let open_with = async |provider: &str, amount: &str, cap: Option<&str>| {
             let (amount, cap) = (usdc(amount), cap.map(usdc));
@@ -232,7 +234,7 @@ fn m3_a_lower_limit_after_a_restart_holds_for_open_channels() {
         ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
         drop(runtime);
         let mut config = world.config();
-        config.limits.per_channel = usdc("0.0012");
+        Arc::make_mut(&mut config.limits).per_channel = usdc("0.0012");
         let runtime = world.runtime_with(config).await;
         let mut long = call(channel, "sim-small", "write 1000 words");
         long.max_tokens = Some(5_000);

@@ -25,6 +25,7 @@ use super::wallet::WalletActor;
 use crate::api::{ChannelState, ChatCall, ChatReply, Closed, Progress};
 use crate::error::{Code, Failure};
 use crate::journal::{ChannelRecord, IntentId};
+use crate::policy::Caller;
 use crate::policy::learn::AnswerLength;
 
 /// What an agent may ask of a channel while others wait.
@@ -36,6 +37,8 @@ const MAILBOX: usize = 256;
 pub struct Pay {
     /// The request.
     pub call: ChatCall,
+    /// For whom, and within which limits.
+    pub caller: Caller,
     /// Where progress goes.
     pub progress: Progress,
     /// Where the answer goes. A caller who drops the other end before the request's turn is not charged: an answer
@@ -105,6 +108,8 @@ pub(super) struct Desk {
     pub base: Option<Url>,
     pub lengths: HashMap<String, AnswerLength>,
     pub docs_checked: bool,
+    /// Whom the request on the desk is for.
+    pub caller: Caller,
 }
 
 impl Desk {
@@ -117,7 +122,7 @@ impl Desk {
             Seen::Closed { .. } if self.record.state != ChannelState::Open => Ok(()),
             Seen::Closed { refund } => {
                 let claimed = self.record.books.deposit.saturating_sub(refund);
-                journal.closed(intent, None, claimed, refund).await.map(drop)
+                journal.closed(intent, None, claimed, refund, self.services.clock.moment()).await.map(drop)
             }
             Seen::Recorded => Ok(()),
         };
@@ -187,6 +192,7 @@ impl ChannelActor {
             prices,
             lengths,
             docs_checked: false,
+            caller: self.services.operator(),
         }
     }
 
@@ -218,7 +224,8 @@ impl ChannelActor {
                 match job {
                     Job::Idle(reply) => drop(reply.send(())),
                     Job::Take(seen) => desk.take_in(seen).await,
-                    Job::Pay(Pay { call, progress, reply }) => {
+                    Job::Pay(Pay { call, caller, progress, reply }) => {
+                        desk.caller = caller;
                         let result = pay::pay(&mut desk, call, &progress).await;
                         let _ = reply.send(result);
                     }

@@ -81,7 +81,8 @@ async fn one_try(
     progress: &Progress,
 ) -> Result<Step, Failure> {
     let (sent, voucher) = authorize_and_sign(desk, &plan).await?;
-    progress.say(format!("sent to {} (at most {} USDC)", desk.record.provider_name, sent.bound));
+    progress
+        .say(format!("sent to {} (at most {} USDC, receipt {})", desk.record.provider_name, sent.bound, sent.receipt));
     let outcome = send(desk, base, &plan, &voucher).await;
     reach(Point::VoucherAnswered);
     match outcome {
@@ -140,7 +141,7 @@ fn check_open(desk: &Desk) -> Result<(), Failure> {
 /// What further requests can use. The operator's word of today may be lower than that of the opening (M3).
 fn available(desk: &Desk) -> Usdc {
     let mut books = desk.record.books;
-    books.cap = books.cap.min(desk.services.config.limits.per_channel);
+    books.cap = books.cap.min(desk.caller.limits.per_channel);
     books.available()
 }
 
@@ -169,7 +170,8 @@ fn plan(desk: &Desk, call: ChatCall) -> Result<Plan, Failure> {
     let price = price_of(desk, &call.model)?;
     let by_token = llm && matches!(price, Price::PerToken { .. });
     let available = available(desk);
-    let limit = call.max_cost.map_or(available, |max| max.min(available));
+    let per_request = desk.caller.limits.per_request;
+    let limit = call.max_cost.map_or(available, |max| max.min(available)).min(per_request);
     let mut notes = Vec::new();
     let mut max_tokens = call.max_tokens;
     let bound = if by_token {
@@ -178,7 +180,8 @@ fn plan(desk: &Desk, call: ChatCall) -> Result<Plan, Failure> {
         let fits = pricing::largest_max_tokens(&price, &call.messages, limit);
         let sent = fits.map_or(wanted, |fits| wanted.min(fits));
         if call.max_tokens.is_some_and(|asked| sent < asked) {
-            notes.push(format!("maxTokens was lowered to {sent}: more might cost above what is left"));
+            let why = if limit < available { "the limit for one request" } else { "what is left" };
+            notes.push(format!("maxTokens was lowered to {sent}: more might cost above {why} ({limit} USDC)"));
         }
         max_tokens = Some(sent);
         pricing::request_bound(&price, &call.messages, sent)
@@ -240,9 +243,10 @@ pub(super) async fn authorize_and_sign(desk: &mut Desk, plan: &Plan) -> Result<(
         .authorize(VoucherIntent {
             intent: desk.record.intent,
             bound: plan.bound,
-            per_channel: desk.services.config.limits.per_channel,
+            limits: desk.caller.limits.clone(),
+            agent: desk.caller.agent.clone(),
             model: plan.request.model.clone(),
-            at: desk.services.clock.now(),
+            moment: desk.services.clock.moment(),
         })
         .await?;
     reach(Point::VoucherAuthorized);

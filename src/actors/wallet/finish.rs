@@ -48,7 +48,8 @@ pub(super) async fn closed(bench: &Bench, record: &ChannelRecord, landed: &Lande
     let event = chain::expect_closed(&landed.receipt, &record.deployment, channel_id, bench.purse.address)
         .map_err(|error| not_shown(landed, &error))?;
     let claimed = record.books.deposit.saturating_sub(event.refund);
-    let closed = bench.purse.journal.closed(record.intent, Some(landed.id), claimed, event.refund).await;
+    let moment = bench.services.clock.moment();
+    let closed = bench.purse.journal.closed(record.intent, Some(landed.id), claimed, event.refund, moment).await;
     let record = closed.map_err(unrecorded(landed.id))?;
     reach(Point::TransactionRecorded);
     Ok(CloseDone {
@@ -115,7 +116,6 @@ pub(super) async fn take_up(bench: &Bench, supervisor: &Addr<Supervisor>, left: 
         let ids: Vec<String> = slot.iter().map(|transaction| transaction.id.to_string()).collect();
         match take_up_slot(bench, slot).await {
             Ok(Some(record)) => {
-                bench.untold.put(&record);
                 supervisor.do_send(ChannelOpened(Box::new(record)));
             }
             Ok(None) => {}

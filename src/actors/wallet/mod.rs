@@ -28,7 +28,8 @@ use super::signer::SignerActor;
 use super::supervisor::{ChannelOpened, Supervisor};
 use crate::api::{Approved, Progress, SendAmount, WalletView};
 use crate::error::{Code, Failure, Money};
-use crate::journal::{ChannelRecord, IntentId};
+use crate::journal::ChannelRecord;
+use crate::policy::{Caller, Limits};
 
 /// What the wallet holds. Answered beside the queue.
 #[derive(Debug, Message)]
@@ -56,6 +57,8 @@ where
 pub struct Approve {
     /// How much; the limit on what may be locked without it (M9).
     pub amount: Option<Usdc>,
+    /// Within which limits.
+    pub caller: Caller,
     /// Where progress goes.
     pub progress: Progress,
     /// Where the answer goes.
@@ -68,18 +71,12 @@ pub struct Approve {
 pub struct Open {
     /// What to open.
     pub plan: OpenPlan,
+    /// Within which limits.
+    pub caller: Caller,
     /// Where progress goes.
     pub progress: Progress,
     /// Where the answer goes.
     pub reply: Reply<ChannelMade>,
-}
-
-/// Somebody was given the opened channel of this provider.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Told {
-    /// The provider's id.
-    pub provider_id: String,
 }
 
 /// A channel that is open now.
@@ -157,24 +154,13 @@ pub(super) struct Bench {
     pub services: Services,
     pub purse: Purse,
     pub signer: Addr<SignerActor>,
-    pub untold: Untold,
+    /// The limits that count for the work at hand (M5).
+    pub limits: Arc<Limits>,
 }
 
-/// Openings, by provider, that ended well and that nobody was told of yet: the next call for that provider is. Only a convenience: the record of a channel is the journal's.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Untold(Arc<Mutex<HashMap<String, IntentId>>>);
-
-impl Untold {
-    fn map(&self) -> MutexGuard<'_, HashMap<String, IntentId>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn put(&self, record: &ChannelRecord) {
-        self.map().insert(record.provider_id.clone(), record.intent);
-    }
-
-    fn take(&self, provider_id: &str) -> Option<IntentId> {
-        self.map().remove(provider_id)
+impl Bench {
+    fn within(&self, caller: &Caller) -> Self {
+        Self { limits: caller.limits.clone(), ..self.clone() }
     }
 }
 
@@ -204,7 +190,7 @@ impl WalletActor {
     /// From the journal: what was on its way is taken up first.
     pub fn new(services: Services, purse: Purse, signer: Addr<SignerActor>, supervisor: Addr<Supervisor>) -> Self {
         Self {
-            bench: Bench { services, purse, signer, untold: Untold::default() },
+            bench: Bench { limits: services.config.limits.clone(), services, purse, signer },
             supervisor,
             queue: VecDeque::new(),
             busy: false,
@@ -267,8 +253,6 @@ impl WalletActor {
 
     fn opened(&mut self, provider_id: &str, result: Result<ChannelMade, Failure>) {
         if let Ok(made) = &result {
-            // An answer that is sent may still find nobody: whoever gets it says so.
-            self.bench.untold.put(&made.record);
             self.supervisor.do_send(ChannelOpened(Box::new(made.record.clone())));
         }
         // The first asked for it; the others joined.
@@ -312,8 +296,8 @@ impl Handler<Balance> for WalletActor {
 impl Handler<Approve> for WalletActor {
     type Result = ();
 
-    fn handle(&mut self, Approve { amount, progress, reply }: Approve, ctx: &mut Self::Context) {
-        let bench = self.bench.clone();
+    fn handle(&mut self, Approve { amount, caller, progress, reply }: Approve, ctx: &mut Self::Context) {
+        let bench = self.bench.within(&caller);
         self.enqueue_for(reply, async move { open::approve_for_person(&bench, amount, &progress).await }, ctx);
     }
 }
@@ -321,7 +305,7 @@ impl Handler<Approve> for WalletActor {
 impl Handler<Open> for WalletActor {
     type Result = ();
 
-    fn handle(&mut self, Open { plan, progress, reply }: Open, ctx: &mut Self::Context) {
+    fn handle(&mut self, Open { plan, caller, progress, reply }: Open, ctx: &mut Self::Context) {
         let provider_id = plan.channel.provider_id.clone();
         let waiting = self.opening.entry(provider_id.clone()).or_default().clone();
         lock(&waiting).push(reply);
@@ -329,7 +313,7 @@ impl Handler<Open> for WalletActor {
         if lock(&waiting).len() > 1 {
             return;
         }
-        let bench = self.bench.clone();
+        let bench = self.bench.within(&caller);
         let (done, work) = oneshot::channel();
         let job = async move {
             let awaited = lock(&waiting).iter().any(|reply| !reply.is_closed());
@@ -343,14 +327,6 @@ impl Handler<Open> for WalletActor {
 /// For who joined an opening in the moment in which it was given up.
 fn given_up() -> Failure {
     Failure::unspent(Code::Busy, "nobody waited for this opening any more, so it was not begun", "Call again.")
-}
-
-impl Handler<Told> for WalletActor {
-    type Result = ();
-
-    fn handle(&mut self, Told { provider_id }: Told, _: &mut Self::Context) {
-        self.bench.untold.take(&provider_id);
-    }
 }
 
 impl Handler<SendClose> for WalletActor {

@@ -146,10 +146,16 @@ impl Bench {
             let chain_id = self.services.config.chain.chain_id;
             let stored = self.purse.journal.stored_for(chain_id, self.purse.address, missing).await?;
             let Some(Attempt { raw: Some(raw), hash }) = stored.as_ref().and_then(attempt) else {
-                tracing::error!(alarm = "nonce_gap", missing, "a transaction of this wallet is missing, and is none of ours");
+                tracing::error!(
+                    alarm = "nonce_gap",
+                    missing,
+                    "a transaction of this wallet is missing, and is none of ours"
+                );
                 return Err(Failure::unspent(
                     Code::TransactionPending,
-                    format!("transaction number {missing} of this wallet is missing on chain, and this journal does not know it"),
+                    format!(
+                        "transaction number {missing} of this wallet is missing on chain, and this journal does not know it"
+                    ),
                     "Use this wallet in drain-mcp only. A person sends that transaction from where it was made.",
                 ));
             };
@@ -179,7 +185,10 @@ impl Bench {
         let Some(fees) = offered.outbidding(chain.fees().await?, Policy::MAX_FEE_PER_GAS) else {
             return Err(Failure::unspent(
                 Code::TransactionPending,
-                format!("the {} offers several times today's fees already, or the highest that is ever offered", newest.kind),
+                format!(
+                    "the {} offers several times today's fees already, or the highest that is ever offered",
+                    newest.kind
+                ),
                 "Wait: it is mined when the chain goes on.",
             ));
         };

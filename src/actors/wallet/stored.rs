@@ -5,7 +5,7 @@ use alloy::eips::eip2718::Decodable2718;
 use alloy::sol_types::SolCall;
 use drain_protocol::contract::{DrainChannel, Erc20};
 use drain_protocol::duration::ChannelDuration;
-use drain_protocol::{Address, ChannelId, Deployment, U256, Usdc};
+use drain_protocol::{Address, ChannelId, Deployment, Generation, U256, Usdc};
 use drain_signers::{Call, TransactionRequest};
 
 use crate::chain::Fees;
@@ -30,7 +30,9 @@ pub(super) fn request(sent: &TxEip1559, kind: TxKind, known: &[Deployment]) -> O
         max_fee_per_gas: sent.max_fee_per_gas,
         max_priority_fee_per_gas: sent.max_priority_fee_per_gas,
     };
-    known.iter().map(request).find(|request| request.unsigned() == *sent)
+    // Both contracts share the token: what calls the token does not tell them apart, but only V1 has a fee.
+    let suits = |on: &&Deployment| kind != TxKind::SessionFee || on.generation == Generation::V1;
+    known.iter().filter(suits).map(request).find(|request| request.unsigned() == *sent)
 }
 
 fn call(sent: &TxEip1559, kind: TxKind) -> Option<Call> {

@@ -13,6 +13,7 @@ use crate::chain::{ChainError, Receipt};
 use crate::error::{Code, Failure, Money};
 use crate::journal::{IntentId, JournalError, NewTransaction, TxId, TxKind, TxRecord, TxState};
 use crate::points::{Point, reach};
+use crate::policy::Pol;
 
 /// A transaction that is final and succeeded. Its events are the caller's to check, and its record the caller's to end.
 #[derive(Debug)]
@@ -66,19 +67,18 @@ impl Bench {
         intent: Option<IntentId>,
     ) -> Result<TxRecord, Failure> {
         let (kind, amount) = kind_of(&request.call);
-        let id = self
-            .purse
-            .journal
-            .plan_transaction(NewTransaction {
-                kind,
-                intent,
-                chain_id: request.deployment.chain_id(),
-                wallet: self.purse.address,
-                target: target(request),
-                amount,
-                at: self.services.clock.now(),
-            })
-            .await?;
+        let wanted = NewTransaction {
+            kind,
+            intent,
+            chain_id: request.deployment.chain_id(),
+            wallet: self.purse.address,
+            target: target(request),
+            amount,
+            gas_most: gas_most(request),
+            moment: self.services.clock.moment(),
+        };
+        let limits = self.limits.clone();
+        let id = self.purse.journal.plan_transaction(wanted, limits).await?;
         reach(Point::TransactionPlanned);
         let signed = match ask(&self.signer, SignTransaction(request.clone())).await {
             Ok(signed) => signed,
@@ -109,8 +109,10 @@ impl Bench {
 
     /// What finality means for the record.
     pub(super) async fn landed(&self, Followed { kind, ids, end }: Followed) -> Result<Landed, Failure> {
-        if matches!(end, Ok(Some(_))) {
+        if let Ok(Some((id, receipt))) = &end {
             reach(Point::TransactionFinal);
+            // Losing this record leaves the larger reservation.
+            let _ = self.purse.journal.burnt_later(*id, Pol::from_wei(receipt.gas_cost_wei()));
         }
         match end {
             Ok(Some((id, receipt))) if receipt.success => Ok(Landed { id, receipt }),
@@ -154,7 +156,9 @@ impl Bench {
             self.fill_gap(latest, used).await?;
             return Err(Failure::unspent(
                 Code::TransactionPending,
-                format!("the chain does not have transaction number {latest} of this wallet any more, which was final: it was sent again"),
+                format!(
+                    "the chain does not have transaction number {latest} of this wallet any more, which was final: it was sent again"
+                ),
                 "Call again in a minute.",
             ));
         }
@@ -222,6 +226,10 @@ pub(super) fn not_enough_gas(held: U256, needed: U256) -> Failure {
         ),
         "Send about 0.10 POL to the wallet, or, with 5 USDC in it, ask the marketplace's gas station: drain-mcp wallet gas.",
     )
+}
+
+fn gas_most(request: &TransactionRequest) -> Pol {
+    Pol::from_wei(U256::from(request.gas_limit).saturating_mul(U256::from(request.max_fee_per_gas)))
 }
 
 fn target(request: &TransactionRequest) -> drain_protocol::Address {

@@ -30,17 +30,7 @@ pub(super) async fn everything(config: &Config) -> Report {
 }
 
 fn configuration(config: &Config) -> Line {
-    let limits = &config.limits;
-    Line::ok(
-        "config",
-        format!(
-            "home {}, chain {}, at most {} USDC a channel and {} locked",
-            config.home.display(),
-            config.chain.chain_id,
-            limits.per_channel,
-            limits.locked
-        ),
-    )
+    Line::ok("config", format!("home {}, chain {}, {}", config.home.display(), config.chain.chain_id, config.limits))
 }
 
 fn key(config: &Config) -> (Line, Option<Address>) {

@@ -1,0 +1,208 @@
+//! What was newly signed, by window: the numbers that budgets are checked against (M4).
+//!
+//! Amounts are kept in buckets, so that a sum reads some dozens of rows however many vouchers there were. A bucket counts
+//! until all of it has left the window: a budget is free a little late, never early.
+
+use std::borrow::Cow;
+
+use drain_protocol::Usdc;
+use rusqlite::{Connection, params};
+
+use super::row::{self, column};
+use super::{IntentId, JournalError};
+use crate::clock::Moment;
+use crate::policy::Limits;
+use crate::policy::budgets::{OverLimit, Quantity, Rule, Signed};
+
+/// A window that moves with time.
+struct Window {
+    name: &'static str,
+    /// In seconds.
+    length: u64,
+    /// Seconds of a bucket.
+    bucket: u64,
+}
+
+const HOUR: Window = Window { name: "hour", length: 3_600, bucket: 60 };
+const DAY: Window = Window { name: "day", length: 86_400, bucket: 1_800 };
+
+impl Window {
+    /// The oldest bucket of which a part lies within the window.
+    const fn first(&self, at: u64) -> u64 {
+        at.saturating_sub(self.length) / self.bucket
+    }
+
+    /// When a bucket has left the window whole.
+    const fn gone_at(&self, bucket: u64) -> u64 {
+        bucket.saturating_add(1).saturating_mul(self.bucket).saturating_add(self.length)
+    }
+}
+
+/// Whose budget.
+#[derive(Clone, Copy)]
+enum Scope<'a> {
+    All,
+    Provider(&'a str),
+    Agent(&'a str),
+    Newcomers,
+}
+
+impl Scope<'_> {
+    fn name(&self) -> Cow<'static, str> {
+        match self {
+            Self::All => "all".into(),
+            Self::Provider(key) => format!("provider {key}").into(),
+            Self::Agent(name) => format!("agent {name}").into(),
+            Self::Newcomers => "newcomers".into(),
+        }
+    }
+}
+
+/// Whose budgets a voucher uses.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Payer<'a> {
+    /// The provider's wallet and host.
+    pub provider: &'a str,
+    /// The agent's name.
+    pub agent: &'a str,
+    /// The provider has no history.
+    pub newcomer: bool,
+}
+
+impl<'a> Payer<'a> {
+    fn budgets(&self) -> impl Iterator<Item = (Scope<'a>, &'static Window)> {
+        [
+            (Scope::All, &HOUR),
+            (Scope::All, &DAY),
+            (Scope::Provider(self.provider), &DAY),
+            (Scope::Agent(self.agent), &DAY),
+        ]
+        .into_iter()
+        .chain(self.newcomer.then_some((Scope::Newcomers, &DAY)))
+    }
+}
+
+/// The time that windows are measured by: the chain's word, never below what was journaled (M4). While the chain's time
+/// is not known, windows stand still: a clock that jumps resets nothing.
+pub(super) fn now(db: &Connection, moment: Moment) -> Result<u64, JournalError> {
+    let last: i64 = db.prepare_cached("SELECT at FROM window_clock")?.query_row([], |r| r.get(0))?;
+    let last = u64::try_from(last).map_err(|_| JournalError::Corrupt(format!("window_clock.at = {last}")))?;
+    let now = match moment.windows {
+        Some(seen) => seen.max(last),
+        None if last > 0 => last,
+        None => moment.at,
+    };
+    if now > last {
+        db.prepare_cached("UPDATE window_clock SET at = ?1")?.execute([column(now)?])?;
+    }
+    Ok(now)
+}
+
+/// What was signed within the windows of these budgets.
+pub(super) fn signed(db: &Connection, payer: Payer<'_>, now: u64) -> Result<Signed, JournalError> {
+    Ok(Signed {
+        hour: sum(db, Scope::All, &HOUR, now)?,
+        day: sum(db, Scope::All, &DAY, now)?,
+        provider: sum(db, Scope::Provider(payer.provider), &DAY, now)?,
+        agent: sum(db, Scope::Agent(payer.agent), &DAY, now)?,
+        newcomers: if payer.newcomer { sum(db, Scope::Newcomers, &DAY, now)? } else { Usdc::ZERO },
+    })
+}
+
+fn sum(db: &Connection, scope: Scope<'_>, window: &Window, now: u64) -> Result<Usdc, JournalError> {
+    let mut statement = db.prepare_cached(
+        "SELECT COALESCE(SUM(amount), 0) AS used FROM usage WHERE scope = ?1 AND window = ?2 AND bucket >= ?3",
+    )?;
+    let mut rows = statement.query(params![scope.name(), window.name, column(window.first(now))?])?;
+    rows.next()?.map_or(Ok(Usdc::ZERO), |r| row::usdc(r, "used"))
+}
+
+/// Charges every budget of a voucher with its growth.
+pub(super) fn charge(db: &Connection, payer: Payer<'_>, growth: Usdc, now: u64) -> Result<(), JournalError> {
+    for (scope, window) in payer.budgets() {
+        let bucket = column(now / window.bucket)?;
+        let scope = scope.name();
+        let there = db
+            .prepare_cached("UPDATE usage SET amount = amount + ?4 WHERE scope = ?1 AND window = ?2 AND bucket = ?3")?
+            .execute(params![scope, window.name, bucket, growth.as_i64()])?;
+        if there == 0 {
+            // A new bucket: time to forget those that no window reaches any more.
+            db.prepare_cached("DELETE FROM usage WHERE scope = ?1 AND window = ?2 AND bucket < ?3")?
+                .execute(params![scope, window.name, column(window.first(now))?])?;
+            db.prepare_cached("INSERT INTO usage (scope, window, bucket, amount) VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![scope, window.name, bucket, growth.as_i64()])?;
+        }
+    }
+    Ok(())
+}
+
+/// A channel ended on chain with `excess` less than was signed: its budgets get that back, the newest vouchers first
+/// (design section 4). What was counted longer ago than a day is in no window any more.
+pub(super) fn give_back(
+    db: &Connection,
+    intent: IntentId,
+    provider: &str,
+    excess: Usdc,
+    now: u64,
+) -> Result<(), JournalError> {
+    let mut left = excess;
+    let mut statement = db.prepare_cached(
+        "SELECT nonce, growth, agent, newcomer, counted_at FROM vouchers WHERE intent = ?1 AND growth > 0 AND counted_at >= ?2 \
+         ORDER BY nonce DESC",
+    )?;
+    let mut rows = statement.query(params![intent.0, column(DAY.first(now).saturating_mul(DAY.bucket))?])?;
+    while let Some(voucher) = rows.next()?.filter(|_| !left.is_zero()) {
+        let growth = row::usdc(voucher, "growth")?;
+        let (nonce, agent, newcomer): (i64, String, bool) =
+            (voucher.get("nonce")?, voucher.get("agent")?, voucher.get("newcomer")?);
+        let counted_at = row::unsigned(voucher, "counted_at")?;
+        let back = growth.min(left);
+        left = left.saturating_sub(back);
+        for (scope, window) in (Payer { provider, agent: &agent, newcomer }).budgets() {
+            db.prepare_cached(
+                "UPDATE usage SET amount = MAX(amount - ?4, 0) WHERE scope = ?1 AND window = ?2 AND bucket = ?3",
+            )?
+            .execute(params![
+                scope.name(),
+                window.name,
+                column(counted_at / window.bucket)?,
+                back.as_i64()
+            ])?;
+        }
+        db.prepare_cached("UPDATE vouchers SET growth = growth - ?3 WHERE intent = ?1 AND nonce = ?2")?
+            .execute(params![intent.0, nonce, back.as_i64()])?;
+    }
+    Ok(())
+}
+
+/// Tells when so much is free again, where time frees it.
+pub(super) fn with_time(
+    db: &Connection,
+    limits: &Limits,
+    payer: Payer<'_>,
+    over: OverLimit,
+    now: u64,
+) -> Result<OverLimit, JournalError> {
+    let (scope, window, limit) = match over.rule {
+        Rule::PerHour => (Scope::All, &HOUR, limits.per_hour),
+        Rule::PerDay => (Scope::All, &DAY, limits.per_day),
+        Rule::PerProvider => (Scope::Provider(payer.provider), &DAY, limits.per_provider),
+        Rule::PerAgent => (Scope::Agent(payer.agent), &DAY, limits.per_agent),
+        Rule::Newcomers => (Scope::Newcomers, &DAY, limits.newcomers),
+        _ => return Ok(over),
+    };
+    let Quantity::Usdc(wanted) = over.wanted else { return Ok(over) };
+    let mut used = sum(db, scope, window, now)?;
+    let mut statement = db.prepare_cached(
+        "SELECT bucket, amount FROM usage WHERE scope = ?1 AND window = ?2 AND bucket >= ?3 ORDER BY bucket",
+    )?;
+    let mut rows = statement.query(params![scope.name(), window.name, column(window.first(now))?])?;
+    while let Some(oldest) = rows.next()? {
+        used = used.saturating_sub(row::usdc(oldest, "amount")?);
+        if used.saturating_add(wanted) <= limit {
+            let frees_at = window.gone_at(row::unsigned(oldest, "bucket")?);
+            return Ok(OverLimit { frees_in: Some(frees_at.saturating_sub(now)), ..over });
+        }
+    }
+    Ok(over)
+}

@@ -1,0 +1,258 @@
+//! Budgets over time (M4): a week of an agent's life in milliseconds, on the real journal.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use drain_protocol::deployment::builtin;
+use drain_protocol::{Address, Usdc};
+use proptest::prelude::*;
+
+use super::vouchers::{Outcome, VoucherIntent};
+use super::*;
+use crate::clock::Moment;
+use crate::policy::testing::limits;
+use crate::policy::{Limits, Pol};
+
+/// A Monday.
+const START: u64 = 1_772_323_200;
+
+fn usdc(units: u32) -> Usdc {
+    Usdc::new(units)
+}
+
+/// A moment that the chain agrees with.
+fn at(seconds: u64) -> Moment {
+    Moment { at: START + seconds, windows: Some(START + seconds) }
+}
+
+struct Bench {
+    journal: Journal,
+    home: tempfile::TempDir,
+    limits: Limits,
+    channels: u8,
+}
+
+impl Bench {
+    fn new(change: impl FnOnce(&mut Limits)) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let mut limits = limits();
+        // Far away, so that each test meets the limit that it sets.
+        limits.per_channel = usdc(4_000_000_000);
+        (limits.locked, limits.per_request) = (limits.per_channel, limits.per_channel);
+        (limits.per_hour, limits.per_day) = (limits.per_channel, limits.per_channel);
+        (limits.per_provider, limits.per_agent, limits.newcomers) =
+            (limits.per_channel, limits.per_channel, limits.per_channel);
+        change(&mut limits);
+        Self { journal: Journal::open(home.path()).unwrap(), home, limits, channels: 0 }
+    }
+
+    /// As after a restart.
+    fn again(mut self) -> Self {
+        drop(std::mem::replace(&mut self.journal, Journal::open(tempfile::tempdir().unwrap().path()).unwrap()));
+        self.journal = Journal::open(self.home.path()).unwrap();
+        self
+    }
+
+    async fn begin(&mut self, provider: u8, deposit: u32, when: Moment) -> Result<IntentId, JournalError> {
+        self.channels += 1;
+        let new = NewChannel {
+            deployment: builtin(137)[0],
+            consumer: Address::repeat_byte(1),
+            provider_id: format!("p{}", self.channels),
+            provider_name: "P".into(),
+            provider_wallet: Address::repeat_byte(provider),
+            api_url: format!("https://p{provider}.example"),
+            category: "llm".into(),
+            prices: String::new(),
+            deposit: usdc(deposit),
+            cap: usdc(deposit),
+            duration: 3_600,
+            at: when.at,
+        };
+        Ok(self.journal.begin_open(new, Arc::new(self.limits.clone()), when).await?.0.intent)
+    }
+
+    async fn open(&mut self, provider: u8, deposit: u32, when: Moment) -> IntentId {
+        let intent = self.begin(provider, deposit, when).await.unwrap();
+        let id = drain_protocol::ChannelId([self.channels; 32].into());
+        let plan = NewTransaction {
+            kind: TxKind::Open,
+            intent: Some(intent),
+            chain_id: 137,
+            wallet: Address::repeat_byte(1),
+            target: Address::repeat_byte(2),
+            amount: None,
+            gas_most: Pol::ZERO,
+            moment: when,
+        };
+        let tx = self.journal.plan_transaction(plan, Arc::new(self.limits.clone())).await.unwrap();
+        self.journal.opened(intent, tx, id, usdc(deposit), when.at + 3_600).await.unwrap();
+        intent
+    }
+
+    async fn sign(&self, intent: IntentId, bound: u32, agent: &str, when: Moment) -> Result<Receipt, JournalError> {
+        let request = VoucherIntent {
+            intent,
+            bound: usdc(bound),
+            limits: Arc::new(self.limits.clone()),
+            agent: agent.into(),
+            model: "m".into(),
+            moment: when,
+        };
+        Ok(self.journal.authorize(request).await?.receipt())
+    }
+
+    fn settle(&self, receipt: Receipt, charged: u32) {
+        let outcome = Outcome::Settled { charged: usdc(charged), disputed: Usdc::ZERO };
+        self.journal.settle_later(receipt, outcome, START).unwrap();
+    }
+}
+
+fn over<T: std::fmt::Debug>(result: Result<T, JournalError>) -> OverLimit {
+    match result {
+        Err(JournalError::OverLimit(over)) => over,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn m4_an_hour_moves_and_the_refusal_tells_when_it_is_free() {
+    let mut bench = Bench::new(|limits| limits.per_hour = usdc(100));
+    let channel = bench.open(7, 1_000_000, at(0)).await;
+    bench.sign(channel, 60, "a", at(0)).await.unwrap();
+    bench.sign(channel, 40, "a", at(1_800)).await.unwrap();
+    let refused = over(bench.sign(channel, 50, "a", at(1_801)).await);
+    assert_eq!(refused.rule, Rule::PerHour);
+    let wait = refused.frees_in.unwrap();
+    assert!((3_600 - 1_801..=3_660 - 1_801).contains(&wait), "{wait}");
+    over(bench.sign(channel, 50, "a", at(1_801 + wait - 1)).await);
+    bench.sign(channel, 50, "a", at(1_801 + wait)).await.unwrap();
+    // More than the limit never becomes free.
+    assert_eq!(over(bench.sign(channel, 101, "a", at(100_000)).await).frees_in, None);
+}
+
+#[tokio::test]
+async fn m4_budgets_hold_over_restarts() {
+    let mut bench = Bench::new(|limits| limits.per_day = usdc(100));
+    let channel = bench.open(7, 1_000_000, at(0)).await;
+    bench.sign(channel, 100, "a", at(0)).await.unwrap();
+    let bench = bench.again();
+    assert_eq!(over(bench.sign(channel, 1, "a", at(60)).await).rule, Rule::PerDay);
+}
+
+#[tokio::test]
+async fn m4_a_clock_that_jumps_resets_no_window() {
+    let mut bench = Bench::new(|limits| limits.per_day = usdc(100));
+    let channel = bench.open(7, 1_000_000, at(0)).await;
+    bench.sign(channel, 100, "a", at(0)).await.unwrap();
+    // Two days ahead by the machine's clock alone; the chain is not known yet.
+    let unknown = Moment { at: START + 200_000, windows: None };
+    over(bench.sign(channel, 1, "a", unknown).await);
+    // And back by a year: nothing is forgotten then either, nor counted twice.
+    let back = Moment { at: START - 31_000_000, windows: Some(START - 31_000_000) };
+    over(bench.sign(channel, 1, "a", back).await);
+    bench.sign(channel, 1, "a", at(200_000)).await.unwrap();
+}
+
+#[tokio::test]
+async fn m4_only_growth_is_charged_and_overhang_pays_the_next() {
+    let mut bench = Bench::new(|limits| limits.per_hour = usdc(150));
+    let channel = bench.open(7, 1_000_000, at(0)).await;
+    for _ in 0..5 {
+        let receipt = bench.sign(channel, 100, "a", at(10)).await.unwrap();
+        bench.settle(receipt, 10);
+    }
+    // 100 for the first, then 10 each: 140. One more fits, none after it.
+    let receipt = bench.sign(channel, 100, "a", at(20)).await.unwrap();
+    bench.settle(receipt, 10);
+    over(bench.sign(channel, 100, "a", at(20)).await);
+}
+
+#[tokio::test]
+async fn m4_the_end_of_a_channel_gives_back_what_was_not_taken_once() {
+    let mut bench = Bench::new(|limits| (limits.per_hour, limits.per_day) = (usdc(100), usdc(100)));
+    let channel = bench.open(7, 1_000_000, at(0)).await;
+    let receipt = bench.sign(channel, 100, "a", at(0)).await.unwrap();
+    bench.settle(receipt, 30);
+    let other = bench.open(8, 1_000_000, at(0)).await;
+    over(bench.sign(other, 10, "a", at(5)).await);
+    for _ in 0..2 {
+        bench.journal.closed(channel, None, usdc(30), usdc(999_970), at(10)).await.unwrap();
+    }
+    over(bench.sign(other, 71, "a", at(10)).await);
+    bench.sign(other, 70, "a", at(10)).await.unwrap();
+}
+
+#[tokio::test]
+async fn m4_providers_and_agents_have_budgets_of_their_own() {
+    let mut bench = Bench::new(|limits| (limits.per_provider, limits.per_agent) = (usdc(100), usdc(150)));
+    // Two listings of one wallet and host.
+    let (one, same) = (bench.open(7, 1_000_000, at(0)).await, bench.open(7, 1_000_000, at(0)).await);
+    let other = bench.open(8, 1_000_000, at(0)).await;
+    bench.sign(one, 90, "a", at(0)).await.unwrap();
+    assert_eq!(over(bench.sign(same, 20, "a", at(0)).await).rule, Rule::PerProvider);
+    assert_eq!(over(bench.sign(other, 61, "a", at(0)).await).rule, Rule::PerAgent);
+    bench.sign(other, 61, "b", at(0)).await.unwrap();
+}
+
+#[tokio::test]
+async fn m9_deposits_and_openings_are_counted_in_the_transaction_that_records_them() {
+    let mut bench = Bench::new(|limits| (limits.locked, limits.opens_per_hour) = (usdc(100), 3));
+    bench.begin(7, 60, at(0)).await.unwrap();
+    assert_eq!(over(bench.begin(7, 41, at(1)).await).rule, Rule::Locked);
+    bench.begin(7, 20, at(1)).await.unwrap();
+    bench.begin(7, 1, at(2)).await.unwrap();
+    assert_eq!(over(bench.begin(7, 1, at(3)).await).rule, Rule::OpensPerHour);
+    bench.begin(7, 1, at(3_700)).await.unwrap();
+}
+
+#[tokio::test]
+async fn gas_of_a_day_counts_what_was_burnt_and_what_may_be() {
+    let bench = Bench::new(|limits| limits.gas_per_day = "1".parse().unwrap());
+    let plan = |kind, gas: &str, when| NewTransaction {
+        kind,
+        intent: None,
+        chain_id: 137,
+        wallet: Address::repeat_byte(1),
+        target: Address::repeat_byte(2),
+        amount: None,
+        gas_most: gas.parse().unwrap(),
+        moment: when,
+    };
+    let wanted = Arc::new(bench.limits.clone());
+    let send = |kind, gas, when| bench.journal.plan_transaction(plan(kind, gas, when), wanted.clone());
+    let first = send(TxKind::Approve, "0.5", at(0)).await.unwrap();
+    send(TxKind::Approve, "0.5", at(0)).await.unwrap();
+    assert_eq!(over(send(TxKind::Approve, "0.1", at(1)).await).rule, Rule::GasPerDay);
+    // Money comes back all the same.
+    send(TxKind::Close, "0.1", at(1)).await.unwrap();
+    bench.journal.burnt_later(first, "0.1".parse().unwrap()).unwrap();
+    send(TxKind::Approve, "0.3", at(2)).await.unwrap();
+    assert_eq!(over(send(TxKind::Approve, "0.1", at(3)).await).rule, Rule::GasPerDay);
+    send(TxKind::Approve, "0.5", at(90_000)).await.unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// M4: whatever the order of requests and times, no hour and no day ever holds more newly signed than its limit.
+    #[test]
+    fn m4_no_window_is_ever_overdrawn(steps in prop::collection::vec((0u64..4_000, 1u32..60, 0u32..60), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let mut bench = Bench::new(|limits| (limits.per_hour, limits.per_day) = (usdc(100), usdc(400)));
+            let channel = bench.open(7, 1_000_000, at(0)).await;
+            let (mut now, mut signed, mut seen) = (0, 0, VecDeque::new());
+            for (pause, bound, cost) in steps {
+                now += pause;
+                let Ok(receipt) = bench.sign(channel, bound, "a", at(now)).await else { continue };
+                let books = bench.journal.channel(channel).await.unwrap().books;
+                seen.push_back((now, books.signed.units() - signed));
+                signed = books.signed.units();
+                bench.settle(receipt, cost.min(bound));
+                let within = |length| seen.iter().filter(|(t, _)| t + length > now).map(|(_, growth)| growth).sum::<u64>();
+                assert!(within(3_600) <= 100 && within(86_400) <= 400, "{seen:?} at {now}");
+            }
+        });
+    }
+}
