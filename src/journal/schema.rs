@@ -58,7 +58,14 @@ pub fn lock(folder: &Path) -> Result<Option<File>, JournalError> {
 
 /// The folder, 0700. An existing one of ours is narrowed.
 fn private_folder(folder: &Path) -> std::io::Result<()> {
+    // What a power cut takes is not only a file's bytes but also its name: each new folder's is synced in its parent.
+    // SQLite does the same for its files.
+    let missing: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    for parent in missing.iter().rev().filter_map(|folder| folder.parent()) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        File::open(parent)?.sync_all()?;
+    }
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
 }
 

@@ -19,6 +19,8 @@ mod harness;
 mod import;
 #[cfg(debug_assertions)]
 mod kills;
+#[cfg(target_os = "linux")]
+mod layer;
 mod liars;
 mod life;
 mod lost;
@@ -26,6 +28,8 @@ mod mcp;
 mod opening;
 #[cfg(debug_assertions)]
 mod panics;
+#[cfg(all(target_os = "linux", debug_assertions))]
+mod power;
 mod process;
 mod process_harness;
 mod replacement;
