@@ -100,6 +100,8 @@ keys! {
         "How often head and events are read while channels are open.";
     TransactionTimeout: "DRAIN_TRANSACTION_TIMEOUT", Some("chain.transaction_timeout"), None, Plain, "2m",
         "How long an open, approve or close is waited for before the answer is \"pending\". It goes on by itself.";
+    ReplaceAfter: "DRAIN_REPLACE_AFTER", Some("chain.replace_after"), None, Plain, "90s",
+        "How long a transaction may stay unmined before it is replaced in its slot by the same one with a higher fee.";
 
     DirectoryUrl: "DRAIN_DIRECTORY_URL", Some("marketplace.directory_url"), None, Plain, "https://handshake58.com/api/mcp/providers",
         "The catalogue of providers. Without a scheme it means https.";

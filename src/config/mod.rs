@@ -82,6 +82,8 @@ pub struct ChainConfig {
     pub poll_interval: Duration,
     /// How long an open, approve or close waits for finality before it answers "pending".
     pub transaction_timeout: Duration,
+    /// How long a transaction may stay unmined before it is replaced in its slot with a higher fee (M7).
+    pub replace_after: Duration,
 }
 
 /// The marketplace.
@@ -226,6 +228,7 @@ impl fmt::Debug for ChainConfig {
             .field("confirmations", &self.confirmations)
             .field("poll_interval", &self.poll_interval)
             .field("transaction_timeout", &self.transaction_timeout)
+            .field("replace_after", &self.replace_after)
             .finish()
     }
 }

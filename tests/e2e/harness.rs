@@ -68,6 +68,7 @@ impl World {
                 confirmations: 1,
                 poll_interval: Duration::from_millis(200),
                 transaction_timeout: Duration::from_secs(20),
+                replace_after: Duration::from_secs(90),
             },
             marketplace: MarketplaceConfig {
                 base_url: directory.join("/").unwrap(),
