@@ -37,6 +37,7 @@ mod replacement;
 mod requests;
 mod schema;
 mod second_chain;
+mod soak;
 mod stdio;
 mod survivor;
 mod transactions;
