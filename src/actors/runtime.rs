@@ -99,7 +99,11 @@ impl Runtime {
 
     /// The directory, filtered.
     pub async fn providers(&self, query: ProviderQuery) -> Result<ProviderPage, Failure> {
-        Ok(listing::page(&self.catalogue().await?, &query))
+        let mut page = listing::page(&self.catalogue().await?, &query);
+        if let Ok(purse) = self.purse() {
+            listing::add_standings(&purse.journal, &mut page.providers).await?;
+        }
+        Ok(page)
     }
 
     /// One provider, with its own prices and instructions.
@@ -111,6 +115,7 @@ impl Runtime {
             if details.docs.is_some() {
                 purse.journal.docs_read(found.id.clone(), self.services.clock.now()).await?;
             }
+            listing::add_standings(&purse.journal, std::slice::from_mut(&mut details.listing)).await?;
             let now = self.services.clock.block_time();
             let channels = purse.journal.channels(false).await?;
             details.channels =
@@ -296,9 +301,13 @@ impl Runtime {
         ))
     }
 
-    /// A person accepts a provider's URL and wallet of now (M14).
+    /// A person accepts a provider's URL and wallet of now (M14), and that it is paid again if it was set aside. True if
+    /// there was anything to accept.
     pub async fn trust_provider(&self, id: &str) -> Result<bool, Failure> {
-        Ok(self.purse()?.journal.forget_provider_pin(id.into()).await?)
+        let journal = &self.purse()?.journal;
+        // The record first: the pin tells which wallet and host it belongs to.
+        let lifted = journal.forgive_provider(id.into()).await?;
+        Ok(journal.forget_provider_pin(id.into()).await? || lifted)
     }
 
     /// A person accepts the marketplace's fee wallet of now.

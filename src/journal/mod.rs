@@ -8,6 +8,7 @@
 mod channels;
 mod ids;
 mod pins;
+mod records;
 mod row;
 mod schema;
 mod transactions;
@@ -22,7 +23,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use drain_protocol::duration::ChannelDuration;
+use drain_protocol::text::shell_word;
 
+pub(crate) use channels::provider_key;
 pub use channels::{ChannelRecord, Found, NewChannel};
 pub use ids::{IntentId, Receipt, TxId};
 pub use pins::{Pin, PinCheck};
@@ -75,6 +78,14 @@ pub enum JournalError {
     /// The operator's lists forbid to pay this provider.
     #[error("this provider may not be paid")]
     NotAllowed(NotAllowed),
+    /// The provider's record is too bad: only a person's word lets it be opened or paid again.
+    #[error("this provider is set aside: {reason}")]
+    SetAside {
+        /// Its id in the directory.
+        provider_id: String,
+        /// Why.
+        reason: String,
+    },
     /// A limit that only a person raises would be passed (M3, M4, M9).
     #[error("{0}")]
     OverLimit(OverLimit),
@@ -100,6 +111,14 @@ impl From<JournalError> for Failure {
             ),
             JournalError::OverLimit(over) => over.into(),
             JournalError::NotAllowed(why) => why.into(),
+            JournalError::SetAside { provider_id, .. } => Self::unspent(
+                Code::ProviderSetAside,
+                text,
+                format!(
+                    "Use another provider; channels to this one are closed as usual. A person who wants to pay it all the same runs: drain-mcp providers --trust {}",
+                    shell_word(&provider_id)
+                ),
+            ),
             JournalError::Unknown(_) => {
                 Self::unspent(Code::UnknownChannel, text, "List the channels with drain_channels.")
             }

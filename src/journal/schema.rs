@@ -13,6 +13,7 @@ use super::JournalError;
 const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_initial.sql"),
     include_str!("migrations/0002_budgets.sql"),
+    include_str!("migrations/0003_providers.sql"),
     include_str!("migrations/0006_survival.sql"),
 ];
 

@@ -2,7 +2,7 @@
 //!
 //! `books` decides what the next voucher of a channel is and what an answer costs, `limits` and `budgets` whether it fits
 //! under the operator's upper bounds, `learn` the default length of an answer, `prices` when a rise is a question for a
-//! person. The journal calls them inside the transaction that records the decision.
+//! person, `score` what a provider's record says of it. The journal calls them inside the transaction that records the decision.
 
 pub mod books;
 pub mod budgets;
@@ -10,6 +10,7 @@ pub mod learn;
 pub mod limits;
 mod pol;
 pub mod prices;
+pub mod score;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub mod testing;

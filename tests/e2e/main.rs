@@ -31,6 +31,7 @@ mod process_harness;
 mod requests;
 mod schema;
 mod second_chain;
+mod standing;
 mod stdio;
 mod survivor;
 mod transactions;
