@@ -5,8 +5,14 @@
 use drain_protocol::duration::ChannelDuration;
 use drain_protocol::{Address, ChannelId, Generation, U256, Usdc};
 use schemars::JsonSchema;
-use serde::Serialize;
-use tokio::sync::mpsc;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::policy::approvals::Verdict;
+
+mod command;
+
+pub use command::{Command, Reply};
 
 /// Addresses are spelled as everywhere else, with their checksum.
 fn checksummed<S: serde::Serializer>(address: &Address, serializer: S) -> Result<S::Ok, S::Error> {
@@ -15,22 +21,49 @@ fn checksummed<S: serde::Serializer>(address: &Address, serializer: S) -> Result
 
 /// Where a long operation says what it is doing. Cheap to clone; texts are dropped when nobody reads.
 #[derive(Clone, Debug, Default)]
-pub struct Progress(Option<mpsc::Sender<String>>);
+pub struct Progress {
+    lines: Option<mpsc::Sender<String>>,
+    person: Option<mpsc::Sender<Question>>,
+}
+
+/// A question to the person at the client. Dropping `reply` answers nothing.
+#[derive(Debug)]
+pub struct Question {
+    /// Its name.
+    pub id: String,
+    /// What will be signed, to whom, and what it may cost at most.
+    pub text: String,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Verdict>,
+}
 
 impl Progress {
     /// Nobody listens.
     pub const fn none() -> Self {
-        Self(None)
+        Self { lines: None, person: None }
     }
 
     /// Texts go to `sender`; a full queue drops them.
     pub const fn to(sender: mpsc::Sender<String>) -> Self {
-        Self(Some(sender))
+        Self { lines: Some(sender), person: None }
+    }
+
+    /// With a person who can be asked.
+    pub fn with_person(mut self, person: mpsc::Sender<Question>) -> Self {
+        self.person = Some(person);
+        self
+    }
+
+    /// Asks the person at the client. `None` where nobody is there, or nobody answers.
+    pub async fn ask(&self, id: String, text: String) -> Option<Verdict> {
+        let (reply, answer) = oneshot::channel();
+        self.person.as_ref()?.send(Question { id, text, reply }).await.ok()?;
+        answer.await.ok()
     }
 
     /// Says one line.
     pub fn say(&self, text: impl Into<String>) {
-        if let Some(sender) = &self.0 {
+        if let Some(sender) = &self.lines {
             // Progress is a courtesy: a slow reader loses lines, never the work.
             let _ = sender.try_send(text.into());
         }
@@ -38,7 +71,7 @@ impl Progress {
 }
 
 /// Which providers to list. Filters combine.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ProviderQuery {
     /// Only those that are online.
     pub online_only: bool,
@@ -53,7 +86,7 @@ pub struct ProviderQuery {
 }
 
 /// A page of the directory.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ProviderPage {
     /// The providers, at most the limit.
     pub providers: Vec<ProviderSummary>,
@@ -66,7 +99,7 @@ pub struct ProviderPage {
 }
 
 /// One line of the directory.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ProviderSummary {
     /// The id to open a channel with.
     pub id: String,
@@ -98,7 +131,7 @@ pub struct ProviderSummary {
 }
 
 /// What a provider, by wallet and host, did so far with our vouchers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProviderStanding {
     /// 0 to 100; none while too little is known.
     pub score: Option<u8>,
@@ -118,7 +151,7 @@ pub struct ProviderStanding {
 }
 
 /// A model and its price.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ModelSummary {
     /// The id to send.
     pub id: String,
@@ -127,7 +160,7 @@ pub struct ModelSummary {
 }
 
 /// A provider with its own word on prices and use.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ProviderDetails {
     /// The listing.
     pub listing: ProviderSummary,
@@ -142,7 +175,7 @@ pub struct ProviderDetails {
 }
 
 /// Which contract was chosen for a provider, and on whose word (design section 6).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ContractChoice {
     /// V1 or V2.
     #[schemars(with = "String")]
@@ -156,7 +189,7 @@ pub struct ContractChoice {
 }
 
 /// What the wallet holds.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct WalletView {
     /// The account that pays.
     #[serde(serialize_with = "checksummed")]
@@ -169,9 +202,6 @@ pub struct WalletView {
     pub usdc: Usdc,
     /// Gas money, in POL.
     pub pol: String,
-    /// Gas money, in wei.
-    #[serde(skip)]
-    pub pol_wei: U256,
     /// What the V2 contract may take from the wallet.
     pub allowance: String,
     /// Locked in open channels.
@@ -185,7 +215,7 @@ pub struct WalletView {
 }
 
 /// A wish for a channel.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OpenRequest {
     /// A provider's id, or a wallet that exactly one listing has.
     pub provider: String,
@@ -198,7 +228,7 @@ pub struct OpenRequest {
 }
 
 /// A channel was opened, or the pending one was found.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Opened {
     /// The channel.
     pub channel: ChannelView,
@@ -218,7 +248,7 @@ pub struct Opened {
 }
 
 /// Where a channel stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ChannelState {
     /// Its opening is not final yet.
@@ -236,7 +266,7 @@ pub enum ChannelState {
 }
 
 /// One channel with its accounting (design section 4).
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ChannelView {
     /// The on-chain id; none before the opening is mined.
     pub channel_id: Option<String>,
@@ -295,7 +325,7 @@ pub struct ChannelView {
 }
 
 /// A paid request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ChatCall {
     /// Which channel pays.
     pub channel: ChannelId,
@@ -312,7 +342,7 @@ pub struct ChatCall {
 }
 
 /// What came back for a request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum ChatReply {
     /// A paid answer.
     Paid(Box<Paid>),
@@ -324,7 +354,7 @@ pub enum ChatReply {
 }
 
 /// A paid answer and what it cost.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Paid {
     /// The answer's text (untrusted).
     pub content: String,
@@ -348,8 +378,30 @@ pub struct Paid {
     pub notes: Vec<String>,
 }
 
+/// A question to a person.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ApprovalView {
+    /// Its name: what a person types.
+    pub id: String,
+    /// `request` or `deposit`.
+    pub kind: String,
+    /// In one sentence (it holds a provider's name: untrusted).
+    pub what: String,
+    /// Who asks.
+    pub agent: String,
+    /// The provider.
+    pub provider_id: String,
+    /// How much at most.
+    #[schemars(with = "String")]
+    pub amount: Usdc,
+    /// `waiting`, `approved`, `denied`, `used` or `expired`.
+    pub state: String,
+    /// Seconds until it expires.
+    pub expires_in: u64,
+}
+
 /// A channel was closed.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Closed {
     /// The channel at its end.
     pub channel: ChannelView,
@@ -367,7 +419,7 @@ pub struct Closed {
 }
 
 /// An allowance was set.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Approved {
     /// The contract that may take USDC.
     #[serde(serialize_with = "checksummed")]
@@ -390,7 +442,7 @@ pub enum SendAmount {
 }
 
 /// An agent's word on a provider.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Feedback {
     /// The provider's id.
     pub provider_id: String,

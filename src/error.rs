@@ -2,13 +2,13 @@
 
 use drain_protocol::Usdc;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $retry:ident;)+) => {
         /// Every way a request can fail, with a stable name for programs.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Code { $($(#[$doc])* $name,)+ }
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum Code { $($(#[$doc])* #[serde(rename = $text)] $name,)+ }
 
         impl Code {
             /// All codes, for the documentation and its test.
@@ -36,8 +36,10 @@ codes! {
     NoSigner = "no_signer", AfterFix;
     /// The signer refused or failed.
     SignerFailed = "signer_failed", AfterFix;
-    /// Another process owns this wallet.
+    /// Another process owns this wallet, and does not share it for this.
     WalletInUse = "wallet_in_use", AfterFix;
+    /// The process that ran the call ended before it answered.
+    OwnerLost = "owner_lost", No;
     /// No provider of that id or wallet is in the directory.
     UnknownProvider = "unknown_provider", AfterFix;
     /// Several listings share the wallet address that was given.
@@ -62,6 +64,10 @@ codes! {
     InsufficientGas = "insufficient_gas", AfterFix;
     /// A limit that only a person raises (M3, M5, M9).
     LimitReached = "limit_reached", AfterFix;
+    /// A person must say yes first (M5).
+    ApprovalNeeded = "approval_needed", AfterFix;
+    /// A person said no.
+    ApprovalDenied = "approval_denied", No;
     /// The operator's lists do not allow to pay this provider, or its category.
     NotAllowed = "not_allowed", AfterFix;
     /// No channel of that id is known.
@@ -121,7 +127,7 @@ pub enum Retry {
 }
 
 /// What happened to the money.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum Money {
     /// Nothing was signed and nothing was sent.
@@ -159,7 +165,7 @@ pub enum Money {
 }
 
 /// A refusal or failure.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{message}")]
 pub struct Failure {
     /// What kind.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The longest channel that we open: ten years. Longer is a slip of the pen, and the contract would take it.
 const MAX_SECONDS: u64 = 10 * 365 * 86_400;
@@ -124,6 +124,12 @@ impl fmt::Display for ChannelDuration {
 impl Serialize for ChannelDuration {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u64(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for ChannelDuration {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_seconds(u64::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }
 

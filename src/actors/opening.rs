@@ -17,6 +17,7 @@ use crate::error::{Code, Failure};
 use crate::journal::{NewChannel, PinCheck, provider_key};
 use crate::policy::limits::Party;
 use crate::policy::prices::risen;
+use crate::policy::{Caller, Limits};
 use crate::provider::contract_choice;
 
 /// Below this a V2 provider's auto-claim may come before our close (protocol.md section 8).
@@ -86,21 +87,23 @@ pub async fn prepare(
     purse: &Purse,
     directory: &Addr<DirectoryActor>,
     request: &OpenRequest,
+    caller: &Caller,
     progress: &Progress,
 ) -> Result<Prepared, Failure> {
     if request.amount.is_zero() {
         return Err(Failure::argument("amount", "a deposit of zero opens nothing"));
     }
-    let cap = usable_cap(services, request)?;
+    let limits = &caller.limits;
+    let cap = usable_cap(limits, request)?;
     let known = ask(directory, Read).await?;
     let listing = find(&known.catalogue, &request.provider)?;
     check_listing(services, purse, listing)?;
     let base = base_url(&listing.api_url)?;
-    check_lists(services, listing, &base)?;
+    check_lists(limits, listing, &base)?;
     let provider = provider_key(&format!("{:#x}", listing.provider_address), &listing.api_url);
     purse.journal.check_set_aside(provider, listing.id.clone()).await?;
     let mut warnings = Vec::new();
-    let duration = duration(services, listing, request.duration)?;
+    let duration = duration(services, limits, listing, request.duration)?;
     check_pin(services, purse, listing).await?;
 
     progress.say(format!("reaching {}", listing.name));
@@ -142,7 +145,7 @@ pub async fn prepare(
         Generation::V1 => fee_wallet(services, purse).await?,
         Generation::V2 => None,
     };
-    if request.cap.is_some_and(|asked| asked > services.config.limits.per_channel) {
+    if request.cap.is_some_and(|asked| asked > limits.per_channel) {
         warnings.push(format!("cap was kept at {cap} USDC: only a person raises DRAIN_MAX_PER_CHANNEL"));
     }
     let channel = NewChannel {
@@ -157,6 +160,7 @@ pub async fn prepare(
         deposit: request.amount,
         cap,
         duration: duration.seconds(),
+        agent: caller.agent.clone(),
         at: services.clock.now(),
     };
     Ok(Prepared { plan: OpenPlan { channel, duration, fee_wallet }, choice, warnings })
@@ -164,8 +168,8 @@ pub async fn prepare(
 
 /// The most that the channel's vouchers may reach (M3): the operator's limit, or a lower cap of the caller's own wish. No
 /// deposit is above the limit: the rest could not be used before expiry.
-fn usable_cap(services: &Services, request: &OpenRequest) -> Result<Usdc, Failure> {
-    let limit = services.config.limits.per_channel;
+fn usable_cap(limits: &Limits, request: &OpenRequest) -> Result<Usdc, Failure> {
+    let limit = limits.per_channel;
     if request.amount > limit {
         return Err(Failure::unspent(
             Code::LimitReached,
@@ -208,20 +212,21 @@ fn check_listing(services: &Services, purse: &Purse, listing: &Listing) -> Resul
 }
 
 /// Whether the operator's lists allow to pay this provider: asked before it is contacted.
-fn check_lists(services: &Services, listing: &Listing, base: &Url) -> Result<(), Failure> {
+fn check_lists(limits: &Limits, listing: &Listing, base: &Url) -> Result<(), Failure> {
     let party = Party {
         id: &listing.id,
         wallet: listing.provider_address,
         host: base.host_str().unwrap_or_default(),
         category: &listing.category,
     };
-    Ok(services.config.limits.parties.check(party)?)
+    Ok(limits.parties.check(party)?)
 }
 
 /// The caller's wish, or the default; both within what the operator allows and the provider states. Outside is refused
 /// with the numbers.
 fn duration(
     services: &Services,
+    limits: &Limits,
     listing: &Listing,
     wanted: Option<ChannelDuration>,
 ) -> Result<ChannelDuration, Failure> {
@@ -244,7 +249,7 @@ fn duration(
             "Call again with a duration within.",
         )
     };
-    let allowed = services.config.limits.max_duration.seconds();
+    let allowed = limits.max_duration.seconds();
     let duration = match wanted {
         Some(duration) => duration,
         None => ChannelDuration::from_seconds(usual.seconds().min(allowed).max(least).min(most))

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use drain_protocol::Address;
 use drain_signers::Signer;
+use tokio::sync::watch;
 
 use super::services::{Purse, Services};
 use super::supervisor::WithKey;
@@ -16,6 +17,7 @@ use crate::error::{Code, Failure};
 use crate::http_client::{HttpClient, UrlPolicy};
 use crate::journal::Journal;
 use crate::marketplace::MarketplaceClient;
+use crate::notify::Notifier;
 use crate::provider::ProviderClient;
 
 /// Whether money can be used, or why not.
@@ -34,6 +36,7 @@ pub(super) fn services(config: Config) -> Result<Services, Failure> {
         marketplace: MarketplaceClient::new(http, &config.marketplace),
         chain: Chain::new(&config.chain)?,
         clock: Clock::default(),
+        notifier: Notifier::start(&config.notify),
         config: Arc::new(config),
     })
 }
@@ -48,34 +51,25 @@ pub(super) fn no_signer() -> Failure {
     )
 }
 
-/// Locks the wallet's folder, opens its journal and reads what had not ended.
-pub(super) async fn take_wallet(
-    services: &Services,
-    signer: Signer,
-) -> Result<(Access, Option<Arc<File>>, Option<WithKey>), Failure> {
+/// Where everything of a wallet lives: lock, journal, socket.
+pub fn folder(config: &Config, address: Address) -> PathBuf {
+    config.home.join(format!("{}-{address:#x}", config.chain.chain_id))
+}
+
+/// Opens the journal of a wallet whose lock this process has, and reads what had not ended.
+pub(super) async fn wallet(services: &Services, signer: Signer) -> Result<WithKey, Failure> {
     let address = signer.address();
-    let folder = services.config.home.join(format!("{}-{address:#x}", services.config.chain.chain_id));
-    let Some(lock) = lock(folder.clone()).await? else {
-        return Ok((Access::Without(in_use(address)), None, None));
-    };
+    let folder = folder(&services.config, address);
     let journal = tokio::task::spawn_blocking(move || Journal::open(&folder))
         .await
         .map_err(|e| Failure::internal(e.to_string()))??;
     let channels = journal.channels(false).await?;
-    let purse = Purse { address, journal };
-    Ok((Access::Key(purse.clone()), Some(Arc::new(lock)), Some(WithKey { purse, signer, channels })))
+    let purse = Purse { address, journal, decisions: watch::Sender::new(()) };
+    Ok(WithKey { purse, signer, channels })
 }
 
-fn in_use(address: Address) -> Failure {
-    Failure::unspent(
-        Code::WalletInUse,
-        format!("Another drain-mcp process uses the wallet {address}: only one may sign at a time"),
-        "Close the other one (another MCP client, or a command that runs), then start this again. Listing providers works here.",
-    )
-}
-
-/// `None` when another process holds it.
-async fn lock(folder: PathBuf) -> Result<Option<File>, Failure> {
+/// The wallet's lock; `None` when another process holds it.
+pub(super) async fn lock(folder: PathBuf) -> Result<Option<File>, Failure> {
     let taken = tokio::task::spawn_blocking(move || crate::journal::lock(&folder))
         .await
         .map_err(|e| Failure::internal(e.to_string()))?;

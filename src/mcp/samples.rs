@@ -1,6 +1,6 @@
 //! Views as the runtime would give them, for tests.
 
-use drain_protocol::{Address, Generation, U256, Usdc};
+use drain_protocol::{Address, Generation, Usdc};
 use serde_json::json;
 
 use crate::api::*;
@@ -80,7 +80,6 @@ pub(super) fn wallet() -> WalletView {
         chain_id: 137,
         usdc: Usdc::new(5_000_000),
         pol: "0.1".into(),
-        pol_wei: U256::ZERO,
         allowance: "10".into(),
         locked: Usdc::new(1_000_000),
         spent_today: Usdc::new(330),

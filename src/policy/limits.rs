@@ -4,11 +4,13 @@ use std::fmt;
 
 use drain_protocol::duration::ChannelDuration;
 use drain_protocol::{Address, Usdc};
+use serde::{Deserialize, Serialize};
 
 use super::Pol;
+use super::approvals::Thresholds;
 
 /// The operator's limits. Each bounds what is newly signed or locked; none is ever raised by a tool (M5).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// The most that one request may cost. `DRAIN_MAX_PER_REQUEST`.
     pub per_request: Usdc,
@@ -42,6 +44,8 @@ pub struct Limits {
     pub gas_per_day: Pol,
     /// Whom money may go to.
     pub parties: Parties,
+    /// Above which amounts a person is asked.
+    pub approve: Thresholds,
 }
 
 impl Limits {
@@ -64,6 +68,7 @@ impl Limits {
             gas_per_transaction: self.gas_per_transaction.min(other.gas_per_transaction),
             gas_per_day: self.gas_per_day.min(other.gas_per_day),
             parties: self.parties.tightened(&other.parties),
+            approve: self.approve.tightened(&other.approve),
         }
     }
 }
@@ -122,7 +127,7 @@ impl NotAllowed {
 }
 
 /// Whom money may go to: names of providers are ids, wallets or hosts. Nothing allowed by name means everybody. Lower case.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parties {
     /// Only these.
     pub allow_providers: Option<Vec<String>>,

@@ -1,11 +1,14 @@
 //! Where money is decided. Pure: amounts in, decision out; no clock, no I/O.
 //!
 //! `books` decides what the next voucher of a channel is and what an answer costs, `limits` and `budgets` whether it fits
-//! under the operator's upper bounds, `learn` the default length of an answer, `prices` when a rise is a question for a
-//! person, `score` what a provider's record says of it. The journal calls them inside the transaction that records the decision.
+//! under the operator's upper bounds, `approvals` when a person is asked, `learn` the default length of an answer, `prices`
+//! when a rise is a question for a person, `score` what a provider's record says of it. The journal calls them inside the
+//! transaction that records the decision.
 
+pub mod approvals;
 pub mod books;
 pub mod budgets;
+mod caller;
 pub mod learn;
 pub mod limits;
 mod pol;
@@ -16,5 +19,6 @@ pub mod score;
 pub mod testing;
 
 pub use books::{Books, Settlement};
+pub use caller::Caller;
 pub use limits::Limits;
 pub use pol::{NotPol, Pol};

@@ -4,12 +4,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use drain_protocol::U256;
+use serde::{Deserialize, Serialize};
 
 const WEI_PER_GWEI: u64 = 1_000_000_000;
 const DECIMALS: u8 = 9;
 
 /// An amount of POL in gwei (1 POL = 1,000,000,000 gwei): fine enough for limits, and it fits a signed database column.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Pol(u64);
 
 impl Pol {

@@ -24,7 +24,8 @@ use super::supervisor::{Addresses, Find, Supervisor};
 use super::wallet::WalletActor;
 use crate::api::{ChannelState, ChatCall, ChatReply, Closed, Progress};
 use crate::error::{Code, Failure};
-use crate::journal::{ChannelRecord, IntentId};
+use crate::journal::{Approval, ChannelRecord, IntentId};
+use crate::policy::Caller;
 use crate::policy::learn::AnswerLength;
 
 /// What an agent may ask of a channel while others wait.
@@ -36,11 +37,22 @@ const MAILBOX: usize = 256;
 pub struct Pay {
     /// The request.
     pub call: ChatCall,
+    /// For whom, and within which limits.
+    pub caller: Caller,
     /// Where progress goes.
     pub progress: Progress,
     /// Where the answer goes. A caller who drops the other end before the request's turn is not charged: an answer
     /// through the mailbox could not tell, since actix waits for it whether or not anybody listens.
-    pub reply: oneshot::Sender<Result<ChatReply, Failure>>,
+    pub reply: oneshot::Sender<Result<Turn, Failure>>,
+}
+
+/// What a request's turn led to.
+#[derive(Debug)]
+pub enum Turn {
+    /// An answer.
+    Done(ChatReply),
+    /// Nothing was signed: a person must say yes first (M5).
+    AskPerson(Box<Approval>),
 }
 
 /// How a channel is to end.
@@ -105,6 +117,8 @@ pub(super) struct Desk {
     pub base: Option<Url>,
     pub lengths: HashMap<String, AnswerLength>,
     pub docs_checked: bool,
+    /// Whom the request on the desk is for.
+    pub caller: Caller,
 }
 
 impl Desk {
@@ -187,6 +201,7 @@ impl ChannelActor {
             prices,
             lengths,
             docs_checked: false,
+            caller: self.services.operator(),
         }
     }
 
@@ -218,7 +233,8 @@ impl ChannelActor {
                 match job {
                     Job::Idle(reply) => drop(reply.send(())),
                     Job::Take(seen) => desk.take_in(seen).await,
-                    Job::Pay(Pay { call, progress, reply }) => {
+                    Job::Pay(Pay { call, caller, progress, reply }) => {
+                        desk.caller = caller;
                         let result = pay::pay(&mut desk, call, &progress).await;
                         let _ = reply.send(result);
                     }

@@ -52,7 +52,6 @@ pub(super) async fn view(bench: &Bench) -> Result<WalletView, Failure> {
         chain_id: config.chain_id,
         usdc,
         pol: pol(wei),
-        pol_wei: wei,
         allowance: Usdc::try_from(allowance).map_or_else(|_| "unlimited".into(), |amount| amount.to_string()),
         locked,
         spent_today,

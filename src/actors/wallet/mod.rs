@@ -7,6 +7,7 @@ mod balance;
 mod finish;
 mod open;
 mod send;
+mod slot;
 mod stored;
 mod transact;
 
@@ -28,6 +29,7 @@ use super::supervisor::{ChannelOpened, Supervisor};
 use crate::api::{Approved, Progress, SendAmount, WalletView};
 use crate::error::{Code, Failure, Money};
 use crate::journal::ChannelRecord;
+use crate::policy::{Caller, Limits};
 
 /// What the wallet holds. Answered beside the queue.
 #[derive(Debug, Message)]
@@ -55,6 +57,8 @@ where
 pub struct Approve {
     /// How much; the limit on what may be locked without it (M9).
     pub amount: Option<Usdc>,
+    /// Within which limits.
+    pub caller: Caller,
     /// Where progress goes.
     pub progress: Progress,
     /// Where the answer goes.
@@ -67,6 +71,8 @@ pub struct Approve {
 pub struct Open {
     /// What to open.
     pub plan: OpenPlan,
+    /// Within which limits.
+    pub caller: Caller,
     /// Where progress goes.
     pub progress: Progress,
     /// Where the answer goes.
@@ -148,6 +154,14 @@ pub(super) struct Bench {
     pub services: Services,
     pub purse: Purse,
     pub signer: Addr<SignerActor>,
+    /// The limits that count for the work at hand (M5).
+    pub limits: Arc<Limits>,
+}
+
+impl Bench {
+    fn within(&self, caller: &Caller) -> Self {
+        Self { limits: caller.limits.clone(), ..self.clone() }
+    }
 }
 
 /// Everybody who waits for an opening; the first one asked for it.
@@ -176,7 +190,7 @@ impl WalletActor {
     /// From the journal: what was on its way is taken up first.
     pub fn new(services: Services, purse: Purse, signer: Addr<SignerActor>, supervisor: Addr<Supervisor>) -> Self {
         Self {
-            bench: Bench { services, purse, signer },
+            bench: Bench { limits: services.config.limits.clone(), services, purse, signer },
             supervisor,
             queue: VecDeque::new(),
             busy: false,
@@ -282,8 +296,8 @@ impl Handler<Balance> for WalletActor {
 impl Handler<Approve> for WalletActor {
     type Result = ();
 
-    fn handle(&mut self, Approve { amount, progress, reply }: Approve, ctx: &mut Self::Context) {
-        let bench = self.bench.clone();
+    fn handle(&mut self, Approve { amount, caller, progress, reply }: Approve, ctx: &mut Self::Context) {
+        let bench = self.bench.within(&caller);
         self.enqueue_for(reply, async move { open::approve_for_person(&bench, amount, &progress).await }, ctx);
     }
 }
@@ -291,7 +305,7 @@ impl Handler<Approve> for WalletActor {
 impl Handler<Open> for WalletActor {
     type Result = ();
 
-    fn handle(&mut self, Open { plan, progress, reply }: Open, ctx: &mut Self::Context) {
+    fn handle(&mut self, Open { plan, caller, progress, reply }: Open, ctx: &mut Self::Context) {
         let provider_id = plan.channel.provider_id.clone();
         let waiting = self.opening.entry(provider_id.clone()).or_default().clone();
         lock(&waiting).push(reply);
@@ -299,7 +313,7 @@ impl Handler<Open> for WalletActor {
         if lock(&waiting).len() > 1 {
             return;
         }
-        let bench = self.bench.clone();
+        let bench = self.bench.within(&caller);
         let (done, work) = oneshot::channel();
         let job = async move {
             let awaited = lock(&waiting).iter().any(|reply| !reply.is_closed());

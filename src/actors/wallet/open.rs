@@ -43,7 +43,7 @@ pub(super) async fn open(bench: &Bench, plan: OpenPlan, progress: &Progress) -> 
     }
     progress.say("checking contract, balance, gas and allowance");
     check_funds(bench, &plan).await?;
-    let (limits, moment) = (bench.services.config.limits.clone(), bench.services.clock.moment());
+    let (limits, moment) = (bench.limits.clone(), bench.services.clock.moment());
     let (record, pending) = bench.purse.journal.begin_open(plan.channel.clone(), limits, moment).await?;
     if pending {
         let record = finish::resume_opening(bench, record).await?;
@@ -138,7 +138,7 @@ async fn check_funds(bench: &Bench, plan: &OpenPlan) -> Result<(), Failure> {
     let held = chain.usdc_balance(deployment.usdc, owner).await?;
     let fee = plan.fee().map_or(Usdc::ZERO, |_| SESSION_FEE);
     if plan.channel.deposit.saturating_add(fee) > held {
-        let (chain_id, limit) = (deployment.chain_id(), bench.services.config.limits.locked);
+        let (chain_id, limit) = (deployment.chain_id(), bench.limits.locked);
         let room = limit.saturating_sub(bench.purse.journal.locked(chain_id, owner).await?);
         let most = held.saturating_sub(fee).min(room);
         let with_fee = if fee.is_zero() { String::new() } else { format!(" and the session fee of {fee} USDC") };
@@ -175,13 +175,10 @@ async fn pay_session_fee(
     to: Address,
     progress: &Progress,
 ) -> Result<Option<String>, Failure> {
-    if SESSION_FEE > bench.services.config.limits.session_fee {
+    if SESSION_FEE > bench.limits.session_fee {
         return Err(Failure::unspent(
             Code::LimitReached,
-            format!(
-                "V1 asks for a session fee of {SESSION_FEE} USDC; the limit is {}",
-                bench.services.config.limits.session_fee
-            ),
+            format!("V1 asks for a session fee of {SESSION_FEE} USDC; the limit is {}", bench.limits.session_fee),
             "A person can raise DRAIN_MAX_SESSION_FEE.",
         ));
     }
@@ -205,7 +202,7 @@ async fn pay_session_fee(
 /// What the contract may be allowed to take: the limit on what may be locked less what is locked already (M9).
 async fn allowance_room(bench: &Bench, chain_id: u64) -> Result<Usdc, Failure> {
     let locked = bench.purse.journal.locked(chain_id, bench.purse.address).await?;
-    Ok(bench.services.config.limits.locked.saturating_sub(locked))
+    Ok(bench.limits.locked.saturating_sub(locked))
 }
 
 /// The allowance for this deposit and no more (M9). One that is there and large enough is used, unless it is larger than
@@ -217,7 +214,7 @@ async fn raise_allowance(
     progress: &Progress,
 ) -> Result<Option<String>, Failure> {
     let (deployment, deposit) = (plan.channel.deployment, plan.channel.deposit);
-    let unlimited = bench.services.config.limits.unlimited_allowance;
+    let unlimited = bench.limits.unlimited_allowance;
     let allowed = bench.services.chain.allowance(deployment.usdc, bench.purse.address, deployment.contract()).await?;
     // This deposit is among what is locked since the opening began.
     let most = allowance_room(bench, deployment.chain_id()).await?.saturating_add(deposit);
@@ -240,7 +237,7 @@ pub(super) async fn approve_for_person(
     amount: Option<Usdc>,
     progress: &Progress,
 ) -> Result<Approved, Failure> {
-    let limit = bench.services.config.limits.locked;
+    let limit = bench.limits.locked;
     let room = allowance_room(bench, bench.services.config.chain.chain_id).await?;
     let amount = amount.unwrap_or(room);
     if amount > room {

@@ -151,7 +151,6 @@ mod tests {
             chain_id: 137,
             usdc: Usdc::new(2_500_000),
             pol: "0.1000".into(),
-            pol_wei: U256::ZERO,
             allowance: "0.00".into(),
             locked: Usdc::ZERO,
             spent_today: Usdc::ZERO,

@@ -1,0 +1,158 @@
+//! The runtime of the process that holds the wallet, or of one without: it finds the actor that a command is for, and
+//! holds no money itself.
+
+mod asking;
+mod market;
+mod paying;
+mod reading;
+
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Addr};
+use drain_protocol::ChannelId;
+use drain_signers::Signer;
+
+use super::channel::{ChannelActor, CloseKind, Idle};
+use super::import;
+use super::services::{Purse, Services, gone};
+use super::startup::{Access, wallet};
+use super::supervisor::{Addresses, ChannelOpened, Find, FindAll, FindChannel, Found, Supervisor, WithKey};
+use super::wallet::WalletActor;
+use crate::api::{ChannelState, Command, Progress, Reply};
+use crate::error::{Code, Failure};
+use crate::journal::ChannelRecord;
+use crate::policy::Caller;
+
+/// How long requests on their way may take to end at shutdown.
+pub(super) const DRAIN_TIME: Duration = Duration::from_secs(20);
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Local {
+    services: Services,
+    access: Access,
+    supervisor: Addr<Supervisor>,
+    /// Held as long as any clone lives: one process a wallet (design section 7).
+    _lock: Option<Arc<File>>,
+}
+
+impl Local {
+    /// With the wallet whose lock this process has. Call on the main thread of a running actix system.
+    pub(super) async fn with_wallet(services: Services, signer: Signer, lock: File) -> Result<Self, Failure> {
+        let with_key = wallet(&services, signer).await?;
+        let purse = with_key.purse.clone();
+        let local = Self::over(services, Access::Key(purse.clone()), Some(Arc::new(lock)), Some(with_key));
+        import::start(local.services.clone(), purse, local.supervisor.clone());
+        Ok(local)
+    }
+
+    /// Without a wallet: discovery works, everything that needs one answers `why`. Call as [`Self::with_wallet`].
+    pub(super) fn without_wallet(services: Services, why: Failure) -> Self {
+        Self::over(services, Access::Without(why), None, None)
+    }
+
+    fn over(services: Services, access: Access, lock: Option<Arc<File>>, with_key: Option<WithKey>) -> Self {
+        let supervisor = Supervisor::new(services.clone(), with_key).start();
+        Self { services, access, supervisor, _lock: lock }
+    }
+
+    /// Does what a command says, for `caller`.
+    pub(super) async fn run(&self, command: Command, caller: Caller, progress: Progress) -> Result<Reply, Failure> {
+        Ok(match command {
+            Command::Providers(query) => Reply::Providers(self.providers(query).await?),
+            Command::Provider(id) => Reply::Provider(Box::new(self.provider(&id).await?)),
+            Command::Balance => Reply::Balance(self.balance().await?),
+            Command::Approve(amount) => Reply::Approved(self.approve(amount, caller, progress).await?),
+            Command::Open(request) => Reply::Opened(Box::new(self.noted(self.open(request, caller, progress).await)?)),
+            Command::Chat(call) => Reply::Chat(self.noted(self.chat(call, caller, progress).await)?),
+            Command::Channels(all) => Reply::Channels(self.channels(all).await?),
+            Command::Channel(id) => Reply::Channel(Box::new(self.channel(id).await?)),
+            Command::Close(id) => Reply::Closed(Box::new(self.end(id, CloseKind::AtExpiry, progress).await?)),
+            Command::CooperativeClose(id) => {
+                Reply::Closed(Box::new(self.end(id, CloseKind::Cooperative, progress).await?))
+            }
+            Command::Feedback(feedback) => {
+                self.feedback(feedback).await?;
+                Reply::Sent
+            }
+            Command::RequestGas => Reply::Gas(self.request_gas().await?),
+            Command::Approvals => Reply::Approvals(self.approvals().await?),
+            Command::Decide { id, verdict, passphrase } => Reply::Decided(self.decide(&id, verdict, passphrase).await?),
+            Command::TrustProvider(id) => Reply::Forgotten(self.trust_provider(&id).await?),
+            Command::TrustFeeWallet => Reply::Forgotten(self.trust_fee_wallet().await?),
+        })
+    }
+
+    fn purse(&self) -> Result<&Purse, Failure> {
+        match &self.access {
+            Access::Key(purse) => Ok(purse),
+            Access::Without(failure) => Err(failure.clone()),
+        }
+    }
+
+    async fn addresses(&self) -> Result<Addresses, Failure> {
+        self.supervisor.send(Find).await.map_err(|error| gone(&error))
+    }
+
+    async fn wallet(&self) -> Result<Addr<WalletActor>, Failure> {
+        self.purse()?;
+        self.addresses().await?.wallet.ok_or_else(|| Failure::internal("a wallet without its actor"))
+    }
+
+    /// Lets requests on their way end, within a limit, and makes everything durable.
+    pub(super) async fn shutdown(&self) {
+        let Ok(purse) = self.purse() else { return };
+        if let Ok(running) = self.supervisor.send(FindAll).await {
+            let idle = futures::future::join_all(running.0.iter().map(|channel| channel.send(Idle)));
+            if tokio::time::timeout(DRAIN_TIME, idle).await.is_err() {
+                tracing::warn!("a request is still on its way; its bound stays reserved");
+            }
+        }
+        // A read is answered after the commit of everything before it.
+        let _ = purse.journal.spent_today(0).await;
+    }
+
+    async fn record(&self, id: ChannelId) -> Result<ChannelRecord, Failure> {
+        let known = self.purse()?.journal.channel_by_id(self.services.config.chain.chain_id, id).await?;
+        known.ok_or_else(|| unknown_channel(id))
+    }
+
+    async fn find_channel(&self, id: ChannelId) -> Result<Addr<ChannelActor>, Failure> {
+        self.purse()?;
+        // Twice: a stopped one is started from the journal in between.
+        for _ in 0..2 {
+            match self.supervisor.send(FindChannel(id)).await.map_err(|error| gone(&error))? {
+                Some(Found::Running(actor)) => return Ok(actor),
+                Some(Found::Stopped(intent)) => {
+                    let record = self.purse()?.journal.channel(intent).await?;
+                    self.supervisor.send(ChannelOpened(Box::new(record))).await.map_err(|error| gone(&error))?;
+                }
+                None => {
+                    // Ended channels have no actor; their record tells what became of them.
+                    let record = self.record(id).await?;
+                    if matches!(record.state, ChannelState::Open | ChannelState::Closing) {
+                        // Recorded a moment ago; the supervisor is about to hear of it.
+                        self.supervisor.send(ChannelOpened(Box::new(record))).await.map_err(|error| gone(&error))?;
+                        continue;
+                    }
+                    return Err(Failure::unspent(
+                        Code::ChannelNotOpen,
+                        format!("The channel of {} is {:?}", record.provider_name, record.state).to_lowercase(),
+                        "List the channels with drain_channels, or open a new one.",
+                    ));
+                }
+            }
+        }
+        Err(Failure::internal("a channel could not be started from the journal"))
+    }
+}
+
+fn unknown_channel(id: ChannelId) -> Failure {
+    Failure::unspent(
+        Code::UnknownChannel,
+        format!("no channel {id} is known here"),
+        "List the channels with drain_channels.",
+    )
+}

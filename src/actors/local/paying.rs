@@ -1,0 +1,157 @@
+//! What moves money: each finds its actor, hands over for whom it is, and waits as long as is usual.
+
+use drain_protocol::{Address, ChannelId, Usdc};
+
+use super::Local;
+use crate::actors::channel::{CloseKind, End, Pay, Turn, answer};
+use crate::actors::person;
+use crate::actors::services::ask;
+use crate::actors::wallet::{Approve, Open, Send, ask_wallet};
+use crate::actors::{opening, view};
+use crate::api::{Approved, ChatCall, ChatReply, Closed, OpenRequest, Opened, Progress, SendAmount};
+use crate::error::{Code, Failure, Money};
+use crate::policy::Caller;
+use crate::policy::approvals::ApprovalKind;
+
+impl Local {
+    /// Sets the allowance, never above the limit on what may be locked (M9).
+    pub(super) async fn approve(
+        &self,
+        amount: Option<Usdc>,
+        caller: Caller,
+        progress: Progress,
+    ) -> Result<Approved, Failure> {
+        let wallet = self.wallet().await?;
+        let work = ask_wallet(&wallet, |reply| Approve { amount, caller, progress, reply });
+        self.patiently(work, "the approval", "Look at drain_balance in a while; the same call again is harmless.").await
+    }
+
+    /// Opens a channel, or joins the pending opening of the same provider.
+    pub(super) async fn open(
+        &self,
+        request: OpenRequest,
+        caller: Caller,
+        progress: Progress,
+    ) -> Result<Opened, Failure> {
+        let wallet = self.wallet().await?;
+        let purse = self.purse()?;
+        let prepared =
+            opening::prepare(&self.services, purse, &self.addresses().await?.directory, &request, &caller, &progress)
+                .await?;
+        let (provider_id, api_url) = (prepared.plan.channel.provider_id.clone(), prepared.plan.channel.api_url.clone());
+        let plan = prepared.plan;
+        if caller.limits.approve.needs_person(ApprovalKind::Deposit, plan.channel.deposit) {
+            let asked = person::question(&self.services, purse, plan.channel.subject()).await?;
+            person::answered(&self.services, purse, asked, &progress).await?;
+        }
+        let work = ask_wallet(&wallet, |reply| Open { plan, caller, progress, reply });
+        let next = "Look again in a while with drain_channels; the same call again joins it.";
+        let made = self.patiently(work, "the opening", next).await?;
+        let docs = match opening::base_url(&api_url) {
+            Ok(base) => self.services.provider.docs(&base).await.ok(),
+            Err(_) => None,
+        };
+        // The channel is open and paid for: nothing after that may fail the call.
+        if docs.is_some()
+            && let Err(error) = purse.journal.docs_read(provider_id.clone(), self.services.clock.now()).await
+        {
+            tracing::warn!(%error, "that the instructions were read could not be recorded; they are shown again");
+        }
+        // A caller that went away before is given this channel by the same call.
+        if let Err(error) = purse.journal.told_later(made.record.intent) {
+            tracing::warn!(%error, "that the channel was given to its opener could not be recorded; it is given once more");
+        }
+        Ok(Opened {
+            channel: view::channel(&made.record, self.services.clock.block_time()),
+            resumed: made.resumed,
+            contract: prepared.choice,
+            session_fee: made.session_fee,
+            transactions: made.transactions,
+            docs,
+            warnings: prepared.warnings,
+        })
+    }
+
+    /// Pays for a request. Where a person must say yes first, waits for that as long as the operator says (M5).
+    pub(super) async fn chat(&self, call: ChatCall, caller: Caller, progress: Progress) -> Result<ChatReply, Failure> {
+        let again = caller.limits.approve.request.is_some().then(|| (call.clone(), caller.clone()));
+        match (self.turn(call, caller, progress.clone()).await?, again) {
+            (Turn::Done(reply), _) => Ok(reply),
+            (Turn::AskPerson(asked), None) => Err(person::needed(&asked)),
+            (Turn::AskPerson(asked), Some((call, caller))) => {
+                person::answered(&self.services, self.purse()?, *asked, &progress).await?;
+                match self.turn(call, caller, progress).await? {
+                    Turn::Done(reply) => Ok(reply),
+                    // Another call used the yes meanwhile, or this one costs more now.
+                    Turn::AskPerson(asked) => Err(person::needed(&asked)),
+                }
+            }
+        }
+    }
+
+    async fn turn(&self, call: ChatCall, caller: Caller, progress: Progress) -> Result<Turn, Failure> {
+        let channel = self.find_channel(call.channel).await?;
+        let started = std::time::Instant::now();
+        let (reply, receiver) = tokio::sync::oneshot::channel();
+        let result = match ask(&channel, Pay { call, caller, progress, reply }).await {
+            Ok(()) => answer(receiver).await,
+            Err(failure) => Err(failure),
+        };
+        self.report(&result, started.elapsed());
+        result
+    }
+
+    pub(super) async fn end(&self, id: ChannelId, kind: CloseKind, progress: Progress) -> Result<Closed, Failure> {
+        let channel = self.find_channel(id).await?;
+        let (reply, mut receiver) = tokio::sync::oneshot::channel();
+        ask(&channel, End { kind, progress, reply }).await?;
+        let result = self
+            .patiently(
+                answer(&mut receiver),
+                "the close",
+                "Look again in a while with drain_channels; the same call again joins it.",
+            )
+            .await;
+        if !receiver.is_terminated() {
+            // Longer than is waited for, and yet wanted: it keeps its place in the queue.
+            tokio::spawn(receiver);
+        }
+        result
+    }
+
+    /// Moves money out; only for a person on a terminal (M5). What was sent a moment ago is sent a second time only with
+    /// `again`.
+    pub(in crate::actors) async fn send(
+        &self,
+        to: Address,
+        amount: SendAmount,
+        again: bool,
+        progress: Progress,
+    ) -> Result<String, Failure> {
+        let wallet = self.wallet().await?;
+        let work = ask_wallet(&wallet, |reply| Send { to, amount, again, progress, reply });
+        let next = "Look at drain-mcp wallet balance before anything else: the transfer may arrive at any time, and a later one is a second one.";
+        self.patiently(work, "the transfer", next).await
+    }
+
+    /// Waits for a transaction as long as is usual. Work that was begun goes on when this stops waiting.
+    async fn patiently<T>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>>,
+        what: &str,
+        next: &str,
+    ) -> Result<T, Failure> {
+        let limit = self.services.config.chain.transaction_timeout;
+        tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+            Err(Failure {
+                code: Code::TransactionPending,
+                message: format!(
+                    "{what} is not final after {} s; drain-mcp goes on with it if its turn had come",
+                    limit.as_secs()
+                ),
+                money: Money::Pending { receipt: what.into() },
+                next: next.into(),
+            })
+        })
+    }
+}

@@ -1,0 +1,134 @@
+//! What can be asked of a runtime, as one value: the same for the process that holds the wallet and for those that share
+//! it over the socket.
+//!
+//! Moving money out and showing a key are not among it: only the person at the terminal of the process that holds the
+//! wallet does these (M5).
+
+use drain_protocol::{ChannelId, Usdc};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ApprovalView, Approved, ChannelView, ChatCall, ChatReply, Closed, Feedback, OpenRequest, Opened, ProviderDetails,
+    ProviderPage, ProviderQuery, WalletView,
+};
+use crate::config::Password;
+use crate::error::Failure;
+use crate::policy::approvals::Verdict;
+
+/// One thing to do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// The directory, filtered.
+    Providers(ProviderQuery),
+    /// One provider, by its id.
+    Provider(String),
+    /// What the wallet holds.
+    Balance,
+    /// Set the allowance; without an amount to all that may be locked (M9).
+    Approve(Option<Usdc>),
+    /// Open a channel.
+    Open(OpenRequest),
+    /// Pay for a request.
+    Chat(ChatCall),
+    /// Every channel; those at their end only with `true`.
+    Channels(bool),
+    /// One channel, compared with the chain.
+    Channel(ChannelId),
+    /// Close at expiry.
+    Close(ChannelId),
+    /// Close now, with the provider's consent.
+    CooperativeClose(ChannelId),
+    /// Tell the marketplace about a provider.
+    Feedback(Feedback),
+    /// Ask the marketplace's gas station for POL.
+    RequestGas,
+    /// Questions that wait for a person.
+    Approvals,
+    /// A person answers one, and shows by the operator's passphrase who it is (M5).
+    Decide {
+        /// Which question.
+        id: String,
+        /// Yes or no.
+        verdict: Verdict,
+        /// The operator's.
+        passphrase: Password,
+    },
+    /// A person accepts a provider's URL, wallet and prices of now (M14).
+    TrustProvider(String),
+    /// A person accepts the marketplace's fee wallet of now.
+    TrustFeeWallet,
+}
+
+/// What came of it; the variant is the command's.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// Of [`Command::Providers`].
+    Providers(ProviderPage),
+    /// Of [`Command::Provider`].
+    Provider(Box<ProviderDetails>),
+    /// Of [`Command::Balance`].
+    Balance(WalletView),
+    /// Of [`Command::Approve`].
+    Approved(Approved),
+    /// Of [`Command::Open`].
+    Opened(Box<Opened>),
+    /// Of [`Command::Chat`].
+    Chat(ChatReply),
+    /// Of [`Command::Channels`].
+    Channels(Vec<ChannelView>),
+    /// Of [`Command::Channel`].
+    Channel(Box<ChannelView>),
+    /// Of both closes.
+    Closed(Box<Closed>),
+    /// Of [`Command::Feedback`].
+    Sent,
+    /// Of [`Command::RequestGas`]: the transaction.
+    Gas(String),
+    /// Of [`Command::Approvals`].
+    Approvals(Vec<ApprovalView>),
+    /// Of [`Command::Decide`].
+    Decided(ApprovalView),
+    /// Of [`Command::TrustProvider`] and [`Command::TrustFeeWallet`]: whether anything was remembered.
+    Forgotten(bool),
+}
+
+/// What a command does to the world, and so what becomes of it when nobody answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Reads, or says something that may be said twice.
+    Repeatable,
+    /// Sends a voucher: a second one is a second payment.
+    Pays,
+    /// Sends transactions that the same call joins.
+    Joins,
+    /// Tells somebody something; no money.
+    Tells,
+}
+
+impl Command {
+    /// What it does.
+    pub const fn effect(&self) -> Effect {
+        match self {
+            Self::Providers(_)
+            | Self::Provider(_)
+            | Self::Balance
+            | Self::Channels(_)
+            | Self::Channel(_)
+            | Self::Approvals
+            | Self::TrustProvider(_)
+            | Self::TrustFeeWallet => Effect::Repeatable,
+            Self::Chat(_) => Effect::Pays,
+            Self::Approve(_) | Self::Open(_) | Self::Close(_) | Self::CooperativeClose(_) => Effect::Joins,
+            Self::Feedback(_) | Self::RequestGas | Self::Decide { .. } => Effect::Tells,
+        }
+    }
+}
+
+impl Reply {
+    /// Another command's answer: a fault of ours.
+    pub fn unexpected(&self) -> Failure {
+        Failure::internal("the runtime gave the answer to another question")
+    }
+}
