@@ -10,12 +10,16 @@ mod approvals;
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod approvals_tests;
 mod channels;
+mod check;
 mod ids;
+mod mark;
 mod pins;
+mod place;
 mod records;
 mod row;
 mod schema;
 mod transactions;
+mod trouble;
 mod usage;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
@@ -36,6 +40,7 @@ pub use ids::{IntentId, Receipt, TxId};
 pub use pins::{Pin, PinCheck};
 pub use schema::lock;
 pub use transactions::{NewTransaction, TxKind, TxRecord, TxState};
+pub use trouble::DiskTrouble;
 pub use vouchers::{Authorized, Outcome, VoucherIntent};
 
 use crate::error::{Code, Failure};
@@ -55,8 +60,10 @@ pub enum JournalError {
         reason: String,
     },
     /// Written by a newer version.
-    #[error("the journal was written by a newer drain-mcp (schema {found}, this one knows {known})")]
+    #[error("the journal {path} was written by a newer drain-mcp (schema {found}, this one knows {known})")]
     Newer {
+        /// The file.
+        path: PathBuf,
         /// Schema of the file.
         found: i64,
         /// Ours.
@@ -65,6 +72,32 @@ pub enum JournalError {
     /// A statement or the commit failed.
     #[error("the journal cannot be written: {0}")]
     Write(String),
+    /// The disk does not take it.
+    #[error("the journal {path} cannot be written: {reason}")]
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with the disk.
+        kind: DiskTrouble,
+        /// What the system says.
+        reason: String,
+    },
+    /// The file is not what was written.
+    #[error("the journal {path} is damaged: {reason}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+    /// It would lie on a network file system.
+    #[error("{path} lies on a network file system ({kind}), whose locks and syncs cannot be relied on")]
+    NetworkDisk {
+        /// The folder.
+        path: PathBuf,
+        /// Which.
+        kind: &'static str,
+    },
     /// The writer is gone or has too much to do.
     #[error("the journal is {0}")]
     Unavailable(&'static str),
@@ -105,12 +138,6 @@ pub enum JournalError {
     OverLimit(OverLimit),
 }
 
-impl From<rusqlite::Error> for JournalError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Write(error.to_string())
-    }
-}
-
 impl From<JournalError> for Failure {
     fn from(error: JournalError) -> Self {
         let text = error.to_string();
@@ -144,10 +171,10 @@ impl From<JournalError> for Failure {
             JournalError::Unknown(_) => {
                 Self::unspent(Code::UnknownChannel, text, "List the channels with drain_channels.")
             }
-            _ => Self::unspent(
+            other => Self::unspent(
                 Code::JournalFailed,
-                format!("{text}. Nothing is signed while the record cannot be written"),
-                "Check free space and permissions of DRAIN_HOME, then run drain-mcp doctor.",
+                format!("{text}. {}", trouble::meaning(&other)),
+                trouble::way_out(&other),
             ),
         }
     }
@@ -201,7 +228,12 @@ pub struct Journal {
 impl Journal {
     /// Opens or creates the journal file in `folder` (mode 0700; the file 0600) and brings its schema up to date.
     pub fn open(folder: &Path) -> Result<Self, JournalError> {
-        let connection = schema::open(folder)?;
-        Ok(Self { writer: Arc::new(writer::Writer::start(connection)?) })
+        let opened = schema::open(folder)?;
+        Ok(Self { writer: Arc::new(writer::Writer::start(opened)?) })
+    }
+
+    /// What a person should know of this journal, such as that an older copy was put back.
+    pub async fn notice(&self) -> Result<Option<String>, JournalError> {
+        self.writer.run(|db| Ok(db.query_row("SELECT notice FROM identity", [], |row| row.get(0))?)).await
     }
 }

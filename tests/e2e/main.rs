@@ -15,6 +15,7 @@ mod configuration;
 mod contracts;
 mod demo;
 mod directory;
+mod disk;
 mod doctor;
 mod harness;
 mod import;
