@@ -34,7 +34,8 @@ pub async fn agent(mut dice: Dice, end: Instant) -> (Tally, Sums) {
         life(&world, &second, &env, &mut dice, &mut tally).await;
         audit_vouchers(&world);
         // Every provider here is a liar by turns: a person trusts those that were set aside again, as --trust does.
-        let trust = "UPDATE provider_records SET set_aside = NULL, set_aside_at = NULL, recent = '', forgiven = offences";
+        let trust =
+            "UPDATE provider_records SET set_aside = NULL, set_aside_at = NULL, recent = '', forgiven = offences";
         world.journal().execute(trust, []).unwrap();
     }
     weather::clear(&world, &nodes(&world, &second));
