@@ -10,6 +10,7 @@ mod approvals;
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod approvals_tests;
 mod channels;
+mod freeze;
 mod check;
 mod ids;
 mod mark;
@@ -36,6 +37,7 @@ use drain_protocol::text::shell_word;
 pub use approvals::{Approval, ApprovalId, ApprovalState};
 pub(crate) use channels::provider_key;
 pub use channels::{ChannelRecord, Found, NewChannel};
+pub use freeze::{FreezeSource, Frozen};
 pub use ids::{IntentId, Receipt, TxId};
 pub use pins::{Pin, PinCheck};
 pub use schema::lock;
@@ -133,6 +135,9 @@ pub enum JournalError {
         /// Why.
         reason: String,
     },
+    /// The wallet promises nothing more until a person lifts that (M11).
+    #[error("the wallet is frozen: {}", .0.reason)]
+    Frozen(Frozen),
     /// A limit that only a person raises would be passed (M3, M4, M9).
     #[error("{0}")]
     OverLimit(OverLimit),
@@ -151,6 +156,7 @@ impl From<JournalError> for Failure {
                 "Ask for a shorter answer (maxTokens), or close this channel and open one with a larger deposit.",
             ),
             JournalError::OverLimit(over) => over.into(),
+            JournalError::Frozen(frozen) => frozen.into(),
             JournalError::NotAllowed(why) => why.into(),
             JournalError::SetAside { provider_id, .. } => Self::unspent(
                 Code::ProviderSetAside,
