@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 mod command;
 
-pub use command::{Command, Reply};
+pub use command::{Command, Effect, Reply};
 
 /// Addresses are spelled as everywhere else, with their checksum.
 fn checksummed<S: serde::Serializer>(address: &Address, serializer: S) -> Result<S::Ok, S::Error> {

@@ -17,3 +17,4 @@ pub mod mcp;
 pub mod points;
 pub mod policy;
 pub mod provider;
+pub mod socket;

@@ -23,6 +23,7 @@ mod liars;
 mod life;
 mod lost;
 mod mcp;
+mod neighbours;
 mod opening;
 #[cfg(debug_assertions)]
 mod panics;
@@ -31,8 +32,10 @@ mod process_harness;
 mod requests;
 mod schema;
 mod second_chain;
+mod sharing;
 mod stdio;
 mod survivor;
+mod takeover;
 mod transactions;
 mod transfers;
 mod trust;
