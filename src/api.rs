@@ -6,7 +6,9 @@ use drain_protocol::duration::ChannelDuration;
 use drain_protocol::{Address, ChannelId, Generation, U256, Usdc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::policy::approvals::Verdict;
 
 mod command;
 
@@ -19,22 +21,49 @@ fn checksummed<S: serde::Serializer>(address: &Address, serializer: S) -> Result
 
 /// Where a long operation says what it is doing. Cheap to clone; texts are dropped when nobody reads.
 #[derive(Clone, Debug, Default)]
-pub struct Progress(Option<mpsc::Sender<String>>);
+pub struct Progress {
+    lines: Option<mpsc::Sender<String>>,
+    person: Option<mpsc::Sender<Question>>,
+}
+
+/// A question to the person at the client. Dropping `reply` answers nothing.
+#[derive(Debug)]
+pub struct Question {
+    /// Its name.
+    pub id: String,
+    /// What will be signed, to whom, and what it may cost at most.
+    pub text: String,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Verdict>,
+}
 
 impl Progress {
     /// Nobody listens.
     pub const fn none() -> Self {
-        Self(None)
+        Self { lines: None, person: None }
     }
 
     /// Texts go to `sender`; a full queue drops them.
     pub const fn to(sender: mpsc::Sender<String>) -> Self {
-        Self(Some(sender))
+        Self { lines: Some(sender), person: None }
+    }
+
+    /// With a person who can be asked.
+    pub fn with_person(mut self, person: mpsc::Sender<Question>) -> Self {
+        self.person = Some(person);
+        self
+    }
+
+    /// Asks the person at the client. `None` where nobody is there, or nobody answers.
+    pub async fn ask(&self, id: String, text: String) -> Option<Verdict> {
+        let (reply, answer) = oneshot::channel();
+        self.person.as_ref()?.send(Question { id, text, reply }).await.ok()?;
+        answer.await.ok()
     }
 
     /// Says one line.
     pub fn say(&self, text: impl Into<String>) {
-        if let Some(sender) = &self.0 {
+        if let Some(sender) = &self.lines {
             // Progress is a courtesy: a slow reader loses lines, never the work.
             let _ = sender.try_send(text.into());
         }
@@ -324,6 +353,28 @@ pub struct Paid {
     pub channel: ChannelView,
     /// What a reader should know: the provider claimed more, the answer was cut.
     pub notes: Vec<String>,
+}
+
+/// A question to a person.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ApprovalView {
+    /// Its name: what a person types.
+    pub id: String,
+    /// `request` or `deposit`.
+    pub kind: String,
+    /// In one sentence (it holds a provider's name: untrusted).
+    pub what: String,
+    /// Who asks.
+    pub agent: String,
+    /// The provider.
+    pub provider_id: String,
+    /// How much at most.
+    #[schemars(with = "String")]
+    pub amount: Usdc,
+    /// `waiting`, `approved`, `denied`, `used` or `expired`.
+    pub state: String,
+    /// Seconds until it expires.
+    pub expires_in: u64,
 }
 
 /// A channel was closed.

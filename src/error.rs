@@ -66,6 +66,10 @@ codes! {
     InsufficientGas = "insufficient_gas", AfterFix;
     /// A limit that only a person raises (M3, M5, M9).
     LimitReached = "limit_reached", AfterFix;
+    /// A person must say yes first (M5).
+    ApprovalNeeded = "approval_needed", AfterFix;
+    /// A person said no.
+    ApprovalDenied = "approval_denied", No;
     /// The operator's lists do not allow to pay this provider, or its category.
     NotAllowed = "not_allowed", AfterFix;
     /// No channel of that id is known.

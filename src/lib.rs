@@ -14,6 +14,8 @@ pub mod http_client;
 pub mod journal;
 pub mod marketplace;
 pub mod mcp;
+pub mod notify;
+pub mod operator;
 pub mod points;
 pub mod policy;
 pub mod provider;

@@ -183,6 +183,7 @@ fn new_channel(
         deposit: on_chain.deposit,
         cap: on_chain.deposit.min(services.config.limits.per_channel),
         duration: 0,
+        agent: services.config.agent.clone(),
         at: services.clock.now(),
     }
 }

@@ -9,6 +9,7 @@ pub mod import;
 pub mod listing;
 mod local;
 pub mod opening;
+mod person;
 pub mod runtime;
 pub mod services;
 mod sharing;

@@ -15,9 +15,9 @@ use super::wallet::OpenPlan;
 use crate::api::{ContractChoice, OpenRequest, Progress};
 use crate::error::{Code, Failure};
 use crate::journal::{NewChannel, PinCheck};
-use crate::policy::Limits;
 use crate::policy::limits::Party;
 use crate::policy::prices::risen;
+use crate::policy::{Caller, Limits};
 use crate::provider::contract_choice;
 
 /// Below this a V2 provider's auto-claim may come before our close (protocol.md section 8).
@@ -87,12 +87,13 @@ pub async fn prepare(
     purse: &Purse,
     directory: &Addr<DirectoryActor>,
     request: &OpenRequest,
-    limits: &Limits,
+    caller: &Caller,
     progress: &Progress,
 ) -> Result<Prepared, Failure> {
     if request.amount.is_zero() {
         return Err(Failure::argument("amount", "a deposit of zero opens nothing"));
     }
+    let limits = &caller.limits;
     let cap = usable_cap(limits, request)?;
     let known = ask(directory, Read).await?;
     let listing = find(&known.catalogue, &request.provider)?;
@@ -157,6 +158,7 @@ pub async fn prepare(
         deposit: request.amount,
         cap,
         duration: duration.seconds(),
+        agent: caller.agent.clone(),
         at: services.clock.now(),
     };
     Ok(Prepared { plan: OpenPlan { channel, duration, fee_wallet }, choice, warnings })

@@ -6,11 +6,12 @@ use drain_signers::Signer;
 use super::sharing::Shared;
 use super::startup::{no_signer, services};
 use crate::api::{
-    Approved, ChannelView, ChatCall, ChatReply, Closed, Command, Feedback, OpenRequest, Opened, Progress,
+    ApprovalView, Approved, ChannelView, ChatCall, ChatReply, Closed, Command, Feedback, OpenRequest, Opened, Progress,
     ProviderDetails, ProviderPage, ProviderQuery, Reply, SendAmount, WalletView,
 };
-use crate::config::Config;
+use crate::config::{Config, Password};
 use crate::error::Failure;
+use crate::policy::approvals::Verdict;
 
 /// The facade; cheap to clone.
 #[derive(Clone)]
@@ -123,6 +124,16 @@ impl Runtime {
     /// Asks the marketplace's gas station for POL.
     pub async fn request_gas(&self) -> Result<String, Failure> {
         answer!(self.read(Command::RequestGas).await?, Reply::Gas)
+    }
+
+    /// Questions that wait for a person, and answers that were not used yet.
+    pub async fn approvals(&self) -> Result<Vec<ApprovalView>, Failure> {
+        answer!(self.read(Command::Approvals).await?, Reply::Approvals)
+    }
+
+    /// A person at a terminal answers a question, and shows by the passphrase to be the operator (M5).
+    pub async fn decide(&self, id: &str, verdict: Verdict, passphrase: Password) -> Result<ApprovalView, Failure> {
+        answer!(self.read(Command::Decide { id: id.into(), verdict, passphrase }).await?, Reply::Decided)
     }
 
     /// A person accepts a provider's URL and wallet of now (M14).

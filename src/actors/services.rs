@@ -5,6 +5,7 @@ use std::sync::Arc;
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Handler, MailboxError, Message};
 use drain_protocol::Address;
+use tokio::sync::watch;
 
 use crate::chain::Chain;
 use crate::clock::Clock;
@@ -12,6 +13,7 @@ use crate::config::Config;
 use crate::error::{Failure, Money};
 use crate::journal::Journal;
 use crate::marketplace::MarketplaceClient;
+use crate::notify::{Event, EventKind, Notifier};
 use crate::policy::Caller;
 use crate::provider::ProviderClient;
 
@@ -28,6 +30,21 @@ pub struct Services {
     pub chain: Chain,
     /// Both clocks.
     pub clock: Clock,
+    /// Tells the operator of events.
+    pub notifier: Notifier,
+}
+
+impl Services {
+    /// Tells the operator of an event.
+    pub fn tell(&self, purse: Option<&Purse>, event: EventKind, subject: impl Into<String>, text: impl Into<String>) {
+        self.notifier.tell(Event {
+            event,
+            subject: subject.into(),
+            text: text.into(),
+            wallet: purse.map(|purse| purse.address.to_string()).unwrap_or_default(),
+            at: self.clock.now(),
+        });
+    }
 }
 
 impl Services {
@@ -44,6 +61,8 @@ pub struct Purse {
     pub address: Address,
     /// Its durable record.
     pub journal: Journal,
+    /// Rings when a person has answered a question.
+    pub decisions: watch::Sender<()>,
 }
 
 /// Asks an actor that answers with a result. An actor that is gone is a fault of ours.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use drain_protocol::Address;
 use drain_signers::Signer;
+use tokio::sync::watch;
 
 use super::services::{Purse, Services};
 use super::supervisor::WithKey;
@@ -16,6 +17,7 @@ use crate::error::{Code, Failure};
 use crate::http_client::{HttpClient, UrlPolicy};
 use crate::journal::Journal;
 use crate::marketplace::MarketplaceClient;
+use crate::notify::Notifier;
 use crate::provider::ProviderClient;
 
 /// Whether money can be used, or why not.
@@ -34,6 +36,7 @@ pub(super) fn services(config: Config) -> Result<Services, Failure> {
         marketplace: MarketplaceClient::new(http, &config.marketplace),
         chain: Chain::new(&config.chain)?,
         clock: Clock::default(),
+        notifier: Notifier::start(&config.notify),
         config: Arc::new(config),
     })
 }
@@ -61,7 +64,8 @@ pub(super) async fn wallet(services: &Services, signer: Signer) -> Result<WithKe
         .await
         .map_err(|e| Failure::internal(e.to_string()))??;
     let channels = journal.channels(false).await?;
-    Ok(WithKey { purse: Purse { address, journal }, signer, channels })
+    let purse = Purse { address, journal, decisions: watch::Sender::new(()) };
+    Ok(WithKey { purse, signer, channels })
 }
 
 /// Whether another process has the wallet's lock at this moment. Makes nothing.

@@ -8,10 +8,12 @@ use drain_protocol::{ChannelId, Usdc};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Approved, ChannelView, ChatCall, ChatReply, Closed, Feedback, OpenRequest, Opened, ProviderDetails, ProviderPage,
-    ProviderQuery, WalletView,
+    ApprovalView, Approved, ChannelView, ChatCall, ChatReply, Closed, Feedback, OpenRequest, Opened, ProviderDetails,
+    ProviderPage, ProviderQuery, WalletView,
 };
+use crate::config::Password;
 use crate::error::Failure;
+use crate::policy::approvals::Verdict;
 
 /// One thing to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -41,6 +43,17 @@ pub enum Command {
     Feedback(Feedback),
     /// Ask the marketplace's gas station for POL.
     RequestGas,
+    /// Questions that wait for a person.
+    Approvals,
+    /// A person answers one, and shows by the operator's passphrase who it is (M5).
+    Decide {
+        /// Which question.
+        id: String,
+        /// Yes or no.
+        verdict: Verdict,
+        /// The operator's.
+        passphrase: Password,
+    },
     /// A person accepts a provider's URL, wallet and prices of now (M14).
     TrustProvider(String),
     /// A person accepts the marketplace's fee wallet of now.
@@ -73,6 +86,10 @@ pub enum Reply {
     Sent,
     /// Of [`Command::RequestGas`]: the transaction.
     Gas(String),
+    /// Of [`Command::Approvals`].
+    Approvals(Vec<ApprovalView>),
+    /// Of [`Command::Decide`].
+    Decided(ApprovalView),
     /// Of [`Command::TrustProvider`] and [`Command::TrustFeeWallet`]: whether anything was remembered.
     Forgotten(bool),
 }
@@ -99,11 +116,12 @@ impl Command {
             | Self::Balance
             | Self::Channels(_)
             | Self::Channel(_)
+            | Self::Approvals
             | Self::TrustProvider(_)
             | Self::TrustFeeWallet => Effect::Repeatable,
             Self::Chat(_) => Effect::Pays,
             Self::Approve(_) | Self::Open(_) | Self::Close(_) | Self::CooperativeClose(_) => Effect::Joins,
-            Self::Feedback(_) | Self::RequestGas => Effect::Tells,
+            Self::Feedback(_) | Self::RequestGas | Self::Decide { .. } => Effect::Tells,
         }
     }
 }

@@ -1,9 +1,5 @@
 //! What can go wrong between us and the chain, and what to tell people about it.
 
-use std::time::Duration;
-
-use drain_protocol::B256;
-
 use crate::error::{Code, Failure};
 
 /// A failure of a read, a simulation or a broadcast. Texts of nodes in it are bounded and cleaned (M13), endpoints are
@@ -56,14 +52,6 @@ pub enum ChainError {
         /// What differs.
         what: String,
     },
-    /// A transaction is on its way and not final yet.
-    #[error("the transaction {hash} is not final after {} seconds", .waited.as_secs())]
-    Pending {
-        /// Which one.
-        hash: B256,
-        /// How long it was waited for.
-        waited: Duration,
-    },
     /// A successful transaction lacks the events that it must have (M7).
     #[error("the transaction succeeded, but its receipt does not hold what it must: {what}")]
     Unexpected {
@@ -112,10 +100,6 @@ impl From<ChainError> for Failure {
                 Code::ContractFrozen,
                 "Opens and closes are frozen. A person should look at the contract's token and owner before any money moves.",
             ),
-            ChainError::Pending { .. } => (
-                Code::TransactionPending,
-                "It may land at any time and is never sent twice. Ask for its state in a minute; do not start it anew.",
-            ),
             ChainError::Unexpected { .. } => (
                 Code::ContractFrozen,
                 "Do not repeat it. A person should look at the transaction in a block explorer and at the RPC endpoints.",
@@ -123,6 +107,14 @@ impl From<ChainError> for Failure {
         };
         Self::unspent(code, message, next)
     }
+}
+
+/// Whether a node's refusal is about a fee that is too low: the same transaction with a higher one may be taken.
+pub fn is_about_fees(reason: &str) -> bool {
+    let reason = reason.to_ascii_lowercase();
+    ["underpriced", "fee too low", "base fee", "fee cap", "tip cap", "gas price too low"]
+        .iter()
+        .any(|words| reason.contains(words))
 }
 
 /// Whether a node's refusal is about the account's balance.

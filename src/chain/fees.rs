@@ -12,6 +12,9 @@ const POLYGON_LEAST_TIP: u128 = 30 * GWEI;
 /// More than any busy hour asks for: the tip is paid in full, so a lying node must not be able to name it.
 const MOST_TIP: u128 = 1_000 * GWEI;
 
+/// A transaction that offers so many times today's fees is not outbid: a chain that stands still is not moved by money.
+const MOST_OUTBID: u128 = 4;
+
 /// What a transaction offers for a unit of gas, in wei.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fees {
@@ -37,6 +40,22 @@ impl Fees {
             max_fee_per_gas: more(self.max_fee_per_gas),
             max_priority_fee_per_gas: more(self.max_priority_fee_per_gas),
         }
+    }
+
+    /// What replaces a transaction with these in its slot: enough for the nodes, today's fees if they are higher, never
+    /// above the ceiling for a unit of gas. `None` where no such fees are, or where these are several times today's: then it
+    /// is not the fee that keeps the transaction.
+    pub fn outbidding(self, today: Self, ceiling: u128) -> Option<Self> {
+        let least = self.bumped();
+        let most = |today: u128| today.saturating_mul(MOST_OUTBID);
+        let in_vain = least.max_fee_per_gas > most(today.max_fee_per_gas)
+            || least.max_priority_fee_per_gas > most(today.max_priority_fee_per_gas);
+        if in_vain || least.max_fee_per_gas > ceiling {
+            return None;
+        }
+        let Self { max_fee_per_gas, max_priority_fee_per_gas } = today.max(least);
+        let max_fee_per_gas = max_fee_per_gas.min(ceiling);
+        Some(Self { max_fee_per_gas, max_priority_fee_per_gas: max_priority_fee_per_gas.min(max_fee_per_gas) })
     }
 
     /// The higher of both, value by value.
@@ -105,6 +124,22 @@ mod tests {
         assert!(bumped.max_fee_per_gas * 10 > fees.max_fee_per_gas * 11);
         assert!(bumped.max_priority_fee_per_gas * 10 > fees.max_priority_fee_per_gas * 11);
         assert_eq!(fees.max(bumped), bumped);
+    }
+
+    #[test]
+    fn a_replacement_is_within_the_ceiling_and_a_few_times_todays_fees() {
+        let fees = |fee, tip| Fees { max_fee_per_gas: fee * GWEI, max_priority_fee_per_gas: tip * GWEI };
+        let (sent, ceiling) = (fees(80, 30), 5_000 * GWEI);
+        // Today's where they are higher, else an eighth more.
+        assert_eq!(sent.outbidding(fees(400, 40), ceiling), Some(fees(400, 40)));
+        assert_eq!(sent.outbidding(fees(80, 30), ceiling), Some(sent.bumped()));
+        assert_eq!(sent.outbidding(fees(10_000, 30), ceiling).unwrap().max_fee_per_gas, ceiling);
+        // At the ceiling, or far above today's already: nothing.
+        assert_eq!(fees(4_900, 30).outbidding(fees(10_000, 30), ceiling), None);
+        assert_eq!(sent.outbidding(fees(20, 30), ceiling), None);
+        assert_eq!(sent.outbidding(fees(80, 8), ceiling), None);
+        let tip_alone = fees(90, 80).outbidding(fees(30, 30), 100 * GWEI);
+        assert_eq!(tip_alone, None);
     }
 
     #[test]

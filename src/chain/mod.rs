@@ -36,7 +36,7 @@ pub use fees::Fees;
 pub use filters::{Watched, channel_logs_filter};
 pub use pool::{EndpointHealth, Sent};
 pub use reads::{Fee, Head, OnChainChannel, Transaction};
-pub use track::{Broadcast, Finality, Progress, await_final};
+pub use track::{Attempt, Finality, Progress, Slot, Way};
 
 use pool::Pool;
 
@@ -51,7 +51,7 @@ struct Inner {
     confirmations: u64,
     /// Whether a node has told what is `finalized`: from then on a depth is no substitute.
     knows_finalized: AtomicBool,
-    transaction_timeout: Duration,
+    replace_after: Duration,
     /// The widest range of blocks that a node last gave logs for.
     log_span: AtomicU64,
 }
@@ -75,7 +75,7 @@ impl Chain {
             deployments: config.deployments.clone(),
             confirmations: config.confirmations,
             knows_finalized: false.into(),
-            transaction_timeout: config.transaction_timeout,
+            replace_after: config.replace_after,
             log_span: u64::MAX.into(),
         })))
     }

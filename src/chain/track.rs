@@ -26,6 +26,8 @@ pub(super) struct Pace {
     pub(super) second_look: Duration,
     /// Looks that a second endpoint gets to catch up with a final receipt.
     pub(super) catch_up: u32,
+    /// How long nothing of a slot is mined before it is stalled.
+    pub(super) stalled: Duration,
 }
 
 impl Default for Pace {
@@ -35,36 +37,53 @@ impl Default for Pace {
             rebroadcast: (Duration::from_secs(15), Duration::from_secs(2)),
             second_look: Duration::from_secs(3),
             catch_up: 15,
+            stalled: Duration::MAX,
         }
     }
 }
 
-/// A signed and journaled transaction on its way.
+impl Chain {
+    /// Sends signed bytes to one endpoint after another until one takes them. Sending the same bytes twice is harmless.
+    /// [`ChainError::Rejected`] only where no node can have taken them.
+    pub async fn send_raw(&self, raw: &[u8], hash: B256) -> Result<Sent, ChainError> {
+        self.pool().send_raw(raw, hash, false).await
+    }
+}
+
+/// Where at most one transaction of an account lands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Who sends.
+    pub wallet: Address,
+    /// Its place among the wallet's transactions.
+    pub account_nonce: u64,
+}
+
+/// A signed and journaled transaction of a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Broadcast {
+pub struct Attempt {
     /// The signed bytes; `None` to watch without sending.
     pub raw: Option<Bytes>,
     /// The transaction's hash.
     pub hash: B256,
-    /// Who sent it.
-    pub wallet: Address,
-    /// Its slot among the wallet's transactions.
-    pub account_nonce: u64,
 }
 
 /// How it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finality {
-    /// It is in a final block. It may have reverted: [`Receipt::success`].
+    /// The attempt that the receipt names is in a final block. It may have reverted: [`Receipt::success`].
     Final(Receipt),
-    /// Another transaction is final in its slot: this one never lands.
+    /// Another transaction is final in the slot: no attempt ever lands.
     Replaced,
+    /// No end: nothing is mined for the configured time although the nodes answer. To be asked again; meanwhile the caller
+    /// may offer more ([`Way::outbid`]).
+    Stalled,
 }
 
 /// What is learnt on the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// A node took it, or has it.
+    /// A node took the newest attempt, or has it.
     Sent,
     /// The nodes refuse to take it again. It may be pending elsewhere all the same.
     Refused {
@@ -87,96 +106,92 @@ pub enum Progress {
     },
 }
 
-impl Chain {
-    /// Sends signed bytes to one endpoint after another until one takes them. Sending the same bytes twice is harmless.
-    /// [`ChainError::Rejected`] only where no node can have taken them.
-    pub async fn send_raw(&self, raw: &[u8], hash: B256) -> Result<Sent, ChainError> {
-        self.pool().send_raw(raw, hash, false).await
-    }
-
-    /// [`await_final`] for as long as the configuration says, then [`ChainError::Pending`]. What happens on the way is
-    /// logged.
-    pub async fn await_final(
-        &self,
-        raw: &[u8],
-        hash: B256,
-        wallet: Address,
-        account_nonce: u64,
-    ) -> Result<Finality, ChainError> {
-        let transaction = Broadcast { raw: Some(Bytes::copy_from_slice(raw)), hash, wallet, account_nonce };
-        let note = |progress| tracing::info!(transaction = %hash, ?progress, "transaction");
-        let waited = self.0.transaction_timeout;
-        let end = tokio::time::timeout(waited, await_final(self, &transaction, note)).await;
-        end.unwrap_or(Err(ChainError::Pending { hash, waited }))
-    }
-}
-
-/// Waits until the transaction, or another one in its slot, is final; sends it until it is mined.
-///
-/// Endpoints that fail are tried forever, so the caller sets a limit; dropping the future is safe at any point, and
-/// calling again goes on.
-///
-/// # Errors
-/// [`ChainError::Rejected`] where every node refuses the first broadcast, none has the transaction and its slot is free:
-/// it cannot land as things are. It must not be forgotten: it may, once things change.
-pub async fn await_final(
-    chain: &Chain,
-    transaction: &Broadcast,
-    on_progress: impl FnMut(Progress) + Send,
-) -> Result<Finality, ChainError> {
-    await_final_at(Pace::default(), chain, transaction, on_progress).await
-}
-
-/// The same at another pace.
-pub(super) async fn await_final_at(
+/// The way of the transactions that were signed for one slot: at most one of them lands. The newest is sent, and sent
+/// again, until one is mined.
+pub struct Way {
     pace: Pace,
-    chain: &Chain,
-    transaction: &Broadcast,
-    on_progress: impl FnMut(Progress) + Send,
-) -> Result<Finality, ChainError> {
-    let way = Way {
-        pace,
-        chain,
-        transaction,
-        on_progress,
-        last: None,
-        sent_at: None,
-        sent: false,
-        attempts: 0,
-        mined: false,
-        lost_at: None,
-        waited_for_second: 0,
-    };
-    way.run().await
-}
-
-struct Way<'a, F> {
-    pace: Pace,
-    chain: &'a Chain,
-    transaction: &'a Broadcast,
-    on_progress: F,
+    chain: Chain,
+    wallet: Address,
+    account_nonce: u64,
+    /// The newest last.
+    attempts: Vec<Attempt>,
+    /// What was learnt and not told yet.
+    news: Vec<Progress>,
     /// What was last told, so that nothing is told twice in a row.
     last: Option<Progress>,
     sent_at: Option<Instant>,
-    /// Whether the last broadcast was taken.
+    /// Whether the last broadcast was taken, and whether any was.
     sent: bool,
-    attempts: u32,
+    taken: bool,
+    /// Broadcasts of the newest attempt.
+    broadcasts: u32,
     /// Whether the last look found a receipt.
     mined: bool,
+    /// Since when the nodes say that nothing of the slot is mined.
+    unmined_since: Option<Instant>,
     /// Since when the slot looks lost.
     lost_at: Option<Instant>,
     waited_for_second: u32,
 }
 
-impl<F: FnMut(Progress) + Send> Way<'_, F> {
-    async fn run(mut self) -> Result<Finality, ChainError> {
+impl Way {
+    /// Of these transactions, the newest last. At least one; all of one wallet's slot.
+    pub fn new(chain: &Chain, slot: Slot, attempts: Vec<Attempt>) -> Self {
+        let pace = Pace { stalled: chain.0.replace_after, ..Pace::default() };
+        Self::at(pace, chain, slot, attempts)
+    }
+
+    /// The same at another pace.
+    pub(super) fn at(pace: Pace, chain: &Chain, slot: Slot, attempts: Vec<Attempt>) -> Self {
+        Self {
+            pace,
+            chain: chain.clone(),
+            wallet: slot.wallet,
+            account_nonce: slot.account_nonce,
+            attempts,
+            news: Vec::new(),
+            last: None,
+            sent_at: None,
+            sent: false,
+            taken: false,
+            broadcasts: 0,
+            mined: false,
+            unmined_since: None,
+            lost_at: None,
+            waited_for_second: 0,
+        }
+    }
+
+    /// One more in the same slot, from now on the one that is sent. The others are looked for all the same.
+    pub fn outbid(&mut self, attempt: Attempt) {
+        self.attempts.push(attempt);
+        (self.sent_at, self.sent, self.broadcasts, self.unmined_since) = (None, false, 0, None);
+    }
+
+    /// Waits until one of the attempts, or another transaction in their slot, is final.
+    ///
+    /// Endpoints that fail are tried forever, so the caller sets a limit; dropping the future is safe at any point, and
+    /// calling again goes on.
+    ///
+    /// # Errors
+    /// [`ChainError::Rejected`] where every node refuses the first broadcast, none has a transaction of the slot and it is
+    /// free: it cannot land as things are. It must not be forgotten: it may, once things change.
+    pub async fn end(&mut self, mut on_progress: impl FnMut(Progress) + Send) -> Result<Finality, ChainError> {
         let mut pause = self.pace.pause.0;
         loop {
-            match self.look().await {
+            let look = self.look().await;
+            if let Err(error) = &look
+                && !matches!(error, ChainError::Rejected { .. })
+            {
+                // What nobody can say is not counted against the transaction.
+                self.unmined_since = None;
+                self.tell(Progress::Trouble { reason: error.to_string() });
+            }
+            self.news.drain(..).for_each(&mut on_progress);
+            match look {
                 Ok(Some(end)) => return Ok(end),
-                Ok(None) => {}
                 Err(error @ ChainError::Rejected { .. }) => return Err(error),
-                Err(error) => self.tell(Progress::Trouble { reason: error.to_string() }),
+                _ => {}
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 3 / 2).min(self.pace.pause.1);
@@ -185,8 +200,8 @@ impl<F: FnMut(Progress) + Send> Way<'_, F> {
 
     fn tell(&mut self, progress: Progress) {
         if self.last.as_ref() != Some(&progress) {
-            (self.on_progress)(progress.clone());
-            self.last = Some(progress);
+            self.last = Some(progress.clone());
+            self.news.push(progress);
         }
     }
 
@@ -196,16 +211,19 @@ impl<F: FnMut(Progress) + Send> Way<'_, F> {
             // Before the first look: the usual case is a new transaction.
             self.send().await?;
         }
-        let hash = self.transaction.hash;
-        let Some(receipt) = self.chain.receipt(hash).await? else {
+        let Some(receipt) = self.receipt().await? else {
             if self.mined {
                 self.mined = false;
                 self.tell(Progress::Unmined);
-                self.sent_at = None;
+                (self.sent_at, self.unmined_since) = (None, None);
                 return Ok(None);
             }
             if self.slot_is_lost().await? {
                 return Ok(Some(Finality::Replaced));
+            }
+            if self.unmined_since.get_or_insert_with(Instant::now).elapsed() >= self.pace.stalled {
+                self.unmined_since = None;
+                return Ok(Some(Finality::Stalled));
             }
             let pause = if self.sent { self.pace.rebroadcast.0 } else { self.pace.rebroadcast.1 };
             if self.sent_at.is_some_and(|at| at.elapsed() >= pause) {
@@ -213,7 +231,7 @@ impl<F: FnMut(Progress) + Send> Way<'_, F> {
             }
             return Ok(None);
         };
-        self.lost_at = None;
+        (self.lost_at, self.unmined_since) = (None, None);
         if !self.mined {
             reach(Point::TransactionMined);
         }
@@ -226,22 +244,36 @@ impl<F: FnMut(Progress) + Send> Way<'_, F> {
         Ok(self.confirmed(receipt).await?.map(Finality::Final))
     }
 
-    /// Broadcasts. Only a refusal of the very first attempt ends the way; whatever else goes wrong is told, and the
-    /// looks go on: the transaction may be on its way from an earlier run.
+    /// The receipt of whichever attempt is mined.
+    async fn receipt(&self) -> Result<Option<Receipt>, ChainError> {
+        for attempt in self.attempts.iter().rev() {
+            if let Some(receipt) = self.chain.receipt(attempt.hash).await? {
+                return Ok(Some(receipt));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Broadcasts the newest. Only a refusal before any node took anything ends the way; whatever else goes wrong is told,
+    /// and the looks go on: a transaction may be on its way from an earlier run.
     async fn send(&mut self) -> Result<(), ChainError> {
         self.sent_at = Some(Instant::now());
-        let Some(raw) = &self.transaction.raw else { return Ok(()) };
-        self.attempts = self.attempts.saturating_add(1);
+        let Some(Attempt { raw: Some(raw), hash }) = self.attempts.last().cloned() else { return Ok(()) };
+        self.broadcasts = self.broadcasts.saturating_add(1);
         // A node that takes transactions and keeps them to itself must not be the only one to have it.
-        let all = self.attempts > 1;
-        let outcome = self.chain.pool().send_raw(raw, self.transaction.hash, all).await;
+        let all = self.broadcasts > 1;
+        let outcome = self.chain.pool().send_raw(&raw, hash, all).await;
         // A used slot is mined, by this one or another: the looks find out.
         self.sent = outcome.is_ok();
+        self.taken |= self.sent;
         match outcome {
-            Ok(Sent::Accepted | Sent::Known) => self.tell(Progress::Sent),
+            Ok(Sent::Accepted | Sent::Known) => {
+                reach(Point::TransactionBroadcast);
+                self.tell(Progress::Sent);
+            }
             Ok(Sent::NonceUsed) => {}
             Err(ChainError::Rejected { reason }) => {
-                if self.attempts == 1 && self.chain.receipt(self.transaction.hash).await?.is_none() {
+                if !self.taken && self.broadcasts == 1 && self.receipt().await?.is_none() {
                     return Err(ChainError::Rejected { reason });
                 }
                 self.tell(Progress::Refused { reason });
@@ -254,14 +286,14 @@ impl<F: FnMut(Progress) + Send> Way<'_, F> {
     /// The receipt once more, now that its block is final: from the endpoints as they come, and where several are
     /// configured by the word of two that agree, unless the others cannot be reached or have no receipts.
     async fn confirmed(&mut self, receipt: Receipt) -> Result<Option<Receipt>, ChainError> {
-        let hash = self.transaction.hash;
+        let hash = receipt.hash;
         let canonical = self.chain.block(receipt.block_number).await?.map(|block| block.hash);
         if canonical != Some(receipt.block_hash) {
             return Ok(None);
         }
         let (mut agreed, mut absent) = (0, Vec::new());
         for endpoint in self.chain.pool().order() {
-            match self.receipt_of(endpoint).await {
+            match self.receipt_of(endpoint, hash).await {
                 Ok(Some(other)) if other.agrees_with(&receipt) => agreed += 1,
                 Ok(Some(_)) => {
                     let what = format!("{} has another receipt for {hash} than the others", endpoint.host);
@@ -313,30 +345,40 @@ impl<F: FnMut(Progress) + Send> Way<'_, F> {
         }
     }
 
-    async fn receipt_of(&self, endpoint: &Endpoint) -> Result<Option<Receipt>, Trouble> {
-        let hash = self.transaction.hash;
+    async fn receipt_of(&self, endpoint: &Endpoint, hash: B256) -> Result<Option<Receipt>, Trouble> {
         let params = json!([hash]);
         self.chain.pool().ask(endpoint, "eth_getTransactionReceipt", &params, |value| Receipt::read(value, hash)).await
     }
 
-    /// Whether another transaction is final in this one's slot: each endpoint (two at least, where there are two) must
-    /// say that the slot is used as of a final block, know no receipt, and say so again later.
+    /// Whether this endpoint has a receipt of none of the attempts.
+    async fn has_none(&self, endpoint: &Endpoint) -> Result<bool, Trouble> {
+        for attempt in &self.attempts {
+            if self.receipt_of(endpoint, attempt.hash).await?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether another transaction is final in this slot: each endpoint (two at least, where there are two) must say that
+    /// the slot is used as of a final block, know no receipt, and say so again later.
     async fn slot_is_lost(&mut self) -> Result<bool, ChainError> {
-        let wallet = self.transaction.wallet;
+        let (wallet, account_nonce) = (self.wallet, self.account_nonce);
         let latest = self.chain.account_nonce_at(wallet, BlockNumberOrTag::Latest).await?;
-        if latest <= self.transaction.account_nonce {
+        if latest <= account_nonce {
             self.lost_at = None;
             return Ok(false);
         }
         let final_block = self.chain.finalized_number().await?;
-        let pool = self.chain.pool();
+        let chain = self.chain.clone();
+        let pool = chain.pool();
         let params = json!([wallet, BlockNumberOrTag::Number(final_block)]);
         let mut said = 0;
         for endpoint in pool.order() {
             let Ok(used) = pool.ask(endpoint, "eth_getTransactionCount", &params, number).await else { continue };
             // Asked after the count, so that a node that has the slot's transaction has its receipt too.
-            match self.receipt_of(endpoint).await {
-                Ok(None) if used > self.transaction.account_nonce => said += 1,
+            match self.has_none(endpoint).await {
+                Ok(true) if used > account_nonce => said += 1,
                 Ok(_) => {
                     self.lost_at = None;
                     return Ok(false);

@@ -1,5 +1,6 @@
 //! The command line for people: one file per subcommand, over the same [`crate::actors::Runtime`] that agents use.
 
+mod approvals;
 mod balance;
 mod channels;
 mod chat;
@@ -102,6 +103,8 @@ pub enum Command {
     Channels(channels::Args),
     /// Close a channel and get the rest back
     Close(close::Args),
+    /// Answer what waits for a person
+    Approvals(approvals::Args),
     /// Check the whole set-up and say what to do
     Doctor(doctor::Args),
     /// Watch it all work with play money
@@ -219,6 +222,7 @@ impl Command {
             Self::Chat(args) => chat::run(args, session).await,
             Self::Channels(args) => channels::run(args, session).await,
             Self::Close(args) => close::run(args, session).await,
+            Self::Approvals(args) => approvals::run(args, session).await,
             Self::Doctor(args) => doctor::run(args, session).await,
             Self::Wallet(command) => wallet::run(command, session).await,
             // Handled before a session exists.

@@ -132,7 +132,7 @@ pub fn as_commands(text: &str) -> String {
 }
 
 /// Texts of providers and directories cannot steer the terminal (M13).
-fn clean(text: &str) -> String {
+pub fn clean(text: &str) -> String {
     text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
 }
 

@@ -76,9 +76,9 @@ pub fn need_terminal(terminal: &dyn Terminal, what: &str) -> Result<(), Failure>
 }
 
 /// A new password, typed twice.
-pub fn new_password(terminal: &mut dyn Terminal) -> Result<Zeroizing<String>, Failure> {
+pub fn new_password(terminal: &mut dyn Terminal, what: &str) -> Result<Zeroizing<String>, Failure> {
     for _ in 0..3 {
-        let first = terminal.secret("New password for the keystore: ").map_err(terminal_failed)?;
+        let first = terminal.secret(&format!("{what}: ")).map_err(terminal_failed)?;
         if first.is_empty() {
             terminal.show("It is empty; choose one, better of twelve characters or more.").map_err(terminal_failed)?;
             continue;
@@ -138,8 +138,8 @@ mod tests {
 
     #[test]
     fn a_password_is_typed_twice() {
-        assert_eq!(*new_password(&mut Script::of(["", "a", "b", "c", "c"])).unwrap(), "c");
-        assert!(new_password(&mut Script::of(["a", "b", "a", "b", "a", "b"])).is_err());
-        assert!(new_password(&mut Script::of([])).is_err());
+        assert_eq!(*new_password(&mut Script::of(["", "a", "b", "c", "c"]), "New").unwrap(), "c");
+        assert!(new_password(&mut Script::of(["a", "b", "a", "b", "a", "b"]), "New").is_err());
+        assert!(new_password(&mut Script::of([]), "New").is_err());
     }
 }

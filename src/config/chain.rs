@@ -26,6 +26,7 @@ pub(super) fn resolve(layers: &mut Layers) -> Result<ChainConfig, ConfigError> {
         confirmations: layers.or_table(Key::Confirmations, |text| values::number(text, 0, 10_000))?,
         poll_interval: layers.or_table(Key::PollInterval, values::wait)?,
         transaction_timeout: layers.or_table(Key::TransactionTimeout, values::wait)?,
+        replace_after: layers.or_table(Key::ReplaceAfter, values::wait)?,
     })
 }
 

@@ -108,6 +108,7 @@ impl Reader<'_> {
             Key::DenyProviders,
             Key::AllowCategories,
             Key::DenyCategories,
+            Key::ApprovalsVia,
         ];
         let list = lists.contains(&key) && is_value.is_some();
         let text = match value.get_ref() {

@@ -100,6 +100,8 @@ keys! {
         "How often head and events are read while channels are open.";
     TransactionTimeout: "DRAIN_TRANSACTION_TIMEOUT", Some("chain.transaction_timeout"), None, Plain, "2m",
         "How long an open, approve or close is waited for before the answer is \"pending\". It goes on by itself.";
+    ReplaceAfter: "DRAIN_REPLACE_AFTER", Some("chain.replace_after"), None, Plain, "90s",
+        "How long a transaction may stay unmined before it is replaced in its slot by the same one with a higher fee.";
 
     DirectoryUrl: "DRAIN_DIRECTORY_URL", Some("marketplace.directory_url"), None, Plain, "https://handshake58.com/api/mcp/providers",
         "The catalogue of providers. Without a scheme it means https.";
@@ -147,6 +149,20 @@ keys! {
         "Pay providers of these categories only.";
     DenyCategories: "DRAIN_DENY_CATEGORIES", Some("limits.deny_categories"), None, Plain, "none",
         "Never pay providers of these categories.";
+    ApproveRequestsAbove: "DRAIN_APPROVE_REQUESTS_ABOVE", Some("approvals.requests_above"), None, Plain, "off",
+        "Ask a person before a request that may cost more USDC than this, within the limits. off asks nobody.";
+    ApproveDepositsAbove: "DRAIN_APPROVE_DEPOSITS_ABOVE", Some("approvals.deposits_above"), None, Plain, "off",
+        "Ask a person before a larger deposit is locked, within the limits. off asks nobody.";
+    ApprovalsVia: "DRAIN_APPROVALS_VIA", Some("approvals.via"), None, Plain, "terminal",
+        "How a person may answer: terminal (drain-mcp approvals, with the operator's passphrase), elicitation (the MCP client asks; only where a person sits at it: a client without one may answer by itself).";
+    ApprovalWait: "DRAIN_APPROVAL_WAIT", Some("approvals.wait"), None, Plain, "45s",
+        "How long a call waits for a person before it answers with the command that the person types; 0 waits not at all.";
+    ApprovalValid: "DRAIN_APPROVAL_VALID", Some("approvals.valid"), None, Plain, "1h",
+        "How long a question can be answered and a yes be used.";
+    NotifyCommand: "DRAIN_NOTIFY_COMMAND", Some("notify.command"), Some("notify.command_file"), Private, "none",
+        "A shell command that is run for each event (approval_waiting, cap_reached, alarm, refund_done), with the event as JSON on its standard input.";
+    NotifyWebhook: "DRAIN_NOTIFY_WEBHOOK", Some("notify.webhook"), Some("notify.webhook_file"), Private, "none",
+        "An https URL that each event is posted to as JSON.";
     MaxSessionFee: "DRAIN_MAX_SESSION_FEE", Some("limits.session_fee"), None, Plain, "0.01",
         "The highest session fee in USDC for opening a V1 channel.";
     MaxDuration: "DRAIN_MAX_DURATION", Some("limits.max_duration"), None, Plain, "30d",

@@ -12,8 +12,11 @@ use super::file;
 use super::keys::Key;
 use super::sources::{Layers, Sources};
 use super::values::{self, is_loopback};
-use super::{ChainConfig, Config, MarketplaceConfig, Password, RequestConfig, SignerConfig};
+use super::{
+    ApprovalConfig, ChainConfig, Config, MarketplaceConfig, NotifyConfig, Password, RequestConfig, SignerConfig,
+};
 use crate::policy::Limits;
+use crate::policy::approvals::Thresholds;
 use crate::policy::limits::Parties;
 
 /// The catalogue's path where the operator names a host only.
@@ -43,6 +46,8 @@ impl Config {
         let signer = signer(&mut layers, &home)?;
         let agent = layers.or_table(Key::Agent, values::name)?;
         let limits = Arc::new(limits(&mut layers)?);
+        let approvals = approvals(&mut layers)?;
+        let notify = notify(&mut layers)?;
         let requests = requests(&mut layers)?;
         let play_money = play_money(&mut layers, &chain)?;
         warnings.append(&mut layers.warnings);
@@ -53,6 +58,8 @@ impl Config {
             signer,
             agent,
             limits,
+            approvals,
+            notify,
             requests,
             providers: parsed.providers,
             play_money,
@@ -222,6 +229,10 @@ fn limits(layers: &mut Layers) -> Result<Limits, ConfigError> {
             allow_categories: names(layers, Key::AllowCategories)?,
             deny_categories: names(layers, Key::DenyCategories)?.unwrap_or_default(),
         },
+        approve: Thresholds {
+            request: layers.or_table(Key::ApproveRequestsAbove, values::threshold)?,
+            deposit: layers.or_table(Key::ApproveDepositsAbove, values::threshold)?,
+        },
     };
     if limits.per_channel > limits.locked {
         layers.warnings.push(format!(
@@ -239,6 +250,20 @@ fn limits(layers: &mut Layers) -> Result<Limits, ConfigError> {
         ));
     }
     Ok(limits)
+}
+
+fn approvals(layers: &mut Layers) -> Result<ApprovalConfig, ConfigError> {
+    Ok(ApprovalConfig {
+        via: layers.or_table(Key::ApprovalsVia, values::ways)?,
+        wait: layers.or_table(Key::ApprovalWait, values::age)?,
+        valid: layers.or_table(Key::ApprovalValid, values::wait)?,
+    })
+}
+
+fn notify(layers: &mut Layers) -> Result<NotifyConfig, ConfigError> {
+    let command = layers.get(Key::NotifyCommand)?.map(|raw| raw.text.to_string());
+    let webhook = layers.get(Key::NotifyWebhook)?.map(|raw| raw.parse(values::webhook)).transpose()?;
+    Ok(NotifyConfig { command, webhook })
 }
 
 /// Several names, in lower case; `None` where nothing is set.

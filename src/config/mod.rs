@@ -23,6 +23,7 @@ use std::time::Duration;
 use drain_protocol::duration::ChannelDuration;
 use drain_protocol::{Address, Deployment, Generation, Usdc};
 use drain_signers::secret::Secret;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
 pub use error::ConfigError;
@@ -31,6 +32,7 @@ pub use sources::Sources;
 pub use values::{is_loopback, shown_url};
 
 use crate::policy::Limits;
+use crate::policy::approvals::Via;
 
 /// Everything that can be set, resolved and checked. Immutable while a runtime runs (M5).
 #[derive(Debug)]
@@ -47,6 +49,10 @@ pub struct Config {
     pub agent: String,
     /// What only a person raises.
     pub limits: Arc<Limits>,
+    /// How a person is asked.
+    pub approvals: ApprovalConfig,
+    /// Who is told of events.
+    pub notify: NotifyConfig,
     /// How requests to providers behave.
     pub requests: RequestConfig,
     /// Providers that a person listed, beside the directory's.
@@ -76,6 +82,8 @@ pub struct ChainConfig {
     pub poll_interval: Duration,
     /// How long an open, approve or close waits for finality before it answers "pending".
     pub transaction_timeout: Duration,
+    /// How long a transaction may stay unmined before it is replaced in its slot with a higher fee (M7).
+    pub replace_after: Duration,
 }
 
 /// The marketplace.
@@ -107,6 +115,35 @@ pub enum SignerConfig {
         /// Its password, where one was given; else it is asked for on a terminal.
         password: Option<Password>,
     },
+}
+
+/// How a person is asked (M5). Above which amounts is [`Limits::approve`].
+#[derive(Debug, Clone)]
+pub struct ApprovalConfig {
+    /// Ways by which an answer counts.
+    pub via: Vec<Via>,
+    /// How long a call waits for one.
+    pub wait: Duration,
+    /// How long a question can be answered and a yes be used.
+    pub valid: Duration,
+}
+
+/// Who is told of events. Both may hold credentials: never shown.
+#[derive(Clone, Default)]
+pub struct NotifyConfig {
+    /// Run by a shell, with the event on its standard input.
+    pub command: Option<String>,
+    /// Posted to.
+    pub webhook: Option<reqwest::Url>,
+}
+
+impl fmt::Debug for NotifyConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NotifyConfig")
+            .field("command", &self.command.is_some())
+            .field("webhook", &self.webhook.as_ref().map(shown_url))
+            .finish()
+    }
 }
 
 /// How requests to providers behave.
@@ -161,6 +198,19 @@ impl Password {
     }
 }
 
+/// Over the socket to the process that holds the wallet, and nowhere else.
+impl Serialize for Password {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.expose())
+    }
+}
+
+impl<'de> Deserialize<'de> for Password {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self(Zeroizing::new(text)))
+    }
+}
+
 impl fmt::Debug for Password {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[secret]")
@@ -178,6 +228,7 @@ impl fmt::Debug for ChainConfig {
             .field("confirmations", &self.confirmations)
             .field("poll_interval", &self.poll_interval)
             .field("transaction_timeout", &self.transaction_timeout)
+            .field("replace_after", &self.replace_after)
             .finish()
     }
 }

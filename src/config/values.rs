@@ -10,6 +10,7 @@ use reqwest::Url;
 
 use super::error::{Bad, quoted};
 use crate::policy::Pol;
+use crate::policy::approvals::Via;
 
 pub(super) fn amount(text: &str) -> Result<Usdc, Bad> {
     text.parse()
@@ -32,6 +33,33 @@ pub(super) fn name(text: &str) -> Result<String, Bad> {
         ));
     }
     Ok(text.to_owned())
+}
+
+/// An amount above which something happens, or `off`.
+pub(super) fn threshold(text: &str) -> Result<Option<Usdc>, Bad> {
+    if text.trim().eq_ignore_ascii_case("off") { Ok(None) } else { amount(text).map(Some) }
+}
+
+/// The ways by which a person may answer.
+pub(super) fn ways(text: &str) -> Result<Vec<Via>, Bad> {
+    let fix = "Write terminal, elicitation, or both";
+    let ways: Vec<Via> = words(text)
+        .map(|word| match word.to_ascii_lowercase().as_str() {
+            "terminal" => Ok(Via::Terminal),
+            "elicitation" => Ok(Via::Elicitation),
+            _ => Err(Bad::new(format!("{} is no way to ask a person", quoted(word)), fix)),
+        })
+        .collect::<Result<_, _>>()?;
+    if ways.is_empty() { Err(Bad::new("it names no way", fix)) } else { Ok(ways) }
+}
+
+/// Where events are posted to: https, or http on this machine.
+pub(super) fn webhook(text: &str) -> Result<Url, Bad> {
+    let url = url(text)?;
+    if url.scheme() == "https" || is_loopback(&url) {
+        return Ok(url);
+    }
+    Err(Bad::new("it is not encrypted", "Write an https URL"))
 }
 
 pub(super) fn switch(text: &str) -> Result<bool, Bad> {

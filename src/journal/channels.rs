@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use alloy::primitives::keccak256;
 use drain_protocol::{Address, ChannelId, Deployment, Generation, Nonce, Usdc};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::row::{self, column};
 use super::writer::When;
-use super::{IntentId, Journal, JournalError, TxId, TxState, transactions, usage};
+use super::{IntentId, Journal, JournalError, TxId, TxState, approvals, transactions, usage};
 use crate::api::ChannelState;
 use crate::clock::Moment;
+use crate::policy::approvals::{ApprovalKind, Subject};
 use crate::policy::budgets::{Locked, may_open};
 use crate::policy::limits::{Parties, Party};
 use crate::policy::{Books, Limits};
@@ -39,8 +41,29 @@ pub struct NewChannel {
     pub cap: Usdc,
     /// In seconds.
     pub duration: u64,
+    /// Whose channel it will be.
+    pub agent: String,
     /// Now.
     pub at: u64,
+}
+
+impl NewChannel {
+    /// What a person is asked about this deposit.
+    pub fn subject(&self) -> Subject {
+        Subject {
+            kind: ApprovalKind::Deposit,
+            agent: self.agent.clone(),
+            provider_id: self.provider_id.clone(),
+            provider_name: self.provider_name.clone(),
+            wallet: self.provider_wallet,
+            host: host_of(&self.api_url),
+            chain_id: self.deployment.chain_id(),
+            contract: self.deployment.contract(),
+            amount: self.deposit,
+            duration: self.duration,
+            prices: keccak256(&self.prices),
+        }
+    }
 }
 
 /// What is known of a channel that another journal, or none, kept.
@@ -108,8 +131,24 @@ impl ChannelRecord {
 
     /// The host of the provider's URL; empty where none is known.
     pub fn host(&self) -> String {
-        let url = reqwest::Url::parse(&self.api_url);
-        url.ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
+        host_of(&self.api_url)
+    }
+
+    /// What a person is asked about a request over this channel.
+    pub fn request_subject(&self, agent: &str, amount: Usdc) -> Subject {
+        Subject {
+            kind: ApprovalKind::Request,
+            agent: agent.to_owned(),
+            provider_id: self.provider_id.clone(),
+            provider_name: self.provider_name.clone(),
+            wallet: self.provider_wallet,
+            host: self.host(),
+            chain_id: self.deployment.chain_id(),
+            contract: self.deployment.contract(),
+            amount,
+            duration: 0,
+            prices: keccak256(&self.prices),
+        }
     }
 
     /// Whether the operator's lists allow to pay this provider.
@@ -118,6 +157,11 @@ impl ChannelRecord {
         let party = Party { id, wallet: self.provider_wallet, host: &host, category };
         parties.check(party).map_err(JournalError::NotAllowed)
     }
+}
+
+fn host_of(api_url: &str) -> String {
+    let url = reqwest::Url::parse(api_url);
+    url.ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
 }
 
 // INDEXED BY: by itself SQLite takes the primary key and reads every voucher that the channel ever had.
@@ -242,6 +286,9 @@ impl Journal {
                 let locked = locked(db, new.deployment.chain_id(), new.consumer, now)?;
                 may_open(&limits, &locked, new.deposit).map_err(JournalError::OverLimit)?;
                 let intent = insert(db, &new, ChannelState::Opening, None, 0)?;
+                if limits.approve.needs_person(ApprovalKind::Deposit, new.deposit) {
+                    approvals::spend(db, &new.subject(), now, &intent.to_string())?;
+                }
                 db.prepare_cached("UPDATE channels SET told = 0 WHERE intent = ?1")?.execute([intent.0])?;
                 Ok((load(db, intent)?, false))
             })
@@ -468,8 +515,8 @@ fn insert(
 ) -> Result<IntentId, JournalError> {
     db.prepare_cached(
         "INSERT INTO channels (chain_id, contract, generation, token, consumer, provider_id, provider_name, provider_wallet, api_url, category, \
-         prices, duration, state, channel_id, expires_at, deposit, cap, created_at, used_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?18)",
+         prices, duration, state, channel_id, expires_at, deposit, cap, created_at, used_at, agent) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?18, ?19)",
     )?
     .execute(params![
         column(new.deployment.chain_id())?,
@@ -490,6 +537,7 @@ fn insert(
         new.deposit.as_i64(),
         new.cap.as_i64(),
         column(new.at)?,
+        new.agent,
     ])?;
     Ok(IntentId(db.last_insert_rowid()))
 }

@@ -5,6 +5,10 @@
 //! commit): many channels share one sync. A method that returns has been committed with `synchronous=FULL`, except
 //! the `later` ones, which ride in the next commit: losing one leaves the larger reservation.
 
+mod approvals;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod approvals_tests;
 mod channels;
 mod ids;
 mod pins;
@@ -23,6 +27,7 @@ use std::sync::Arc;
 
 use drain_protocol::duration::ChannelDuration;
 
+pub use approvals::{Approval, ApprovalId, ApprovalState};
 pub use channels::{ChannelRecord, Found, NewChannel};
 pub use ids::{IntentId, Receipt, TxId};
 pub use pins::{Pin, PinCheck};
@@ -72,6 +77,15 @@ pub enum JournalError {
     /// The books have no room for the voucher (M2, M3).
     #[error("no voucher: {0:?}")]
     NoVoucher(NoVoucher),
+    /// A person must say yes first (M5).
+    #[error("a person must approve this first")]
+    NeedsPerson,
+    /// Too many questions wait already.
+    #[error("{0} questions wait for a person already")]
+    TooManyQuestions(u32),
+    /// The question is not open any more.
+    #[error("{0} is {state} already", state = .1.as_str())]
+    Answered(ApprovalId, ApprovalState),
     /// The operator's lists forbid to pay this provider.
     #[error("this provider may not be paid")]
     NotAllowed(NotAllowed),
@@ -100,6 +114,14 @@ impl From<JournalError> for Failure {
             ),
             JournalError::OverLimit(over) => over.into(),
             JournalError::NotAllowed(why) => why.into(),
+            JournalError::NeedsPerson | JournalError::TooManyQuestions(_) => Self::unspent(
+                Code::ApprovalNeeded,
+                text,
+                "A person looks at drain-mcp approvals and answers; then call again.",
+            ),
+            JournalError::Answered(..) => {
+                Self::unspent(Code::InvalidArgument, text, "List what waits with drain-mcp approvals.")
+            }
             JournalError::Unknown(_) => {
                 Self::unspent(Code::UnknownChannel, text, "List the channels with drain_channels.")
             }

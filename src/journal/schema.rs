@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_initial.sql"),
     include_str!("migrations/0002_budgets.sql"),
     include_str!("migrations/0006_survival.sql"),
+    include_str!("migrations/0007_approvals.sql"),
 ];
 
 /// `drain` in ASCII: marks the file as ours.
@@ -58,7 +59,14 @@ pub fn lock(folder: &Path) -> Result<Option<File>, JournalError> {
 
 /// The folder, 0700. An existing one of ours is narrowed.
 fn private_folder(folder: &Path) -> std::io::Result<()> {
+    // What a power cut takes is not only a file's bytes but also its name: each new folder's is synced in its parent.
+    // SQLite does the same for its files.
+    let missing: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    for parent in missing.iter().rev().filter_map(|folder| folder.parent()) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        File::open(parent)?.sync_all()?;
+    }
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
 }
 

@@ -168,8 +168,9 @@ pub(super) fn finish(db: &Connection, id: TxId, state: TxState, reason: Option<&
 fn gas_of_a_day(db: &Connection, chain_id: u64, wallet: Address, now: u64) -> Result<Pol, JournalError> {
     let gwei: i64 = db
         .prepare_cached(
-            "SELECT COALESCE(SUM(COALESCE(gas_used, gas_most)), 0) FROM transactions \
-             WHERE chain_id = ?1 AND wallet = ?2 AND created_at > ?3 AND state != 'dropped'",
+            // Of one slot at most one lands.
+            "SELECT COALESCE(SUM(gas), 0) FROM (SELECT MAX(COALESCE(gas_used, gas_most)) AS gas FROM transactions \
+             WHERE chain_id = ?1 AND wallet = ?2 AND created_at > ?3 AND state != 'dropped' GROUP BY COALESCE(account_nonce, -id))",
         )?
         .query_row(params![column(chain_id)?, address(wallet), column(now.saturating_sub(86_400))?], |r| r.get(0))?;
     u64::try_from(gwei).map(Pol::from_gwei).map_err(|_| JournalError::Corrupt(format!("gas = {gwei}")))
@@ -266,6 +267,39 @@ impl Journal {
                     records.push(record(row)?);
                 }
                 Ok(records)
+            })
+            .await
+    }
+
+    /// How many slots of a wallet's account were used, as far as transactions of ours were seen final in them.
+    pub async fn account_nonces_used(&self, chain_id: u64, wallet: Address) -> Result<u64, JournalError> {
+        self.writer
+            .run(move |db| {
+                let mut statement = db.prepare_cached(
+                    "SELECT COALESCE(MAX(account_nonce) + 1, 0) AS used FROM transactions \
+                     WHERE chain_id = ?1 AND wallet = ?2 AND state IN ('final', 'reverted')",
+                )?;
+                let mut rows = statement.query(params![column(chain_id)?, address(wallet)])?;
+                rows.next()?.map_or(Ok(0), |r| row::unsigned(r, "used"))
+            })
+            .await
+    }
+
+    /// What is stored for a slot of a wallet: the one that was seen mined, else the newest.
+    pub async fn stored_for(
+        &self,
+        chain_id: u64,
+        wallet: Address,
+        account_nonce: u64,
+    ) -> Result<Option<TxRecord>, JournalError> {
+        self.writer
+            .run(move |db| {
+                let mut statement = db.prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM transactions WHERE chain_id = ?1 AND wallet = ?2 AND account_nonce = ?3 AND raw IS NOT NULL \
+                     ORDER BY state IN ('final', 'reverted') DESC, id DESC LIMIT 1"
+                ))?;
+                let mut rows = statement.query(params![column(chain_id)?, address(wallet), column(account_nonce)?])?;
+                rows.next()?.map(record).transpose()
             })
             .await
     }

@@ -21,19 +21,19 @@ fn usdc(units: u32) -> Usdc {
 }
 
 /// A moment that the chain agrees with.
-fn at(seconds: u64) -> Moment {
+pub(super) fn at(seconds: u64) -> Moment {
     Moment { at: START + seconds, windows: Some(START + seconds) }
 }
 
-struct Bench {
-    journal: Journal,
+pub(super) struct Bench {
+    pub journal: Journal,
     home: tempfile::TempDir,
-    limits: Limits,
+    pub limits: Limits,
     channels: u8,
 }
 
 impl Bench {
-    fn new(change: impl FnOnce(&mut Limits)) -> Self {
+    pub fn new(change: impl FnOnce(&mut Limits)) -> Self {
         let home = tempfile::tempdir().unwrap();
         let mut limits = limits();
         // Far away, so that each test meets the limit that it sets.
@@ -53,9 +53,9 @@ impl Bench {
         self
     }
 
-    async fn begin(&mut self, provider: u8, deposit: u32, when: Moment) -> Result<IntentId, JournalError> {
+    pub fn wish(&mut self, provider: u8, deposit: u32, when: Moment) -> NewChannel {
         self.channels += 1;
-        let new = NewChannel {
+        NewChannel {
             deployment: builtin(137)[0],
             consumer: Address::repeat_byte(1),
             provider_id: format!("p{}", self.channels),
@@ -67,12 +67,17 @@ impl Bench {
             deposit: usdc(deposit),
             cap: usdc(deposit),
             duration: 3_600,
+            agent: "a".into(),
             at: when.at,
-        };
+        }
+    }
+
+    pub async fn begin(&mut self, provider: u8, deposit: u32, when: Moment) -> Result<IntentId, JournalError> {
+        let new = self.wish(provider, deposit, when);
         Ok(self.journal.begin_open(new, Arc::new(self.limits.clone()), when).await?.0.intent)
     }
 
-    async fn open(&mut self, provider: u8, deposit: u32, when: Moment) -> IntentId {
+    pub async fn open(&mut self, provider: u8, deposit: u32, when: Moment) -> IntentId {
         let intent = self.begin(provider, deposit, when).await.unwrap();
         let id = drain_protocol::ChannelId([self.channels; 32].into());
         let plan = NewTransaction {
@@ -90,12 +95,13 @@ impl Bench {
         intent
     }
 
-    async fn sign(&self, intent: IntentId, bound: u32, agent: &str, when: Moment) -> Result<Receipt, JournalError> {
+    pub async fn sign(&self, intent: IntentId, bound: u32, agent: &str, when: Moment) -> Result<Receipt, JournalError> {
         let request = VoucherIntent {
             intent,
             bound: usdc(bound),
             limits: Arc::new(self.limits.clone()),
             agent: agent.into(),
+            approval: None,
             model: "m".into(),
             moment: when,
         };

@@ -8,9 +8,10 @@ use rusqlite::{Connection, params};
 use super::row::column;
 use super::usage::{self, Payer};
 use super::writer::When;
-use super::{IntentId, Journal, JournalError, Receipt, channels, row};
+use super::{ApprovalId, ChannelRecord, IntentId, Journal, JournalError, Receipt, approvals, channels, row};
 use crate::api::ChannelState;
 use crate::clock::Moment;
+use crate::policy::approvals::ApprovalKind;
 use crate::policy::budgets::{NewVoucher, Signed, may_sign};
 use crate::policy::{Books, Limits};
 
@@ -27,6 +28,8 @@ pub struct VoucherIntent {
     pub limits: Arc<Limits>,
     /// Who asks.
     pub agent: String,
+    /// A person's yes that the first try of this very call has used.
+    pub approval: Option<ApprovalId>,
     /// For the record.
     pub model: String,
     /// Now.
@@ -44,6 +47,7 @@ pub struct Authorized {
     receipt: Receipt,
     books: Books,
     spent_today: Usdc,
+    approval: Option<ApprovalId>,
 }
 
 impl Authorized {
@@ -70,6 +74,10 @@ impl Authorized {
     /// The channel's books with this voucher in them.
     pub const fn books(&self) -> Books {
         self.books
+    }
+    /// The person's yes that this voucher uses.
+    pub const fn approval(&self) -> Option<ApprovalId> {
+        self.approval
     }
     /// Charged since midnight UTC, without this request.
     pub const fn spent_today(&self) -> Usdc {
@@ -161,6 +169,8 @@ fn authorize(db: &Connection, request: &VoucherIntent) -> Result<Authorized, Jou
     let provider = record.provider_key();
     let payer = Payer { provider: &provider, agent: &request.agent, newcomer: false };
     let counted_at = charge_budgets(db, request, payer, next.growth)?;
+    let receipt = Receipt { intent: request.intent, nonce: next.nonce };
+    let approval = persons_yes(db, request, &record, receipt, counted_at)?;
     db.prepare_cached(
         "INSERT INTO vouchers (intent, nonce, amount, bound, growth, model, state, created_at, agent, newcomer, counted_at) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'in_flight', ?7, ?8, ?9, ?10)",
@@ -184,10 +194,29 @@ fn authorize(db: &Connection, request: &VoucherIntent) -> Result<Authorized, Jou
         voucher: Voucher { channel_id, amount: next.amount, nonce: next.nonce },
         deposit: books.deposit,
         bound: request.bound,
-        receipt: Receipt { intent: request.intent, nonce: next.nonce },
+        receipt,
         books,
         spent_today: spent_today(db, request.moment.at)?,
+        approval,
     })
+}
+
+/// Uses the yes of a person, where the operator asks for one (M5).
+fn persons_yes(
+    db: &Connection,
+    request: &VoucherIntent,
+    record: &ChannelRecord,
+    receipt: Receipt,
+    now: u64,
+) -> Result<Option<ApprovalId>, JournalError> {
+    if !request.limits.approve.needs_person(ApprovalKind::Request, request.bound) {
+        return Ok(None);
+    }
+    let wanted = record.request_subject(&request.agent, request.bound);
+    match request.approval {
+        Some(used) if approvals::still_covers(db, used, &wanted, now)? => Ok(Some(used)),
+        _ => approvals::spend(db, &wanted, now, &receipt.to_string()).map(Some),
+    }
 }
 
 /// Asks every budget, and charges them with what is newly signed (M3, M4). Gives the time at which it was counted.
@@ -227,6 +256,7 @@ fn authorize_probe(db: &Connection, intent: IntentId, at: u64) -> Result<Authori
         receipt: Receipt { intent, nonce },
         books,
         spent_today: spent_today(db, at)?,
+        approval: None,
     })
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, ErrorData, Implementation, JsonObject, ListResourcesResult,
-    ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, ReadResourceRequestParams,
+    CallToolRequestParams, CallToolResponse, ErrorData, Implementation, InputRequiredResult, JsonObject,
+    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, ReadResourceRequestParams,
     ReadResourceResponse, ReadResourceResult, ServerCapabilities, ServerConfig, Tool,
 };
 use rmcp::service::RequestContext;
@@ -14,12 +14,13 @@ use tokio::sync::mpsc;
 
 use super::answer::{Answer, Fault};
 use super::args::Args;
+use super::person::Person;
 use super::resources::Resource;
 use super::supervise::{What, supervise};
 use super::tools::{self, Definition, Running};
 use super::{instructions, resources};
 use crate::actors::Runtime;
-use crate::api::Progress;
+use crate::api::{Progress, Question};
 
 /// Progress lines that may wait for a slow client; more are dropped.
 const PROGRESS_QUEUE: usize = 32;
@@ -31,6 +32,14 @@ pub(super) enum Job {
     Tool(&'static Definition, JsonObject),
     /// A resource.
     Resource(Resource),
+}
+
+/// What a call leads to.
+#[derive(Debug)]
+enum Reply {
+    Answer(Answer),
+    /// A person must be asked first; the client makes the same call again with the answer.
+    Ask(Box<InputRequiredResult>),
 }
 
 type Handler = Arc<dyn Fn(Job, Progress) -> Running + Send + Sync>;
@@ -63,7 +72,7 @@ impl Server {
     }
 
     /// Every call goes through here.
-    async fn dispatch(&self, job: Job, context: &RequestContext<RoleServer>) -> Result<Answer, Fault> {
+    async fn dispatch(&self, job: Job, person: Person, context: &RequestContext<RoleServer>) -> Result<Reply, Fault> {
         let what = match &job {
             Job::Tool(tool, _) => What { name: tool.name, moves_money: tool.moves_money },
             Job::Resource(resource) => What { name: resource.uri(), moves_money: false },
@@ -71,6 +80,9 @@ impl Server {
         let token = context.meta.get_progress_token();
         let (sender, receiver) = mpsc::channel(PROGRESS_QUEUE);
         let progress = if token.is_some() { Progress::to(sender) } else { Progress::none() };
+        let (asker, mut questions) = mpsc::channel::<Question>(1);
+        let progress = if matches!(person, Person::Nobody) { progress } else { progress.with_person(asker) };
+        let stop = context.ct.child_token();
         let mut step = 0.0;
         let tell = |text: String| {
             step += 1.0;
@@ -83,7 +95,24 @@ impl Server {
                 }
             }
         };
-        supervise(what, (self.handler)(job, progress), &context.ct, receiver, tell).await
+        let supervised = supervise(what, (self.handler)(job, progress), &stop, receiver, tell);
+        tokio::pin!(supervised);
+        loop {
+            tokio::select! {
+                outcome = &mut supervised => return outcome.map(Reply::Answer),
+                Some(question) = questions.recv() => {
+                    if let Some(input) = person.ask(question) {
+                        // Nothing is signed while a person is asked: the work ends, and the next call begins it anew.
+                        stop.cancel();
+                        // Unless a person at a terminal answered in this very moment.
+                        return match supervised.await {
+                            Ok(answer) => Ok(Reply::Answer(answer)),
+                            Err(_) => Ok(Reply::Ask(Box::new(input))),
+                        };
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -127,12 +156,13 @@ impl ServerHandler for Server {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let tool = tools::find(&request.name).ok_or_else(|| tools::unknown(&request.name))?;
+        let person = if tool.moves_money { Person::of(&context, &request) } else { Person::Nobody };
         let job = Job::Tool(tool, request.arguments.unwrap_or_default());
-        let result = match self.dispatch(job, &context).await {
-            Ok(answer) => answer.into_result(self.play_money),
-            Err(fault) => fault.into_result(self.play_money),
-        };
-        Ok(result.into())
+        Ok(match self.dispatch(job, person, &context).await {
+            Ok(Reply::Answer(answer)) => answer.into_result(self.play_money).into(),
+            Ok(Reply::Ask(input)) => (*input).into(),
+            Err(fault) => fault.into_result(self.play_money).into(),
+        })
     }
 
     async fn list_resources(
@@ -149,8 +179,9 @@ impl ServerHandler for Server {
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
         let resource = Resource::find(&request.uri).ok_or_else(|| resources::unknown(&request.uri))?;
-        match self.dispatch(Job::Resource(resource), &context).await {
-            Ok(answer) => {
+        match self.dispatch(Job::Resource(resource), Person::Nobody, &context).await {
+            Ok(Reply::Ask(input)) => Ok((*input).into()),
+            Ok(Reply::Answer(answer)) => {
                 let contents = vec![resource.contents(answer.into_text(self.play_money))];
                 Ok(ReadResourceResult::new(contents).into())
             }

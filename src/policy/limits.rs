@@ -7,6 +7,7 @@ use drain_protocol::{Address, Usdc};
 use serde::{Deserialize, Serialize};
 
 use super::Pol;
+use super::approvals::Thresholds;
 
 /// The operator's limits. Each bounds what is newly signed or locked; none is ever raised by a tool (M5).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +44,8 @@ pub struct Limits {
     pub gas_per_day: Pol,
     /// Whom money may go to.
     pub parties: Parties,
+    /// Above which amounts a person is asked.
+    pub approve: Thresholds,
 }
 
 impl Limits {
@@ -65,6 +68,7 @@ impl Limits {
             gas_per_transaction: self.gas_per_transaction.min(other.gas_per_transaction),
             gas_per_day: self.gas_per_day.min(other.gas_per_day),
             parties: self.parties.tightened(&other.parties),
+            approve: self.approve.tightened(&other.approve),
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Where money is decided. Pure: amounts in, decision out; no clock, no I/O.
 //!
 //! `books` decides what the next voucher of a channel is and what an answer costs, `limits` and `budgets` whether it fits
-//! under the operator's upper bounds, `learn` the default length of an answer, `prices` when a rise is a question for a
+//! under the operator's upper bounds, `approvals` when a person is asked, `learn` the default length of an answer, `prices` when a rise is a question for a
 //! person. The journal calls them inside the transaction that records the decision.
 
+pub mod approvals;
 pub mod books;
 pub mod budgets;
 mod caller;

@@ -2,6 +2,7 @@
 
 use drain_protocol::Usdc;
 
+use super::approvals::Thresholds;
 use super::limits::{Limits, Parties};
 
 /// The defaults.
@@ -23,5 +24,6 @@ pub fn limits() -> Limits {
         gas_per_transaction: "0.5".parse().unwrap(),
         gas_per_day: "2".parse().unwrap(),
         parties: Parties::default(),
+        approve: Thresholds::default(),
     }
 }

@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 use alloy::sol_types::SolCall;
 use drain_mcp::actors::Runtime;
 use drain_mcp::api::{ChannelView, ChatCall, ChatReply, OpenRequest, Paid, Progress};
-use drain_mcp::config::{ChainConfig, Config, MarketplaceConfig, RequestConfig, SignerConfig};
+use drain_mcp::config::{
+    ApprovalConfig, ChainConfig, Config, MarketplaceConfig, NotifyConfig, RequestConfig, SignerConfig,
+};
 use drain_mcp::error::{Code, Failure, Money, Retry};
 use drain_mcp::policy::Limits;
+use drain_mcp::policy::approvals::{Thresholds, Via};
 use drain_mcp::policy::limits::Parties;
 use drain_protocol::chat::{Message, Role};
 use drain_protocol::contract::{DrainChannel, Erc20};
@@ -65,6 +68,7 @@ impl World {
                 confirmations: 1,
                 poll_interval: Duration::from_millis(200),
                 transaction_timeout: Duration::from_secs(20),
+                replace_after: Duration::from_secs(90),
             },
             marketplace: MarketplaceConfig {
                 base_url: directory.join("/").unwrap(),
@@ -92,7 +96,14 @@ impl World {
                 gas_per_transaction: "0.5".parse().unwrap(),
                 gas_per_day: "2".parse().unwrap(),
                 parties: Parties::default(),
+                approve: Thresholds::default(),
             }),
+            approvals: ApprovalConfig {
+                via: vec![Via::Terminal],
+                wait: Duration::ZERO,
+                valid: Duration::from_secs(3_600),
+            },
+            notify: NotifyConfig::default(),
             requests: RequestConfig {
                 default_max_tokens: 1_024,
                 default_max_cost: Usdc::new(50_000),

@@ -21,7 +21,7 @@ const RANDOM: usize = 24;
 const IDLE: Duration = Duration::from_millis(900);
 
 /// At which time a point is to be reached, over the rounds.
-const fn count(point: Point, round: usize) -> usize {
+pub const fn count(point: Point, round: usize) -> usize {
     match point {
         Point::JournalWritten | Point::JournalCommitted => 1 + round * 5,
         Point::JournalCheckpoint => 1,
@@ -43,7 +43,7 @@ const fn count(point: Point, round: usize) -> usize {
 }
 
 /// Other caps than the deposit's are out of the way: hundreds of days pass within a minute.
-fn unlimited(world: &World) -> Env {
+pub fn unlimited(world: &World) -> Env {
     Env::of(world)
         .with("DRAIN_MAX_OPENS_PER_HOUR", "100000")
         .with("DRAIN_MAX_GAS_PER_DAY", "1000")
@@ -55,7 +55,7 @@ fn unlimited(world: &World) -> Env {
 }
 
 /// What an agent does all day.
-async fn day(world: &World, life: &mut Life, agenda: &mut Agenda) -> Result<(), Died> {
+pub async fn day(world: &World, life: &mut Life, agenda: &mut Agenda) -> Result<(), Died> {
     for _ in 0..3 {
         agenda.open(life, "sim-llm").await?;
         agenda.chat(life, "sim-llm-v1", "hello from V1").await?;
@@ -72,7 +72,7 @@ async fn day(world: &World, life: &mut Life, agenda: &mut Agenda) -> Result<(), 
 }
 
 /// The next process on the same home: it takes up what was left, goes on, and leaves.
-async fn go_on(world: &World, env: &Env, agenda: &mut Agenda) {
+pub async fn go_on(world: &World, env: &Env, agenda: &mut Agenda) {
     world.sandbox.llm.reset_faults();
     let mut life = Life::start(env).await.expect("it starts on what is left");
     audit_vouchers(world);

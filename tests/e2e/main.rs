@@ -5,6 +5,7 @@ mod accounting;
 mod actors;
 mod allowance;
 mod anvil;
+mod approvals;
 mod bad_input;
 mod bad_parties;
 mod budgets;
@@ -19,6 +20,8 @@ mod harness;
 mod import;
 #[cfg(debug_assertions)]
 mod kills;
+#[cfg(target_os = "linux")]
+mod layer;
 mod liars;
 mod life;
 mod lost;
@@ -27,8 +30,11 @@ mod neighbours;
 mod opening;
 #[cfg(debug_assertions)]
 mod panics;
+#[cfg(all(target_os = "linux", debug_assertions))]
+mod power;
 mod process;
 mod process_harness;
+mod replacement;
 mod requests;
 mod schema;
 mod second_chain;

@@ -11,9 +11,12 @@ use std::time::Duration;
 
 use drain_sandbox::Provider;
 use drain_sandbox::provider::PaidRequest;
-use rmcp::model::{CallToolRequestParams, ProtocolVersion, ReadResourceRequestParams};
-use rmcp::service::RunningService;
-use rmcp::{ClientLifecycleMode, ClientServiceExt, RoleClient};
+use rmcp::model::{
+    CallToolRequestParams, ClientCapabilities, ClientConfig, ElicitRequestParams, ElicitResult, ElicitationAction,
+    ErrorData, Implementation, ProtocolVersion, ReadResourceRequestParams,
+};
+use rmcp::service::{RequestContext, RunningService};
+use rmcp::{ClientHandler, ClientLifecycleMode, ClientServiceExt, RoleClient};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
@@ -149,9 +152,39 @@ pub enum Greeting {
     Discover,
 }
 
+/// The person at an rmcp client, who answers every form the same way. By default nobody: the client shows no forms.
+#[derive(Clone, Debug, Default)]
+pub struct Human {
+    /// Yes or no; `None` cannot be asked.
+    pub answer: Option<bool>,
+    /// What it was asked.
+    pub asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl ClientHandler for Human {
+    fn get_info(&self) -> ClientConfig {
+        let capabilities = match self.answer {
+            Some(_) => ClientCapabilities::builder().enable_elicitation().build(),
+            None => ClientCapabilities::default(),
+        };
+        ClientConfig::new(capabilities, Implementation::new("test", "1"))
+    }
+
+    async fn create_elicitation(
+        &self,
+        request: ElicitRequestParams,
+        _: RequestContext<RoleClient>,
+    ) -> Result<ElicitResult, ErrorData> {
+        let ElicitRequestParams::FormElicitationParams { message, .. } = request else { panic!("{request:?}") };
+        self.asked.lock().unwrap().push(message);
+        let content = json!({ "approve": self.answer.expect("it shows forms") });
+        Ok(ElicitResult::new(ElicitationAction::Accept).with_content(content))
+    }
+}
+
 enum Link {
     Lines { stdin: ChildStdin, incoming: mpsc::UnboundedReceiver<String>, next_id: u64 },
-    Client(RunningService<RoleClient, ()>),
+    Client(RunningService<RoleClient, Human>),
 }
 
 /// An MCP session with a process.
@@ -171,6 +204,11 @@ impl Agent {
     }
 
     pub async fn start_with(env: &Env, args: &[&str], greeting: Greeting) -> Self {
+        Self::start_beside(env, args, greeting, Human::default()).await
+    }
+
+    /// With a person at the client.
+    pub async fn start_beside(env: &Env, args: &[&str], greeting: Greeting, human: Human) -> Self {
         let mut child = env.command(args).spawn().unwrap();
         let stdin = child.stdin.take().unwrap();
         let stderr = collect(child.stderr.take().unwrap());
@@ -178,10 +216,10 @@ impl Agent {
         let incoming = lines(child.stdout.take().unwrap(), stdout.clone());
         let link = match greeting {
             Greeting::Lines(_) => Link::Lines { stdin, incoming, next_id: 0 },
-            Greeting::Initialize => Link::Client(client(incoming, stdin, ClientLifecycleMode::Initialize).await),
+            Greeting::Initialize => Link::Client(client(human, incoming, stdin, ClientLifecycleMode::Initialize).await),
             Greeting::Discover => {
                 let mode = ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
-                Link::Client(client(incoming, stdin, mode).await)
+                Link::Client(client(human, incoming, stdin, mode).await)
             }
         };
         let mut agent = Self { link, child, stdout, stderr, notifications: Vec::new() };
@@ -384,10 +422,11 @@ impl Answer {
 }
 
 async fn client(
+    human: Human,
     mut incoming: mpsc::UnboundedReceiver<String>,
     stdin: ChildStdin,
     mode: ClientLifecycleMode,
-) -> RunningService<RoleClient, ()> {
+) -> RunningService<RoleClient, Human> {
     let (mut ours, theirs) = tokio::io::duplex(1 << 20);
     tokio::spawn(async move {
         while let Some(line) = incoming.recv().await {
@@ -396,7 +435,7 @@ async fn client(
             }
         }
     });
-    let greeted = tokio::time::timeout(PATIENCE, ().serve_with_lifecycle((theirs, stdin), mode));
+    let greeted = tokio::time::timeout(PATIENCE, human.serve_with_lifecycle((theirs, stdin), mode));
     greeted.await.expect("a greeting in time").unwrap()
 }
 

@@ -24,7 +24,7 @@ use super::supervisor::{Addresses, Find, Supervisor};
 use super::wallet::WalletActor;
 use crate::api::{ChannelState, ChatCall, ChatReply, Closed, Progress};
 use crate::error::{Code, Failure};
-use crate::journal::{ChannelRecord, IntentId};
+use crate::journal::{Approval, ChannelRecord, IntentId};
 use crate::policy::Caller;
 use crate::policy::learn::AnswerLength;
 
@@ -43,7 +43,16 @@ pub struct Pay {
     pub progress: Progress,
     /// Where the answer goes. A caller who drops the other end before the request's turn is not charged: an answer
     /// through the mailbox could not tell, since actix waits for it whether or not anybody listens.
-    pub reply: oneshot::Sender<Result<ChatReply, Failure>>,
+    pub reply: oneshot::Sender<Result<Turn, Failure>>,
+}
+
+/// What a request's turn led to.
+#[derive(Debug)]
+pub enum Turn {
+    /// An answer.
+    Done(ChatReply),
+    /// Nothing was signed: a person must say yes first (M5).
+    AskPerson(Box<Approval>),
 }
 
 /// How a channel is to end.

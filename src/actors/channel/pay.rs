@@ -8,14 +8,15 @@ use drain_protocol::pricing::{self, Price};
 use drain_protocol::{SignedVoucher, Usdc};
 use reqwest::Url;
 
-use super::{Desk, inquiry, refused};
+use super::{Desk, Turn, inquiry, refused};
+use crate::actors::person;
 use crate::actors::services::ask;
 use crate::actors::signer::SignVoucher;
 use crate::actors::view;
 use crate::api::{ChatCall, ChatReply, Paid, Progress};
 use crate::error::{Code, Failure, Money};
 use crate::http_client::RequestLimits;
-use crate::journal::{Authorized, Outcome, Receipt, VoucherIntent};
+use crate::journal::{ApprovalId, Authorized, JournalError, Outcome, Receipt, VoucherIntent};
 use crate::points::{Point, reach};
 use crate::policy::books::{Claims, Settlement};
 use crate::provider::{ChatError, ChatOutcome};
@@ -35,6 +36,8 @@ pub(super) struct Plan {
     /// caller's maxCost where the price is not by token.
     pub most: Usdc,
     pub notes: Vec<String>,
+    /// The person's yes that the first try used.
+    pub approval: Option<ApprovalId>,
 }
 
 /// A voucher that left, and what is needed to book its end.
@@ -46,11 +49,11 @@ pub(super) struct Sent {
     pub spent_today: Usdc,
 }
 
-pub(super) async fn pay(desk: &mut Desk, call: ChatCall, progress: &Progress) -> Result<ChatReply, Failure> {
+pub(super) async fn pay(desk: &mut Desk, call: ChatCall, progress: &Progress) -> Result<Turn, Failure> {
     check_open(desk)?;
     let base = desk.base()?.clone();
     if let Some(docs) = inquiry::docs_to_read(desk).await? {
-        return Ok(ChatReply::ReadFirst { docs });
+        return Ok(Turn::Done(ChatReply::ReadFirst { docs }));
     }
     inquiry::read_books_of_recovered(desk).await?;
     let mut plan = fitting_plan(desk, call).await?;
@@ -58,7 +61,7 @@ pub(super) async fn pay(desk: &mut Desk, call: ChatCall, progress: &Progress) ->
     // A second try only where the provider says that no work was done, and then once (M15).
     for attempt in [Attempt::First, Attempt::Second] {
         match one_try(desk, &base, plan, attempt, &mut left, progress).await {
-            Ok(Step::Done(reply)) => return Ok(reply),
+            Ok(Step::Done(turn)) => return Ok(turn),
             Ok(Step::Again(next)) => plan = *next,
             Err(failure) => return Err(with_what_left(failure, left)),
         }
@@ -68,19 +71,31 @@ pub(super) async fn pay(desk: &mut Desk, call: ChatCall, progress: &Progress) ->
 
 /// What one try led to.
 enum Step {
-    Done(ChatReply),
+    Done(Turn),
     Again(Box<Plan>),
 }
 
 async fn one_try(
     desk: &mut Desk,
     base: &Url,
-    plan: Plan,
+    mut plan: Plan,
     attempt: Attempt,
     left: &mut Option<Receipt>,
     progress: &Progress,
 ) -> Result<Step, Failure> {
-    let (sent, voucher) = authorize_and_sign(desk, &plan).await?;
+    let leave = match authorize(desk, &plan).await {
+        Err(JournalError::NeedsPerson) => {
+            let subject = desk.record.request_subject(&desk.caller.agent, plan.bound);
+            let asked = person::question(&desk.services, &desk.purse, subject).await?;
+            return match attempt {
+                Attempt::First => Ok(Step::Done(Turn::AskPerson(Box::new(asked)))),
+                Attempt::Second => Err(person::needed(&asked)),
+            };
+        }
+        leave => leave?,
+    };
+    plan.approval = leave.approval();
+    let (sent, voucher) = sign(desk, leave).await?;
     progress
         .say(format!("sent to {} (at most {} USDC, receipt {})", desk.record.provider_name, sent.bound, sent.receipt));
     let outcome = send(desk, base, &plan, &voucher).await;
@@ -89,7 +104,7 @@ async fn one_try(
         Ok(ChatOutcome::Answered { answer, costs }) => {
             let reply = answered(desk, &plan, sent, *answer, &costs);
             reach(Point::VoucherSettled);
-            Ok(Step::Done(reply))
+            Ok(Step::Done(Turn::Done(reply)))
         }
         Ok(ChatOutcome::Refused(refusal)) => {
             *left = Some(sent.receipt);
@@ -220,7 +235,7 @@ fn plan(desk: &Desk, call: ChatCall) -> Result<Plan, Failure> {
         temperature: call.temperature,
         stream: false,
     };
-    Ok(Plan { request, price, by_token, bound, most: most.min(limit), notes })
+    Ok(Plan { request, price, by_token, bound, most: most.min(limit), notes, approval: None })
 }
 
 fn price_of(desk: &Desk, model: &str) -> Result<Price, Failure> {
@@ -235,8 +250,8 @@ fn price_of(desk: &Desk, model: &str) -> Result<Price, Failure> {
     ))
 }
 
-/// Leave from the journal, durable; then the signature (M1).
-pub(super) async fn authorize_and_sign(desk: &mut Desk, plan: &Plan) -> Result<(Sent, SignedVoucher), Failure> {
+/// Leave from the journal, durable (M1).
+async fn authorize(desk: &Desk, plan: &Plan) -> Result<Authorized, JournalError> {
     let leave = desk
         .purse
         .journal
@@ -245,12 +260,13 @@ pub(super) async fn authorize_and_sign(desk: &mut Desk, plan: &Plan) -> Result<(
             bound: plan.bound,
             limits: desk.caller.limits.clone(),
             agent: desk.caller.agent.clone(),
+            approval: plan.approval,
             model: plan.request.model.clone(),
             moment: desk.services.clock.moment(),
         })
         .await?;
     reach(Point::VoucherAuthorized);
-    sign(desk, leave).await
+    Ok(leave)
 }
 
 pub(super) async fn sign(desk: &mut Desk, leave: Authorized) -> Result<(Sent, SignedVoucher), Failure> {

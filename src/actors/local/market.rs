@@ -5,6 +5,7 @@ use std::time::Duration;
 use drain_protocol::marketplace::{FeedbackBody, FeedbackReason, PaidBy, TelemetryBody};
 
 use super::Local;
+use crate::actors::channel::Turn;
 use crate::api::{ChatReply, Feedback};
 use crate::error::{Code, Failure};
 
@@ -51,8 +52,10 @@ impl Local {
     }
 
     /// Telemetry to the marketplace, where the operator switched it on.
-    pub(super) fn report(&self, result: &Result<ChatReply, Failure>, elapsed: Duration) {
-        let (true, Ok(ChatReply::Paid(paid))) = (self.services.config.marketplace.telemetry, result) else { return };
+    pub(super) fn report(&self, result: &Result<Turn, Failure>, elapsed: Duration) {
+        let (true, Ok(Turn::Done(ChatReply::Paid(paid)))) = (self.services.config.marketplace.telemetry, result) else {
+            return;
+        };
         self.services.marketplace.telemetry(TelemetryBody {
             provider_id: paid.channel.provider_id.clone(),
             latency_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),

@@ -1,6 +1,7 @@
 //! The runtime of the process that holds the wallet, or of one without: it finds the actor that a command is for, and
 //! holds no money itself.
 
+mod asking;
 mod market;
 mod paying;
 mod reading;
@@ -65,8 +66,8 @@ impl Local {
             Command::Provider(id) => Reply::Provider(Box::new(self.provider(&id).await?)),
             Command::Balance => Reply::Balance(self.balance().await?),
             Command::Approve(amount) => Reply::Approved(self.approve(amount, caller, progress).await?),
-            Command::Open(request) => Reply::Opened(Box::new(self.open(request, caller, progress).await?)),
-            Command::Chat(call) => Reply::Chat(self.chat(call, caller, progress).await?),
+            Command::Open(request) => Reply::Opened(Box::new(self.noted(self.open(request, caller, progress).await)?)),
+            Command::Chat(call) => Reply::Chat(self.noted(self.chat(call, caller, progress).await)?),
             Command::Channels(all) => Reply::Channels(self.channels(all).await?),
             Command::Channel(id) => Reply::Channel(Box::new(self.channel(id).await?)),
             Command::Close(id) => Reply::Closed(Box::new(self.end(id, CloseKind::AtExpiry, progress).await?)),
@@ -78,6 +79,8 @@ impl Local {
                 Reply::Sent
             }
             Command::RequestGas => Reply::Gas(self.request_gas().await?),
+            Command::Approvals => Reply::Approvals(self.approvals().await?),
+            Command::Decide { id, verdict, passphrase } => Reply::Decided(self.decide(&id, verdict, passphrase).await?),
             Command::TrustProvider(id) => Reply::Forgotten(self.trust_provider(&id).await?),
             Command::TrustFeeWallet => Reply::Forgotten(self.trust_fee_wallet().await?),
         })

@@ -3,13 +3,15 @@
 use drain_protocol::{Address, ChannelId, Usdc};
 
 use super::Local;
-use crate::actors::channel::{CloseKind, End, Pay, answer};
+use crate::actors::channel::{CloseKind, End, Pay, Turn, answer};
+use crate::actors::person;
 use crate::actors::services::ask;
 use crate::actors::wallet::{Approve, Open, Send, ask_wallet};
 use crate::actors::{opening, view};
 use crate::api::{Approved, ChatCall, ChatReply, Closed, OpenRequest, Opened, Progress, SendAmount};
 use crate::error::{Code, Failure, Money};
 use crate::policy::Caller;
+use crate::policy::approvals::ApprovalKind;
 
 impl Local {
     /// Sets the allowance, never above the limit on what may be locked (M9).
@@ -33,17 +35,15 @@ impl Local {
     ) -> Result<Opened, Failure> {
         let wallet = self.wallet().await?;
         let purse = self.purse()?;
-        let prepared = opening::prepare(
-            &self.services,
-            purse,
-            &self.addresses().await?.directory,
-            &request,
-            &caller.limits,
-            &progress,
-        )
-        .await?;
+        let prepared =
+            opening::prepare(&self.services, purse, &self.addresses().await?.directory, &request, &caller, &progress)
+                .await?;
         let (provider_id, api_url) = (prepared.plan.channel.provider_id.clone(), prepared.plan.channel.api_url.clone());
         let plan = prepared.plan;
+        if caller.limits.approve.needs_person(ApprovalKind::Deposit, plan.channel.deposit) {
+            let asked = person::question(&self.services, purse, plan.channel.subject()).await?;
+            person::answered(&self.services, purse, asked, &progress).await?;
+        }
         let work = ask_wallet(&wallet, |reply| Open { plan, caller, progress, reply });
         let next = "Look again in a while with drain_channels; the same call again joins it.";
         let made = self.patiently(work, "the opening", next).await?;
@@ -72,8 +72,24 @@ impl Local {
         })
     }
 
-    /// Pays for a request.
+    /// Pays for a request. Where a person must say yes first, waits for that as long as the operator says (M5).
     pub(super) async fn chat(&self, call: ChatCall, caller: Caller, progress: Progress) -> Result<ChatReply, Failure> {
+        let again = caller.limits.approve.request.is_some().then(|| (call.clone(), caller.clone()));
+        match (self.turn(call, caller, progress.clone()).await?, again) {
+            (Turn::Done(reply), _) => Ok(reply),
+            (Turn::AskPerson(asked), None) => Err(person::needed(&asked)),
+            (Turn::AskPerson(asked), Some((call, caller))) => {
+                person::answered(&self.services, self.purse()?, *asked, &progress).await?;
+                match self.turn(call, caller, progress).await? {
+                    Turn::Done(reply) => Ok(reply),
+                    // Another call used the yes meanwhile, or this one costs more now.
+                    Turn::AskPerson(asked) => Err(person::needed(&asked)),
+                }
+            }
+        }
+    }
+
+    async fn turn(&self, call: ChatCall, caller: Caller, progress: Progress) -> Result<Turn, Failure> {
         let channel = self.find_channel(call.channel).await?;
         let started = std::time::Instant::now();
         let (reply, receiver) = tokio::sync::oneshot::channel();

@@ -4,13 +4,14 @@ use actix::Addr;
 use drain_protocol::{Address, U256, Usdc};
 
 use super::open::is_opening;
-use super::transact::{Landed, broadcast, unrecorded};
+use super::transact::{Landed, unrecorded};
 use super::{Bench, CloseDone, stored};
 use crate::actors::supervisor::{ChannelOpened, Supervisor};
 use crate::api::{ChannelState, Progress};
 use crate::chain::{self, ChainError};
 use crate::error::{Code, Failure, Money};
 use crate::journal::{ChannelRecord, IntentId, TxKind, TxRecord, TxState};
+use crate::notify::EventKind;
 use crate::points::{Point, reach};
 
 /// The receipt must hold what the transaction was for. One that does not is not believed: it stays unfinished.
@@ -51,6 +52,12 @@ pub(super) async fn closed(bench: &Bench, record: &ChannelRecord, landed: &Lande
     let moment = bench.services.clock.moment();
     let closed = bench.purse.journal.closed(record.intent, Some(landed.id), claimed, event.refund, moment).await;
     let record = closed.map_err(unrecorded(landed.id))?;
+    bench.services.tell(
+        Some(&bench.purse),
+        EventKind::RefundDone,
+        record.intent.to_string(),
+        format!("{} USDC came back from the channel to {}", event.refund, record.provider_name),
+    );
     reach(Point::TransactionRecorded);
     Ok(CloseDone {
         record,
@@ -108,20 +115,19 @@ pub(super) enum Left {
 /// At start and after a fault: every transaction whose end is unknown is followed to it, oldest first; then channels
 /// whose transaction never came to be are put back.
 pub(super) async fn take_up(bench: &Bench, supervisor: &Addr<Supervisor>, left: Left) -> Result<(), Failure> {
-    let chain_id = bench.services.config.chain.chain_id;
     // Read first: what begins to open or to close from now on waits for its turn, and is not ours to put back.
     let mut in_between = bench.purse.journal.channels(false).await?;
     in_between
         .retain(|record| is_opening(record) || (left == Left::ByEarlierRun && record.state == ChannelState::Closing));
-    for transaction in bench.purse.journal.unfinished_transactions(chain_id, bench.purse.address).await? {
-        let id = transaction.id;
-        match take_up_one(bench, transaction).await {
+    for slot in bench.slots(None).await? {
+        let ids: Vec<String> = slot.iter().map(|transaction| transaction.id.to_string()).collect();
+        match take_up_slot(bench, slot).await {
             Ok(Some(record)) => {
                 supervisor.do_send(ChannelOpened(Box::new(record)));
             }
             Ok(None) => {}
             Err(failure) => {
-                tracing::error!(transaction = %id, %failure, "a transaction that was left behind did not end well")
+                tracing::error!(transactions = ?ids, %failure, "a transaction of an earlier run did not end well");
             }
         }
     }
@@ -137,8 +143,8 @@ pub(super) async fn take_up(bench: &Bench, supervisor: &Addr<Supervisor>, left: 
 
 /// An opening that an earlier run, or a chain that refused it, left behind: followed to its end.
 pub(super) async fn resume_opening(bench: &Bench, record: ChannelRecord) -> Result<ChannelRecord, Failure> {
-    for transaction in unfinished(bench, record.intent).await? {
-        match take_up_one(bench, transaction).await {
+    for slot in bench.slots(Some(record.intent)).await? {
+        match take_up_slot(bench, slot).await {
             Ok(Some(opened)) => return Ok(opened),
             Ok(None) => {}
             Err(failure) => {
@@ -156,16 +162,6 @@ pub(super) async fn resume_opening(bench: &Bench, record: ChannelRecord) -> Resu
     ))
 }
 
-/// What may still land for a channel, oldest first.
-async fn unfinished(bench: &Bench, intent: IntentId) -> Result<Vec<TxRecord>, Failure> {
-    let chain_id = bench.services.config.chain.chain_id;
-    let read = bench.purse.journal.unfinished_transactions(chain_id, bench.purse.address).await;
-    // Something is on its way, whether or not its record can be read.
-    let mut transactions = read.map_err(|error| Failure::from(error).with_money(Money::Unknown))?;
-    transactions.retain(|transaction| transaction.intent == Some(intent));
-    Ok(transactions)
-}
-
 /// A close that an earlier call or run left behind, followed to its end; one that every node still refuses is issued
 /// anew. `None` where there is none: the channel is open again, or was closed meanwhile.
 pub(super) async fn resume_close(
@@ -173,45 +169,25 @@ pub(super) async fn resume_close(
     record: &ChannelRecord,
     progress: &Progress,
 ) -> Result<Option<CloseDone>, Failure> {
-    let (mut refused, mut failed) = (None, None);
-    for transaction in unfinished(bench, record.intent).await? {
-        let Some(way) = broadcast(&transaction, bench.purse.address) else {
-            bench.end(transaction.id, TxState::Dropped, "never signed").await?;
-            continue;
-        };
-        progress.say(format!("following the {} transaction {:#x}", transaction.kind, way.hash));
-        match bench.follow(transaction.id, way, progress).await {
-            Err(ChainError::Rejected { .. }) => refused = Some(transaction),
-            finality => match bench.landed(transaction.id, transaction.kind, finality).await {
-                Ok(landed) => return closed(bench, record, &landed).await.map(Some),
-                // Another one of ours may have taken its place: the next one tells.
-                Err(failure) => failed = Some(failure),
-            },
+    let mut failed = None;
+    for slot in bench.slots(Some(record.intent)).await? {
+        progress.say("following the transaction that was sent before");
+        match bench.landed(bench.follow(slot, true, progress).await).await {
+            Ok(landed) => return closed(bench, record, &landed).await.map(Some),
+            // Another one of ours may have taken its place: the next one tells.
+            Err(failure) => failed = Some(failure),
         }
     }
-    let Some(refused) = refused else {
-        put_back(bench, record.intent).await;
-        return failed.map_or(Ok(None), Err);
-    };
-    match bench.reissue(&refused, record.deployment, progress).await {
-        Ok(landed) => closed(bench, record, &landed).await.map(Some),
-        Err(failure) => match put_back(bench, record.intent).await {
-            // It was mined and reverted: with it, the earlier one can never land.
-            Some(record) if record.state == ChannelState::Open => Err(failure),
-            _ => Err(failure.with_money(Money::Pending { receipt: refused.id.to_string() })),
-        },
-    }
+    put_back(bench, record.intent).await;
+    failed.map_or(Ok(None), Err)
 }
 
 /// The record of a channel that turned out to be open.
-async fn take_up_one(bench: &Bench, transaction: TxRecord) -> Result<Option<ChannelRecord>, Failure> {
-    let Some(way) = broadcast(&transaction, bench.purse.address) else {
-        bench.end(transaction.id, TxState::Dropped, "never signed").await?;
-        return Ok(None);
-    };
-    tracing::info!(kind = %transaction.kind, hash = %way.hash, "a transaction that was left behind is followed to its end");
-    let finality = bench.follow(transaction.id, way, &Progress::none()).await;
-    let landed = bench.landed(transaction.id, transaction.kind, finality).await?;
+async fn take_up_slot(bench: &Bench, slot: Vec<TxRecord>) -> Result<Option<ChannelRecord>, Failure> {
+    // All of a slot are for the same end.
+    let Some(transaction) = slot.first().cloned() else { return Ok(None) };
+    tracing::info!(kind = %transaction.kind, slot = transaction.account_nonce, "a transaction of an earlier run is followed to its end");
+    let landed = bench.landed(bench.follow(slot, true, &Progress::none()).await).await?;
     let record = match transaction.intent {
         Some(intent) => Some(bench.purse.journal.channel(intent).await.map_err(unrecorded(landed.id))?),
         None => None,

@@ -7,6 +7,7 @@ mod balance;
 mod finish;
 mod open;
 mod send;
+mod slot;
 mod stored;
 mod transact;
 

@@ -4,11 +4,12 @@ use alloy::eips::BlockNumberOrTag;
 use drain_protocol::{Deployment, U256, Usdc};
 use drain_signers::{Call, TransactionRequest};
 
-use super::{Bench, stored};
+use super::Bench;
+use super::slot::Followed;
 use crate::actors::services::ask;
 use crate::actors::signer::SignTransaction;
 use crate::api::Progress;
-use crate::chain::{self, Broadcast, ChainError, Fees, Finality, Receipt, await_final};
+use crate::chain::{ChainError, Receipt};
 use crate::error::{Code, Failure, Money};
 use crate::journal::{IntentId, JournalError, NewTransaction, TxId, TxKind, TxRecord, TxState};
 use crate::points::{Point, reach};
@@ -19,13 +20,6 @@ use crate::policy::Pol;
 pub(super) struct Landed {
     pub id: TxId,
     pub receipt: Receipt,
-}
-
-/// The slot of a transaction that every node refuses, and what another one in it must offer at least (M7).
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    account_nonce: u64,
-    least: Fees,
 }
 
 /// The failure to record what became of a transaction that was signed: it may land, or has, whatever the journal knows
@@ -41,12 +35,6 @@ pub(super) fn unrecorded(id: TxId) -> impl FnOnce(JournalError) -> Failure {
     }
 }
 
-/// The way of a recorded transaction; `None` where nothing was signed.
-pub(super) fn broadcast(transaction: &TxRecord, wallet: drain_protocol::Address) -> Option<Broadcast> {
-    let raw = transaction.raw.clone()?.into();
-    Some(Broadcast { raw: Some(raw), hash: transaction.hash?, wallet, account_nonce: transaction.account_nonce? })
-}
-
 impl Bench {
     /// Sends `call` and waits, without limit, until it is final. What was signed is never signed anew: a restart takes
     /// it up from the journal.
@@ -57,34 +45,6 @@ impl Bench {
         intent: Option<IntentId>,
         progress: &Progress,
     ) -> Result<Landed, Failure> {
-        self.issue(deployment, call, intent, None, progress).await
-    }
-
-    /// A close that every node refuses, once more: in the same slot, so that one of the two lands at most, with today's
-    /// fees and more than before (M7).
-    pub(super) async fn reissue(
-        &self,
-        refused: &TxRecord,
-        deployment: Deployment,
-        progress: &Progress,
-    ) -> Result<Landed, Failure> {
-        let before = refused.raw.as_deref().and_then(stored::read);
-        let Some((before, call)) = before.and_then(|before| stored::close(&before).map(|call| (before, call))) else {
-            return Err(Failure::internal(format!("the stored transaction {} is not a close", refused.id)));
-        };
-        self.services.chain.verify_deployment(&deployment).await?;
-        let slot = Slot { account_nonce: before.nonce, least: stored::fees(&before).bumped() };
-        self.issue(deployment, call, refused.intent, Some(slot), progress).await
-    }
-
-    async fn issue(
-        &self,
-        deployment: Deployment,
-        call: Call,
-        intent: Option<IntentId>,
-        slot: Option<Slot>,
-        progress: &Progress,
-    ) -> Result<Landed, Failure> {
         let mut request = TransactionRequest {
             deployment,
             call,
@@ -93,16 +53,28 @@ impl Bench {
             max_fee_per_gas: 0,
             max_priority_fee_per_gas: 0,
         };
-        self.price(&mut request, slot).await?;
-        let (kind, amount) = kind_of(&call);
+        self.price(&mut request).await?;
+        let signed = self.sign(&request, intent).await?;
+        let hash = signed.hash.unwrap_or_default();
+        progress.say(format!("{}: transaction {hash:#x} sent, waiting until it is final", signed.kind));
+        self.landed(self.follow(vec![signed], false, progress).await).await
+    }
+
+    /// Plans, signs and stores a transaction, in this order: what it gives may be sent.
+    pub(super) async fn sign(
+        &self,
+        request: &TransactionRequest,
+        intent: Option<IntentId>,
+    ) -> Result<TxRecord, Failure> {
+        let (kind, amount) = kind_of(&request.call);
         let wanted = NewTransaction {
             kind,
             intent,
-            chain_id: deployment.chain_id(),
+            chain_id: request.deployment.chain_id(),
             wallet: self.purse.address,
-            target: target(&request),
+            target: target(request),
             amount,
-            gas_most: gas_most(&request),
+            gas_most: gas_most(request),
             moment: self.services.clock.moment(),
         };
         let limits = self.limits.clone();
@@ -119,56 +91,32 @@ impl Bench {
             }
         };
         reach(Point::TransactionSigned);
-        self.purse.journal.signed(id, request.account_nonce, signed.raw.to_vec(), signed.hash).await?;
+        let (raw, hash, account_nonce) = (signed.raw.to_vec(), signed.hash, request.account_nonce);
+        self.purse.journal.signed(id, account_nonce, raw.clone(), hash).await?;
         reach(Point::TransactionStored);
-        progress.say(format!("{kind}: transaction {:#x} sent, waiting until it is final", signed.hash));
-        let (raw, hash, account_nonce) = (Some(signed.raw), signed.hash, request.account_nonce);
-        let way = Broadcast { raw, hash, wallet: self.purse.address, account_nonce };
-        let finality = self.follow(id, way, progress).await;
-        self.landed(id, kind, finality).await
-    }
-
-    /// Broadcasts what is stored until it, or another transaction in its slot, is final.
-    pub(super) async fn follow(
-        &self,
-        id: TxId,
-        transaction: Broadcast,
-        progress: &Progress,
-    ) -> Result<Finality, ChainError> {
-        let mut said = false;
-        await_final(&self.services.chain, &transaction, |step| match step {
-            chain::Progress::Sent => {
-                // Losing this record costs nothing: what is stored signed is broadcast again.
-                let _ = self.purse.journal.broadcast_later(id);
-                reach(Point::TransactionBroadcast);
-            }
-            chain::Progress::Mined { block_number, .. } => {
-                progress.say(format!("mined in block {block_number}, waiting until it is final"))
-            }
-            chain::Progress::Trouble { reason } if !said => {
-                said = true;
-                progress.say(format!("the chain does not answer at present ({reason}); going on"));
-            }
-            _ => {}
+        Ok(TxRecord {
+            id,
+            intent,
+            kind,
+            target: target(request),
+            amount,
+            account_nonce: Some(account_nonce),
+            raw: Some(raw),
+            hash: Some(hash),
+            state: TxState::Signed,
         })
-        .await
     }
 
     /// What finality means for the record.
-    pub(super) async fn landed(
-        &self,
-        id: TxId,
-        kind: TxKind,
-        finality: Result<Finality, ChainError>,
-    ) -> Result<Landed, Failure> {
-        if let Ok(Finality::Final(receipt)) = &finality {
+    pub(super) async fn landed(&self, Followed { kind, ids, end }: Followed) -> Result<Landed, Failure> {
+        if let Ok(Some((id, receipt))) = &end {
             reach(Point::TransactionFinal);
             // Losing this record leaves the larger reservation.
-            let _ = self.purse.journal.burnt_later(id, Pol::from_wei(receipt.gas_cost_wei()));
+            let _ = self.purse.journal.burnt_later(*id, Pol::from_wei(receipt.gas_cost_wei()));
         }
-        match finality {
-            Ok(Finality::Final(receipt)) if receipt.success => Ok(Landed { id, receipt }),
-            Ok(Finality::Final(receipt)) => {
+        match end {
+            Ok(Some((id, receipt))) if receipt.success => Ok(Landed { id, receipt }),
+            Ok(Some((id, receipt))) => {
                 self.end(id, TxState::Reverted, "reverted").await?;
                 Err(Failure {
                     code: Code::TransactionReverted,
@@ -177,15 +125,20 @@ impl Bench {
                     next: "Look at drain_balance and the channel's state, then call again.".into(),
                 })
             }
-            Ok(Finality::Replaced) => {
-                self.end(id, TxState::Dropped, "replaced").await?;
+            Ok(None) => {
+                for id in ids {
+                    self.end(id, TxState::Dropped, "replaced").await?;
+                }
                 Err(Failure::unspent(
                     Code::TransactionReverted,
                     format!("the {kind} transaction can never land: another one of this wallet took its place"),
                     "Use this wallet in drain-mcp only, then call again.",
                 ))
             }
-            Err(error) => Err(Failure::from(error).with_money(Money::Pending { receipt: id.to_string() })),
+            Err(error) => {
+                let receipt = ids.last().map(ToString::to_string).unwrap_or_default();
+                Err(Failure::from(error).with_money(Money::Pending { receipt }))
+            }
         }
     }
 
@@ -197,6 +150,18 @@ impl Bench {
     async fn free_slot(&self) -> Result<u64, Failure> {
         let (chain, wallet) = (&self.services.chain, self.purse.address);
         let latest = chain.account_nonce_at(wallet, BlockNumberOrTag::Latest).await?;
+        let used = self.purse.journal.account_nonces_used(chain.chain_id(), wallet).await?;
+        if latest < used {
+            // A reorganisation took it back, or the node is behind. The slot is not ours to use for anything else.
+            self.fill_gap(latest, used).await?;
+            return Err(Failure::unspent(
+                Code::TransactionPending,
+                format!(
+                    "the chain does not have transaction number {latest} of this wallet any more, which was final: it was sent again"
+                ),
+                "Call again in a minute.",
+            ));
+        }
         if chain.account_nonce(wallet).await? <= latest {
             return Ok(latest);
         }
@@ -220,7 +185,7 @@ impl Bench {
     }
 
     /// Simulates the call and fills in nonce, gas and fees. Refuses what would revert or cannot be paid.
-    async fn price(&self, request: &mut TransactionRequest, slot: Option<Slot>) -> Result<(), Failure> {
+    async fn price(&self, request: &mut TransactionRequest) -> Result<(), Failure> {
         let chain = &self.services.chain;
         let (from, to, data, value) = (self.purse.address, request.to(), request.calldata(), request.value());
         let gas = chain.estimate_gas(from, to, data, value).await.map_err(|error| match error {
@@ -232,22 +197,21 @@ impl Bench {
             other => other.into(),
         })?;
         let fees = chain.fees().await?;
-        let fees = slot.map_or(fees, |slot| fees.max(slot.least));
         // A quarter above the estimate: storage that changes between estimate and block costs a little more.
         request.gas_limit = gas.saturating_add(gas / 4);
         request.max_fee_per_gas = fees.max_fee_per_gas;
         request.max_priority_fee_per_gas = fees.max_priority_fee_per_gas;
-        let cost =
-            U256::from(request.gas_limit).saturating_mul(U256::from(request.max_fee_per_gas)).saturating_add(value);
-        let held = chain.native_balance(from).await?;
-        if held < cost {
-            return Err(not_enough_gas(held, cost));
-        }
-        request.account_nonce = match slot {
-            Some(slot) => slot.account_nonce,
-            None => self.free_slot().await?,
-        };
+        self.affordable(request).await?;
+        request.account_nonce = self.free_slot().await?;
         Ok(())
+    }
+
+    /// Whether the wallet's coin covers the most that a transaction can cost; the same for one that outbids another.
+    pub(super) async fn affordable(&self, request: &TransactionRequest) -> Result<(), Failure> {
+        let gas = U256::from(request.gas_limit).saturating_mul(U256::from(request.max_fee_per_gas));
+        let cost = gas.saturating_add(request.value());
+        let held = self.services.chain.native_balance(self.purse.address).await?;
+        if held < cost { Err(not_enough_gas(held, cost)) } else { Ok(()) }
     }
 }
 

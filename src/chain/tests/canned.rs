@@ -99,6 +99,7 @@ fn only_http_endpoints_exist() {
         confirmations: 1,
         poll_interval: Duration::from_secs(1),
         transaction_timeout: Duration::from_secs(1),
+        replace_after: Duration::from_secs(90),
     };
     assert!(Chain::new(&config("")).is_err());
     assert!(Chain::new(&config("ws://node/secret")).unwrap_err().to_string().contains("ws://node is not"));

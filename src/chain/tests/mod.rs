@@ -20,7 +20,7 @@ use drain_sandbox::chain::{ChainConfig as DevConfig, DevChain};
 use drain_sandbox::contracts::Settings;
 use drain_signers::request::{Call, TransactionRequest};
 
-use super::track::{Pace, await_final_at};
+use super::track::Pace;
 use super::*;
 
 const FUNDS: u32 = 100_000_000;
@@ -48,6 +48,7 @@ fn chain_with(urls: &[&str], rpc_timeout: Duration) -> Chain {
         confirmations: 3,
         poll_interval: Duration::from_secs(1),
         transaction_timeout: Duration::from_secs(2),
+        replace_after: Duration::from_secs(90),
     })
     .unwrap()
 }
@@ -106,7 +107,7 @@ impl Rig {
         let transaction = self.signed(chain, on, call, None, 0).await;
         match await_final(chain, &transaction, |_| {}).await.unwrap() {
             Finality::Final(receipt) => receipt,
-            Finality::Replaced => panic!("replaced"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -124,6 +125,33 @@ impl Rig {
     }
 }
 
+/// A signed transaction.
+#[derive(Clone, Debug)]
+struct Broadcast {
+    raw: Option<Bytes>,
+    hash: drain_protocol::B256,
+    wallet: Address,
+    account_nonce: u64,
+}
+
+impl Broadcast {
+    fn attempt(&self) -> Attempt {
+        Attempt { raw: self.raw.clone(), hash: self.hash }
+    }
+
+    fn way(&self, pace: Pace, chain: &Chain) -> Way {
+        Way::at(pace, chain, Slot { wallet: self.wallet, account_nonce: self.account_nonce }, vec![self.attempt()])
+    }
+}
+
+async fn await_final(
+    chain: &Chain,
+    transaction: &Broadcast,
+    note: impl FnMut(Progress) + Send,
+) -> Result<Finality, ChainError> {
+    transaction.way(Pace::default(), chain).end(note).await
+}
+
 /// A pace for tests that wait for something to happen twice.
 fn quick() -> Pace {
     Pace {
@@ -131,6 +159,7 @@ fn quick() -> Pace {
         rebroadcast: (Duration::from_millis(200), Duration::from_millis(100)),
         second_look: Duration::from_millis(200),
         catch_up: 5,
+        stalled: Duration::MAX,
     }
 }
 

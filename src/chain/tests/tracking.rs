@@ -16,9 +16,8 @@ type Told = Arc<Mutex<Vec<Progress>>>;
 fn follow(chain: &Chain, transaction: &Broadcast) -> (tokio::task::JoinHandle<Result<Finality, ChainError>>, Told) {
     let (told, chain, transaction) = (Told::default(), chain.clone(), transaction.clone());
     let notes = told.clone();
-    let way = async move {
-        await_final_at(quick(), &chain, &transaction, |progress| notes.lock().unwrap().push(progress)).await
-    };
+    let way =
+        async move { transaction.way(quick(), &chain).end(|progress| notes.lock().unwrap().push(progress)).await };
     (tokio::spawn(way), told)
 }
 
@@ -294,13 +293,28 @@ async fn endpoints_that_come_back_are_used() {
 }
 
 #[tokio::test]
-async fn waiting_ends_with_the_configured_patience() {
+async fn m7_a_stalled_transaction_is_outbid_in_its_slot_and_either_may_land() {
     let rig = Rig::new().await;
-    rig.dev.hold(true);
     let chain = rig.chain();
-    let sent = rig.signed(&chain, rig.v2, approve(), None, 0).await;
-    let (raw, wait) = (sent.raw.clone().unwrap(), chain_on(&[rig.dev.url()]));
-    let error = wait.await_final(&raw, sent.hash, sent.wallet, sent.account_nonce).await.unwrap_err();
-    assert!(matches!(error, ChainError::Pending { hash, .. } if hash == sent.hash));
-    assert_eq!(Failure::from(error).code, Code::TransactionPending);
+    // The newer one lands, or, after a node has lost that one, the older one.
+    for older in [false, true] {
+        rig.dev.hold(true);
+        let first = rig.signed(&chain, rig.v2, approve(), None, 0).await;
+        let mut way = first.way(Pace { stalled: Duration::from_millis(100), ..quick() }, &chain);
+        assert_eq!(way.end(|_| {}).await, Ok(Finality::Stalled));
+        let second = rig.signed(&chain, rig.v2, approve(), Some(first.account_nonce), 1).await;
+        way.outbid(second.attempt());
+        assert_eq!(way.end(|_| {}).await, Ok(Finality::Stalled));
+        assert_eq!(rig.dev.pending(), 1, "one replaced the other");
+        if older {
+            rig.dev.call("anvil_dropAllTransactions", json!([])).unwrap();
+            rig.dev.main().update_faults(|faults| faults.drop_next = u64::MAX);
+            rig.dev.call("eth_sendRawTransaction", json!([first.raw])).unwrap();
+        }
+        rig.dev.hold(false);
+        rig.dev.mine(1);
+        let landed = receipt(way.end(|_| {}).await);
+        assert_eq!(landed.hash, if older { first.hash } else { second.hash });
+        rig.dev.main().set_faults(Faults::default());
+    }
 }

@@ -134,7 +134,9 @@ fn need_free(path: &Path) -> Result<(), Failure> {
 fn password(given: Option<Password>, terminal: &mut dyn Terminal) -> Result<Password, Failure> {
     match given {
         Some(password) => Ok(password),
-        None if terminal.present() => new_password(terminal).map(|typed| Password::new(&typed)),
+        None if terminal.present() => {
+            new_password(terminal, "New password for the keystore").map(|typed| Password::new(&typed))
+        }
         None => Err(Failure::unspent(
             Code::InvalidArgument,
             "The keystore needs a password, and nobody is here to type it.",

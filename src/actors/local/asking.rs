@@ -1,0 +1,60 @@
+//! What a person is asked and answers, and what the operator is told of (M5).
+
+use super::Local;
+use crate::actors::person;
+use crate::api::ApprovalView;
+use crate::config::Password;
+use crate::error::{Code, Failure};
+use crate::notify::EventKind;
+use crate::operator;
+use crate::policy::approvals::{Verdict, Via};
+
+impl Local {
+    /// Questions that wait for a person, and answers that were not used yet.
+    pub(super) async fn approvals(&self) -> Result<Vec<ApprovalView>, Failure> {
+        let asked = self.purse()?.journal.approvals(self.services.clock.moment()).await?;
+        Ok(asked.iter().map(person::view).collect())
+    }
+
+    /// A person at a terminal answers a question, and shows by the passphrase to be the operator.
+    pub(super) async fn decide(
+        &self,
+        id: &str,
+        verdict: Verdict,
+        passphrase: Password,
+    ) -> Result<ApprovalView, Failure> {
+        let purse = self.purse()?;
+        if !self.services.config.approvals.via.contains(&Via::Terminal) {
+            return Err(Failure::unspent(
+                Code::NotAllowed,
+                "answers from a terminal do not count here",
+                "Answer where the operator wants it, or add terminal to DRAIN_APPROVALS_VIA.",
+            ));
+        }
+        let id = id.trim().parse().map_err(|()| Failure::argument("id", "a question is named like a3"))?;
+        let home = self.services.config.home.clone();
+        // Slow by design: beside the actors.
+        let verified = tokio::task::spawn_blocking(move || operator::verify(&home, passphrase.expose())).await;
+        verified.map_err(|error| Failure::internal(error.to_string()))??;
+        Ok(person::view(&person::decide(&self.services, purse, id, verdict, Via::Terminal).await?))
+    }
+
+    /// Tells the operator of a failure that a person should know of.
+    pub(super) fn noted<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
+        if let Err(failure) = &result {
+            let purse = self.purse().ok();
+            match failure.code {
+                Code::LimitReached => {
+                    let variable = failure.message.split([' ', ':', '(', ')']).find(|word| word.starts_with("DRAIN_"));
+                    let subject = variable.unwrap_or(failure.code.as_str());
+                    self.services.tell(purse, EventKind::CapReached, subject, &failure.message);
+                }
+                Code::ContractFrozen | Code::ProviderOffence | Code::JournalFailed => {
+                    self.services.tell(purse, EventKind::Alarm, failure.code.as_str(), &failure.message);
+                }
+                _ => {}
+            }
+        }
+        result
+    }
+}
