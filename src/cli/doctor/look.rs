@@ -114,11 +114,12 @@ async fn records(config: &Config, address: Option<Address>) -> Vec<Line> {
         Ok(Ok(None)) => {
             vec![Line::ok("lock", "another drain-mcp has this wallet now; commands and MCP clients share it")]
         }
-        Ok(Ok(Some((_lock, journal)))) => match journal.channels(false).await {
-            Ok(open) => vec![
-                Line::ok("lock", "free"),
-                Line::ok("journal", format!("readable and of this version; {} channels not over", open.len())),
-            ],
+        Ok(Ok(Some((_lock, journal)))) => match futures::try_join!(journal.channels(false), journal.notice()) {
+            Ok((open, notice)) => {
+                let found = format!("readable and of this version; {} channels not over", open.len());
+                let notice = notice.map(|notice| Line::warn("journal", notice, "Run drain-mcp channels recover."));
+                [Line::ok("lock", "free"), Line::ok("journal", found)].into_iter().chain(notice).collect()
+            }
             Err(error) => vec![failed("journal", error)],
         },
     }
