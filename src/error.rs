@@ -90,6 +90,8 @@ codes! {
     AnswerLost = "answer_lost", No;
     /// The provider insists on more than price, usage and bound explain.
     ProviderOffence = "provider_offence", No;
+    /// The provider's record is too bad: only a person lets it be opened or paid again.
+    ProviderSetAside = "provider_set_aside", AfterFix;
     /// The directory does not answer and nothing is cached.
     DirectoryUnavailable = "directory_unavailable", Safe;
     /// No RPC endpoint gives a usable answer.

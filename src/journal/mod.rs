@@ -10,11 +10,16 @@ mod approvals;
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod approvals_tests;
 mod channels;
+mod check;
 mod ids;
+mod mark;
 mod pins;
+mod place;
+mod records;
 mod row;
 mod schema;
 mod transactions;
+mod trouble;
 mod usage;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
@@ -26,13 +31,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use drain_protocol::duration::ChannelDuration;
+use drain_protocol::text::shell_word;
 
 pub use approvals::{Approval, ApprovalId, ApprovalState};
+pub(crate) use channels::provider_key;
 pub use channels::{ChannelRecord, Found, NewChannel};
 pub use ids::{IntentId, Receipt, TxId};
 pub use pins::{Pin, PinCheck};
 pub use schema::lock;
 pub use transactions::{NewTransaction, TxKind, TxRecord, TxState};
+pub use trouble::DiskTrouble;
 pub use vouchers::{Authorized, Outcome, VoucherIntent};
 
 use crate::error::{Code, Failure};
@@ -52,8 +60,10 @@ pub enum JournalError {
         reason: String,
     },
     /// Written by a newer version.
-    #[error("the journal was written by a newer drain-mcp (schema {found}, this one knows {known})")]
+    #[error("the journal {path} was written by a newer drain-mcp (schema {found}, this one knows {known})")]
     Newer {
+        /// The file.
+        path: PathBuf,
         /// Schema of the file.
         found: i64,
         /// Ours.
@@ -62,6 +72,32 @@ pub enum JournalError {
     /// A statement or the commit failed.
     #[error("the journal cannot be written: {0}")]
     Write(String),
+    /// The disk does not take it.
+    #[error("the journal {path} cannot be written: {reason}")]
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with the disk.
+        kind: DiskTrouble,
+        /// What the system says.
+        reason: String,
+    },
+    /// The file is not what was written.
+    #[error("the journal {path} is damaged: {reason}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+    /// It would lie on a network file system.
+    #[error("{path} lies on a network file system ({kind}), whose locks and syncs cannot be relied on")]
+    NetworkDisk {
+        /// The folder.
+        path: PathBuf,
+        /// Which.
+        kind: &'static str,
+    },
     /// The writer is gone or has too much to do.
     #[error("the journal is {0}")]
     Unavailable(&'static str),
@@ -89,15 +125,17 @@ pub enum JournalError {
     /// The operator's lists forbid to pay this provider.
     #[error("this provider may not be paid")]
     NotAllowed(NotAllowed),
+    /// The provider's record is too bad: only a person's word lets it be opened or paid again.
+    #[error("this provider is set aside: {reason}")]
+    SetAside {
+        /// Its id in the directory.
+        provider_id: String,
+        /// Why.
+        reason: String,
+    },
     /// A limit that only a person raises would be passed (M3, M4, M9).
     #[error("{0}")]
     OverLimit(OverLimit),
-}
-
-impl From<rusqlite::Error> for JournalError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Write(error.to_string())
-    }
 }
 
 impl From<JournalError> for Failure {
@@ -114,6 +152,14 @@ impl From<JournalError> for Failure {
             ),
             JournalError::OverLimit(over) => over.into(),
             JournalError::NotAllowed(why) => why.into(),
+            JournalError::SetAside { provider_id, .. } => Self::unspent(
+                Code::ProviderSetAside,
+                text,
+                format!(
+                    "Use another provider; channels to this one are closed as usual. A person who wants to pay it all the same runs: drain-mcp providers --trust {}",
+                    shell_word(&provider_id)
+                ),
+            ),
             JournalError::NeedsPerson | JournalError::TooManyQuestions(_) => Self::unspent(
                 Code::ApprovalNeeded,
                 text,
@@ -125,10 +171,10 @@ impl From<JournalError> for Failure {
             JournalError::Unknown(_) => {
                 Self::unspent(Code::UnknownChannel, text, "List the channels with drain_channels.")
             }
-            _ => Self::unspent(
+            other => Self::unspent(
                 Code::JournalFailed,
-                format!("{text}. Nothing is signed while the record cannot be written"),
-                "Check free space and permissions of DRAIN_HOME, then run drain-mcp doctor.",
+                format!("{text}. {}", trouble::meaning(&other)),
+                trouble::way_out(&other),
             ),
         }
     }
@@ -182,7 +228,12 @@ pub struct Journal {
 impl Journal {
     /// Opens or creates the journal file in `folder` (mode 0700; the file 0600) and brings its schema up to date.
     pub fn open(folder: &Path) -> Result<Self, JournalError> {
-        let connection = schema::open(folder)?;
-        Ok(Self { writer: Arc::new(writer::Writer::start(connection)?) })
+        let opened = schema::open(folder)?;
+        Ok(Self { writer: Arc::new(writer::Writer::start(opened)?) })
+    }
+
+    /// What a person should know of this journal, such as that an older copy was put back.
+    pub async fn notice(&self) -> Result<Option<String>, JournalError> {
+        self.writer.run(|db| Ok(db.query_row("SELECT notice FROM identity", [], |row| row.get(0))?)).await
     }
 }

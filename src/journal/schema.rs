@@ -2,17 +2,21 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
-use super::JournalError;
+use super::mark::{Identity, Mark};
+use super::{JournalError, check, place};
+use crate::clock::Clock;
 
 /// Each step runs once, in order, in its own transaction. Never edit a step that was released.
 const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_initial.sql"),
     include_str!("migrations/0002_budgets.sql"),
+    include_str!("migrations/0003_providers.sql"),
     include_str!("migrations/0006_survival.sql"),
     include_str!("migrations/0007_approvals.sql"),
 ];
@@ -20,12 +24,39 @@ const MIGRATIONS: &[&str] = &[
 /// `drain` in ASCII: marks the file as ours.
 const APPLICATION_ID: i64 = 0x6472_6169;
 
-const FILE: &str = "journal.db";
+/// The journal's name in the wallet's folder.
+pub(super) const FILE: &str = "journal.db";
+/// SQLite's log beside it.
+pub(super) const LOG: &str = "journal.db-wal";
 
-pub(super) fn open(folder: &Path) -> Result<Connection, JournalError> {
+/// Measured: 50,000 vouchers are 3 MB and take 25 ms. A larger file is checked by `drain-mcp journal verify` only: a start must not wait for it.
+const CHECKED_AT_START: u64 = 32 * 1024 * 1024;
+/// Up to here indexes are compared with their tables too.
+const THOROUGHLY: u64 = 8 * 1024 * 1024;
+
+/// A journal that can be believed, and its mark.
+pub(super) struct Opened {
+    pub connection: Connection,
+    pub path: PathBuf,
+    pub identity: Identity,
+    pub mark: Mark,
+}
+
+/// Opens or makes the journal. One that is damaged is left as it is; one that is not what the mark remembers is used with
+/// all its channels recovered (design section 4).
+pub(super) fn open(folder: &Path) -> Result<Opened, JournalError> {
     let path = folder.join(FILE);
-    let failed = |reason: String| JournalError::Open { path: path.clone(), reason };
-    private_folder(folder).map_err(|e| failed(e.to_string()))?;
+    private_folder(folder).map_err(|e| JournalError::of_file(folder, &e))?;
+    place::check(folder)?;
+    let remembered = Mark::read(folder);
+    let fresh = !path.exists();
+    let size = fs::metadata(&path).map(|data| data.len());
+    if let (Ok(0), Some(before)) = (&size, &remembered)
+        && before.commits > 0
+    {
+        let reason = format!("it is empty, and {} commits were recorded in it", before.commits);
+        return Err(JournalError::Damaged { path, reason });
+    }
     // Created here, so that there is no moment in which others can read it; SQLite gives WAL and SHM the same mode.
     OpenOptions::new()
         .create(true)
@@ -33,22 +64,96 @@ pub(super) fn open(folder: &Path) -> Result<Connection, JournalError> {
         .write(true)
         .mode(0o600)
         .open(&path)
-        .map_err(|e| failed(e.to_string()))?;
-    let mut connection = Connection::open(&path).map_err(|e| failed(e.to_string()))?;
-    configure(&connection).map_err(|e| failed(e.to_string()))?;
-    migrate(&mut connection).map_err(|error| match error {
-        JournalError::Write(reason) => failed(reason),
+        .map_err(|e| JournalError::of_file(&path, &e))?;
+    let opened = Connection::open(&path).map_err(JournalError::from).and_then(|mut connection| {
+        // What is not ours, or not sound, is left as it is: its log too.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        let found = version(&connection)?;
+        let size = size.unwrap_or(0).saturating_add(fs::metadata(folder.join(LOG)).map_or(0, |data| data.len()));
+        if found > 0 && size <= CHECKED_AT_START {
+            believable(&connection, found, size <= THOROUGHLY)?;
+        }
+        configure(&connection)?;
+        migrate(&mut connection, found)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+        let identity = match identity(&connection)? {
+            known
+                if remembered
+                    .as_ref()
+                    .is_none_or(|before| before.id == known.id && before.commits <= known.commits) =>
+            {
+                known
+            }
+            _ => {
+                let made = if fresh {
+                    "was made anew: the one before is gone"
+                } else {
+                    "is an older copy, or another one, than was last used here"
+                };
+                distrust(&connection, &format!("{} {made}", path.display()))?
+            }
+        };
+        Ok((connection, identity))
+    });
+    let (connection, identity) = opened.map_err(|error| match error.at(&path) {
+        JournalError::Write(reason) => JournalError::Open { path: path.clone(), reason },
         other => other,
     })?;
-    Ok(connection)
+    let mut mark = Mark::open(folder);
+    mark.write(&identity);
+    Ok(Opened { connection, path, identity, mark })
+}
+
+/// Pages and sums, so that a damaged journal signs nothing.
+fn believable(connection: &Connection, version: i64, thoroughly: bool) -> Result<(), JournalError> {
+    let mut problems = check::pages(connection, thoroughly);
+    // The sums are asked of this version's tables.
+    if problems.is_empty() && version == MIGRATIONS.len() as i64 {
+        problems = check::books(connection);
+    }
+    match problems.first() {
+        None => Ok(()),
+        Some(first) => Err(JournalError::Damaged { path: PathBuf::new(), reason: first.clone() }),
+    }
+}
+
+fn identity(connection: &Connection) -> Result<Identity, JournalError> {
+    let (id, commits): (String, i64) =
+        connection.query_row("SELECT id, commits FROM identity", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let commits = u64::try_from(commits).map_err(|_| JournalError::Corrupt(format!("identity.commits = {commits}")))?;
+    Ok(Identity { id, commits })
+}
+
+/// The history may be incomplete: every channel that is not over is recovered, its numbers go on from the clock, and its
+/// books are read from the provider before it pays. From here on it is another journal than the one it was a copy of.
+pub(super) fn distrust(connection: &Connection, why: &str) -> Result<Identity, JournalError> {
+    let transaction = connection.unchecked_transaction()?;
+    let floor = Clock::default().nonce_floor();
+    let marked = transaction.execute(
+        "UPDATE channels SET recovered = 1, books_known = 0, nonce = MAX(nonce, ?1) WHERE state != 'closed'",
+        [floor.as_i64()],
+    )?;
+    let notice = format!(
+        "The journal {why}. {marked} channels of it may have a history that it does not hold: they are recovered channels, whose whole \
+         deposit counts as exposed. Channels that it does not know at all are found by drain-mcp channels recover."
+    );
+    transaction.execute(
+        "UPDATE identity SET id = lower(hex(randomblob(16))), notice = ?1, commits = commits + 1",
+        [&notice],
+    )?;
+    transaction.commit()?;
+    tracing::error!("{notice}");
+    identity(connection)
 }
 
 /// Takes the wallet's lock: one process at a time signs for it (design section 7). `None` when another one has it. Held
 /// as long as the file is.
 pub fn lock(folder: &Path) -> Result<Option<File>, JournalError> {
     let path = folder.join("lock");
-    let failed = |e: std::io::Error| JournalError::Open { path: path.clone(), reason: e.to_string() };
+    let failed = |e: std::io::Error| JournalError::of_file(&path, &e);
     private_folder(folder).map_err(failed)?;
+    // Where the lock itself could not be relied on.
+    place::check(folder)?;
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
@@ -85,16 +190,21 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn migrate(connection: &mut Connection) -> Result<(), JournalError> {
+/// The schema's version, 0 of a new file. Reads only.
+pub(super) fn version(connection: &Connection) -> Result<i64, JournalError> {
     let known = MIGRATIONS.len() as i64;
     let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if application != APPLICATION_ID && (application != 0 || found != 0) {
-        return Err(JournalError::Write("it is another program's database".into()));
+        return Err(JournalError::Damaged { path: PathBuf::new(), reason: "it is another program's database".into() });
     }
     if found > known {
-        return Err(JournalError::Newer { found, known });
+        return Err(JournalError::Newer { path: PathBuf::new(), found, known });
     }
+    Ok(found)
+}
+
+fn migrate(connection: &mut Connection, found: i64) -> Result<(), JournalError> {
     for (index, step) in MIGRATIONS.iter().enumerate().skip(usize::try_from(found).unwrap_or(0)) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(step)?;

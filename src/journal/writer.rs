@@ -1,5 +1,7 @@
 //! The one thread that writes: takes operations in order and commits all that wait together.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
@@ -9,6 +11,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::JournalError;
+use super::schema::Opened;
 use crate::points::{Point, reach};
 
 /// Operations that may wait. Each request has at most a few, so a full queue means a disk that stands still.
@@ -32,8 +35,8 @@ pub(super) enum When {
 }
 
 type Finish = Box<dyn FnOnce(Result<(), JournalError>) + Send>;
-/// Runs the operation, or hears why it cannot run; tells whether its writes are kept.
-type Run = Box<dyn FnOnce(Result<&Connection, JournalError>) -> (bool, Finish) + Send>;
+/// Runs the operation, or hears why it cannot run; tells whether its writes are kept, or why not.
+type Run = Box<dyn FnOnce(Result<&Connection, JournalError>) -> (Result<(), JournalError>, Finish) + Send>;
 
 struct Job {
     when: When,
@@ -42,21 +45,23 @@ struct Job {
 
 #[derive(Debug)]
 pub(super) struct Writer {
+    path: Arc<Path>,
     queue: Option<Sender<Job>>,
-    waiting: std::sync::Arc<AtomicUsize>,
+    waiting: Arc<AtomicUsize>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection) -> Result<Self, JournalError> {
+    pub(super) fn start(opened: Opened) -> Result<Self, JournalError> {
+        let path: Arc<Path> = opened.path.as_path().into();
         let (queue, jobs) = channel();
-        let waiting = std::sync::Arc::new(AtomicUsize::new(0));
+        let waiting = Arc::new(AtomicUsize::new(0));
         let count = waiting.clone();
         let thread = thread::Builder::new()
             .name("journal".into())
-            .spawn(move || work(connection, &jobs, &count))
+            .spawn(move || work(opened, &jobs, &count))
             .map_err(|e| JournalError::Write(e.to_string()))?;
-        Ok(Self { queue: Some(queue), waiting, thread: Some(thread) })
+        Ok(Self { path, queue: Some(queue), waiting, thread: Some(thread) })
     }
 
     /// Queues `operation`; the answer comes after its commit. Dropping the answer does not cancel the operation.
@@ -66,14 +71,15 @@ impl Writer {
         operation: impl FnOnce(&Connection) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<T, JournalError>>, JournalError> {
         let (answer, receiver) = oneshot::channel();
+        let path = self.path.clone();
         let run: Run = Box::new(move |connection| {
-            let result = connection.and_then(operation);
-            let keep = result.is_ok();
+            let result = connection.and_then(operation).map_err(|error| error.at(&path));
+            let kept = result.as_ref().map(drop).map_err(Clone::clone);
             let finish: Finish = Box::new(move |committed| {
                 // Nobody waits any more: the record stands all the same.
                 let _ = answer.send(committed.and(result));
             });
-            (keep, finish)
+            (kept, finish)
         });
         let queue = self.queue.as_ref().ok_or(JournalError::Unavailable("closed"))?;
         if self.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
@@ -103,15 +109,17 @@ impl Drop for Writer {
     }
 }
 
-fn work(connection: Connection, jobs: &Receiver<Job>, waiting: &AtomicUsize) {
+fn work(mut opened: Opened, jobs: &Receiver<Job>, waiting: &AtomicUsize) {
     let mut commits = 0;
+    // A damaged file is not written any more: nothing is signed until a person has looked at it.
+    let mut damaged: Result<(), JournalError> = Ok(());
     let mut closed = false;
     while !closed {
         let first = match jobs.recv_timeout(IDLE) {
             Ok(job) => job,
             Err(RecvTimeoutError::Timeout) => {
                 if commits > 0 {
-                    checkpoint(&connection);
+                    checkpoint(&opened.connection);
                     commits = 0;
                 }
                 match jobs.recv() {
@@ -123,14 +131,17 @@ fn work(connection: Connection, jobs: &Receiver<Job>, waiting: &AtomicUsize) {
         };
         let batch = gather(first, jobs, &mut closed);
         waiting.fetch_sub(batch.len(), Ordering::Relaxed);
-        commit(&connection, batch);
+        let result = commit(&mut opened, damaged.clone(), batch);
+        if matches!(result, Err(JournalError::Damaged { .. })) {
+            damaged = result;
+        }
         commits += 1;
         if commits >= CHECKPOINT_AFTER {
-            checkpoint(&connection);
+            checkpoint(&opened.connection);
             commits = 0;
         }
     }
-    checkpoint(&connection);
+    checkpoint(&opened.connection);
 }
 
 /// Everything that waits; a batch of outcomes alone lingers a little for a voucher to ride with.
@@ -156,30 +167,47 @@ fn gather(first: Job, jobs: &Receiver<Job>, closed: &mut bool) -> Vec<Job> {
 }
 
 /// One transaction for the batch. An operation that fails takes back its own writes only; a commit that fails takes
-/// back all, and every caller hears of it.
-fn commit(connection: &Connection, batch: Vec<Job>) {
-    let mut result = run_sql(connection, "BEGIN IMMEDIATE");
+/// back all, and every caller hears of it. After `before` failed, nothing runs.
+fn commit(opened: &mut Opened, before: Result<(), JournalError>, batch: Vec<Job>) -> Result<(), JournalError> {
+    let Opened { connection, path, identity, mark } = opened;
+    let connection = &*connection;
+    let unchanged = connection.total_changes();
+    let mut result = before.and_then(|()| run_sql(connection, "BEGIN IMMEDIATE"));
     let mut finishes = Vec::with_capacity(batch.len());
     for job in batch {
         // After a failure nothing may run: outside of the transaction its writes would stay.
         result = result.and_then(|()| run_sql(connection, "SAVEPOINT operation"));
-        let (keep, finish) = (job.run)(result.clone().map(|()| connection));
+        let (kept, finish) = (job.run)(result.clone().map_err(|error| error.at(path)).map(|()| connection));
         finishes.push(finish);
-        if result.is_ok() && !keep {
-            result = run_sql(connection, "ROLLBACK TO operation");
+        match kept {
+            // What one operation reads as damaged, the next would write over.
+            Err(error @ JournalError::Damaged { .. }) => result = result.and(Err(error)),
+            Err(_) if result.is_ok() => result = run_sql(connection, "ROLLBACK TO operation"),
+            _ => {}
         }
         result = result.and_then(|()| run_sql(connection, "RELEASE operation"));
     }
+    // Reading changes nothing, and so needs no sync.
+    let changed = connection.total_changes() != unchanged;
+    if changed {
+        result = result.and_then(|()| run_sql(connection, "UPDATE identity SET commits = commits + 1"));
+    }
     reach(Point::JournalWritten);
-    let result = result.and_then(|()| run_sql(connection, "COMMIT"));
+    let result = result.and_then(|()| run_sql(connection, "COMMIT")).map_err(|error| error.at(path));
     reach(Point::JournalCommitted);
     if result.is_err() && !connection.is_autocommit() {
         // What is left of the transaction must not reach the next batch.
         let _ = connection.execute_batch("ROLLBACK");
     }
+    // Before anybody is told: a mark behind what was told would not notice that the log was lost.
+    if changed && result.is_ok() {
+        identity.commits += 1;
+        mark.write(identity);
+    }
     for finish in finishes {
         finish(result.clone());
     }
+    result
 }
 
 fn run_sql(connection: &Connection, sql: &str) -> Result<(), JournalError> {

@@ -50,7 +50,6 @@ impl Layer {
         self.files.path().join("fault")
     }
 
-    #[allow(dead_code)]
     /// From now on the disk fails: `full`, `readonly`, `denied`, `sync`, `broken` or `short`.
     pub fn fail(&self, how: &str) {
         // At once, so that no process reads a half of it.
@@ -59,7 +58,6 @@ impl Layer {
         fs::rename(new, self.fault_file()).unwrap();
     }
 
-    #[allow(dead_code)]
     /// The disk works again.
     pub fn heal(&self) {
         fs::remove_file(self.fault_file()).unwrap();

@@ -15,21 +15,18 @@ mod configuration;
 mod contracts;
 mod demo;
 mod directory;
+mod disk;
 mod doctor;
 mod harness;
 mod import;
-#[cfg(debug_assertions)]
 mod kills;
-#[cfg(target_os = "linux")]
 mod layer;
 mod liars;
 mod life;
 mod lost;
 mod mcp;
 mod opening;
-#[cfg(debug_assertions)]
 mod panics;
-#[cfg(all(target_os = "linux", debug_assertions))]
 mod power;
 mod process;
 mod process_harness;
@@ -37,6 +34,8 @@ mod replacement;
 mod requests;
 mod schema;
 mod second_chain;
+mod soak;
+mod standing;
 mod stdio;
 mod survivor;
 mod transactions;

@@ -116,11 +116,12 @@ async fn records(config: &Config, address: Option<Address>) -> Vec<Line> {
             "another drain-mcp uses this wallet now; its journal is not touched",
             "Commands that use the wallet wait until it ends: close that MCP client, or go on there.",
         )],
-        Ok(Ok(Some((_lock, journal)))) => match journal.channels(false).await {
-            Ok(open) => vec![
-                Line::ok("lock", "free"),
-                Line::ok("journal", format!("readable and of this version; {} channels not over", open.len())),
-            ],
+        Ok(Ok(Some((_lock, journal)))) => match futures::try_join!(journal.channels(false), journal.notice()) {
+            Ok((open, notice)) => {
+                let found = format!("readable and of this version; {} channels not over", open.len());
+                let notice = notice.map(|notice| Line::warn("journal", notice, "Run drain-mcp channels recover."));
+                [Line::ok("lock", "free"), Line::ok("journal", found)].into_iter().chain(notice).collect()
+            }
             Err(error) => vec![failed("journal", error)],
         },
     }

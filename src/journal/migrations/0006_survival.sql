@@ -6,6 +6,8 @@ ALTER TABLE channels ADD COLUMN told INTEGER NOT NULL DEFAULT 1;
 CREATE TABLE identity (
     only    INTEGER PRIMARY KEY CHECK (only = 1),
     id      TEXT    NOT NULL,
-    commits INTEGER NOT NULL
+    commits INTEGER NOT NULL,
+    -- What a person should know of it, such as that an older copy was put back.
+    notice  TEXT
 ) STRICT;
 INSERT INTO identity (only, id, commits) VALUES (1, lower(hex(randomblob(16))), 0);

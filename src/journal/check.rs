@@ -1,0 +1,109 @@
+//! Whether a journal can be believed: its pages, and the sums that must add up whatever happened.
+//!
+//! SQLite finds broken pages, not a changed number in a sound page. So each channel's amounts are compared with its
+//! vouchers: a bit that flips in one of them is found before anything is signed.
+
+use alloy::primitives::keccak256;
+use rusqlite::Connection;
+
+/// Most problems that are told.
+const MAX_TOLD: usize = 20;
+
+/// Each finds the channels (or transactions) of which its sentence is true; there must be none.
+const RULES: &[(&str, &str)] = &[
+    (
+        "more was signed than deposit and cap allow",
+        "SELECT 'c' || intent FROM channels WHERE signed > deposit OR (recovered = 0 AND signed > cap)",
+    ),
+    ("more was claimed than deposited", "SELECT 'c' || intent FROM channels WHERE claimed > deposit"),
+    (
+        "the signed amount is not that of its highest voucher",
+        "SELECT 'c' || intent FROM channels c JOIN (SELECT intent, MAX(amount) AS most FROM vouchers GROUP BY intent) v USING (intent) \
+         WHERE signed < most OR (recovered = 0 AND signed != most)",
+    ),
+    (
+        "the last number is not that of its last voucher",
+        "SELECT 'c' || intent FROM channels c JOIN (SELECT intent, MAX(nonce) AS last FROM vouchers GROUP BY intent) v USING (intent) \
+         WHERE c.nonce < last OR (recovered = 0 AND c.nonce != last)",
+    ),
+    (
+        "something was signed, and no voucher is recorded",
+        "SELECT 'c' || intent FROM channels c WHERE recovered = 0 AND (signed != 0 OR nonce != 0 OR charged != 0) \
+         AND NOT EXISTS (SELECT 1 FROM vouchers v WHERE v.intent = c.intent)",
+    ),
+    (
+        "what is charged is not the sum of its requests",
+        "SELECT 'c' || intent FROM channels c JOIN (SELECT intent, SUM(COALESCE(cost, 0)) AS costs FROM vouchers GROUP BY intent) v \
+         USING (intent) WHERE recovered = 0 AND charged != costs",
+    ),
+    (
+        "charged and in flight together are more than was signed",
+        "SELECT 'c' || intent FROM channels c WHERE recovered = 0 AND signed < charged + \
+         (SELECT COALESCE(SUM(bound), 0) FROM vouchers v INDEXED BY vouchers_in_flight WHERE v.intent = c.intent AND v.state = 'in_flight')",
+    ),
+    (
+        "a voucher of a channel that is not recorded",
+        "SELECT DISTINCT 'c' || intent FROM vouchers WHERE intent NOT IN (SELECT intent FROM channels)",
+    ),
+    (
+        "an open channel without an id",
+        "SELECT 'c' || intent FROM channels WHERE state IN ('open', 'closing') AND (channel_id IS NULL OR expires_at = 0)",
+    ),
+    (
+        "a transaction that was sent, without its bytes",
+        "SELECT 't' || id FROM transactions WHERE state IN ('signed', 'broadcast') AND (raw IS NULL OR hash IS NULL OR account_nonce IS NULL)",
+    ),
+];
+
+/// What is wrong with the file's pages; empty when nothing is. `thorough` compares indexes with tables too.
+pub(super) fn pages(db: &Connection, thorough: bool) -> Vec<String> {
+    let check = if thorough { "PRAGMA integrity_check" } else { "PRAGMA quick_check" };
+    let found = texts(db, check);
+    match found {
+        Ok(lines) if lines.first().is_some_and(|line| line == "ok") => Vec::new(),
+        Ok(lines) => lines,
+        Err(error) => vec![error.to_string()],
+    }
+}
+
+/// Which sums do not add up; empty when all do.
+pub(super) fn books(db: &Connection) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (sentence, query) in RULES {
+        match texts(db, query) {
+            Ok(names) if names.is_empty() => {}
+            Ok(names) => problems.push(format!("{sentence}: {}", names.join(", "))),
+            Err(error) => problems.push(error.to_string()),
+        }
+    }
+    match unfinished_hashes(db) {
+        Ok(names) if names.is_empty() => {}
+        Ok(names) => {
+            problems.push(format!("a transaction whose bytes are not those of its hash: {}", names.join(", ")))
+        }
+        Err(error) => problems.push(error.to_string()),
+    }
+    problems
+}
+
+fn texts(db: &Connection, query: &str) -> rusqlite::Result<Vec<String>> {
+    let mut statement = db.prepare(query)?;
+    let rows = statement.query_map([], |row| row.get(0))?;
+    rows.take(MAX_TOLD).collect()
+}
+
+fn unfinished_hashes(db: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut statement = db
+        .prepare("SELECT id, raw, hash FROM transactions WHERE state IN ('signed', 'broadcast') AND raw IS NOT NULL")?;
+    let rows = statement.query_map([], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, Option<String>>(2)?))
+    })?;
+    let mut wrong = Vec::new();
+    for row in rows.take(MAX_TOLD) {
+        let (id, raw, hash) = row?;
+        if hash != Some(format!("{:#x}", keccak256(raw))) {
+            wrong.push(format!("t{id}"));
+        }
+    }
+    Ok(wrong)
+}
