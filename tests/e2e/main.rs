@@ -19,9 +19,7 @@ mod disk;
 mod doctor;
 mod harness;
 mod import;
-#[cfg(debug_assertions)]
 mod kills;
-#[cfg(target_os = "linux")]
 mod layer;
 mod liars;
 mod life;
@@ -29,9 +27,7 @@ mod lost;
 mod mcp;
 mod neighbours;
 mod opening;
-#[cfg(debug_assertions)]
 mod panics;
-#[cfg(all(target_os = "linux", debug_assertions))]
 mod power;
 mod process;
 mod process_harness;
@@ -40,6 +36,7 @@ mod requests;
 mod schema;
 mod second_chain;
 mod sharing;
+mod soak;
 mod standing;
 mod stdio;
 mod survivor;
