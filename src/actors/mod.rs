@@ -16,8 +16,9 @@ mod sharing;
 pub mod signer;
 pub mod startup;
 pub mod supervisor;
+mod theft;
 pub mod view;
 pub mod wallet;
-pub mod watcher;
+mod watcher;
 
 pub use runtime::Runtime;

@@ -2,10 +2,11 @@
 //!
 //! The check runs inside of the transactions that authorize, so that nothing slips through beside it.
 
+use drain_protocol::{Nonce, Usdc};
 use rusqlite::{Connection, params};
 
 use super::row::column;
-use super::{Journal, JournalError, TxKind};
+use super::{IntentId, Journal, JournalError, TxKind, channels};
 use crate::error::{Code, Failure};
 
 /// Who froze the wallet. Each stands by itself; a person lifts all.
@@ -77,15 +78,39 @@ fn frozen(db: &Connection) -> Result<Option<Frozen>, JournalError> {
     Ok(None)
 }
 
+fn freeze(db: &Connection, source: FreezeSource, reason: &str, at: u64) -> Result<bool, JournalError> {
+    let rows = db
+        .prepare_cached("INSERT INTO flags (name, value, at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+        .execute(params![source.name(), reason, column(at)?])?;
+    Ok(rows == 1)
+}
+
 impl Journal {
     /// Freezes the wallet. The first reason of a source stays. True when the wallet was not frozen by it before.
     pub async fn freeze(&self, source: FreezeSource, reason: String, at: u64) -> Result<bool, JournalError> {
+        self.writer.run(move |db| freeze(db, source, &reason, at)).await
+    }
+
+    /// A claim took `taken` with a voucher of our key. Where that is more than was signed here, the wallet is frozen, and
+    /// the channel's history is incomplete from now on: it is judged once. False where it is nothing new.
+    pub async fn key_was_used_elsewhere(
+        &self,
+        intent: IntentId,
+        taken: Usdc,
+        reason: String,
+        nonce_floor: Nonce,
+        at: u64,
+    ) -> Result<bool, JournalError> {
         self.writer
             .run(move |db| {
-                let rows = db
-                    .prepare_cached("INSERT INTO flags (name, value, at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
-                    .execute(params![source.name(), reason, column(at)?])?;
-                Ok(rows == 1)
+                let record = channels::load(db, intent)?;
+                if record.recovered || taken <= record.books.signed {
+                    return Ok(false);
+                }
+                db.prepare_cached("UPDATE channels SET recovered = 1, nonce = MAX(nonce, ?2) WHERE intent = ?1")?
+                    .execute(params![intent.0, nonce_floor.as_i64()])?;
+                freeze(db, FreezeSource::Claim, &reason, at)?;
+                Ok(true)
             })
             .await
     }

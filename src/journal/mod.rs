@@ -10,8 +10,8 @@ mod approvals;
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod approvals_tests;
 mod channels;
-mod freeze;
 mod check;
+mod freeze;
 mod ids;
 mod mark;
 mod pins;

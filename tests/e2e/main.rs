@@ -17,6 +17,7 @@ mod demo;
 mod directory;
 mod disk;
 mod doctor;
+mod freeze;
 mod harness;
 mod import;
 mod kills;
