@@ -127,6 +127,6 @@ impl Journal {
 
     /// The freeze that stands, if one does.
     pub async fn frozen(&self) -> Result<Option<Frozen>, JournalError> {
-        self.writer.run(move |db| frozen(db)).await
+        self.writer.run(frozen).await
     }
 }
