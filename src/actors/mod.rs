@@ -21,3 +21,4 @@ pub mod wallet;
 pub mod watcher;
 
 pub use runtime::Runtime;
+pub use startup::folder as wallet_folder;

@@ -9,6 +9,7 @@ mod approvals;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod approvals_tests;
+pub mod backup;
 mod channels;
 mod check;
 mod ids;

@@ -85,11 +85,13 @@ pub(super) fn open(folder: &Path) -> Result<Opened, JournalError> {
             }
             _ => {
                 let made = if fresh {
-                    "was made anew: the one before is gone"
+                    "was made anew: the one before is gone."
                 } else {
-                    "is an older copy, or another one, than was last used here"
+                    "is an older copy, or another one, than was last used here."
                 };
-                distrust(&connection, &format!("{} {made}", path.display()))?
+                let (identity, notice) = distrust(&connection, &format!("{} {made}", path.display()))?;
+                tracing::error!("{notice}");
+                identity
             }
         };
         Ok((connection, identity))
@@ -116,7 +118,7 @@ fn believable(connection: &Connection, version: i64, thoroughly: bool) -> Result
     }
 }
 
-fn identity(connection: &Connection) -> Result<Identity, JournalError> {
+pub(super) fn identity(connection: &Connection) -> Result<Identity, JournalError> {
     let (id, commits): (String, i64) =
         connection.query_row("SELECT id, commits FROM identity", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let commits = u64::try_from(commits).map_err(|_| JournalError::Corrupt(format!("identity.commits = {commits}")))?;
@@ -125,7 +127,7 @@ fn identity(connection: &Connection) -> Result<Identity, JournalError> {
 
 /// The history may be incomplete: every channel that is not over is recovered, its numbers go on from the clock, and its
 /// books are read from the provider before it pays. From here on it is another journal than the one it was a copy of.
-pub(super) fn distrust(connection: &Connection, why: &str) -> Result<Identity, JournalError> {
+pub(super) fn distrust(connection: &Connection, why: &str) -> Result<(Identity, String), JournalError> {
     let transaction = connection.unchecked_transaction()?;
     let floor = Clock::default().nonce_floor();
     let marked = transaction.execute(
@@ -133,7 +135,7 @@ pub(super) fn distrust(connection: &Connection, why: &str) -> Result<Identity, J
         [floor.as_i64()],
     )?;
     let notice = format!(
-        "The journal {why}. {marked} channels of it may have a history that it does not hold: they are recovered channels, whose whole \
+        "The journal {why} {marked} channels of it may have a history that it does not hold: they are recovered channels, whose whole \
          deposit counts as exposed. Channels that it does not know at all are found by drain-mcp channels recover."
     );
     transaction.execute(
@@ -141,8 +143,7 @@ pub(super) fn distrust(connection: &Connection, why: &str) -> Result<Identity, J
         [&notice],
     )?;
     transaction.commit()?;
-    tracing::error!("{notice}");
-    identity(connection)
+    Ok((identity(connection)?, notice))
 }
 
 /// Takes the wallet's lock: one process at a time signs for it (design section 7). `None` when another one has it. Held
@@ -203,7 +204,7 @@ pub(super) fn version(connection: &Connection) -> Result<i64, JournalError> {
     Ok(found)
 }
 
-fn migrate(connection: &mut Connection, found: i64) -> Result<(), JournalError> {
+pub(super) fn migrate(connection: &mut Connection, found: i64) -> Result<(), JournalError> {
     for (index, step) in MIGRATIONS.iter().enumerate().skip(usize::try_from(found).unwrap_or(0)) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(step)?;
