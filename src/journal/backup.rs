@@ -105,7 +105,7 @@ fn beside(file: &Path, ending: &str) -> PathBuf {
 /// Opens a journal for reading only; its owner goes on undisturbed.
 fn reader(path: &Path) -> Result<(Connection, i64), JournalError> {
     if !path.exists() {
-        return Err(JournalError::Open { path: path.into(), reason: "there is none".into() });
+        return Err(JournalError::Missing { path: path.into() });
     }
     let opened = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX);
     let opened = opened.map_err(JournalError::from).and_then(|connection| {
@@ -227,7 +227,10 @@ pub fn verify(path: &Path, folder: Option<&Path>) -> Result<Verified, Failure> {
 }
 
 fn look(db: &Connection, path: &Path, schema: i64) -> Result<Verified, JournalError> {
-    let problems = problems(db);
+    let mut problems = problems(db);
+    if problems.is_empty() && schema == schema::KNOWN {
+        problems = check::budgets(db);
+    }
     let number = |query: &str| db.query_row(query, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs);
     let open = channels::list(db, false)?;
     // An older schema has no identity.

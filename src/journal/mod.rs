@@ -57,6 +57,12 @@ pub enum JournalError {
         /// What the system says.
         reason: String,
     },
+    /// It was never made, or is gone.
+    #[error("there is no journal {path}")]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
     /// Written by a newer version.
     #[error("the journal {path} was written by a newer drain-mcp (schema {found}, this one knows {known})")]
     Newer {

@@ -20,6 +20,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0007_approvals.sql"),
 ];
 
+/// The schema of this version.
+pub(super) const KNOWN: i64 = MIGRATIONS.len() as i64;
+
 /// `drain` in ASCII: marks the file as ours.
 const APPLICATION_ID: i64 = 0x6472_6169;
 
@@ -109,7 +112,7 @@ pub(super) fn open(folder: &Path) -> Result<Opened, JournalError> {
 fn believable(connection: &Connection, version: i64, thoroughly: bool) -> Result<(), JournalError> {
     let mut problems = check::pages(connection, thoroughly);
     // The sums are asked of this version's tables.
-    if problems.is_empty() && version == MIGRATIONS.len() as i64 {
+    if problems.is_empty() && version == KNOWN {
         problems = check::books(connection);
     }
     match problems.first() {
@@ -192,14 +195,13 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 
 /// The schema's version, 0 of a new file. Reads only.
 pub(super) fn version(connection: &Connection) -> Result<i64, JournalError> {
-    let known = MIGRATIONS.len() as i64;
     let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if application != APPLICATION_ID && (application != 0 || found != 0) {
         return Err(JournalError::Damaged { path: PathBuf::new(), reason: "it is another program's database".into() });
     }
-    if found > known {
-        return Err(JournalError::Newer { path: PathBuf::new(), found, known });
+    if found > KNOWN {
+        return Err(JournalError::Newer { path: PathBuf::new(), found, known: KNOWN });
     }
     Ok(found)
 }

@@ -199,7 +199,7 @@ async fn verify_compares_the_sums_the_mark_and_the_contract() {
     let world = world().await;
     let env = Env::of(&world);
     let none = env.run(&["journal", "verify"]).await;
-    assert!(none.code == Some(1) && none.stderr.contains("there is none"), "{none:?}");
+    assert!(none.code == Some(1) && none.stderr.contains("there is no journal"), "{none:?}");
     let id = history(&world).await;
     let older = fs::read(folder(&world).join("journal.db")).unwrap();
     let fine = env.run(&["journal", "verify", "--on-chain"]).await;
@@ -222,6 +222,8 @@ async fn verify_compares_the_sums_the_mark_and_the_contract() {
     wrong("UPDATE channels SET state = 'closed', refunded = 0 WHERE state = 'open'", "still holds").await;
     wrong("UPDATE channels SET provider_wallet = consumer WHERE state = 'open'", "parties").await;
     wrong("UPDATE channels SET charged = charged + 1 WHERE state = 'open'", "sum of its requests").await;
+    wrong("UPDATE spent_by_day SET charged = charged - 1", "spent by day").await;
+    wrong("UPDATE usage SET amount = amount - 1 WHERE scope = 'all'", "a budget").await;
     wrong("UPDATE channels SET nonce = nonce + 1 WHERE state = 'open'", "last number").await;
 
     // The provider takes money: known by the next run, and no problem.
