@@ -12,7 +12,7 @@ use crate::policy::approvals::Verdict;
 
 mod command;
 
-pub use command::{Command, Reply};
+pub use command::{Command, Effect, Reply};
 
 /// Addresses are spelled as everywhere else, with their checksum.
 fn checksummed<S: serde::Serializer>(address: &Address, serializer: S) -> Result<S::Ok, S::Error> {
@@ -125,6 +125,29 @@ pub struct ProviderSummary {
     pub max_duration: Option<u64>,
     /// Its models and listed prices.
     pub models: Vec<ModelSummary>,
+    /// What it did with our vouchers; none where it was never paid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub standing: Option<ProviderStanding>,
+}
+
+/// What a provider, by wallet and host, did so far with our vouchers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProviderStanding {
+    /// 0 to 100; none while too little is known.
+    pub score: Option<u8>,
+    /// Requests answered.
+    pub answered: u64,
+    /// Vouchers taken without a usable answer.
+    pub failed: u64,
+    /// Requests refused before the work.
+    pub refused: u64,
+    /// How often it asked for more than price, usage and bounds explain.
+    pub offences: u64,
+    /// What it claimed beyond them.
+    #[schemars(with = "String")]
+    pub disputed: Usdc,
+    /// Why it is neither opened nor paid; a person lifts that.
+    pub set_aside: Option<String>,
 }
 
 /// A model and its price.

@@ -38,6 +38,8 @@ codes! {
     SignerFailed = "signer_failed", AfterFix;
     /// Another process owns this wallet, and does not share it for this.
     WalletInUse = "wallet_in_use", AfterFix;
+    /// The process that has the wallet speaks another version of the socket's protocol.
+    IncompatibleVersion = "incompatible_version", AfterFix;
     /// The process that ran the call ended before it answered.
     OwnerLost = "owner_lost", No;
     /// No provider of that id or wallet is in the directory.
@@ -90,6 +92,8 @@ codes! {
     AnswerLost = "answer_lost", No;
     /// The provider insists on more than price, usage and bound explain.
     ProviderOffence = "provider_offence", No;
+    /// The provider's record is too bad: only a person lets it be opened or paid again.
+    ProviderSetAside = "provider_set_aside", AfterFix;
     /// The directory does not answer and nothing is cached.
     DirectoryUnavailable = "directory_unavailable", Safe;
     /// No RPC endpoint gives a usable answer.

@@ -68,6 +68,13 @@ pub(crate) fn is_unclean(text: &str, max: usize) -> bool {
     text.is_empty() || one_line(text, max) != text
 }
 
+/// An identifier of others as one word of a command that a person types: quoted where a shell would read more into it.
+pub fn shell_word(text: &str) -> String {
+    let text = one_line(text, 200);
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '/' | '@');
+    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

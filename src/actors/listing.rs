@@ -6,7 +6,10 @@ use drain_protocol::directory::{Listing, ListingProtocol};
 use super::directory::Known;
 use super::opening::base_url;
 use super::services::Services;
-use crate::api::{ModelSummary, ProviderDetails, ProviderPage, ProviderQuery, ProviderSummary};
+use crate::api::{ModelSummary, ProviderDetails, ProviderPage, ProviderQuery, ProviderStanding, ProviderSummary};
+use crate::error::Failure;
+use crate::journal::{Journal, provider_key};
+use crate::policy::score::{ProviderRecord, Score};
 use crate::provider::contract_choice;
 
 /// Providers on a page when nobody says.
@@ -69,6 +72,7 @@ pub fn summary(listing: &Listing) -> ProviderSummary {
         api_url: listing.api_url.clone(),
         min_duration: listing.min_duration,
         max_duration: listing.max_duration,
+        standing: None,
         models: listing
             .models
             .iter()
@@ -79,6 +83,25 @@ pub fn summary(listing: &Listing) -> ProviderSummary {
             })
             .collect(),
     }
+}
+
+/// Adds what the journal knows of these providers.
+pub async fn add_standings(journal: &Journal, providers: &mut [ProviderSummary]) -> Result<(), Failure> {
+    let key = |provider: &ProviderSummary| provider_key(&provider.wallet.to_lowercase(), &provider.api_url);
+    let records = journal.provider_records(providers.iter().map(key).collect()).await?;
+    for (provider, record) in providers.iter_mut().zip(records) {
+        provider.standing = (record.first_at > 0).then(|| standing(record));
+    }
+    Ok(())
+}
+
+fn standing(record: ProviderRecord) -> ProviderStanding {
+    let score = match record.score() {
+        Score::New => None,
+        Score::Known(score) => Some(score),
+    };
+    let ProviderRecord { answered, failed, refused, offences, disputed, set_aside, .. } = record;
+    ProviderStanding { score, answered, failed, refused, offences, disputed, set_aside }
 }
 
 /// A listing with the provider's own word. A provider that does not answer is shown all the same, with a warning.

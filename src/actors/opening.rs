@@ -4,7 +4,7 @@ use actix::Addr;
 use drain_protocol::directory::{Catalogue, Listing, ListingProtocol};
 use drain_protocol::duration::ChannelDuration;
 use drain_protocol::pricing::PriceList;
-use drain_protocol::text::one_line;
+use drain_protocol::text::{one_line, shell_word};
 use drain_protocol::{Address, Generation, Usdc};
 use reqwest::Url;
 
@@ -14,7 +14,7 @@ use super::view;
 use super::wallet::OpenPlan;
 use crate::api::{ContractChoice, OpenRequest, Progress};
 use crate::error::{Code, Failure};
-use crate::journal::{NewChannel, PinCheck};
+use crate::journal::{NewChannel, PinCheck, provider_key};
 use crate::policy::limits::Party;
 use crate::policy::prices::risen;
 use crate::policy::{Caller, Limits};
@@ -100,6 +100,8 @@ pub async fn prepare(
     check_listing(services, purse, listing)?;
     let base = base_url(&listing.api_url)?;
     check_lists(limits, listing, &base)?;
+    let provider = provider_key(&format!("{:#x}", listing.provider_address), &listing.api_url);
+    purse.journal.check_set_aside(provider, listing.id.clone()).await?;
     let mut warnings = Vec::new();
     let duration = duration(services, limits, listing, request.duration)?;
     check_pin(services, purse, listing).await?;
@@ -292,7 +294,7 @@ pub async fn check_pin(services: &Services, purse: &Purse, listing: &Listing) ->
             ),
             format!(
                 "A person who knows that the change is right runs: drain-mcp providers --trust {}",
-                one_line(&listing.id, 80)
+                shell_word(&listing.id)
             ),
         )),
     }
@@ -319,7 +321,7 @@ async fn check_prices(
             price(&before),
             price(now)
         ),
-        format!("A person who accepts that runs: drain-mcp providers --trust {}", one_line(&listing.id, 80)),
+        format!("A person who accepts that runs: drain-mcp providers --trust {}", shell_word(&listing.id)),
     ))
 }
 

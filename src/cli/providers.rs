@@ -1,5 +1,6 @@
 //! `drain-mcp providers`: the directory, or one provider with its docs.
 
+use drain_protocol::text::shell_word;
 use serde::Serialize;
 use serde_json::json;
 
@@ -7,7 +8,7 @@ use super::exit::Exit;
 use super::output::{short, table};
 use super::prompt::{Terminal, Tty, need_terminal, terminal_failed};
 use super::session::{Needs, Session};
-use crate::api::{ProviderDetails, ProviderPage, ProviderQuery, ProviderSummary};
+use crate::api::{ProviderDetails, ProviderPage, ProviderQuery, ProviderStanding, ProviderSummary};
 use crate::error::{Code, Failure};
 
 /// Arguments of `drain-mcp providers`.
@@ -17,7 +18,7 @@ Examples:
   drain-mcp providers --online
   drain-mcp providers --model gpt-4o --limit 5
   drain-mcp providers --category image --json | jq '.providers[].id'
-  drain-mcp providers --trust sim-llm      accept its new URL and wallet
+  drain-mcp providers --trust sim-llm      accept its new URL and wallet, or lift that it is set aside
   drain-mcp providers sim-llm              prices, contract and docs of one provider")]
 pub struct Args {
     /// A provider's id: show that one, with its docs
@@ -37,7 +38,8 @@ pub struct Args {
     /// At most so many
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub limit: Option<u32>,
-    /// Accept the URL and wallet that the directory lists for this provider now (asks on the terminal)
+    /// Accept the URL and wallet that the directory lists for this provider now, and pay it again if it was set aside
+    /// (asks on the terminal)
     #[arg(long, value_name = "PROVIDER", conflicts_with = "provider")]
     pub trust: Option<String>,
     /// Accept the fee wallet that the marketplace names now (asks on the terminal)
@@ -101,8 +103,8 @@ async fn trust(provider: Option<String>, session: &mut Session) -> Result<Exit, 
 }
 
 fn page(page: &ProviderPage) -> String {
-    let rows: Vec<[String; 5]> = page.providers.iter().map(row).collect();
-    let mut text = table(["ID", "NAME", "CATEGORY", "ONLINE", "MODELS"], &rows);
+    let rows: Vec<[String; 6]> = page.providers.iter().map(row).collect();
+    let mut text = table(["ID", "NAME", "CATEGORY", "ONLINE", "SCORE", "MODELS"], &rows);
     text += &format!("\n\n{} of {} matching", page.providers.len(), page.matched);
     if page.stale {
         text += &format!("; the directory does not answer, this copy is {} s old", page.age_seconds);
@@ -113,7 +115,7 @@ fn page(page: &ProviderPage) -> String {
     text
 }
 
-fn row(provider: &ProviderSummary) -> [String; 5] {
+fn row(provider: &ProviderSummary) -> [String; 6] {
     let online = match provider.online {
         Some(true) => "yes",
         Some(false) => "no",
@@ -130,8 +132,18 @@ fn row(provider: &ProviderSummary) -> [String; 5] {
         short(&format!("{}{payable}", provider.name), 40),
         short(&provider.category, 14),
         online.into(),
+        provider.standing.as_ref().map_or_else(|| "-".into(), score),
         short(&format!("{}{more}", models.join(", ")), 120),
     ]
+}
+
+/// From our own requests.
+fn score(standing: &ProviderStanding) -> String {
+    match (&standing.set_aside, standing.score) {
+        (Some(_), _) => "set aside".into(),
+        (None, Some(score)) => score.to_string(),
+        (None, None) => "new".into(),
+    }
 }
 
 fn one(details: &ProviderDetails) -> String {
@@ -147,6 +159,16 @@ fn one(details: &ProviderDetails) -> String {
         ),
         format!("  reached at {}, paid to {}", p.api_url, p.wallet),
     ];
+    if let Some(standing) = &p.standing {
+        let ProviderStanding { answered, failed, refused, offences, disputed, set_aside, .. } = standing;
+        lines.push(format!(
+            "  score {}: {answered} answered, {failed} failed, {refused} refused, {offences} offences, {disputed} USDC disputed",
+            score(standing)
+        ));
+        if let Some(reason) = set_aside {
+            lines.push(format!("  set aside: {reason}; drain-mcp providers --trust {} lifts it", shell_word(&p.id)));
+        }
+    }
     if let Some(choice) = &details.contract {
         lines.push(format!("  contract {} {}: {}", choice.generation, choice.contract, choice.reason));
     }

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::row::{self, column};
 use super::writer::When;
-use super::{IntentId, Journal, JournalError, TxId, TxState, approvals, transactions, usage};
+use super::{IntentId, Journal, JournalError, TxId, TxState, approvals, records, transactions, usage};
 use crate::api::ChannelState;
 use crate::clock::Moment;
 use crate::policy::approvals::{ApprovalKind, Subject};
@@ -126,7 +126,7 @@ impl ChannelRecord {
     /// Whose record and budget this channel counts for: the provider's wallet and the host that it is reached at. The
     /// directory's id is not it: one provider may list itself a hundred times.
     pub fn provider_key(&self) -> String {
-        format!("{:#x} {}", self.provider_wallet, self.host())
+        provider_key(&address(self.provider_wallet), &self.api_url)
     }
 
     /// The host of the provider's URL; empty where none is known.
@@ -162,6 +162,19 @@ impl ChannelRecord {
 fn host_of(api_url: &str) -> String {
     let url = reqwest::Url::parse(api_url);
     url.ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// What a provider's record and budget are kept by: its wallet (lower-case text) and the host of its URL.
+pub(crate) fn provider_key(wallet: &str, api_url: &str) -> String {
+    format!("{wallet} {}", host_of(api_url))
+}
+
+/// The same of a channel's provider.
+pub(super) fn provider_key_of(db: &Connection, intent: IntentId) -> Result<String, JournalError> {
+    let (wallet, api_url): (String, String) = db
+        .prepare_cached("SELECT provider_wallet, api_url FROM channels WHERE intent = ?1")?
+        .query_row([intent.0], |r| Ok((r.get(0)?, r.get(1)?)))?;
+    Ok(provider_key(&wallet, &api_url))
 }
 
 // INDEXED BY: by itself SQLite takes the primary key and reads every voucher that the channel ever had.
@@ -298,6 +311,8 @@ impl Journal {
                 if let Some(pending) = pending {
                     return Ok((load(db, IntentId(pending))?, true));
                 }
+                let provider = provider_key(&address(new.provider_wallet), &new.api_url);
+                records::check(&records::load(db, &provider)?, &new.provider_id)?;
                 let now = usage::now(db, moment)?;
                 let locked = locked(db, new.deployment.chain_id(), new.consumer, now)?;
                 may_open(&limits, &locked, new.deposit).map_err(JournalError::OverLimit)?;

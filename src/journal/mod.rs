@@ -16,6 +16,7 @@ mod ids;
 mod mark;
 mod pins;
 mod place;
+mod records;
 mod row;
 mod schema;
 mod transactions;
@@ -31,8 +32,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use drain_protocol::duration::ChannelDuration;
+use drain_protocol::text::shell_word;
 
 pub use approvals::{Approval, ApprovalId, ApprovalState};
+pub(crate) use channels::provider_key;
 pub use channels::{ChannelRecord, Found, NewChannel};
 pub use ids::{IntentId, Receipt, TxId};
 pub use pins::{Pin, PinCheck};
@@ -129,6 +132,14 @@ pub enum JournalError {
     /// The operator's lists forbid to pay this provider.
     #[error("this provider may not be paid")]
     NotAllowed(NotAllowed),
+    /// The provider's record is too bad: only a person's word lets it be opened or paid again.
+    #[error("this provider is set aside: {reason}")]
+    SetAside {
+        /// Its id in the directory.
+        provider_id: String,
+        /// Why.
+        reason: String,
+    },
     /// A limit that only a person raises would be passed (M3, M4, M9).
     #[error("{0}")]
     OverLimit(OverLimit),
@@ -148,6 +159,14 @@ impl From<JournalError> for Failure {
             ),
             JournalError::OverLimit(over) => over.into(),
             JournalError::NotAllowed(why) => why.into(),
+            JournalError::SetAside { provider_id, .. } => Self::unspent(
+                Code::ProviderSetAside,
+                text,
+                format!(
+                    "Use another provider; channels to this one are closed as usual. A person who wants to pay it all the same runs: drain-mcp providers --trust {}",
+                    shell_word(&provider_id)
+                ),
+            ),
             JournalError::NeedsPerson | JournalError::TooManyQuestions(_) => Self::unspent(
                 Code::ApprovalNeeded,
                 text,

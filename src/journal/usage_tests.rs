@@ -109,7 +109,7 @@ impl Bench {
     }
 
     fn settle(&self, receipt: Receipt, charged: u32) {
-        let outcome = Outcome::Settled { charged: usdc(charged), disputed: Usdc::ZERO };
+        let outcome = Outcome::Settled { answered: true, charged: usdc(charged), disputed: Usdc::ZERO };
         self.journal.settle_later(receipt, outcome, START).unwrap();
     }
 }

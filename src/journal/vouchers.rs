@@ -8,11 +8,12 @@ use rusqlite::{Connection, params};
 use super::row::column;
 use super::usage::{self, Payer};
 use super::writer::When;
-use super::{ApprovalId, ChannelRecord, IntentId, Journal, JournalError, Receipt, approvals, channels, row};
+use super::{ApprovalId, ChannelRecord, IntentId, Journal, JournalError, Receipt, approvals, channels, records, row};
 use crate::api::ChannelState;
 use crate::clock::Moment;
 use crate::policy::approvals::ApprovalKind;
 use crate::policy::budgets::{NewVoucher, Signed, may_sign};
+use crate::policy::score::Event;
 use crate::policy::{Books, Limits};
 
 const DAY: u64 = 86_400;
@@ -88,15 +89,22 @@ impl Authorized {
 /// How a request ended.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// Answered and booked.
+    /// Booked.
     Settled {
+        /// With a usable answer; else the voucher was taken and none came.
+        answered: bool,
         /// Booked for it.
         charged: Usdc,
         /// Claimed beyond.
         disputed: Usdc,
     },
-    /// No work was done.
-    NotCharged {
+    /// The provider says that it did no work.
+    Refused {
+        /// Why, for the record.
+        note: String,
+    },
+    /// The voucher never left.
+    Unsent {
         /// Why, for the record.
         note: String,
     },
@@ -141,17 +149,6 @@ impl Journal {
         self.writer.submit(When::Later, move |db| resolve_unknown(db, intent, cost, note, at)).map(drop)
     }
 
-    /// Counts an offence of the provider on this channel.
-    pub async fn offence(&self, intent: IntentId) -> Result<(), JournalError> {
-        self.writer
-            .run(move |db| {
-                db.prepare_cached("UPDATE channels SET offences = offences + 1 WHERE intent = ?1")?
-                    .execute([intent.0])?;
-                Ok(())
-            })
-            .await
-    }
-
     /// Charged since midnight UTC of `at`.
     pub async fn spent_today(&self, at: u64) -> Result<Usdc, JournalError> {
         self.writer.run(move |db| spent_today(db, at)).await
@@ -167,7 +164,9 @@ fn authorize(db: &Connection, request: &VoucherIntent) -> Result<Authorized, Jou
     let next = books.next_voucher(request.bound).map_err(JournalError::NoVoucher)?;
     books.record(next, request.bound);
     let provider = record.provider_key();
-    let payer = Payer { provider: &provider, agent: &request.agent, newcomer: false };
+    let standing = records::load(db, &provider)?;
+    records::check(&standing, &record.provider_id)?;
+    let payer = Payer { provider: &provider, agent: &request.agent, newcomer: !standing.has_history() };
     let counted_at = charge_budgets(db, request, payer, next.growth)?;
     let receipt = Receipt { intent: request.intent, nonce: next.nonce };
     let approval = persons_yes(db, request, &record, receipt, counted_at)?;
@@ -273,8 +272,8 @@ fn signable(record: &channels::ChannelRecord) -> Result<ChannelId, JournalError>
 
 fn settle(db: &Connection, receipt: Receipt, outcome: &Outcome, at: u64) -> Result<(), JournalError> {
     let (state, charged, disputed, note) = match outcome {
-        Outcome::Settled { charged, disputed } => ("settled", *charged, *disputed, None),
-        Outcome::NotCharged { note } => ("not_charged", Usdc::ZERO, Usdc::ZERO, Some(note)),
+        Outcome::Settled { charged, disputed, .. } => ("settled", *charged, *disputed, None),
+        Outcome::Refused { note } | Outcome::Unsent { note } => ("not_charged", Usdc::ZERO, Usdc::ZERO, Some(note)),
     };
     // Only a request in flight is settled: the same outcome twice books once.
     let changed = db
@@ -283,7 +282,16 @@ fn settle(db: &Connection, receipt: Receipt, outcome: &Outcome, at: u64) -> Resu
     if changed == 0 {
         return Ok(());
     }
-    let answered = i64::from(state == "settled");
+    let event = match outcome {
+        Outcome::Settled { answered: true, .. } => Some(Event::Answered),
+        Outcome::Settled { answered: false, .. } => Some(Event::Failed),
+        Outcome::Refused { .. } => Some(Event::Refused),
+        Outcome::Unsent { .. } => None,
+    };
+    if let Some(event) = event {
+        records::count(db, receipt.intent, &[event, Event::Booked { charged, disputed }], at)?;
+    }
+    let answered = i64::from(event == Some(Event::Answered));
     // What is disputed is a provider's word: its sum has an end, so that the column always holds it.
     db.prepare_cached(
         "UPDATE channels SET charged = charged + ?2, disputed = MIN(disputed, ?5 - ?3) + ?3, requests = requests + ?4 \
@@ -308,6 +316,7 @@ fn resolve_unknown(db: &Connection, intent: IntentId, cost: Usdc, note: &str, at
     }
     db.prepare_cached("UPDATE channels SET charged = charged + ?2 WHERE intent = ?1")?
         .execute(params![intent.0, cost.as_i64()])?;
+    records::count(db, intent, &[Event::Booked { charged: cost, disputed: Usdc::ZERO }], at)?;
     add_spent(db, cost, at)
 }
 

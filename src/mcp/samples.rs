@@ -52,6 +52,7 @@ pub(super) fn summary() -> ProviderSummary {
             ModelSummary { id: "big".into(), price: "0.1 in / 0.2 out per 1k tokens".into() },
             ModelSummary { id: "small-1".into(), price: "unknown".into() },
         ],
+        standing: None,
     }
 }
 

@@ -1,8 +1,9 @@
 //! Where money is decided. Pure: amounts in, decision out; no clock, no I/O.
 //!
 //! `books` decides what the next voucher of a channel is and what an answer costs, `limits` and `budgets` whether it fits
-//! under the operator's upper bounds, `approvals` when a person is asked, `learn` the default length of an answer, `prices` when a rise is a question for a
-//! person. The journal calls them inside the transaction that records the decision.
+//! under the operator's upper bounds, `approvals` when a person is asked, `learn` the default length of an answer, `prices`
+//! when a rise is a question for a person, `score` what a provider's record says of it. The journal calls them inside the
+//! transaction that records the decision.
 
 pub mod approvals;
 pub mod books;
@@ -12,6 +13,7 @@ pub mod learn;
 pub mod limits;
 mod pol;
 pub mod prices;
+pub mod score;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub mod testing;

@@ -169,6 +169,8 @@ async fn a_provider_that_fails() {
     for (what, fault, codes) in cases {
         println!("===== {what}");
         let id = agent.open("sim-llm", "0.5", "4h").await;
+        // One answer more than failures: it is not set aside for them.
+        agent.ok("drain_chat", chat(&id, "before")).await;
         llm.set(fault);
         let started = std::time::Instant::now();
         let failed = agent.call("drain_chat", chat(&id, "hello")).await;

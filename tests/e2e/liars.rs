@@ -179,6 +179,8 @@ fn forged_corrections_never_raise_what_is_signed_beyond_the_pessimistic_bound() 
                 "{told}"
             );
             world.sandbox.llm.reset_faults();
+            // Three such lies set a provider aside, which is another test's matter.
+            runtime.trust_provider("sim-llm").await.unwrap();
         }
     });
 }

@@ -20,18 +20,15 @@ mod disk;
 mod doctor;
 mod harness;
 mod import;
-#[cfg(debug_assertions)]
 mod kills;
-#[cfg(target_os = "linux")]
 mod layer;
 mod liars;
 mod life;
 mod lost;
 mod mcp;
+mod neighbours;
 mod opening;
-#[cfg(debug_assertions)]
 mod panics;
-#[cfg(all(target_os = "linux", debug_assertions))]
 mod power;
 mod process;
 mod process_harness;
@@ -39,8 +36,12 @@ mod replacement;
 mod requests;
 mod schema;
 mod second_chain;
+mod sharing;
+mod soak;
+mod standing;
 mod stdio;
 mod survivor;
+mod takeover;
 mod transactions;
 mod transfers;
 mod trust;

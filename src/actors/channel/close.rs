@@ -5,7 +5,7 @@ use drain_protocol::voucher::verify_signature;
 use drain_protocol::{ChannelId, CloseAuthorization, Generation};
 use drain_signers::Call;
 
-use super::inquiry::settle_unknown;
+use super::inquiry::{self, settle_unknown};
 use super::{CloseKind, Desk};
 use crate::actors::view;
 use crate::actors::wallet::{CloseDone, ResumeClose, SendClose, ask_wallet};
@@ -111,7 +111,7 @@ async fn set_state(desk: &mut Desk, state: ChannelState) -> Result<(), Failure> 
 
 /// The channel as the chain has it. One that is gone was closed elsewhere.
 async fn read(desk: &mut Desk, channel_id: ChannelId) -> Result<OnChainChannel, Failure> {
-    let found = desk.services.chain.channel(&desk.record.deployment, channel_id).await?;
+    let found = desk.services.chain.channel_agreed(&desk.record.deployment, channel_id).await?;
     let Some(on_chain) = found.filter(|channel| channel.consumer == desk.purse.address) else {
         return Err(Failure::unspent(
             Code::ChannelNotOpen,
@@ -173,12 +173,21 @@ async fn cooperative(
         )));
     }
     if amount > most {
+        bad_close(desk).await;
         return Err(refuse(format!("The provider asks for {amount} USDC at the end; only {most} was ever signed")));
     }
     let digest = CloseAuthorization { channel_id, final_amount: amount }.digest(&desk.record.deployment.domain);
-    verify_signature(digest, &answer.signature, on_chain.provider)
-        .map_err(|error| refuse(format!("The provider's consent is not valid: {error}")))?;
+    if let Err(error) = verify_signature(digest, &answer.signature, on_chain.provider) {
+        bad_close(desk).await;
+        return Err(refuse(format!("The provider's consent is not valid: {error}")));
+    }
     Ok(Call::CooperativeClose { channel_id, final_amount: amount, provider_signature: answer.signature })
+}
+
+/// A close answer that breaks M6 is held against the provider. Zero after a claim is not: honest ones say that too.
+async fn bad_close(desk: &Desk) {
+    let counted = desk.purse.journal.bad_close(desk.record.intent, desk.services.clock.now()).await;
+    inquiry::note_failure(counted);
 }
 
 /// What to do when a provider gives no close answer.

@@ -288,7 +288,7 @@ pub(super) async fn sign(desk: &mut Desk, leave: Authorized) -> Result<(Sent, Si
         }
         Err(failure) => {
             // Nothing left, whatever became of the signer: the reservation is free again. The nonce stays used (M2).
-            not_charged(desk, sent, failure.code.as_str());
+            unsent(desk, sent, failure.code.as_str());
             Err(failure.with_money(Money::NotSpent))
         }
     }
@@ -308,6 +308,7 @@ fn book(
     sent: Sent,
     costs: &CostHeaders,
     usage: Option<Usage>,
+    answered: bool,
 ) -> (Settlement, Vec<String>) {
     let explained = match &plan.price {
         // Above the flat price only where the caller allowed it, which the price does not explain.
@@ -321,7 +322,7 @@ fn book(
     let settled = desk.record.books.settle(sent.bound, Claims { cost: costs.cost, total: costs.total, explained });
     let at = desk.services.clock.now();
     let mut notes = Vec::new();
-    let outcome = Outcome::Settled { charged: settled.charged, disputed: settled.disputed };
+    let outcome = Outcome::Settled { answered, charged: settled.charged, disputed: settled.disputed };
     if let Err(error) = desk.purse.journal.settle_later(sent.receipt, outcome, at) {
         // What was answered is here and paid for; the journal keeps the larger reservation.
         notes.push(format!("the cost could not be recorded ({error}); the whole bound stays reserved"));
@@ -342,7 +343,9 @@ fn book(
 }
 
 fn answered(desk: &mut Desk, plan: &Plan, sent: Sent, answer: ChatAnswer, costs: &CostHeaders) -> ChatReply {
-    let (settled, mut booked) = book(desk, plan, sent, costs, answer.usage);
+    // Nothing at all, or something that is no answer, is a failure in the provider's record, whatever was paid for it.
+    let usable = !answer.raw.is_string() && (answer.finish_reason.is_some() || !answer.content.trim().is_empty());
+    let (settled, mut booked) = book(desk, plan, sent, costs, answer.usage, usable);
     if answer.raw.is_string() {
         booked
             .push("the answer is no JSON of the agreed form: this is what came, and what the provider charged".into());
@@ -366,10 +369,23 @@ fn answered(desk: &mut Desk, plan: &Plan, sent: Sent, answer: ChatAnswer, costs:
     }))
 }
 
-/// Frees the reservation of a request that did no work.
+/// Frees the reservation of a request whose voucher never left.
+fn unsent(desk: &mut Desk, sent: Sent, note: &str) {
+    free(desk, sent, Outcome::Unsent { note: note.into() });
+}
+
+/// Frees the reservation of a request for which the provider says that it did no work.
 pub(super) fn not_charged(desk: &mut Desk, sent: Sent, note: &str) {
+    free(desk, sent, Outcome::Refused { note: note.into() });
+}
+
+/// A voucher was taken and no usable answer came: counted in the provider's record, once. What it costs is unknown.
+pub(super) fn count_failure(desk: &Desk, sent: Sent) {
+    inquiry::note_failure(desk.purse.journal.failed_later(sent.receipt, desk.services.clock.now()));
+}
+
+fn free(desk: &mut Desk, sent: Sent, outcome: Outcome) {
     desk.record.books.not_charged(sent.bound);
-    let outcome = Outcome::NotCharged { note: note.into() };
     if let Err(error) = desk.purse.journal.settle_later(sent.receipt, outcome, desk.services.clock.now()) {
         tracing::error!(%error, receipt = %sent.receipt, "a refused request stays reserved in the journal");
     }
@@ -380,7 +396,7 @@ pub(super) fn not_charged(desk: &mut Desk, sent: Sent, note: &str) {
 fn lost(desk: &mut Desk, plan: &Plan, sent: Sent, error: &ChatError) -> Failure {
     let name = desk.record.provider_name.clone();
     if error.before_sent() {
-        not_charged(desk, sent, "not sent");
+        unsent(desk, sent, "not sent");
         return Failure::unspent(
             Code::ProviderUnreachable,
             format!("{name} was not reached: {error}"),
@@ -390,10 +406,13 @@ fn lost(desk: &mut Desk, plan: &Plan, sent: Sent, error: &ChatError) -> Failure 
     let stated = error.costs().filter(|costs| costs.cost.is_some());
     let money = match stated {
         Some(costs) => {
-            let (settled, _) = book(desk, plan, sent, costs, None);
+            let (settled, _) = book(desk, plan, sent, costs, None, false);
             Money::Spent { receipt: sent.receipt.to_string(), amount: settled.charged }
         }
-        None => Money::Reserved { receipt: sent.receipt.to_string(), at_most: sent.bound },
+        None => {
+            count_failure(desk, sent);
+            Money::Reserved { receipt: sent.receipt.to_string(), at_most: sent.bound }
+        }
     };
     Failure {
         code: Code::AnswerLost,

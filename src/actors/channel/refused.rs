@@ -5,7 +5,7 @@ use std::time::Duration;
 use drain_protocol::Usdc;
 use drain_protocol::refusal::{Refusal, RefusalCode};
 
-use super::pay::{Attempt, Plan, Sent, not_charged};
+use super::pay::{Attempt, Plan, Sent, count_failure, not_charged};
 use super::{Desk, inquiry};
 use crate::error::{Code, Failure, Money};
 use crate::policy::books::Correction;
@@ -23,6 +23,7 @@ pub(super) async fn refused(
     attempt: Attempt,
 ) -> Result<Plan, Failure> {
     if !before_work(&refusal) {
+        count_failure(desk, sent);
         return Err(work_maybe_done(desk, &plan, sent, &refusal));
     }
     not_charged(desk, sent, refusal.code.as_str());
@@ -122,7 +123,7 @@ fn why_insufficient(desk: &Desk, plan: &Plan, sent: Sent, required: Usdc) -> (St
 }
 
 async fn offence(desk: &mut Desk, sent: Sent, excess: Usdc) -> Failure {
-    inquiry::note_failure(desk.purse.journal.offence(desk.record.intent).await);
+    inquiry::note_failure(desk.purse.journal.offence(desk.record.intent, desk.services.clock.now()).await);
     desk.record.offences += 1;
     Failure {
         code: Code::ProviderOffence,

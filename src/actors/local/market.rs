@@ -41,9 +41,13 @@ impl Local {
         ))
     }
 
-    /// A person accepts a provider's URL and wallet of now (M14).
+    /// A person accepts a provider's URL and wallet of now (M14), and that it is paid again if it was set aside. True if
+    /// there was anything to accept.
     pub(super) async fn trust_provider(&self, id: &str) -> Result<bool, Failure> {
-        Ok(self.purse()?.journal.forget_provider_pin(id.into()).await?)
+        let journal = &self.purse()?.journal;
+        // The record first: the pin tells which wallet and host it belongs to.
+        let lifted = journal.forgive_provider(id.into()).await?;
+        Ok(journal.forget_provider_pin(id.into()).await? || lifted)
     }
 
     /// A person accepts the marketplace's fee wallet of now.

@@ -17,7 +17,11 @@ impl Local {
 
     /// The directory, filtered.
     pub(super) async fn providers(&self, query: ProviderQuery) -> Result<ProviderPage, Failure> {
-        Ok(listing::page(&self.catalogue().await?, &query))
+        let mut page = listing::page(&self.catalogue().await?, &query);
+        if let Ok(purse) = self.purse() {
+            listing::add_standings(&purse.journal, &mut page.providers).await?;
+        }
+        Ok(page)
     }
 
     /// One provider, with its own prices and instructions.
@@ -29,6 +33,7 @@ impl Local {
             if details.docs.is_some() {
                 purse.journal.docs_read(found.id.clone(), self.services.clock.now()).await?;
             }
+            listing::add_standings(&purse.journal, std::slice::from_mut(&mut details.listing)).await?;
             let now = self.services.clock.block_time();
             let channels = purse.journal.channels(false).await?;
             details.channels =

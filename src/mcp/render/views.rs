@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::{bullets, docs, fence, span, utc, word};
 use crate::api::{
-    Approved, ChannelState, ChannelView, Closed, Opened, ProviderDetails, ProviderPage, ProviderQuery, ProviderSummary,
-    WalletView,
+    Approved, ChannelState, ChannelView, Closed, Opened, ProviderDetails, ProviderPage, ProviderQuery,
+    ProviderStanding, ProviderSummary, WalletView,
 };
 
 /// Longest listing that is shown.
@@ -50,6 +50,9 @@ fn listing(provider: &ProviderSummary, model: Option<&str>, full: bool) -> Strin
     if provider.online == Some(false) {
         out.push_str(" | OFFLINE");
     }
+    if let Some(standing) = &provider.standing {
+        out.push_str(&format!(" | {}", score(standing)));
+    }
     if !provider.payable {
         out.push_str(&format!(" | NOT PAYABLE HERE ({})", word(&provider.protocol, 20)));
     }
@@ -76,6 +79,27 @@ fn listing(provider: &ProviderSummary, model: Option<&str>, full: bool) -> Strin
     out
 }
 
+fn score(standing: &ProviderStanding) -> String {
+    match (&standing.set_aside, standing.score) {
+        (Some(_), _) => "SET ASIDE".into(),
+        (None, Some(score)) => format!("score {score}"),
+        (None, None) => "new".into(),
+    }
+}
+
+/// What our own requests say of a provider, in one line.
+fn standing_line(standing: &ProviderStanding) -> String {
+    let ProviderStanding { answered, failed, refused, offences, disputed, .. } = standing;
+    let mut out = format!(
+        "Our record: {}; {answered} answered, {failed} failed, {refused} refused, {offences} offences, {disputed} USDC disputed.",
+        score(standing)
+    );
+    if let Some(reason) = &standing.set_aside {
+        out.push_str(&format!(" Set aside, since {}: only a person lifts that.", word(reason, 200)));
+    }
+    out
+}
+
 fn durations(provider: &ProviderSummary) -> String {
     match (provider.min_duration, provider.max_duration) {
         (None, None) => "any duration".into(),
@@ -93,6 +117,9 @@ pub fn provider(details: &ProviderDetails) -> String {
         let reason = word(&choice.reason, 200);
         out.push_str(&format!("\nContract {} at {}: {reason}", choice.generation, choice.contract));
     }
+    if let Some(standing) = &listed.standing {
+        out.push_str(&format!("\n{}", standing_line(standing)));
+    }
     bullets(&mut out, "Warning", &details.warnings);
     for view in &details.channels {
         out.push_str(&format!("\nYour channel: {}", channel(view)));
@@ -102,7 +129,9 @@ pub fn provider(details: &ProviderDetails) -> String {
         None => out.push_str("\nThe provider has no docs."),
     }
     out.push_str("\nNext: ");
-    if !listed.payable {
+    if listed.standing.as_ref().is_some_and(|standing| standing.set_aside.is_some()) {
+        out.push_str("choose another provider; this one is set aside.");
+    } else if !listed.payable {
         out.push_str("choose another provider; drain-mcp cannot pay this one.");
     } else if details.channels.iter().any(|view| view.state == ChannelState::Open) {
         out.push_str("drain_chat on the open channel.");

@@ -54,6 +54,12 @@ struct Line<'a> {
     category: &'a str,
     payable: bool,
     online: Option<bool>,
+    /// Of 100, from our own requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    score: Option<u8>,
+    /// Not paid until a person lifts it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    set_aside: bool,
     /// With format full, all; else the first few.
     models: &'a [ModelSummary],
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,6 +85,8 @@ impl<'a> Line<'a> {
             category: &provider.category,
             payable: provider.payable,
             online: provider.online,
+            score: provider.standing.as_ref().and_then(|standing| standing.score),
+            set_aside: provider.standing.as_ref().is_some_and(|standing| standing.set_aside.is_some()),
             models: provider.models.get(..models).unwrap_or_default(),
             protocol: full.then_some(provider.protocol.as_str()),
             description: full.then_some(provider.description.as_str()),

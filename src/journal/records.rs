@@ -1,0 +1,157 @@
+//! What each provider did with our vouchers, counted in the transactions that book it: no path forgets it.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::row::{self, column};
+use super::writer::When;
+use super::{IntentId, Journal, JournalError, Receipt, channels};
+use crate::policy::score::{Event, ProviderRecord};
+
+/// The record of a provider, by wallet and host (see [`super::ChannelRecord::provider_key`]); an empty one where there
+/// is none.
+pub(super) fn load(db: &Connection, provider: &str) -> Result<ProviderRecord, JournalError> {
+    let mut statement = db.prepare_cached(
+        "SELECT answered, failed, refused, offences, forgiven, recent, charged, disputed, first_at, last_at, set_aside, set_aside_at \
+         FROM provider_records WHERE provider = ?1",
+    )?;
+    let mut rows = statement.query([provider])?;
+    let Some(r) = rows.next()? else { return Ok(ProviderRecord::default()) };
+    Ok(ProviderRecord {
+        answered: row::unsigned(r, "answered")?,
+        failed: row::unsigned(r, "failed")?,
+        refused: row::unsigned(r, "refused")?,
+        offences: row::unsigned(r, "offences")?,
+        forgiven: row::unsigned(r, "forgiven")?,
+        recent: r.get("recent")?,
+        charged: row::usdc(r, "charged")?,
+        disputed: row::usdc(r, "disputed")?,
+        first_at: row::unsigned(r, "first_at")?,
+        last_at: row::unsigned(r, "last_at")?,
+        set_aside: r.get("set_aside")?,
+        set_aside_at: r.get::<_, Option<i64>>("set_aside_at")?.map(|at| u64::try_from(at).unwrap_or_default()),
+    })
+}
+
+fn save(db: &Connection, provider: &str, record: &ProviderRecord) -> Result<(), JournalError> {
+    db.prepare_cached(
+        "INSERT OR REPLACE INTO provider_records (provider, answered, failed, refused, offences, forgiven, recent, charged, disputed, \
+         first_at, last_at, set_aside, set_aside_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+    )?
+    .execute(params![
+        provider,
+        column(record.answered)?,
+        column(record.failed)?,
+        column(record.refused)?,
+        column(record.offences)?,
+        column(record.forgiven)?,
+        record.recent,
+        record.charged.as_i64(),
+        record.disputed.as_i64(),
+        column(record.first_at)?,
+        column(record.last_at)?,
+        record.set_aside,
+        record.set_aside_at.map(column).transpose()?,
+    ])?;
+    Ok(())
+}
+
+/// Counts what the provider of a channel did.
+pub(super) fn count(db: &Connection, intent: IntentId, events: &[Event], at: u64) -> Result<(), JournalError> {
+    let provider = channels::provider_key_of(db, intent)?;
+    let mut record = load(db, &provider)?;
+    let was_aside = record.set_aside.is_some();
+    for event in events {
+        record.take(*event, at);
+    }
+    if let Some(reason) = record.set_aside.as_ref().filter(|_| !was_aside) {
+        tracing::warn!(provider, reason, "a provider is set aside");
+    }
+    save(db, &provider, &record)
+}
+
+/// A provider that is set aside is neither opened nor paid.
+pub(super) fn check(record: &ProviderRecord, provider_id: &str) -> Result<(), JournalError> {
+    match &record.set_aside {
+        None => Ok(()),
+        Some(reason) => Err(JournalError::SetAside { provider_id: provider_id.into(), reason: reason.clone() }),
+    }
+}
+
+impl Journal {
+    /// The records of providers by wallet and host, in this order.
+    pub async fn provider_records(&self, providers: Vec<String>) -> Result<Vec<ProviderRecord>, JournalError> {
+        self.writer.run(move |db| providers.iter().map(|provider| load(db, provider)).collect()).await
+    }
+
+    /// Fails where a provider is set aside: asked before it is contacted.
+    pub async fn check_set_aside(&self, provider: String, provider_id: String) -> Result<(), JournalError> {
+        self.writer.run(move |db| check(&load(db, &provider)?, &provider_id)).await
+    }
+
+    /// Counts that a provider took a voucher and gave no usable answer; once a voucher. The voucher stays in flight.
+    /// Rides in the next commit.
+    pub fn failed_later(&self, receipt: Receipt, at: u64) -> Result<(), JournalError> {
+        self.writer
+            .submit(When::Later, move |db| {
+                let changed = db
+                    .prepare_cached(
+                        "UPDATE vouchers SET failed = 1 WHERE intent = ?1 AND nonce = ?2 AND failed = 0 AND state = 'in_flight'",
+                    )?
+                    .execute(params![receipt.intent.0, receipt.nonce.as_i64()])?;
+                if changed == 0 { Ok(()) } else { count(db, receipt.intent, &[Event::Failed], at) }
+            })
+            .map(drop)
+    }
+
+    /// Counts an offence of the provider: it insisted on more than anything explains. Its channel pays no more.
+    pub async fn offence(&self, intent: IntentId, at: u64) -> Result<(), JournalError> {
+        self.writer
+            .run(move |db| {
+                db.prepare_cached("UPDATE channels SET offences = offences + 1 WHERE intent = ?1")?
+                    .execute([intent.0])?;
+                count(db, intent, &[Event::Offence], at)
+            })
+            .await
+    }
+
+    /// Counts a close answer that breaks a rule (M6): more than was signed, or a signature that is not the provider's.
+    /// Once a channel, however often it is asked.
+    pub async fn bad_close(&self, intent: IntentId, at: u64) -> Result<(), JournalError> {
+        self.writer
+            .run(move |db| {
+                let changed = db
+                    .prepare_cached("UPDATE channels SET bad_close = 1 WHERE intent = ?1 AND bad_close = 0")?
+                    .execute([intent.0])?;
+                if changed == 0 { Ok(()) } else { count(db, intent, &[Event::Offence], at) }
+            })
+            .await
+    }
+
+    /// A person trusts a provider again, as it is pinned and as its channels know it. True if it was set aside.
+    pub async fn forgive_provider(&self, provider_id: String) -> Result<bool, JournalError> {
+        self.writer
+            .run(move |db| {
+                let mut statement = db.prepare_cached(
+                    "SELECT wallet, api_url FROM provider_pins WHERE provider_id = ?1 \
+                     UNION SELECT provider_wallet, api_url FROM channels WHERE provider_id = ?1",
+                )?;
+                let seen = statement.query_map([provider_id], |r| Ok((r.get(0)?, r.get(1)?)))?;
+                let mut lifted = false;
+                for provider in seen {
+                    let (wallet, api_url): (String, String) = provider?;
+                    let key = channels::provider_key(&wallet, &api_url);
+                    let known: Option<i64> = db
+                        .prepare_cached("SELECT 1 FROM provider_records WHERE provider = ?1")?
+                        .query_row([&key], |r| r.get(0))
+                        .optional()?;
+                    if known.is_some() {
+                        let mut record = load(db, &key)?;
+                        lifted |= record.forgive();
+                        save(db, &key, &record)?;
+                    }
+                }
+                Ok(lifted)
+            })
+            .await
+    }
+}
