@@ -29,6 +29,9 @@ use crate::policy::approvals::Verdict;
 /// Does a command for a caller. Dropping it takes the command back, as far as it was not begun.
 pub type Work = Arc<dyn Fn(Command, Caller, Progress) -> BoxFuture<'static, Result<Reply, Failure>> + Send + Sync>;
 
+/// An agent's name is no longer in the records.
+const AGENT_CHARS: usize = 64;
+
 /// What every connection needs.
 struct House {
     chain_id: u64,
@@ -167,7 +170,8 @@ async fn greet(
         return Ok(None);
     }
     writer.send(&Welcome::of(None)).await?;
-    Ok(Some(house.operator.guest(hello.agent, &hello.limits)))
+    let agent = drain_protocol::text::one_line(&hello.agent, AGENT_CHARS);
+    Ok(Some(house.operator.guest(agent, &hello.limits)))
 }
 
 fn own_pid() -> Option<i32> {
