@@ -12,7 +12,7 @@ use crate::policy::approvals::Verdict;
 
 mod command;
 
-pub use command::{Command, Reply};
+pub use command::{Command, Effect, Reply};
 
 /// Addresses are spelled as everywhere else, with their checksum.
 fn checksummed<S: serde::Serializer>(address: &Address, serializer: S) -> Result<S::Ok, S::Error> {
@@ -52,6 +52,17 @@ impl Progress {
     pub fn with_person(mut self, person: mpsc::Sender<Question>) -> Self {
         self.person = Some(person);
         self
+    }
+
+    /// Without one.
+    pub fn without_person(mut self) -> Self {
+        self.person = None;
+        self
+    }
+
+    /// Whether a person can be asked.
+    pub const fn has_person(&self) -> bool {
+        self.person.is_some()
     }
 
     /// Asks the person at the client. `None` where nobody is there, or nobody answers.
