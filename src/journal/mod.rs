@@ -14,6 +14,9 @@ mod channels;
 mod check;
 mod ids;
 mod mark;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod model_tests;
 mod pins;
 mod place;
 mod records;
