@@ -22,3 +22,4 @@ pub mod wallet;
 mod watcher;
 
 pub use runtime::Runtime;
+pub use startup::folder as wallet_folder;

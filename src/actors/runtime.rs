@@ -146,6 +146,11 @@ impl Runtime {
         answer!(self.read(Command::TrustFeeWallet).await?, Reply::Forgotten)
     }
 
+    /// That this process has the wallet, for what only its holder does; else who has it (M5).
+    pub async fn has_wallet(&self) -> Result<(), Failure> {
+        self.0.holder().await.map(drop)
+    }
+
     /// Moves money out; only for a person on a terminal, and only in the process that holds the wallet (M5). What was
     /// sent a moment ago is sent a second time only with `again`.
     pub async fn send(

@@ -267,6 +267,22 @@ fn locked(db: &Connection, chain_id: u64, consumer: Address, now: u64) -> Result
     Ok(Locked { deposits: row::usdc(r, "deposits")?, channels: r.get("channels")?, opened: r.get("opened")? })
 }
 
+pub(super) fn list(db: &Connection, ended: bool) -> Result<Vec<ChannelRecord>, JournalError> {
+    let mut statement = db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM channels WHERE ?1 OR state IN ('opening', 'open', 'closing') ORDER BY intent DESC LIMIT 100000"
+    ))?;
+    let mut rows = statement.query([ended])?;
+    let mut records = Vec::new();
+    while let Some(row) = rows.next()? {
+        match record(row) {
+            Ok(record) => records.push(record),
+            // One damaged row must not take the others' money along.
+            Err(error) => tracing::error!(%error, "a channel's record is left out"),
+        }
+    }
+    Ok(records)
+}
+
 pub(super) fn address(address: Address) -> String {
     format!("{address:#x}")
 }
@@ -370,23 +386,7 @@ impl Journal {
 
     /// All channels whose record can be read, newest first; those at their end only when asked for.
     pub async fn channels(&self, ended: bool) -> Result<Vec<ChannelRecord>, JournalError> {
-        self.writer
-            .run(move |db| {
-                let mut statement = db.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM channels WHERE ?1 OR state IN ('opening', 'open', 'closing') ORDER BY intent DESC LIMIT 100000"
-                ))?;
-                let mut rows = statement.query([ended])?;
-                let mut records = Vec::new();
-                while let Some(row) = rows.next()? {
-                    match record(row) {
-                        Ok(record) => records.push(record),
-                        // One damaged row must not take the others' money along.
-                        Err(error) => tracing::error!(%error, "a channel's record is left out"),
-                    }
-                }
-                Ok(records)
-            })
-            .await
+        self.writer.run(move |db| list(db, ended)).await
     }
 
     /// One channel.

@@ -9,11 +9,15 @@ mod approvals;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod approvals_tests;
+pub mod backup;
 mod channels;
 mod check;
 mod freeze;
 mod ids;
 mod mark;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod model_tests;
 mod pins;
 mod place;
 mod records;
@@ -60,6 +64,12 @@ pub enum JournalError {
         path: PathBuf,
         /// What the system says.
         reason: String,
+    },
+    /// It was never made, or is gone.
+    #[error("there is no journal {path}")]
+    Missing {
+        /// The file.
+        path: PathBuf,
     },
     /// Written by a newer version.
     #[error("the journal {path} was written by a newer drain-mcp (schema {found}, this one knows {known})")]
