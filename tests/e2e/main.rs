@@ -33,6 +33,7 @@ mod panics;
 mod power;
 mod process;
 mod process_harness;
+mod refunds;
 mod replacement;
 mod requests;
 mod schema;
