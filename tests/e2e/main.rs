@@ -13,17 +13,20 @@ mod closing;
 mod command_line;
 mod configuration;
 mod contracts;
+mod crowd;
 mod demo;
 mod directory;
 mod disk;
 mod doctor;
 mod harness;
 mod import;
+mod injection;
 #[cfg(debug_assertions)]
 mod kills;
 #[cfg(target_os = "linux")]
 mod layer;
 mod liars;
+mod lies;
 mod life;
 mod lost;
 mod mcp;
