@@ -12,7 +12,7 @@ use crate::policy::approvals::Verdict;
 
 mod command;
 
-pub use command::{Command, Reply};
+pub use command::{Command, Effect, Reply};
 
 /// Addresses are spelled as everywhere else, with their checksum.
 fn checksummed<S: serde::Serializer>(address: &Address, serializer: S) -> Result<S::Ok, S::Error> {

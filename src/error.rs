@@ -38,6 +38,8 @@ codes! {
     SignerFailed = "signer_failed", AfterFix;
     /// Another process owns this wallet, and does not share it for this.
     WalletInUse = "wallet_in_use", AfterFix;
+    /// The process that has the wallet speaks another version of the socket's protocol.
+    IncompatibleVersion = "incompatible_version", AfterFix;
     /// The process that ran the call ended before it answered.
     OwnerLost = "owner_lost", No;
     /// No provider of that id or wallet is in the directory.

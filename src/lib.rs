@@ -19,3 +19,4 @@ pub mod operator;
 pub mod points;
 pub mod policy;
 pub mod provider;
+pub mod socket;

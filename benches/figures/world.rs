@@ -58,7 +58,18 @@ impl World {
     /// The environment of a server with this home.
     pub fn env(&self, home: &Path, settings: &[(&str, &str)]) -> Vec<(String, String)> {
         // Far above every deposit of these figures.
-        let own = [("DRAIN_MAX_LOCKED", "100000"), ("DRAIN_MAX_PER_CHANNEL", "1000")];
+        let own = [
+            ("DRAIN_MAX_LOCKED", "100000"),
+            ("DRAIN_MAX_OPEN_CHANNELS", "1000"),
+            ("DRAIN_MAX_OPENS_PER_HOUR", "1000"),
+            ("DRAIN_MAX_PER_CHANNEL", "1000"),
+            ("DRAIN_MAX_PER_HOUR", "100000"),
+            ("DRAIN_MAX_PER_DAY", "100000"),
+            ("DRAIN_MAX_PER_PROVIDER", "100000"),
+            ("DRAIN_MAX_PER_AGENT", "100000"),
+            ("DRAIN_MAX_NEWCOMERS", "100000"),
+            ("DRAIN_MAX_GAS_PER_DAY", "1000"),
+        ];
         let mut env = self.stub.env().to_vec();
         env.push(("DRAIN_HOME".into(), home.display().to_string()));
         env.extend(own.iter().chain(settings).map(|(name, value)| ((*name).into(), (*value).into())));

@@ -14,7 +14,7 @@ pub mod runtime;
 pub mod services;
 mod sharing;
 pub mod signer;
-mod startup;
+pub mod startup;
 pub mod supervisor;
 pub mod view;
 pub mod wallet;

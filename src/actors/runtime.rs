@@ -43,6 +43,12 @@ impl Runtime {
         Ok(Self(Shared::without_wallet(services(config)?, why)))
     }
 
+    /// Starts with a wallet whose key cannot be used here: it is paid from while another process has it, and otherwise
+    /// everything that needs it answers `why`.
+    pub async fn locked(config: Config, wallet: Address, why: Failure) -> Result<Self, Failure> {
+        Ok(Self(Shared::locked(services(config)?, wallet, why).await))
+    }
+
     /// Whether all of this is the sandbox's play money.
     pub fn play_money(&self) -> bool {
         self.config().play_money
@@ -149,7 +155,7 @@ impl Runtime {
         again: bool,
         progress: Progress,
     ) -> Result<String, Failure> {
-        self.0.holder().send(to, amount, again, progress).await
+        self.0.holder().await?.send(to, amount, again, progress).await
     }
 
     /// Lets requests on their way end, within a limit, and makes everything durable.

@@ -1,63 +1,240 @@
-//! Who has the wallet: this process, or another one.
+//! Who has the wallet: this process, or another one that it shares it with (design section 7).
+//!
+//! The process with the lock of the wallet's folder holds it and runs the runtime. Every other one is thin: its commands
+//! go over the socket. When the holder ends, the thin ones race for the lock; the winner starts the runtime from the
+//! journal and the others find it on the socket. Commands that come in between wait.
 
-use std::sync::Arc;
+mod candidate;
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use drain_protocol::Address;
 use drain_signers::Signer;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::local::Local;
 use super::services::Services;
-use super::startup::{folder, lock};
-use crate::api::{Command, Progress, Reply};
+use crate::api::{Command, Effect, Progress, Reply};
 use crate::config::Config;
-use crate::error::{Code, Failure};
+use crate::error::{Code, Failure, Money};
+use crate::socket::{Fate, Remote};
+use candidate::{Candidate, Holding, Without};
 
-/// Cheap to clone.
+/// How long commands wait for who has the wallet next.
+const HAND_OVER: Duration = Duration::from_secs(20);
+/// Between two tries to get or find the wallet: at first, and when it takes longer.
+const PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How often a command that only reads is asked for anew when its holder ends.
+const READS: u32 = 5;
+
+/// Where commands go.
+#[derive(Clone)]
+enum Post {
+    /// Nobody is found yet.
+    Between,
+    /// To this process' own runtime.
+    Here(Arc<Holding>),
+    /// To the process that holds the wallet.
+    There(Remote),
+}
+
+/// Cheap to clone; when the last clone drops, the wallet is let go.
 #[derive(Clone)]
 pub(super) struct Shared {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
     services: Services,
-    local: Arc<Local>,
+    post: watch::Sender<Post>,
+    keeper: std::sync::OnceLock<JoinHandle<()>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(keeper) = self.keeper.get() {
+            keeper.abort();
+        }
+    }
 }
 
 impl Shared {
+    /// With a key: holds the wallet, or shares it while another process has it.
     pub(super) async fn with_key(services: Services, signer: Signer) -> Self {
-        let address = signer.address();
-        // A journal that cannot be opened keeps money still, not discovery.
-        let local = match lock(folder(&services.config, address)).await {
-            Ok(Some(lock)) => Local::with_wallet(services.clone(), signer, lock).await,
-            Ok(None) => Err(in_use(address)),
-            Err(failure) => Err(failure),
-        };
-        let local = local.unwrap_or_else(|why| Local::without_wallet(services.clone(), why));
-        Self { services, local: Arc::new(local) }
+        let wallet = signer.address();
+        Self::start(Candidate::new(services, wallet, Ok(signer))).await
     }
 
+    /// Without the key of `wallet`: shares it only, and answers `why` when nobody has it.
+    pub(super) async fn locked(services: Services, wallet: Address, why: Failure) -> Self {
+        Self::start(Candidate::new(services, wallet, Err(why))).await
+    }
+
+    /// Without any wallet.
     pub(super) fn without_wallet(services: Services, why: Failure) -> Self {
-        let local = Arc::new(Local::without_wallet(services.clone(), why));
-        Self { services, local }
+        let holding = Holding::nothing(Local::without_wallet(services.clone(), why));
+        Self::at(services, Post::Here(Arc::new(holding)))
+    }
+
+    fn at(services: Services, post: Post) -> Self {
+        Self { inner: Arc::new(Inner { services, post: watch::Sender::new(post), keeper: Default::default() }) }
+    }
+
+    /// Takes the wallet if it is free; whoever else has it is found in the background.
+    async fn start(mut candidate: Candidate) -> Self {
+        let services = candidate.services.clone();
+        let post = match candidate.take().await {
+            Ok(Some(holding)) => return Self::at(services, Post::Here(holding)),
+            Ok(None) => Post::Between,
+            // A journal that cannot be opened keeps money still, not discovery.
+            Err(why) => candidate.nothing(why),
+        };
+        let shared = Self::at(services, post);
+        // On the main thread, where actors can be started.
+        let keeper = actix::spawn(keep(Arc::downgrade(&shared.inner), candidate));
+        let _ = shared.inner.keeper.set(keeper);
+        shared
     }
 
     pub(super) fn config(&self) -> &Config {
-        &self.services.config
+        &self.inner.services.config
     }
 
+    /// Where commands go now; waits while nobody is found. The keeper ends that wait.
+    async fn post(&self) -> Post {
+        let mut post = self.inner.post.subscribe();
+        let found = post.wait_for(|post| match post {
+            Post::Between => false,
+            Post::Here(_) => true,
+            Post::There(remote) => !remote.is_gone(),
+        });
+        // The sender lives in `self`.
+        found.await.map_or(Post::Between, |post| post.clone())
+    }
+
+    /// Does what a command says, wherever the wallet is. One that moves money is sent to one holder only.
     pub(super) async fn run(&self, command: Command, progress: Progress) -> Result<Reply, Failure> {
-        self.local.run(command, self.services.operator(), progress).await
+        let deadline = Instant::now() + HAND_OVER * 2;
+        let mut reads = 0;
+        while Instant::now() < deadline {
+            match self.post().await {
+                Post::Here(holding) => {
+                    return holding.local.run(command, self.inner.services.operator(), progress).await;
+                }
+                Post::There(remote) => match remote.run(command.clone(), progress.clone()).await {
+                    Fate::Answered(result) => return result,
+                    Fate::Lost(_) if command.effect() == Effect::Repeatable && reads < READS => reads += 1,
+                    Fate::Lost(last) => return Err(lost(&command, &remote, last)),
+                    // It ends what it has begun first, and is not asked again.
+                    Fate::NotBegun => drop(tokio::time::timeout_at(deadline, remote.gone().cancelled()).await),
+                },
+                Post::Between => break,
+            }
+        }
+        Err(Failure::unspent(
+            Code::Busy,
+            "the process that has the wallet is about to end, and nobody has taken it over yet",
+            "Call again.",
+        ))
     }
 
-    pub(super) fn holder(&self) -> &Local {
-        &self.local
+    /// This process' own runtime, for what only the holder does (M5).
+    pub(super) async fn holder(&self) -> Result<Local, Failure> {
+        match self.post().await {
+            Post::Here(holding) => Ok(holding.local.clone()),
+            Post::There(remote) => Err(only_the_holder(remote.pid)),
+            Post::Between => Err(only_the_holder(None)),
+        }
     }
 
+    /// Lets what is on its way end, within a limit, for other processes too; then everything is durable.
     pub(super) async fn shutdown(&self) {
-        self.local.shutdown().await;
+        let post = self.inner.post.borrow().clone();
+        if let Post::Here(holding) = post {
+            holding.leave().await;
+        } else if let Some(keeper) = self.inner.keeper.get() {
+            // No runtime is started in a process that ends.
+            keeper.abort();
+        }
     }
 }
 
-fn in_use(address: Address) -> Failure {
+/// Finds who has the wallet, again and again, until it is this process. Runs on the main thread.
+async fn keep(shared: Weak<Inner>, mut candidate: Candidate) {
+    let mut since = Instant::now();
+    let mut pause = PAUSE;
+    loop {
+        let found = candidate.look().await;
+        let Some(inner) = shared.upgrade() else { return };
+        match found {
+            Ok(holding @ Post::Here(_)) => {
+                inner.post.send_replace(holding);
+                return;
+            }
+            Ok(post) => {
+                let gone = match &post {
+                    Post::There(remote) => Some(remote.gone()),
+                    _ => None,
+                };
+                inner.post.send_replace(post);
+                drop(inner);
+                if let Some(gone) = gone {
+                    gone.cancelled().await;
+                }
+                let Some(inner) = shared.upgrade() else { return };
+                inner.post.send_replace(Post::Between);
+                (since, pause) = (Instant::now(), PAUSE);
+                continue;
+            }
+            Err(Without { why, patience }) if since.elapsed() >= patience => {
+                inner.post.send_replace(candidate.nothing(why));
+            }
+            Err(_) => {}
+        }
+        drop(inner);
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// The holder ended with a command. It is not sent again: what it may have signed is in the journal (M15).
+fn lost(command: &Command, remote: &Remote, last: Option<String>) -> Failure {
+    let holder = remote.pid.map_or_else(|| "the process".into(), |pid| format!("process {pid}"));
+    let told = last.map_or_else(String::new, |line| format!("; the last that it told: {line}"));
+    let message = |what: &str| format!("{holder}, which had the wallet, ended before it answered{told}. {what}");
+    match command.effect() {
+        Effect::Pays => Failure {
+            code: Code::OwnerLost,
+            message: message("The outcome is unknown; what may have been signed stays reserved, and nothing was sent again"),
+            money: Money::Unknown,
+            next: "Look at the channel with drain_channel_status (or drain_channels) before any other paid call: a voucher that left counts there as in flight until the provider's next answer tells.".into(),
+        },
+        Effect::Joins => Failure {
+            code: Code::TransactionPending,
+            message: message("What it had signed is followed to its end, and nothing was sent again"),
+            money: Money::Unknown,
+            next: "Look with drain_channels and drain_balance; then the same call joins what is on its way.".into(),
+        },
+        Effect::Tells | Effect::Repeatable => Failure::unspent(
+            Code::OwnerLost,
+            message("No money was moved"),
+            "Call again if it is still wanted.",
+        ),
+    }
+}
+
+fn only_the_holder(pid: Option<i32>) -> Failure {
+    let (who, how) = match pid {
+        Some(pid) => (format!("process {pid}"), format!("Close the MCP client that started it, or run: kill {pid}")),
+        None => ("another process".into(), "Close the MCP clients that use this wallet".into()),
+    };
     Failure::unspent(
         Code::WalletInUse,
-        format!("Another drain-mcp process uses the wallet {address}: only one may sign at a time"),
-        "Close the other one (another MCP client, or a command that runs), then start this again. Listing providers works here.",
+        format!("{who} has the wallet and shares it for paying only: money is moved out by the process that has it"),
+        format!("{how}. Then run the command again."),
     )
 }

@@ -68,6 +68,12 @@ pub(super) async fn wallet(services: &Services, signer: Signer) -> Result<WithKe
     Ok(WithKey { purse, signer, channels })
 }
 
+/// Whether another process has the wallet's lock at this moment. Makes nothing.
+pub fn is_held(config: &Config, address: Address) -> bool {
+    let folder = folder(config, address);
+    folder.exists() && matches!(crate::journal::lock(&folder), Ok(None))
+}
+
 /// The wallet's lock; `None` when another process holds it.
 pub(super) async fn lock(folder: PathBuf) -> Result<Option<File>, Failure> {
     let taken = tokio::task::spawn_blocking(move || crate::journal::lock(&folder))

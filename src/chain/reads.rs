@@ -42,6 +42,26 @@ pub struct OnChainChannel {
     pub expiry: u64,
 }
 
+impl OnChainChannel {
+    fn same_but_for_claims(&self, other: &Self) -> bool {
+        *self == Self { claimed: self.claimed, ..*other }
+    }
+}
+
+/// `None` for one that the contract does not know.
+fn on_chain(found: &<DrainChannel::getChannelCall as SolCall>::Return) -> Result<Option<OnChainChannel>, ChainError> {
+    if found.consumer.is_zero() {
+        return Ok(None);
+    }
+    Ok(Some(OnChainChannel {
+        consumer: found.consumer,
+        provider: found.provider,
+        deposit: amount("getChannel", found.deposit)?,
+        claimed: amount("getChannel", found.claimed)?,
+        expiry: expiry(found.expiry),
+    }))
+}
+
 /// The contract's fee on what providers are paid. V1 has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fee {
@@ -76,11 +96,10 @@ pub struct Transaction {
 }
 
 impl Chain {
-    /// The newest block.
+    /// The newest block, by the word of two endpoints where there are two.
     pub async fn head(&self) -> Result<Head, ChainError> {
-        self.pool()
-            .read("eth_getBlockByNumber", &json!(["latest", false]), |value| header(value)?.ok_or_else(gone))
-            .await
+        let latest = |value| header(value)?.ok_or_else(gone);
+        self.pool().newest("eth_getBlockByNumber", &json!(["latest", false]), latest, |head: &Head| head.number).await
     }
 
     /// The block of this number, if the chain is that far.
@@ -93,24 +112,17 @@ impl Chain {
     /// The newest block that no longer changes: the `finalized` one, or the configured number of confirmations below the
     /// head where the nodes say that they know no such block, and never said otherwise.
     pub async fn finalized_number(&self) -> Result<u64, ChainError> {
-        let (pool, params) = (self.pool(), json!(["finalized", false]));
-        let (mut unknown, mut troubles) = (false, Vec::new());
-        for endpoint in pool.order() {
-            match pool.ask(endpoint, "eth_getBlockByNumber", &params, header).await {
-                Ok(Some(head)) => {
-                    self.0.knows_finalized.store(true, Ordering::Relaxed);
-                    return Ok(head.number);
-                }
-                Ok(None) => {
-                    unknown = true;
-                    troubles.push((endpoint, Trouble::Unable("knows no finalized block".into())));
-                }
-                Err(trouble) => {
-                    unknown |= matches!(trouble, Trouble::Unable(_));
-                    troubles.push((endpoint, trouble));
-                }
-            }
+        let (pool, params) = (self.pool(), &json!(["finalized", false]));
+        let asked = pool.hedged(1, 1, |endpoint| async move {
+            let found = pool.ask(endpoint, "eth_getBlockByNumber", params, header).await?;
+            found.ok_or_else(|| Trouble::Unable("knows no finalized block".into()))
+        });
+        let (said, troubles) = asked.await;
+        if let Some((_, head)) = said.first() {
+            self.0.knows_finalized.store(true, Ordering::Relaxed);
+            return Ok(head.number);
         }
+        let unknown = troubles.iter().any(|(_, trouble)| matches!(trouble, Trouble::Unable(_)));
         // A node that fails or has just started says nothing about how final blocks are.
         if unknown && !self.0.knows_finalized.load(Ordering::Relaxed) {
             return Ok(self.head().await?.number.saturating_sub(self.0.confirmations));
@@ -156,17 +168,38 @@ impl Chain {
         block: BlockNumberOrTag,
     ) -> Result<Option<OnChainChannel>, ChainError> {
         let call = DrainChannel::getChannelCall { channelId: id.0 };
-        let found = self.view_at(on.contract(), &call, block).await?;
-        if found.consumer.is_zero() {
-            return Ok(None);
+        on_chain(&self.view_at(on.contract(), &call, block).await?)
+    }
+
+    /// A channel as of now, by the word of two endpoints, or of the one where a single one is configured: what a close
+    /// relies on. Where a claim makes them differ for a moment, the worse for us counts.
+    pub async fn channel_agreed(&self, on: &Deployment, id: ChannelId) -> Result<Option<OnChainChannel>, ChainError> {
+        let data = Bytes::from(DrainChannel::getChannelCall { channelId: id.0 }.abi_encode());
+        let call = json!([{ "to": on.contract(), "data": data }, BlockNumberOrTag::Latest]);
+        let decode = |value| {
+            DrainChannel::getChannelCall::abi_decode_returns_validate(&plain::<Bytes>(value)?)
+                .map_err(|_| "no channel".to_owned())
+        };
+        let said = self.pool().ask_two("eth_call", &call, None, decode).await?;
+        let mut found: Vec<(&str, Option<OnChainChannel>)> = Vec::new();
+        for (endpoint, channel) in &said {
+            found.push((&endpoint.host, channel.as_ref().map_or(Ok(None), on_chain)?));
         }
-        Ok(Some(OnChainChannel {
-            consumer: found.consumer,
-            provider: found.provider,
-            deposit: amount("getChannel", found.deposit)?,
-            claimed: amount("getChannel", found.claimed)?,
-            expiry: expiry(found.expiry),
-        }))
+        let (mut hosts, mut agreed) = (found.iter().map(|(host, _)| *host), found.first().map(|(_, first)| *first));
+        for (_, other) in found.iter().skip(1) {
+            agreed = match (agreed.flatten(), *other) {
+                (None, None) => Some(None),
+                (Some(one), Some(other)) if one.same_but_for_claims(&other) => {
+                    Some(Some(OnChainChannel { claimed: one.claimed.max(other.claimed), ..one }))
+                }
+                _ => {
+                    let (one, other) = (hosts.next().unwrap_or_default(), hosts.next().unwrap_or_default());
+                    let what = format!("{one} and {other} tell of different channels {id}");
+                    return Err(ChainError::Disagreement { what });
+                }
+            };
+        }
+        Ok(agreed.flatten())
     }
 
     /// Whether the contract knows the channel no more as of this block, by the word of two endpoints, or of the one where

@@ -3,7 +3,7 @@
 use super::exit::Exit;
 use super::prompt::Tty;
 use super::session::{Session, interrupted};
-use super::signer::signer_of;
+use super::signer::{address_of, signer_of};
 use crate::actors::Runtime;
 use crate::config::SignerConfig;
 use crate::error::{Code, Failure};
@@ -15,12 +15,20 @@ pub(super) async fn run(session: &mut Session) -> Result<Exit, Failure> {
     if configured {
         session.output.remark(&format!("limits: {} (docs/configuration.md)", config.limits));
     }
-    // Discovery and docs work without a key: a wallet that cannot be opened is said, and does not keep the server down.
+    let wallet = address_of(&config).ok().flatten();
+    // Discovery and docs work without a key: a wallet that cannot be opened is said, and does not keep the server down. It
+    // is paid from while another process has it.
     let runtime = match signer_of(&mut config, Vec::new(), &mut Tty).await {
         Ok(signer) => Runtime::start(config, signer).await?,
         Err(failure) if configured => {
-            session.output.remark(&format!("warning: serving without a wallet: {} {}", failure.message, failure.next));
-            Runtime::without_wallet(config, failure)?
+            session.output.remark(&format!(
+                "warning: serving without the key of the wallet: {} {}",
+                failure.message, failure.next
+            ));
+            match wallet {
+                Some(wallet) => Runtime::locked(config, wallet, failure).await?,
+                None => Runtime::without_wallet(config, failure)?,
+            }
         }
         Err(failure) => return Err(failure),
     };

@@ -8,10 +8,10 @@ use drain_protocol::Address;
 use super::Global;
 use super::output::Output;
 use super::prompt::Tty;
-use super::signer::{no_signer, signer_of};
-use crate::actors::Runtime;
+use super::signer::{address_of, no_signer, signer_of};
+use crate::actors::{Runtime, startup};
 use crate::api::Progress;
-use crate::config::{Config, Key, Sources};
+use crate::config::{Config, Key, SignerConfig, Sources};
 use crate::error::{Code, Failure, Money};
 
 /// What a piece of work needs and risks.
@@ -87,11 +87,16 @@ impl Session {
         work: impl AsyncFnOnce(Runtime, Progress) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let mut config = self.take_config()?;
-        let signer = match needs {
-            Needs::Nothing => None,
-            _ => Some(signer_of(&mut config, recipients, &mut Tty).await?.ok_or_else(no_signer)?),
+        let runtime = match needs {
+            Needs::Nothing => Runtime::start(config, None).await?,
+            _ => match shared_without_password(&config, &recipients) {
+                Some(wallet) => Runtime::locked(config, wallet, holder_left()).await?,
+                None => {
+                    let signer = signer_of(&mut config, recipients, &mut Tty).await?.ok_or_else(no_signer)?;
+                    Runtime::start(config, Some(signer)).await?
+                }
+            },
         };
-        let runtime = Runtime::start(config, signer).await?;
         let reporter = self.output.reporter();
         let result = tokio::select! {
             result = work(runtime.clone(), reporter.progress.clone()) => result,
@@ -110,6 +115,19 @@ impl Session {
     pub fn plays(&self) -> bool {
         self.sandbox.is_some()
     }
+}
+
+/// The wallet, where its password would have to be typed and a process that needs none from us has it. Who sends to
+/// `recipients` needs the key.
+fn shared_without_password(config: &Config, recipients: &[Address]) -> Option<Address> {
+    let typed = matches!(&config.signer, SignerConfig::Keystore { password: None, .. });
+    let wallet = address_of(config).ok().flatten().filter(|_| typed && recipients.is_empty())?;
+    startup::is_held(config, wallet).then_some(wallet)
+}
+
+/// The process that had the wallet ended in the moment in which it was to be used.
+fn holder_left() -> Failure {
+    Failure::unspent(Code::SignerFailed, "The process that had the wallet has just ended.", "Run the command again.")
 }
 
 /// Flags as the strongest source.

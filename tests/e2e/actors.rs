@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use drain_mcp::api::{ChannelState, Progress};
+use drain_mcp::api::{ChannelState, Progress, SendAmount};
 use drain_mcp::error::Code;
 use drain_protocol::Address;
 use drain_sandbox::contracts::CHANNEL_V2;
@@ -15,26 +15,29 @@ use futures::future::BoxFuture;
 use crate::harness::{World, ask, figures, in_system, open, reserved, unspent, until, usdc, view, vouchers};
 
 #[test]
-fn m2_a_second_process_on_one_home_signs_nothing() {
+fn m2_a_second_process_on_one_home_signs_nothing_itself() {
     in_system(async {
         let world = World::start().await;
         let runtime = world.runtime().await;
         let channel = open(&runtime, "sim-llm", "1", "24h").await.unwrap();
         let second = world.runtime().await;
-        let before = (world.transactions(), vouchers(&world.sandbox.llm).len());
-        unspent(ask(&second, channel, "sim-small", "Hello").await, Code::WalletInUse);
-        unspent(open(&second, "sim-llm", "1", "24h").await, Code::WalletInUse);
-        unspent(second.close(channel, Progress::none()).await, Code::WalletInUse);
-        unspent(second.cooperative_close(channel, Progress::none()).await, Code::WalletInUse);
-        unspent(second.approve(None, Progress::none()).await, Code::WalletInUse);
-        assert_eq!((world.transactions(), vouchers(&world.sandbox.llm).len()), before);
-        // Reading works, and the first one goes on.
         assert!(second.providers(Default::default()).await.unwrap().matched > 0);
+        ask(&second, channel, "sim-small", "Hello").await.unwrap();
         ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
+        // M5: what only a person does is not shared, and it is said who has the wallet.
+        let before = world.transactions();
+        let (to, amount) = (Address::repeat_byte(7), SendAmount::Usdc(Some(usdc("1"))));
+        let refused = unspent(second.send(to, amount, false, Progress::none()).await, Code::WalletInUse);
+        assert!(refused.next.contains(&format!("kill {}", std::process::id())), "{refused:?}");
+        assert_eq!(world.transactions(), before);
+        // Whoever is left has it.
         drop(runtime);
+        ask(&second, channel, "sim-small", "Hello").await.unwrap();
         drop(second);
         let third = world.runtime().await;
         ask(&third, channel, "sim-small", "Hello").await.unwrap();
+        let nonces: Vec<u64> = figures(&world.sandbox.llm).into_iter().map(|(_, nonce)| nonce).collect();
+        assert!(nonces.len() == 4 && nonces.is_sorted_by(|a, b| a < b), "{nonces:?}");
     });
 }
 

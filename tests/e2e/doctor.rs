@@ -112,10 +112,12 @@ async fn each_trouble_has_its_remedy() {
     std::fs::set_permissions(env.get("DRAIN_HOME"), std::fs::Permissions::from_mode(0o755)).unwrap();
     names(&env, "home", "warn", "chmod 700").await;
 
-    // Another process has the wallet: said, and neither is disturbed.
+    // Another process has the wallet: no trouble, and neither is disturbed.
     let mut agent = Agent::start(&env, Greeting::Lines("2025-11-25")).await;
     agent.open("sim-llm", "1", "4h").await;
-    names(&env, "lock", "warn", "").await;
+    let report = env.run(&["doctor", "--json"]).await.json();
+    let shared = |line: &Value| line["check"] == "lock" && line["found"].as_str().unwrap().contains("share it");
+    assert!(report["checks"].as_array().unwrap().iter().any(shared), "{report}");
     agent.ok("drain_balance", serde_json::json!({})).await;
     agent.leave().await;
     assert!(

@@ -21,19 +21,16 @@ mod doctor;
 mod harness;
 mod import;
 mod injection;
-#[cfg(debug_assertions)]
 mod kills;
-#[cfg(target_os = "linux")]
 mod layer;
 mod liars;
 mod lies;
 mod life;
 mod lost;
 mod mcp;
+mod neighbours;
 mod opening;
-#[cfg(debug_assertions)]
 mod panics;
-#[cfg(all(target_os = "linux", debug_assertions))]
 mod power;
 mod process;
 mod process_harness;
@@ -41,9 +38,12 @@ mod replacement;
 mod requests;
 mod schema;
 mod second_chain;
+mod sharing;
+mod soak;
 mod standing;
 mod stdio;
 mod survivor;
+mod takeover;
 mod transactions;
 mod transfers;
 mod trust;

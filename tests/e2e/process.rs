@@ -18,7 +18,8 @@ async fn when_the_client_leaves_it_ends_and_the_journal_is_complete() {
     let id = agent.open("sim-llm", "1", "4h").await;
     let paid = agent.ok("drain_chat", chat(&id, "Say hello")).await;
     let ended = agent.leave().await;
-    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    assert_eq!(ended.code, Some(0));
+    assert!(ended.stderr.lines().all(|line| line.starts_with("limits: ")), "{}", ended.stderr);
 
     for greeting in [NEWEST, Greeting::Discover] {
         let mut agent = Agent::start(&env, greeting).await;
@@ -126,7 +127,7 @@ async fn without_a_wallet_it_serves_what_needs_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_process_on_the_same_wallet_says_so() {
+async fn a_second_process_on_the_same_wallet_shares_it() {
     let world = world().await;
     let env = Env::of(&world);
     let mut first = Agent::start(&env, NEWEST).await;
@@ -134,19 +135,18 @@ async fn a_second_process_on_the_same_wallet_says_so() {
 
     let mut second = Agent::start(&env, NEWEST).await;
     second.ok("drain_providers", json!({})).await;
-    second.fails("drain_chat", chat(&id, "hello"), "wallet_in_use").await;
-    second.fails("drain_open_channel", json!({ "provider": "sim-llm", "amount": "1" }), "wallet_in_use").await;
-    let refused = env.run(&["chat", &id, "--model", "sim-small", "hello", "--json"]).await;
-    assert_eq!((refused.code, &refused.json()["error"]["code"]), (Some(1), &json!("wallet_in_use")));
-    assert_eq!(vouchers(&world.sandbox.llm).len(), 0);
-
-    // The first one is not disturbed, and when it has left, the wallet is free.
+    second.ok("drain_chat", chat(&id, "hello")).await;
+    env.run(&["chat", &id, "--model", "sim-small", "hello", "--json"]).await.ok_json();
     first.ok("drain_chat", chat(&id, "hello")).await;
+    // When the first one has left, the second one has the wallet, and then nobody.
     first.leave().await;
+    second.ok("drain_chat", chat(&id, "hello")).await;
     second.leave().await;
     let mut third = Agent::start(&env, NEWEST).await;
     third.ok("drain_chat", chat(&id, "hello")).await;
     third.leave().await;
+    let nonces: Vec<Option<u64>> = vouchers(&world.sandbox.llm).into_iter().map(|sent| sent.nonce).collect();
+    assert!(nonces.len() == 5 && nonces.is_sorted_by(|a, b| a < b), "{nonces:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -111,7 +111,7 @@ async fn set_state(desk: &mut Desk, state: ChannelState) -> Result<(), Failure> 
 
 /// The channel as the chain has it. One that is gone was closed elsewhere.
 async fn read(desk: &mut Desk, channel_id: ChannelId) -> Result<OnChainChannel, Failure> {
-    let found = desk.services.chain.channel(&desk.record.deployment, channel_id).await?;
+    let found = desk.services.chain.channel_agreed(&desk.record.deployment, channel_id).await?;
     let Some(on_chain) = found.filter(|channel| channel.consumer == desk.purse.address) else {
         return Err(Failure::unspent(
             Code::ChannelNotOpen,

@@ -6,8 +6,6 @@ mod market;
 mod paying;
 mod reading;
 
-use std::fs::File;
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr};
@@ -35,28 +33,31 @@ pub(super) struct Local {
     services: Services,
     access: Access,
     supervisor: Addr<Supervisor>,
-    /// Held as long as any clone lives: one process a wallet (design section 7).
-    _lock: Option<Arc<File>>,
 }
 
 impl Local {
     /// With the wallet whose lock this process has. Call on the main thread of a running actix system.
-    pub(super) async fn with_wallet(services: Services, signer: Signer, lock: File) -> Result<Self, Failure> {
+    pub(super) async fn with_wallet(services: Services, signer: Signer) -> Result<Self, Failure> {
         let with_key = wallet(&services, signer).await?;
         let purse = with_key.purse.clone();
-        let local = Self::over(services, Access::Key(purse.clone()), Some(Arc::new(lock)), Some(with_key));
+        let local = Self::over(services, Access::Key(purse.clone()), Some(with_key));
         import::start(local.services.clone(), purse, local.supervisor.clone());
         Ok(local)
     }
 
     /// Without a wallet: discovery works, everything that needs one answers `why`. Call as [`Self::with_wallet`].
     pub(super) fn without_wallet(services: Services, why: Failure) -> Self {
-        Self::over(services, Access::Without(why), None, None)
+        Self::over(services, Access::Without(why), None)
     }
 
-    fn over(services: Services, access: Access, lock: Option<Arc<File>>, with_key: Option<WithKey>) -> Self {
+    /// The same without a wallet for another reason.
+    pub(super) fn because(&self, why: Failure) -> Self {
+        Self { access: Access::Without(why), ..self.clone() }
+    }
+
+    fn over(services: Services, access: Access, with_key: Option<WithKey>) -> Self {
         let supervisor = Supervisor::new(services.clone(), with_key).start();
-        Self { services, access, supervisor, _lock: lock }
+        Self { services, access, supervisor }
     }
 
     /// Does what a command says, for `caller`.

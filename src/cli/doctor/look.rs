@@ -111,11 +111,9 @@ async fn records(config: &Config, address: Option<Address>) -> Vec<Line> {
     match opened.await {
         Err(e) => vec![Line::fail("journal", e.to_string(), "Report this.")],
         Ok(Err(error)) => vec![failed("journal", error)],
-        Ok(Ok(None)) => vec![Line::warn(
-            "lock",
-            "another drain-mcp uses this wallet now; its journal is not touched",
-            "Commands that use the wallet wait until it ends: close that MCP client, or go on there.",
-        )],
+        Ok(Ok(None)) => {
+            vec![Line::ok("lock", "another drain-mcp has this wallet now; commands and MCP clients share it")]
+        }
         Ok(Ok(Some((_lock, journal)))) => match futures::try_join!(journal.channels(false), journal.notice()) {
             Ok((open, notice)) => {
                 let found = format!("readable and of this version; {} channels not over", open.len());

@@ -1,0 +1,136 @@
+//! A process that wants to use a wallet: it takes the lock, or finds who has it.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use drain_protocol::Address;
+use drain_signers::Signer;
+
+use super::{HAND_OVER, Post};
+use crate::actors::local::{DRAIN_TIME, Local};
+use crate::actors::services::Services;
+use crate::actors::startup::{folder, lock};
+use crate::api::{Command, Progress};
+use crate::error::{Code, Failure};
+use crate::policy::Caller;
+use crate::socket::greeting::{Hello, Spoken};
+use crate::socket::{NotConnected, Server, Work, connect, path};
+
+/// How long who cannot hold the wallet itself waits for another process to take it over.
+const OTHERS: Duration = Duration::from_secs(3);
+
+/// A runtime in this process. The socket is closed before the lock is let go.
+pub(super) struct Holding {
+    server: Option<Server>,
+    pub local: Local,
+    _lock: Option<File>,
+}
+
+impl Holding {
+    /// Without a wallet.
+    pub(super) const fn nothing(local: Local) -> Self {
+        Self { server: None, local, _lock: None }
+    }
+
+    /// Ends in order: other processes' commands and the channels' requests end, within a limit, and nothing new begins
+    /// for others. The lock stays: two runtimes never work on one journal, and this one does until the process ends.
+    pub(super) async fn leave(&self) {
+        let others = async {
+            if let Some(server) = &self.server
+                && tokio::time::timeout(DRAIN_TIME, server.leave()).await.is_err()
+            {
+                tracing::warn!("a command of another process is still on its way; its outcome is in the journal");
+            }
+        };
+        others.await;
+        self.local.shutdown().await;
+    }
+}
+
+/// Why there is no wallet to use, and how long to go on looking before that is said.
+pub(super) struct Without {
+    pub why: Failure,
+    pub patience: Duration,
+}
+
+/// One per process and wallet.
+pub(super) struct Candidate {
+    pub services: Services,
+    wallet: Address,
+    /// Or why this process cannot sign.
+    signer: Result<Signer, Failure>,
+    folder: PathBuf,
+    hello: Hello,
+    /// For discovery while there is no wallet: made when first needed.
+    keyless: Option<Local>,
+    shared: bool,
+}
+
+impl Candidate {
+    pub(super) fn new(services: Services, wallet: Address, signer: Result<Signer, Failure>) -> Self {
+        let Caller { agent, limits } = services.operator();
+        let chain_id = services.config.chain.chain_id;
+        let hello = Hello { spoken: Spoken::here(), chain_id, wallet, agent, limits: (*limits).clone() };
+        Self { folder: folder(&services.config, wallet), services, wallet, signer, hello, keyless: None, shared: false }
+    }
+
+    /// Takes the lock and starts the runtime; `None` when another process has it, or this one cannot sign. Only on the
+    /// main thread.
+    pub(super) async fn take(&self) -> Result<Option<Arc<Holding>>, Failure> {
+        let Ok(signer) = &self.signer else { return Ok(None) };
+        let Some(held) = lock(self.folder.clone()).await? else { return Ok(None) };
+        let local = Local::with_wallet(self.services.clone(), signer.clone()).await?;
+        let server = self.listen(&local);
+        if let Err(error) = &server {
+            tracing::warn!(%error, "this process has the wallet and cannot share it: others answer wallet_in_use");
+        }
+        Ok(Some(Arc::new(Holding { server: server.ok(), local, _lock: Some(held) })))
+    }
+
+    fn listen(&self, local: &Local) -> std::io::Result<Server> {
+        let local = local.clone();
+        let work: Work = Arc::new(move |command: Command, caller: Caller, progress: Progress| {
+            let local = local.clone();
+            Box::pin(async move { local.run(command, caller, progress).await })
+        });
+        let listener = path::listen(&self.folder)?;
+        Server::start(listener, self.hello.chain_id, self.wallet, self.services.operator(), work)
+    }
+
+    /// The wallet, here or with who has it. Only on the main thread.
+    pub(super) async fn look(&mut self) -> Result<Post, Without> {
+        let at_once = |why| Without { why, patience: Duration::ZERO };
+        if let Some(holding) = self.take().await.map_err(at_once)? {
+            return Ok(Post::Here(holding));
+        }
+        match connect(&self.folder, &self.hello).await {
+            Ok(remote) => {
+                self.shared = true;
+                Ok(Post::There(remote))
+            }
+            Err(NotConnected::Refused(why)) => Err(at_once(why)),
+            Err(NotConnected::Absent) => Err(match &self.signer {
+                // Somebody has the lock: it is about to listen, or to end.
+                Ok(_) => Without { why: self.in_use(), patience: HAND_OVER },
+                Err(why) => Without { why: why.clone(), patience: if self.shared { OTHERS } else { Duration::ZERO } },
+            }),
+        }
+    }
+
+    /// Discovery only, for this reason. Only on the main thread.
+    pub(super) fn nothing(&mut self, why: Failure) -> Post {
+        let services = &self.services;
+        let keyless = self.keyless.get_or_insert_with(|| Local::without_wallet(services.clone(), why.clone()));
+        Post::Here(Arc::new(Holding::nothing(keyless.because(why))))
+    }
+
+    fn in_use(&self) -> Failure {
+        Failure::unspent(
+            Code::WalletInUse,
+            format!("Another process has the wallet {} and does not answer on its socket", self.wallet),
+            "It hangs, or is a drain-mcp from before wallets were shared: end it. Listing providers works here meanwhile.",
+        )
+    }
+}
