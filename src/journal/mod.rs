@@ -12,6 +12,7 @@ mod approvals_tests;
 pub mod backup;
 mod channels;
 mod check;
+mod freeze;
 mod ids;
 mod mark;
 #[cfg(test)]
@@ -40,6 +41,7 @@ use drain_protocol::text::shell_word;
 pub use approvals::{Approval, ApprovalId, ApprovalState};
 pub(crate) use channels::provider_key;
 pub use channels::{ChannelRecord, Found, NewChannel};
+pub use freeze::{FreezeSource, Frozen};
 pub use ids::{IntentId, Receipt, TxId};
 pub use pins::{Pin, PinCheck};
 pub use schema::lock;
@@ -143,6 +145,9 @@ pub enum JournalError {
         /// Why.
         reason: String,
     },
+    /// The wallet promises nothing more until a person lifts that (M11).
+    #[error("the wallet is frozen: {}", .0.reason)]
+    Frozen(Frozen),
     /// A limit that only a person raises would be passed (M3, M4, M9).
     #[error("{0}")]
     OverLimit(OverLimit),
@@ -161,6 +166,7 @@ impl From<JournalError> for Failure {
                 "Ask for a shorter answer (maxTokens), or close this channel and open one with a larger deposit.",
             ),
             JournalError::OverLimit(over) => over.into(),
+            JournalError::Frozen(frozen) => frozen.into(),
             JournalError::NotAllowed(why) => why.into(),
             JournalError::SetAside { provider_id, .. } => Self::unspent(
                 Code::ProviderSetAside,
