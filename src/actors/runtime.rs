@@ -163,6 +163,16 @@ impl Runtime {
         self.0.holder().await?.send(to, amount, again, progress).await
     }
 
+    /// Why the wallet is frozen, if it is (M11); only in the process that holds it.
+    pub async fn frozen(&self) -> Result<Option<String>, Failure> {
+        self.0.holder().await?.frozen().await
+    }
+
+    /// A person lifts every freeze; only for a person on a terminal, and only in the process that holds the wallet (M5).
+    pub async fn unfreeze(&self) -> Result<bool, Failure> {
+        self.0.holder().await?.unfreeze().await
+    }
+
     /// Lets requests on their way end, within a limit, and makes everything durable.
     pub async fn shutdown(&self) {
         self.0.shutdown().await;

@@ -105,7 +105,7 @@ impl Supervisor {
         }
         if !keyed.watcher.connected() {
             tracing::error!("the watcher actor is started anew");
-            keyed.watcher = WatcherActor::new(self.services.clone(), keyed.purse.address, ctx.address()).start();
+            keyed.watcher = WatcherActor::new(self.services.clone(), keyed.purse.clone(), ctx.address()).start();
             for watch in self.watched.values() {
                 keyed.watcher.do_send(*watch);
             }
@@ -121,7 +121,7 @@ impl Actor for Supervisor {
         let Some(WithKey { purse, signer: key, channels }) = self.with_key.take() else { return };
         let signer = SignerActor::new(key.clone()).start();
         let wallet = WalletActor::new(self.services.clone(), purse.clone(), signer.clone(), ctx.address()).start();
-        let watcher = WatcherActor::new(self.services.clone(), purse.address, ctx.address()).start();
+        let watcher = WatcherActor::new(self.services.clone(), purse.clone(), ctx.address()).start();
         self.keyed = Some(Keyed { purse, key, signer, wallet, watcher });
         for record in channels {
             if record.channel_id.is_some() {

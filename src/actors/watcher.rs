@@ -7,8 +7,9 @@ use std::collections::{HashMap, HashSet};
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use drain_protocol::{Address, ChannelId, Deployment, Usdc};
 
-use super::services::Services;
+use super::services::{Purse, Services};
 use super::supervisor::Supervisor;
+use super::theft;
 use crate::chain::{ChainError, ChannelEvent};
 use crate::journal::IntentId;
 
@@ -19,7 +20,7 @@ const MAX_RANGES: usize = 20;
 /// Channel ids in one filter.
 const MAX_IDS: usize = 100;
 /// How far the machine's clock may be ahead of the chain's when a close is searched for.
-const CLOCK_SLACK: u64 = 3_600;
+pub(super) const CLOCK_SLACK: u64 = 3_600;
 
 type Key = (Address, ChannelId);
 
@@ -66,7 +67,7 @@ pub enum ChainEvent {
 /// One per chain.
 pub struct WatcherActor {
     services: Services,
-    wallet: Address,
+    purse: Purse,
     supervisor: Addr<Supervisor>,
     channels: HashMap<Key, Watch>,
     /// Channels to compare with the contract at the next look: new ones, as much may have happened before this start, and
@@ -79,10 +80,10 @@ pub struct WatcherActor {
 
 impl WatcherActor {
     /// Watches nothing yet.
-    pub fn new(services: Services, wallet: Address, supervisor: Addr<Supervisor>) -> Self {
+    pub fn new(services: Services, purse: Purse, supervisor: Addr<Supervisor>) -> Self {
         Self {
             services,
-            wallet,
+            purse,
             supervisor,
             channels: HashMap::new(),
             unseen: HashSet::new(),
@@ -97,11 +98,11 @@ impl WatcherActor {
             return;
         }
         self.polling = true;
-        let (services, wallet, channels) = (self.services.clone(), self.wallet, self.channels.clone());
+        let (services, purse, channels) = (self.services.clone(), self.purse.clone(), self.channels.clone());
         let from = self.read_to.map(|block| block.saturating_add(1));
         let unseen = std::mem::take(&mut self.unseen);
         let kept = unseen.clone();
-        let look = tokio::spawn(async move { look(&services, wallet, &channels, unseen, from).await });
+        let look = tokio::spawn(async move { look(&services, &purse, &channels, unseen, from).await });
         ctx.spawn(look.into_actor(self).map(move |result, actor, ctx| {
             match result {
                 Ok(Ok(seen)) => actor.saw(seen),
@@ -150,7 +151,7 @@ struct Seen {
 /// it is compared again at the next look, which misses nothing.
 async fn look(
     services: &Services,
-    wallet: Address,
+    purse: &Purse,
     channels: &HashMap<Key, Watch>,
     unseen: HashSet<Key>,
     from: Option<u64>,
@@ -182,25 +183,40 @@ async fn look(
     }
     let mut claimed = unseen.clone();
     let mut closed: HashMap<Key, Option<Usdc>> = unseen.into_iter().map(|key| (key, None)).collect();
+    let unsure = |key: Key, error: ChainError| {
+        tracing::warn!(channel = %key.1, %error, "a channel could not be compared with the chain; tried again later");
+        key
+    };
+    let before = claimed.clone();
     for event in events {
         match event {
             ChannelEvent::Claimed { channel_id, at, .. } => {
-                claimed.insert((at.contract, channel_id));
+                let key = (at.contract, channel_id);
+                claimed.insert(key);
+                if let Some((watch, on)) = channels.get(&key).and_then(|w| Some((w, deployment_of(services, w)?)))
+                    && let Err(error) = theft::judge(services, purse, on, watch.intent, at.transaction).await
+                {
+                    seen.unsure.insert(unsure(key, error));
+                }
             }
-            ChannelEvent::Closed { channel_id, consumer, refund, at } if consumer == wallet => {
+            ChannelEvent::Closed { channel_id, consumer, refund, at } if consumer == purse.address => {
                 closed.insert((at.contract, channel_id), Some(refund));
             }
             _ => {}
         }
     }
-    let unsure = |key: Key, error: ChainError| {
-        tracing::warn!(channel = %key.1, %error, "a channel could not be compared with the chain; tried again later");
-        key
-    };
     for watch in claimed.iter().filter_map(|key| channels.get(key)) {
         match claimed_in_all(services, watch).await {
             Ok(total) if total.is_zero() => {}
-            Ok(total) => seen.claimed.push((watch.key(), total)),
+            Ok(total) => {
+                seen.claimed.push((watch.key(), total));
+                // What was claimed while nobody looked.
+                if let (true, Some(on)) = (before.contains(&watch.key()), deployment_of(services, watch))
+                    && let Err(error) = theft::search(services, purse, on, watch.intent, total, last).await
+                {
+                    seen.unsure.insert(unsure(watch.key(), error));
+                }
+            }
             Err(error) => _ = seen.unsure.insert(unsure(watch.key(), error)),
         }
     }
@@ -263,14 +279,7 @@ async fn closed_by(
         return Ok(told);
     }
     let since = watch.there_at.saturating_sub(CLOCK_SLACK);
-    let (mut first, mut after) = (0, last);
-    while first < after {
-        let middle = first.midpoint(after);
-        match chain.block(middle).await? {
-            Some(block) if block.timestamp < since => first = middle + 1,
-            _ => after = middle,
-        }
-    }
+    let first = chain.first_block_since(since, last).await?;
     let events = chain.channel_events(&[watch.channel_id], first, last).await?;
     let refund = events.into_iter().find_map(|event| match event {
         ChannelEvent::Closed { refund, at, .. } if at.contract == watch.contract => Some(refund),
