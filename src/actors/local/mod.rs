@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use actix::{Actor, Addr};
 use drain_protocol::ChannelId;
+use drain_protocol::text::quoted;
 use drain_signers::Signer;
 
 use super::channel::{ChannelActor, CloseKind, Idle};
@@ -149,7 +150,11 @@ impl Local {
                     }
                     return Err(Failure::unspent(
                         Code::ChannelNotOpen,
-                        format!("The channel of {} is {:?}", record.provider_name, record.state).to_lowercase(),
+                        format!(
+                            "The channel of {} is {}",
+                            quoted(&record.provider_name, 60),
+                            format!("{:?}", record.state).to_lowercase()
+                        ),
                         "List the channels with drain_channels, or open a new one.",
                     ));
                 }
