@@ -16,6 +16,9 @@ mod mark;
 mod pins;
 mod place;
 mod records;
+mod reorgs;
+#[cfg(test)]
+mod reorgs_tests;
 mod row;
 mod schema;
 mod transactions;
@@ -38,6 +41,7 @@ pub(crate) use channels::provider_key;
 pub use channels::{ChannelRecord, Found, NewChannel};
 pub use ids::{IntentId, Receipt, TxId};
 pub use pins::{Pin, PinCheck};
+pub use reorgs::Settled;
 pub use schema::lock;
 pub use transactions::{NewTransaction, TxKind, TxRecord, TxState};
 pub use trouble::DiskTrouble;

@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0003_providers.sql"),
     include_str!("migrations/0006_survival.sql"),
     include_str!("migrations/0007_approvals.sql"),
+    include_str!("migrations/0005_reorgs.sql"),
 ];
 
 /// `drain` in ASCII: marks the file as ours.

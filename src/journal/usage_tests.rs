@@ -47,7 +47,7 @@ impl Bench {
     }
 
     /// As after a restart.
-    fn again(mut self) -> Self {
+    pub fn again(mut self) -> Self {
         drop(std::mem::replace(&mut self.journal, Journal::open(tempfile::tempdir().unwrap().path()).unwrap()));
         self.journal = Journal::open(self.home.path()).unwrap();
         self
