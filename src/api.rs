@@ -54,6 +54,17 @@ impl Progress {
         self
     }
 
+    /// Without one.
+    pub fn without_person(mut self) -> Self {
+        self.person = None;
+        self
+    }
+
+    /// Whether a person can be asked.
+    pub const fn has_person(&self) -> bool {
+        self.person.is_some()
+    }
+
     /// Asks the person at the client. `None` where nobody is there, or nobody answers.
     pub async fn ask(&self, id: String, text: String) -> Option<Verdict> {
         let (reply, answer) = oneshot::channel();

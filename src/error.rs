@@ -100,6 +100,8 @@ codes! {
     ChainUnavailable = "chain_unavailable", Safe;
     /// The RPC endpoint serves another chain.
     WrongChain = "wrong_chain", AfterFix;
+    /// The wallet promises nothing more until a person lifts that (M11).
+    WalletFrozen = "wallet_frozen", No;
     /// The contract's token, code or owner is not what the table says (M8): opens and closes are frozen.
     ContractFrozen = "contract_frozen", No;
     /// A transaction was mined and reverted, or would.

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::shape::{self, ShapeError};
+use crate::text::quoted;
 use crate::usdc::{AmountError, Usdc};
 use crate::voucher::{ChannelId, SignatureError, parse_signature};
 
@@ -25,7 +26,7 @@ pub enum CloseAnswerError {
     #[error(transparent)]
     Shape(#[from] ShapeError),
     /// The provider said no: its words, sanitised.
-    #[error("the provider refused to close the channel: {0}")]
+    #[error("the provider refused to close the channel: {}", quoted(.0, 300))]
     Refused(String),
     /// `finalAmount` is missing, or neither a string nor a number.
     #[error("the close answer has no finalAmount")]

@@ -1,6 +1,6 @@
 //! The marketplace's list of providers, in every form that it has been seen in (protocol.md section 10).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::Address;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::deployment::POLYGON;
 use crate::pricing::{MAX_MODEL_ID, Price};
 use crate::shape::{self, ShapeError};
-use crate::text::{is_unclean, one_line, untrusted};
+use crate::text::{is_unclean, one_line, quoted, untrusted};
 
 /// Listings at most; the rest is dropped and counted.
 pub const MAX_LISTINGS: usize = 10_000;
@@ -25,6 +25,9 @@ pub struct Catalogue {
     pub contract: Option<Address>,
     /// Entries left out: unreadable, duplicate or too many.
     pub skipped: usize,
+    /// Ids that several entries have with different addresses, wallets, chains or ways to pay. Which one counts would be
+    /// the directory's whim, so none is listed.
+    pub ambiguous: BTreeSet<String>,
 }
 
 /// How a provider is paid.
@@ -101,7 +104,8 @@ impl Catalogue {
         const WHAT: &str = "the directory";
         let answer = shape::json(WHAT, body)?;
         let Some(entries) = answer.as_array().or_else(|| answer.get("providers")?.as_array()) else {
-            let said = shape::error_text(&answer).unwrap_or_else(|| "it has no list of providers".into());
+            let said = shape::error_text(&answer)
+                .map_or_else(|| "it has no list of providers".into(), |said| format!("it says {}", quoted(&said, 300)));
             return Err(ShapeError::new(WHAT, said));
         };
         let mut catalogue = Self {
@@ -111,15 +115,28 @@ impl Catalogue {
                 .and_then(|text| text.trim().parse().ok()),
             ..Self::default()
         };
-        let mut seen = BTreeSet::new();
+        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
         for entry in entries {
-            match Listing::read(entry) {
-                Some(listing) if catalogue.listings.len() < MAX_LISTINGS && seen.insert(listing.id.clone()) => {
-                    catalogue.listings.push(listing);
+            let Some(listing) = Listing::read(entry) else {
+                catalogue.skipped += 1;
+                continue;
+            };
+            if let Some(first) = seen.get(&listing.id).and_then(|at| catalogue.listings.get(*at)) {
+                if !first.same_party(&listing) {
+                    catalogue.ambiguous.insert(listing.id);
                 }
-                _ => catalogue.skipped += 1,
+                catalogue.skipped += 1;
+            } else if catalogue.listings.len() < MAX_LISTINGS {
+                seen.insert(listing.id.clone(), catalogue.listings.len());
+                catalogue.listings.push(listing);
+            } else {
+                catalogue.skipped += 1;
             }
         }
+        let ambiguous = &catalogue.ambiguous;
+        let before = catalogue.listings.len();
+        catalogue.listings.retain(|listing| !ambiguous.contains(&listing.id));
+        catalogue.skipped += before - catalogue.listings.len();
         Ok(catalogue)
     }
 }
@@ -183,6 +200,12 @@ impl Listing {
             bad_checksum,
             id,
         })
+    }
+
+    /// Whether both lead prompts and money to the same place.
+    fn same_party(&self, other: &Self) -> bool {
+        let place = |listing: &Self| (listing.provider_address, listing.chain_id);
+        place(self) == place(other) && self.api_url == other.api_url && self.protocol == other.protocol
     }
 
     /// Whether a channel of so many seconds is within what the listing asks for, if it asks for anything.

@@ -154,14 +154,32 @@ fn leaves_out_and_counts() {
 
 #[test]
 fn the_first_of_an_id_counts_and_wallets_may_repeat() {
-    let mut second = with("name", json!("second"));
+    let second = with("name", json!("second"));
     let mut third = second.clone();
     third["id"] = json!("p2");
-    second["providerAddress"] = json!("0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266");
     let catalogue = parse(&json!({"providers": [least(), second, third]}));
     let ids: Vec<&str> = catalogue.listings.iter().map(|listing| listing.id.as_str()).collect();
     assert_eq!((ids, catalogue.skipped), (vec!["p1", "p2"], 1));
     assert_eq!(catalogue.listings[0].name, "p1");
+    assert!(catalogue.ambiguous.is_empty());
+}
+
+#[test]
+fn m14_an_id_at_two_places_is_nobodys_whatever_the_order() {
+    for (key, value) in [
+        ("providerAddress", json!("0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266")),
+        ("apiUrl", json!("https://elsewhere.example")),
+        ("chainId", json!(1)),
+        ("protocol", json!("mpp")),
+    ] {
+        for entries in [[least(), with(key, value.clone())], [with(key, value.clone()), least()]] {
+            let mut other = least();
+            other["id"] = json!("p2");
+            let catalogue = parse(&json!([entries[0], other, entries[1]]));
+            let ids: Vec<&str> = catalogue.listings.iter().map(|listing| listing.id.as_str()).collect();
+            assert_eq!((ids, catalogue.skipped, catalogue.ambiguous.len()), (vec!["p2"], 2, 1), "{key}");
+        }
+    }
 }
 
 #[test]
@@ -185,7 +203,7 @@ fn the_catalogue_is_bounded() {
 #[test]
 fn says_why_there_is_no_catalogue() {
     let reason = |body: &str| Catalogue::parse(body.as_bytes()).unwrap_err().reason;
-    assert_eq!(reason(r#"{"error":"database gone"}"#), "database gone");
+    assert_eq!(reason(r#"{"error":"database gone"}"#), "it says \"database gone\"");
     assert_eq!(reason("{}"), "it has no list of providers");
     assert_eq!(reason(r#"{"providers":{}}"#), "it has no list of providers");
     assert!(reason("<html>").starts_with("it is not JSON"));

@@ -43,7 +43,7 @@ fn object(what: &'static str, body: &[u8]) -> Result<Value, ShapeError> {
         return Err(ShapeError::new(what, "it is not an object"));
     }
     match shape::error_text(&answer) {
-        Some(said) => Err(ShapeError::new(what, format!("the marketplace says: {said}"))),
+        Some(said) => Err(ShapeError::new(what, format!("the marketplace says {}", crate::text::quoted(&said, 300)))),
         None => Ok(answer),
     }
 }

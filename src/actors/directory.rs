@@ -87,6 +87,7 @@ impl DirectoryActor {
         let chain_id = self.services.config.chain.chain_id;
         for provider in &self.services.config.providers {
             catalogue.listings.retain(|listing| listing.id != provider.id);
+            catalogue.ambiguous.remove(&provider.id);
             catalogue.listings.insert(
                 0,
                 Listing {

@@ -4,7 +4,7 @@ use drain_protocol::Address;
 use drain_protocol::directory::{Listing, ListingProtocol};
 
 use super::directory::Known;
-use super::opening::base_url;
+use super::opening::{base_url, differing, first_difference};
 use super::services::Services;
 use crate::api::{ModelSummary, ProviderDetails, ProviderPage, ProviderQuery, ProviderStanding, ProviderSummary};
 use crate::error::Failure;
@@ -138,6 +138,9 @@ pub async fn details(services: &Services, listing: &Listing, catalogue_contract:
                 .take(MAX_MODELS)
                 .map(|(id, model)| ModelSummary { id: id.clone(), price: model.price.to_string() })
                 .collect();
+            if let Some(model) = first_difference(listing, &own) {
+                details.warnings.push(differing(model));
+            }
             if own.provider.is_some_and(|wallet| wallet != listing.provider_address) {
                 details
                     .warnings

@@ -17,8 +17,10 @@ mod sharing;
 pub mod signer;
 pub mod startup;
 pub mod supervisor;
+mod theft;
 pub mod view;
 pub mod wallet;
-pub mod watcher;
+mod watcher;
 
 pub use runtime::Runtime;
+pub use startup::folder as wallet_folder;

@@ -4,7 +4,7 @@ use actix::Addr;
 use drain_protocol::directory::{Catalogue, Listing, ListingProtocol};
 use drain_protocol::duration::ChannelDuration;
 use drain_protocol::pricing::PriceList;
-use drain_protocol::text::{one_line, shell_word};
+use drain_protocol::text::{quoted, shell_word};
 use drain_protocol::{Address, Generation, Usdc};
 use reqwest::Url;
 
@@ -40,10 +40,17 @@ pub fn find<'a>(catalogue: &'a Catalogue, wanted: &str) -> Result<&'a Listing, F
     if let Some(listing) = catalogue.listings.iter().find(|listing| listing.id == wanted) {
         return Ok(listing);
     }
+    if catalogue.ambiguous.contains(wanted) {
+        return Err(Failure::unspent(
+            Code::AmbiguousProvider,
+            format!("the directory lists several providers with the id {}, at different places", quoted(wanted, 80)),
+            "Use another provider, and tell the marketplace. A person who knows the right one lists it in the configuration, with id, URL and wallet.",
+        ));
+    }
     let Ok(wallet) = wanted.parse::<Address>() else {
         return Err(Failure::unspent(
             Code::UnknownProvider,
-            format!("no provider with the id {} is in the directory", one_line(wanted, 80)),
+            format!("no provider with the id {} is in the directory", quoted(wanted, 80)),
             "List the ids with drain_providers.",
         ));
     };
@@ -64,7 +71,10 @@ pub fn find<'a>(catalogue: &'a Catalogue, wanted: &str) -> Result<&'a Listing, F
             Err(Failure::unspent(
                 Code::AmbiguousProvider,
                 format!("{} providers share the wallet {wallet}", many.len()),
-                format!("Open with one of the ids: {}.", ids.join(", ")),
+                format!(
+                    "Open with one of the ids: {}.",
+                    ids.iter().map(|id| quoted(id, 80)).collect::<Vec<_>>().join(", ")
+                ),
             ))
         }
     }
@@ -106,12 +116,13 @@ pub async fn prepare(
     let duration = duration(services, limits, listing, request.duration)?;
     check_pin(services, purse, listing).await?;
 
-    progress.say(format!("reaching {}", listing.name));
+    let name = quoted(&listing.name, 60);
+    progress.say(format!("reaching {name}"));
     let (prices, prices_body) = services.provider.pricing(&base).await.map_err(|e| e.into_failure(&listing.name))?;
     let mismatch = |what: &str| {
         Failure::unspent(
             Code::ProviderMismatch,
-            format!("{}: {what}", listing.name),
+            format!("{name}: {what}"),
             "Use another provider, and tell the marketplace.",
         )
     };
@@ -125,8 +136,8 @@ pub async fn prepare(
         return Err(mismatch("the provider offers no model"));
     }
     check_prices(services, purse, listing, &prices, &prices_body).await?;
-    if let Some(model) = listing.models.iter().find(|model| differs(model, &prices)) {
-        warnings.push(format!("the provider's own price of {} differs from its listing; its own counts", model.id));
+    if let Some(model) = first_difference(listing, &prices) {
+        warnings.push(differing(model));
     }
     let discovery = services.provider.discover(&base).await.map_err(|e| e.into_failure(&listing.name))?;
     if discovery.as_ref().and_then(|d| d.provider).is_some_and(|wallet| wallet != listing.provider_address) {
@@ -138,6 +149,7 @@ pub async fn prepare(
         discovery.as_ref(),
         known.catalogue.contract,
     )?;
+    check_contract(services, purse, listing, deployment.contract()).await?;
     if deployment.generation == Generation::V2 && duration.seconds() < SHORT {
         warnings.push("under 2 h the provider usually claims before a cooperative close: what is left then comes back only at expiry".into());
     }
@@ -187,7 +199,7 @@ fn check_listing(services: &Services, purse: &Purse, listing: &Listing) -> Resul
     if listing.protocol != ListingProtocol::Drain {
         return Err(Failure::unspent(
             Code::NotPayable,
-            format!("{} is not paid by a channel", listing.name),
+            format!("{} is not paid by a channel", quoted(&listing.name, 60)),
             "Use a provider of the protocol drain: drain_providers lists them.",
         ));
     }
@@ -196,7 +208,9 @@ fn check_listing(services: &Services, purse: &Purse, listing: &Listing) -> Resul
             Code::ProviderMismatch,
             format!(
                 "{} works on chain {}, this wallet on {}",
-                listing.name, listing.chain_id, services.config.chain.chain_id
+                quoted(&listing.name, 60),
+                listing.chain_id,
+                services.config.chain.chain_id
             ),
             "Use a provider of this chain.",
         ));
@@ -204,7 +218,7 @@ fn check_listing(services: &Services, purse: &Purse, listing: &Listing) -> Resul
     if listing.provider_address.is_zero() || listing.provider_address == purse.address {
         return Err(Failure::unspent(
             Code::ProviderMismatch,
-            format!("{} names the zero address, or this very wallet, as its own", listing.name),
+            format!("{} names the zero address, or this very wallet, as its own", quoted(&listing.name, 60)),
             "Use another provider.",
         ));
     }
@@ -241,7 +255,7 @@ fn duration(
             Code::DurationRefused,
             format!(
                 "{} takes channels of {} to {}; {} ({seconds} s) is outside",
-                listing.name,
+                quoted(&listing.name, 60),
                 limit(least),
                 limit(most),
                 view::seconds(seconds)
@@ -266,7 +280,7 @@ fn duration(
             format!(
                 "a channel of {} to {} is longer than the limit of {allowed} (DRAIN_MAX_DURATION)",
                 view::seconds(duration.seconds()),
-                listing.name
+                quoted(&listing.name, 60)
             ),
             "Use a shorter duration, or let a person raise DRAIN_MAX_DURATION.",
         ));
@@ -286,10 +300,10 @@ pub async fn check_pin(services: &Services, purse: &Purse, listing: &Listing) ->
             Code::ProviderChanged,
             format!(
                 "{} had URL {} and wallet {} when it was first used; now the directory says {} and {:#x}",
-                one_line(&listing.id, 80),
-                one_line(&before.api_url, 120),
+                quoted(&listing.id, 80),
+                quoted(&before.api_url, 120),
                 before.wallet,
-                one_line(&listing.api_url, 120),
+                quoted(&listing.api_url, 120),
                 listing.provider_address
             ),
             format!(
@@ -316,13 +330,36 @@ async fn check_prices(
     Err(Failure::unspent(
         Code::ProviderChanged,
         format!(
-            "{} raised the price of {model} by more than {tolerance} %: it was {}, now it is {}",
-            listing.name,
+            "{} raised the price of {} by more than {tolerance} %: it was {}, now it is {}",
+            quoted(&listing.name, 60),
+            quoted(model, 80),
             price(&before),
             price(now)
         ),
         format!("A person who accepts that runs: drain-mcp providers --trust {}", shell_word(&listing.id)),
     ))
+}
+
+/// The contract as when the id was first used, unless the operator chose: on another one there may be a fee, and no way
+/// out before expiry.
+async fn check_contract(
+    services: &Services,
+    purse: &Purse,
+    listing: &Listing,
+    contract: Address,
+) -> Result<(), Failure> {
+    let by_operator = services.config.chain.generation.is_some();
+    match purse.journal.check_contract_pin(listing.id.clone(), contract, by_operator).await? {
+        PinCheck::Holds => Ok(()),
+        PinCheck::Changed { before } => Err(Failure::unspent(
+            Code::ProviderChanged,
+            format!(
+                "{} was paid on the contract {before} when it was first used; now it leads to {contract:#x}",
+                quoted(&listing.name, 60)
+            ),
+            format!("A person who accepts that runs: drain-mcp providers --trust {}", shell_word(&listing.id)),
+        )),
+    }
 }
 
 /// The marketplace's fee wallet, as when it was first seen (design section 6).
@@ -343,6 +380,16 @@ async fn fee_wallet(services: &Services, purse: &Purse) -> Result<Option<Address
             "A person who knows that the change is right runs: drain-mcp providers --trust-fee-wallet",
         )),
     }
+}
+
+/// The remark about a listing whose price is not the provider's.
+pub fn differing(model: &str) -> String {
+    format!("the provider's own price of {} differs from its listing; its own counts", quoted(model, 80))
+}
+
+/// The first model that the directory lists at another price than the provider's own.
+pub fn first_difference<'a>(listing: &'a Listing, own: &PriceList) -> Option<&'a str> {
+    listing.models.iter().find(|model| differs(model, own)).map(|model| model.id.as_str())
 }
 
 fn differs(listed: &drain_protocol::directory::ListedModel, own: &drain_protocol::pricing::PriceList) -> bool {

@@ -146,6 +146,11 @@ impl Runtime {
         answer!(self.read(Command::TrustFeeWallet).await?, Reply::Forgotten)
     }
 
+    /// That this process has the wallet, for what only its holder does; else who has it (M5).
+    pub async fn has_wallet(&self) -> Result<(), Failure> {
+        self.0.holder().await.map(drop)
+    }
+
     /// Moves money out; only for a person on a terminal, and only in the process that holds the wallet (M5). What was
     /// sent a moment ago is sent a second time only with `again`.
     pub async fn send(
@@ -156,6 +161,16 @@ impl Runtime {
         progress: Progress,
     ) -> Result<String, Failure> {
         self.0.holder().await?.send(to, amount, again, progress).await
+    }
+
+    /// Why the wallet is frozen, if it is (M11); only in the process that holds it.
+    pub async fn frozen(&self) -> Result<Option<String>, Failure> {
+        self.0.holder().await?.frozen().await
+    }
+
+    /// A person lifts every freeze; only for a person on a terminal, and only in the process that holds the wallet (M5).
+    pub async fn unfreeze(&self) -> Result<bool, Failure> {
+        self.0.holder().await?.unfreeze().await
     }
 
     /// Lets requests on their way end, within a limit, and makes everything durable.

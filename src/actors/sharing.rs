@@ -20,6 +20,7 @@ use super::services::Services;
 use crate::api::{Command, Effect, Progress, Reply};
 use crate::config::Config;
 use crate::error::{Code, Failure, Money};
+use crate::policy::approvals::Via;
 use crate::socket::{Fate, Remote};
 use candidate::{Candidate, Holding, Without};
 
@@ -125,7 +126,7 @@ impl Shared {
                 Post::Here(holding) => {
                     return holding.local.run(command, self.inner.services.operator(), progress).await;
                 }
-                Post::There(remote) => match remote.run(command.clone(), progress.clone()).await {
+                Post::There(remote) => match remote.run(command.clone(), self.own_person(&progress)).await {
                     Fate::Answered(result) => return result,
                     Fate::Lost(_) if command.effect() == Effect::Repeatable && reads < READS => reads += 1,
                     Fate::Lost(last) => return Err(lost(&command, &remote, last)),
@@ -140,6 +141,12 @@ impl Shared {
             "the process that has the wallet is about to end, and nobody has taken it over yet",
             "Call again.",
         ))
+    }
+
+    /// Where this process' operator does not let a client's person count, nobody else's does (M5).
+    fn own_person(&self, progress: &Progress) -> Progress {
+        let counts = self.config().approvals.via.contains(&Via::Elicitation);
+        if counts { progress.clone() } else { progress.clone().without_person() }
     }
 
     /// This process' own runtime, for what only the holder does (M5).

@@ -10,6 +10,7 @@ use drain_protocol::{Address, ChannelId, Deployment, Usdc};
 use super::reorg;
 use super::services::{Purse, Services};
 use super::supervisor::Supervisor;
+use super::theft;
 use crate::chain::{ChainError, ChannelEvent};
 use crate::journal::{IntentId, TxId};
 
@@ -20,7 +21,7 @@ const MAX_RANGES: usize = 20;
 /// Channel ids in one filter.
 const MAX_IDS: usize = 100;
 /// How far the machine's clock may be ahead of the chain's when a close is searched for.
-const CLOCK_SLACK: u64 = 3_600;
+pub(super) const CLOCK_SLACK: u64 = 3_600;
 
 type Key = (Address, ChannelId);
 
@@ -133,14 +134,18 @@ impl WatcherActor {
     fn saw(&mut self, seen: Seen) {
         self.read_to = Some(seen.read_to);
         self.settling = seen.recorded.go_on;
-        // Told once; again only after it stood in between.
         let gone: HashSet<TxId> = seen.recorded.gone.into_iter().collect();
         let news: Vec<TxId> = gone.difference(&self.undone).copied().collect();
-        self.undone = gone;
         if !news.is_empty() {
             reorg::alarm(&self.services, &self.purse, &news);
-            self.supervisor.do_send(ChainEvent::Undone { transactions: news });
+            // Claims and closes in the blocks that were read before may be others now.
+            self.unseen.extend(self.channels.keys());
         }
+        if !gone.is_empty() {
+            // Until the wallet has recorded it.
+            self.supervisor.do_send(ChainEvent::Undone { transactions: gone.iter().copied().collect() });
+        }
+        self.undone = gone;
         self.unseen.extend(seen.unsure);
         for (key, total) in seen.claimed {
             if let Some(watch) = self.channels.get(&key) {
@@ -213,10 +218,21 @@ async fn look(
     }
     let mut claimed = unseen.clone();
     let mut closed: HashMap<Key, Option<Usdc>> = unseen.into_iter().map(|key| (key, None)).collect();
+    let unsure = |key: Key, error: ChainError| {
+        tracing::warn!(channel = %key.1, %error, "a channel could not be compared with the chain; tried again later");
+        key
+    };
+    let before = claimed.clone();
     for event in events {
         match event {
             ChannelEvent::Claimed { channel_id, at, .. } => {
-                claimed.insert((at.contract, channel_id));
+                let key = (at.contract, channel_id);
+                claimed.insert(key);
+                if let Some((watch, on)) = channels.get(&key).and_then(|w| Some((w, deployment_of(services, w)?)))
+                    && let Err(error) = theft::judge(services, purse, on, watch.intent, at.transaction).await
+                {
+                    seen.unsure.insert(unsure(key, error));
+                }
             }
             ChannelEvent::Closed { channel_id, consumer, refund, at } if consumer == purse.address => {
                 closed.insert((at.contract, channel_id), Some(refund));
@@ -224,14 +240,18 @@ async fn look(
             _ => {}
         }
     }
-    let unsure = |key: Key, error: ChainError| {
-        tracing::warn!(channel = %key.1, %error, "a channel could not be compared with the chain; tried again later");
-        key
-    };
     for watch in claimed.iter().filter_map(|key| channels.get(key)) {
         match claimed_in_all(services, watch).await {
             Ok(total) if total.is_zero() => {}
-            Ok(total) => seen.claimed.push((watch.key(), total)),
+            Ok(total) => {
+                seen.claimed.push((watch.key(), total));
+                // What was claimed while nobody looked.
+                if let (true, Some(on)) = (before.contains(&watch.key()), deployment_of(services, watch))
+                    && let Err(error) = theft::search(services, purse, on, watch.intent, total, last).await
+                {
+                    seen.unsure.insert(unsure(watch.key(), error));
+                }
+            }
             Err(error) => _ = seen.unsure.insert(unsure(watch.key(), error)),
         }
     }
@@ -294,14 +314,7 @@ async fn closed_by(
         return Ok(told);
     }
     let since = watch.there_at.saturating_sub(CLOCK_SLACK);
-    let (mut first, mut after) = (0, last);
-    while first < after {
-        let middle = first.midpoint(after);
-        match chain.block(middle).await? {
-            Some(block) if block.timestamp < since => first = middle + 1,
-            _ => after = middle,
-        }
-    }
+    let first = chain.first_block_since(since, last).await?;
     let events = chain.channel_events(&[watch.channel_id], first, last).await?;
     let refund = events.into_iter().find_map(|event| match event {
         ChannelEvent::Closed { refund, at, .. } if at.contract == watch.contract => Some(refund),

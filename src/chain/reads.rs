@@ -288,6 +288,19 @@ impl Chain {
         }
     }
 
+    /// The first block of `timestamp` or later, at most `last`.
+    pub async fn first_block_since(&self, timestamp: u64, last: u64) -> Result<u64, ChainError> {
+        let (mut first, mut after) = (0, last);
+        while first < after {
+            let middle = first.midpoint(after);
+            match self.block(middle).await? {
+                Some(block) if block.timestamp < timestamp => first = middle + 1,
+                _ => after = middle,
+            }
+        }
+        Ok(first)
+    }
+
     /// What a transaction would return; [`ChainError::Reverted`] with the contract's reason where it would fail.
     pub async fn simulate(&self, from: Address, to: Address, data: Bytes, value: U256) -> Result<Bytes, ChainError> {
         let call = json!([{ "from": from, "to": to, "data": data, "value": value }, "latest"]);

@@ -54,6 +54,7 @@ impl Exit {
                 | Code::UrlRefused
                 | Code::DurationRefused
                 | Code::ContractFrozen
+                | Code::WalletFrozen
                 | Code::CloseRefused
                 | Code::NotExpired => Self::Refused,
                 _ => Self::Failed,

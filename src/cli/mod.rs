@@ -9,6 +9,7 @@ pub mod demo;
 pub mod doctor;
 pub mod exit;
 mod harden;
+mod journal;
 mod open;
 mod output;
 mod prompt;
@@ -111,6 +112,9 @@ pub enum Command {
     Demo(demo::Args),
     /// Keep a marketplace of play money running
     Sandbox(sandbox::Args),
+    /// Copy the records out, put a copy back, check them
+    #[command(subcommand)]
+    Journal(journal::Command),
     /// Make, import, export and use a wallet
     #[command(subcommand)]
     Wallet(wallet::Command),
@@ -224,6 +228,7 @@ impl Command {
             Self::Close(args) => close::run(args, session).await,
             Self::Approvals(args) => approvals::run(args, session).await,
             Self::Doctor(args) => doctor::run(args, session).await,
+            Self::Journal(command) => journal::run(command, session).await,
             Self::Wallet(command) => wallet::run(command, session).await,
             // Handled before a session exists.
             Self::Demo(_) | Self::Sandbox(_) => Ok(Exit::Ok),

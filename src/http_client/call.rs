@@ -3,6 +3,7 @@
 use drain_protocol::ShapeError;
 use drain_protocol::close::CloseAnswerError;
 use drain_protocol::refusal::Refusal;
+use drain_protocol::text::quoted;
 use reqwest::Url;
 
 use super::{Fetched, HttpError};
@@ -27,7 +28,7 @@ pub enum CallErrorReason {
     #[error(transparent)]
     Http(#[from] HttpError),
     /// An answer with another status than a success.
-    #[error("HTTP {status}: {message}")]
+    #[error("HTTP {status}, it says {}", quoted(.message, 300))]
     Status {
         /// The status.
         status: u16,

@@ -6,6 +6,7 @@ use alloy::primitives::keccak256;
 use drain_protocol::{Address, ChannelId, Deployment, Generation, Nonce, Usdc};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::freeze::refuse_frozen;
 use super::row::{self, column};
 use super::writer::When;
 use super::{IntentId, Journal, JournalError, TxId, TxState, approvals, records, reorgs, transactions, usage};
@@ -269,6 +270,22 @@ fn locked(db: &Connection, chain_id: u64, consumer: Address, now: u64) -> Result
     Ok(Locked { deposits: row::usdc(r, "deposits")?, channels: r.get("channels")?, opened: r.get("opened")? })
 }
 
+pub(super) fn list(db: &Connection, ended: bool) -> Result<Vec<ChannelRecord>, JournalError> {
+    let mut statement = db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM channels WHERE ?1 OR state IN ('opening', 'open', 'closing') ORDER BY intent DESC LIMIT 100000"
+    ))?;
+    let mut rows = statement.query([ended])?;
+    let mut records = Vec::new();
+    while let Some(row) = rows.next()? {
+        match record(row) {
+            Ok(record) => records.push(record),
+            // One damaged row must not take the others' money along.
+            Err(error) => tracing::error!(%error, "a channel's record is left out"),
+        }
+    }
+    Ok(records)
+}
+
 pub(super) fn address(address: Address) -> String {
     format!("{address:#x}")
 }
@@ -291,6 +308,7 @@ impl Journal {
     ) -> Result<(ChannelRecord, bool), JournalError> {
         self.writer
             .run(move |db| {
+                refuse_frozen(db)?;
                 let pending: Option<i64> = db
                     .prepare_cached("SELECT intent FROM channels WHERE state = 'opening' AND provider_id = ?1 AND chain_id = ?2 AND consumer = ?3")?
                     .query_row(params![new.provider_id, column(new.deployment.chain_id())?, address(new.consumer)], |r| r.get(0))
@@ -371,23 +389,7 @@ impl Journal {
 
     /// All channels whose record can be read, newest first; those at their end only when asked for.
     pub async fn channels(&self, ended: bool) -> Result<Vec<ChannelRecord>, JournalError> {
-        self.writer
-            .run(move |db| {
-                let mut statement = db.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM channels WHERE ?1 OR state IN ('opening', 'open', 'closing') ORDER BY intent DESC LIMIT 100000"
-                ))?;
-                let mut rows = statement.query([ended])?;
-                let mut records = Vec::new();
-                while let Some(row) = rows.next()? {
-                    match record(row) {
-                        Ok(record) => records.push(record),
-                        // One damaged row must not take the others' money along.
-                        Err(error) => tracing::error!(%error, "a channel's record is left out"),
-                    }
-                }
-                Ok(records)
-            })
-            .await
+        self.writer.run(move |db| list(db, ended)).await
     }
 
     /// One channel.

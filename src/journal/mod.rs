@@ -9,10 +9,15 @@ mod approvals;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod approvals_tests;
+pub mod backup;
 mod channels;
 mod check;
+mod freeze;
 mod ids;
 mod mark;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod model_tests;
 mod pins;
 mod place;
 mod records;
@@ -39,6 +44,7 @@ use drain_protocol::text::shell_word;
 pub use approvals::{Approval, ApprovalId, ApprovalState};
 pub(crate) use channels::provider_key;
 pub use channels::{ChannelRecord, Found, NewChannel};
+pub use freeze::{FreezeSource, Frozen};
 pub use ids::{IntentId, Receipt, TxId};
 pub use pins::{Pin, PinCheck};
 pub use reorgs::Settled;
@@ -62,6 +68,12 @@ pub enum JournalError {
         path: PathBuf,
         /// What the system says.
         reason: String,
+    },
+    /// It was never made, or is gone.
+    #[error("there is no journal {path}")]
+    Missing {
+        /// The file.
+        path: PathBuf,
     },
     /// Written by a newer version.
     #[error("the journal {path} was written by a newer drain-mcp (schema {found}, this one knows {known})")]
@@ -137,6 +149,9 @@ pub enum JournalError {
         /// Why.
         reason: String,
     },
+    /// The wallet promises nothing more until a person lifts that (M11).
+    #[error("the wallet is frozen: {}", .0.reason)]
+    Frozen(Frozen),
     /// A limit that only a person raises would be passed (M3, M4, M9).
     #[error("{0}")]
     OverLimit(OverLimit),
@@ -155,6 +170,7 @@ impl From<JournalError> for Failure {
                 "Ask for a shorter answer (maxTokens), or close this channel and open one with a larger deposit.",
             ),
             JournalError::OverLimit(over) => over.into(),
+            JournalError::Frozen(frozen) => frozen.into(),
             JournalError::NotAllowed(why) => why.into(),
             JournalError::SetAside { provider_id, .. } => Self::unspent(
                 Code::ProviderSetAside,

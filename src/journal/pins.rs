@@ -72,6 +72,32 @@ impl Journal {
             .await
     }
 
+    /// Compares the contract that a provider leads to with the one that it was first paid on; the first sight pins it, and
+    /// the operator's choice pins anew. The provider itself is pinned already.
+    pub async fn check_contract_pin(
+        &self,
+        provider_id: String,
+        contract: Address,
+        by_operator: bool,
+    ) -> Result<PinCheck<String>, JournalError> {
+        self.writer
+            .run(move |db| {
+                let pinned: Option<Option<String>> = db
+                    .prepare_cached("SELECT contract FROM provider_pins WHERE provider_id = ?1")?
+                    .query_row([&provider_id], |r| r.get(0))
+                    .optional()?;
+                match pinned.flatten() {
+                    Some(before) if before != address(contract) && !by_operator => Ok(PinCheck::Changed { before }),
+                    _ => {
+                        db.prepare_cached("UPDATE provider_pins SET contract = ?2 WHERE provider_id = ?1")?
+                            .execute(params![provider_id, address(contract)])?;
+                        Ok(PinCheck::Holds)
+                    }
+                }
+            })
+            .await
+    }
+
     /// A person accepts what a provider is now: the pin is forgotten, and the next sight pins anew (M14).
     pub async fn forget_provider_pin(&self, provider_id: String) -> Result<bool, JournalError> {
         self.writer

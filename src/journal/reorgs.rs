@@ -63,21 +63,20 @@ impl Journal {
 
     /// The blocks of these transactions are gone: each may land again, and with it what else was signed for its slot. What
     /// was recorded of their channels is taken back: what was opened is opening, what was closed is closing; neither signs
-    /// anything until the chain tells. Gives the channels.
-    pub async fn undo(&self, mut gone: Vec<TxId>) -> Result<Vec<ChannelRecord>, JournalError> {
+    /// anything until the chain tells. Gives the channels; `None` where all of it was taken back before.
+    pub async fn undo(&self, mut gone: Vec<TxId>) -> Result<Option<Vec<ChannelRecord>>, JournalError> {
         // A close before its opening.
         gone.sort_by_key(|id| std::cmp::Reverse(id.0));
         self.writer
             .run(move |db| {
-                let mut channels: Vec<IntentId> = Vec::new();
+                let (mut channels, mut any) = (Vec::new(), false);
                 for id in gone {
-                    if let Some(intent) = undo(db, id)?
-                        && !channels.contains(&intent)
-                    {
-                        channels.push(intent);
-                    }
+                    let Some(intent) = undo(db, id)? else { continue };
+                    any = true;
+                    channels.extend(intent.filter(|intent| !channels.contains(intent)));
                 }
-                channels.into_iter().map(|intent| load(db, intent)).collect()
+                let records: Result<_, _> = channels.into_iter().map(|intent| load(db, intent)).collect();
+                records.map(|records| any.then_some(records))
             })
             .await
     }
@@ -88,7 +87,8 @@ const OPENING_NOTE: &str =
 const CLOSING_NOTE: &str =
     "a reorganisation of the chain took the close back; it is followed again, and nothing is signed meanwhile";
 
-fn undo(db: &Connection, id: TxId) -> Result<Option<IntentId>, JournalError> {
+/// The transaction's channel, if it has one whose state changed; `None` for one that is not final.
+fn undo(db: &Connection, id: TxId) -> Result<Option<Option<IntentId>>, JournalError> {
     let found: Option<(String, Option<i64>)> = db
         .prepare_cached("SELECT kind, intent FROM transactions WHERE id = ?1 AND state IN ('final', 'reverted')")?
         .query_row([id.0], |r| Ok((r.get(0)?, r.get(1)?)))
@@ -100,7 +100,7 @@ fn undo(db: &Connection, id: TxId) -> Result<Option<IntentId>, JournalError> {
          (SELECT chain_id, wallet, account_nonce FROM transactions WHERE id = ?1))",
     )?
     .execute([id.0])?;
-    let Some(intent) = intent.map(IntentId) else { return Ok(None) };
+    let Some(intent) = intent.map(IntentId) else { return Ok(Some(None)) };
     let kind: TxKind = kind.parse().map_err(|()| JournalError::Corrupt(format!("kind = {kind}")))?;
     let back = match kind {
         TxKind::Open => {
@@ -109,11 +109,11 @@ fn undo(db: &Connection, id: TxId) -> Result<Option<IntentId>, JournalError> {
         TxKind::Close | TxKind::CooperativeClose => {
             "UPDATE channels SET state = 'closing', refunded = NULL, note = ?2 WHERE intent = ?1 AND state IN ('closed', 'open')"
         }
-        _ => return Ok(None),
+        _ => return Ok(Some(None)),
     };
     let note = if kind == TxKind::Open { OPENING_NOTE } else { CLOSING_NOTE };
     db.prepare_cached(back)?.execute(params![intent.0, note])?;
-    Ok(Some(intent))
+    Ok(Some(Some(intent)))
 }
 
 /// A channel's new id, before it is recorded. What was signed under the old one stays recorded, in a row of its own that

@@ -17,10 +17,14 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_initial.sql"),
     include_str!("migrations/0002_budgets.sql"),
     include_str!("migrations/0003_providers.sql"),
+    include_str!("migrations/0004_flags.sql"),
+    include_str!("migrations/0005_reorgs.sql"),
     include_str!("migrations/0006_survival.sql"),
     include_str!("migrations/0007_approvals.sql"),
-    include_str!("migrations/0005_reorgs.sql"),
 ];
+
+/// The schema of this version.
+pub(super) const KNOWN: i64 = MIGRATIONS.len() as i64;
 
 /// `drain` in ASCII: marks the file as ours.
 const APPLICATION_ID: i64 = 0x6472_6169;
@@ -87,11 +91,13 @@ pub(super) fn open(folder: &Path) -> Result<Opened, JournalError> {
             }
             _ => {
                 let made = if fresh {
-                    "was made anew: the one before is gone"
+                    "was made anew: the one before is gone."
                 } else {
-                    "is an older copy, or another one, than was last used here"
+                    "is an older copy, or another one, than was last used here."
                 };
-                distrust(&connection, &format!("{} {made}", path.display()))?
+                let (identity, notice) = distrust(&connection, &format!("{} {made}", path.display()))?;
+                tracing::error!("{notice}");
+                identity
             }
         };
         Ok((connection, identity))
@@ -109,7 +115,7 @@ pub(super) fn open(folder: &Path) -> Result<Opened, JournalError> {
 fn believable(connection: &Connection, version: i64, thoroughly: bool) -> Result<(), JournalError> {
     let mut problems = check::pages(connection, thoroughly);
     // The sums are asked of this version's tables.
-    if problems.is_empty() && version == MIGRATIONS.len() as i64 {
+    if problems.is_empty() && version == KNOWN {
         problems = check::books(connection);
     }
     match problems.first() {
@@ -118,7 +124,7 @@ fn believable(connection: &Connection, version: i64, thoroughly: bool) -> Result
     }
 }
 
-fn identity(connection: &Connection) -> Result<Identity, JournalError> {
+pub(super) fn identity(connection: &Connection) -> Result<Identity, JournalError> {
     let (id, commits): (String, i64) =
         connection.query_row("SELECT id, commits FROM identity", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let commits = u64::try_from(commits).map_err(|_| JournalError::Corrupt(format!("identity.commits = {commits}")))?;
@@ -127,7 +133,7 @@ fn identity(connection: &Connection) -> Result<Identity, JournalError> {
 
 /// The history may be incomplete: every channel that is not over is recovered, its numbers go on from the clock, and its
 /// books are read from the provider before it pays. From here on it is another journal than the one it was a copy of.
-pub(super) fn distrust(connection: &Connection, why: &str) -> Result<Identity, JournalError> {
+pub(super) fn distrust(connection: &Connection, why: &str) -> Result<(Identity, String), JournalError> {
     let transaction = connection.unchecked_transaction()?;
     let floor = Clock::default().nonce_floor();
     let marked = transaction.execute(
@@ -135,7 +141,7 @@ pub(super) fn distrust(connection: &Connection, why: &str) -> Result<Identity, J
         [floor.as_i64()],
     )?;
     let notice = format!(
-        "The journal {why}. {marked} channels of it may have a history that it does not hold: they are recovered channels, whose whole \
+        "The journal {why} {marked} channels of it may have a history that it does not hold: they are recovered channels, whose whole \
          deposit counts as exposed. Channels that it does not know at all are found by drain-mcp channels recover."
     );
     transaction.execute(
@@ -143,8 +149,7 @@ pub(super) fn distrust(connection: &Connection, why: &str) -> Result<Identity, J
         [&notice],
     )?;
     transaction.commit()?;
-    tracing::error!("{notice}");
-    identity(connection)
+    Ok((identity(connection)?, notice))
 }
 
 /// Takes the wallet's lock: one process at a time signs for it (design section 7). `None` when another one has it. Held
@@ -193,19 +198,18 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 
 /// The schema's version, 0 of a new file. Reads only.
 pub(super) fn version(connection: &Connection) -> Result<i64, JournalError> {
-    let known = MIGRATIONS.len() as i64;
     let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if application != APPLICATION_ID && (application != 0 || found != 0) {
         return Err(JournalError::Damaged { path: PathBuf::new(), reason: "it is another program's database".into() });
     }
-    if found > known {
-        return Err(JournalError::Newer { path: PathBuf::new(), found, known });
+    if found > KNOWN {
+        return Err(JournalError::Newer { path: PathBuf::new(), found, known: KNOWN });
     }
     Ok(found)
 }
 
-fn migrate(connection: &mut Connection, found: i64) -> Result<(), JournalError> {
+pub(super) fn migrate(connection: &mut Connection, found: i64) -> Result<(), JournalError> {
     for (index, step) in MIGRATIONS.iter().enumerate().skip(usize::try_from(found).unwrap_or(0)) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(step)?;

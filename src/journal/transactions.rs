@@ -8,6 +8,7 @@ use drain_protocol::{Address, B256, Usdc};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::channels::address;
+use super::freeze::{is_frozen_with_wallet, refuse_frozen};
 use super::row::{self, column};
 use super::writer::When;
 use super::{IntentId, Journal, JournalError, TxId, usage};
@@ -189,6 +190,9 @@ impl Journal {
     pub async fn plan_transaction(&self, new: NewTransaction, limits: Arc<Limits>) -> Result<TxId, JournalError> {
         self.writer
             .run(move |db| {
+                if is_frozen_with_wallet(new.kind) {
+                    refuse_frozen(db)?;
+                }
                 let used = gas_of_a_day(db, new.chain_id, new.wallet, usage::now(db, new.moment)?)?;
                 may_burn(&limits, used, new.gas_most, new.kind.gas_for()).map_err(JournalError::OverLimit)?;
                 db.prepare_cached(

@@ -63,6 +63,7 @@ pub(super) const fn meaning(error: &JournalError) -> &'static str {
         JournalError::Damaged { .. } | JournalError::Corrupt(_) => {
             "Nothing is signed, and the file is left as it is. Deposits stay in the contract: what providers can take is what was signed before"
         }
+        JournalError::Missing { .. } => "Deposits stay in the contract",
         _ => "Nothing is signed while the record cannot be written",
     }
 }
@@ -70,6 +71,7 @@ pub(super) const fn meaning(error: &JournalError) -> &'static str {
 /// What to do.
 pub(super) fn way_out(error: &JournalError) -> String {
     match error {
+        JournalError::Missing { .. } => "It is made when the wallet is first used. Check that DRAIN_HOME, chain and wallet are the ones that were used before; where it is gone, put a backup in its place with drain-mcp journal import FILE, or find the channels on chain with drain-mcp channels recover.".into(),
         JournalError::NetworkDisk { .. } => {
             "Set DRAIN_HOME to a folder on a local disk; move the records there while no drain-mcp runs.".into()
         }

@@ -14,7 +14,7 @@ use crate::policy::testing::limits;
 use crate::policy::{Limits, Pol};
 
 /// A Monday.
-const START: u64 = 1_772_323_200;
+pub(super) const START: u64 = 1_772_323_200;
 
 fn usdc(units: u32) -> Usdc {
     Usdc::new(units)
@@ -47,10 +47,9 @@ impl Bench {
     }
 
     /// As after a restart.
-    pub fn again(mut self) -> Self {
+    pub fn restart(&mut self) {
         drop(std::mem::replace(&mut self.journal, Journal::open(tempfile::tempdir().unwrap().path()).unwrap()));
         self.journal = Journal::open(self.home.path()).unwrap();
-        self
     }
 
     pub fn wish(&mut self, provider: u8, deposit: u32, when: Moment) -> NewChannel {
@@ -95,8 +94,8 @@ impl Bench {
         intent
     }
 
-    pub async fn sign(&self, intent: IntentId, bound: u32, agent: &str, when: Moment) -> Result<Receipt, JournalError> {
-        let request = VoucherIntent {
+    pub fn request(&self, intent: IntentId, bound: u32, agent: &str, when: Moment) -> VoucherIntent {
+        VoucherIntent {
             intent,
             bound: usdc(bound),
             limits: Arc::new(self.limits.clone()),
@@ -104,8 +103,17 @@ impl Bench {
             approval: None,
             model: "m".into(),
             moment: when,
-        };
-        Ok(self.journal.authorize(request).await?.receipt())
+        }
+    }
+
+    pub async fn sign(&self, intent: IntentId, bound: u32, agent: &str, when: Moment) -> Result<Receipt, JournalError> {
+        Ok(self.journal.authorize(self.request(intent, bound, agent, when)).await?.receipt())
+    }
+
+    /// One number of the journal's file, as another process reads it.
+    pub fn reads(&self, query: &str) -> u64 {
+        let file = rusqlite::Connection::open(self.home.path().join("journal.db")).unwrap();
+        file.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs()
     }
 
     fn settle(&self, receipt: Receipt, charged: u32) {
@@ -142,7 +150,7 @@ async fn m4_budgets_hold_over_restarts() {
     let mut bench = Bench::new(|limits| limits.per_day = usdc(100));
     let channel = bench.open(7, 1_000_000, at(0)).await;
     bench.sign(channel, 100, "a", at(0)).await.unwrap();
-    let bench = bench.again();
+    bench.restart();
     assert_eq!(over(bench.sign(channel, 1, "a", at(60)).await).rule, Rule::PerDay);
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use drain_protocol::{ChannelId, Domain, Usdc, Voucher};
 use rusqlite::{Connection, params};
 
+use super::freeze::refuse_frozen;
 use super::row::column;
 use super::usage::{self, Payer};
 use super::writer::When;
@@ -156,6 +157,7 @@ impl Journal {
 }
 
 fn authorize(db: &Connection, request: &VoucherIntent) -> Result<Authorized, JournalError> {
+    refuse_frozen(db)?;
     let record = channels::load(db, request.intent)?;
     let channel_id = signable(&record)?;
     record.check_parties(&request.limits.parties)?;
@@ -238,6 +240,7 @@ fn charge_budgets(
 }
 
 fn authorize_probe(db: &Connection, intent: IntentId, at: u64) -> Result<Authorized, JournalError> {
+    refuse_frozen(db)?;
     let record = channels::load(db, intent)?;
     let channel_id = signable(&record)?;
     let mut books = record.books;

@@ -8,7 +8,7 @@ Deposits: test 0.50-1 USDC for 2h, a task 2-5 for 4h, a day 5 for 24h. Approving
 Services that are no LLM take JSON as the user message's text: read their docs first.
 
 Each failure says what happened to the money, whether to repeat the call, and the next step: follow that.
-- no_signer, insufficient_usdc, insufficient_gas, limit_reached, provider_changed, contract_frozen: only a person can help; show them the text. No tool raises a limit.
+- no_signer, insufficient_usdc, insufficient_gas, limit_reached, provider_changed, contract_frozen, wallet_frozen: only a person can help; show them the text. No tool raises a limit.
 - channel_exhausted, channel_expired: close the channel, open another.
 - answer_lost, provider_failed: paid or reserved; do not repeat blindly, look at drain_channel_status.
 - transaction_pending, busy: the same call later is safe and never pays twice.

@@ -1,7 +1,7 @@
 //! How a failed exchange with a provider reads for people and agents (M15).
 
 use drain_protocol::headers::CostHeaders;
-use drain_protocol::text::one_line;
+use drain_protocol::text::quoted;
 
 use crate::error::{Code, Failure, Money};
 use crate::http_client::{CallError, CallErrorReason, HttpError};
@@ -31,7 +31,7 @@ impl CallError {
                 (Code::ProviderUnreachable, "Try again later, or use another provider.".into())
             }
         };
-        Failure::unspent(code, format!("{}: {self}.", one_line(provider_name, 100)), next)
+        Failure::unspent(code, format!("{}: {self}.", quoted(provider_name, 60)), next)
     }
 }
 
@@ -81,7 +81,7 @@ impl ChatError {
 
     /// The failure. `money` is the fate of the money if the voucher may have arrived; otherwise nothing was spent.
     pub fn into_failure(self, provider_name: &str, money: Money) -> Failure {
-        let name = one_line(provider_name, 100);
+        let name = quoted(provider_name, 60);
         if !self.before_sent() {
             let next = "Do not send the request again by itself: the provider may have done the work. Ask for the outcome with the receipt.";
             return Failure::unspent(Code::AnswerLost, format!("{name}: {self}."), next).with_money(money);

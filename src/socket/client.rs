@@ -82,7 +82,7 @@ impl Calls {
     }
 }
 
-/// A frame of a command, or the one that takes it back.
+/// A frame of a command, or one that takes it back or answers its question.
 struct Outgoing {
     id: u64,
     call: bool,
@@ -125,9 +125,10 @@ pub async fn connect(folder: &Path, hello: &Hello) -> Result<Remote, NotConnecte
     let gone = CancellationToken::new();
     tokio::spawn(write(writer, outgoing, calls.clone()));
     tokio::spawn({
-        let (calls, gone) = (calls.clone(), gone.clone());
+        // The last `Remote` ends the connection: this end holds it no longer.
+        let (calls, gone, up) = (calls.clone(), gone.clone(), up.downgrade());
         async move {
-            read(&mut reader, &calls).await;
+            read(&mut reader, &calls, &up).await;
             // First the mark: who finds its command lost or not begun is not to come here again.
             gone.cancel();
             calls.end_all();
@@ -171,7 +172,7 @@ async fn write(mut writer: Writer, mut outgoing: mpsc::UnboundedReceiver<Outgoin
     }
 }
 
-async fn read(reader: &mut Reader, calls: &Calls) {
+async fn read(reader: &mut Reader, calls: &Calls, up: &mpsc::WeakUnboundedSender<Outgoing>) {
     loop {
         match reader.next().await {
             Ok(Some(Down::Progress { id, text })) => {
@@ -179,6 +180,18 @@ async fn read(reader: &mut Reader, calls: &Calls) {
                     waiting.progress.say(text.as_str());
                     waiting.last = Some(text);
                 });
+            }
+            Ok(Some(Down::Ask { id, question, text })) => {
+                if let Some(progress) = calls.with(id, |waiting| waiting.progress.clone()) {
+                    let up = up.clone();
+                    tokio::spawn(async move {
+                        let verdict = progress.ask(question, text).await;
+                        if let (Ok(frame), Some(up)) = (serde_json::to_vec(&Up::Answer { id, verdict }), up.upgrade()) {
+                            // The holder is gone: it asks nobody any more.
+                            let _ = up.send(Outgoing { id, call: false, frame });
+                        }
+                    });
+                }
             }
             Ok(Some(Down::Done { id, result })) => calls.end(id, Fate::Answered(result)),
             Ok(Some(Down::Leaving { id })) => calls.end(id, Fate::NotBegun),
@@ -205,7 +218,7 @@ impl Remote {
     /// Lets the holder do something. Dropping this takes the command back, as far as it was not begun.
     pub async fn run(&self, command: Command, progress: Progress) -> Fate {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let frame = match serde_json::to_vec(&Up::Call { id, command }) {
+        let frame = match serde_json::to_vec(&Up::Call { id, command, person: progress.has_person() }) {
             Ok(frame) if frame.len() <= FRAME_BYTES => frame,
             Ok(frame) => {
                 let reason =

@@ -11,6 +11,7 @@ use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 use super::FRAME_BYTES;
 use crate::api::{Command, Reply};
 use crate::error::Failure;
+use crate::policy::approvals::Verdict;
 
 /// From a client.
 #[derive(Debug, Serialize, Deserialize)]
@@ -22,6 +23,15 @@ pub enum Up {
         id: u64,
         /// What.
         command: Command,
+        /// Whether a person at the client can be asked.
+        person: bool,
+    },
+    /// A person's answer to the question of a command.
+    Answer {
+        /// Which.
+        id: u64,
+        /// Yes or no; `None` where nobody answers.
+        verdict: Option<Verdict>,
     },
     /// Nobody waits for this any more.
     Cancel {
@@ -39,6 +49,15 @@ pub enum Down {
         /// Which.
         id: u64,
         /// One line.
+        text: String,
+    },
+    /// A question to the person at the client; one at a time.
+    Ask {
+        /// Of which command.
+        id: u64,
+        /// Its name.
+        question: String,
+        /// What will be signed, to whom, and what it may cost at most.
         text: String,
     },
     /// What came of it.

@@ -1,8 +1,8 @@
 //! The wallet's socket: one process holds a wallet and runs its runtime, others share it from here (design section 7).
 //!
 //! A frame is a length and JSON. The first one of each side is a greeting, which compares what must be equal; then the
-//! client sends commands and takes them back, the server sends progress and results. A question to a person will be one
-//! more kind of [`frames::Down`], its answer one more of [`frames::Up`].
+//! client sends commands, takes them back and answers questions to its person; the server sends progress, questions and
+//! results.
 //!
 //! What crosses are the runtime's own commands and answers, never a key, a voucher or a signature (M12). Who may connect
 //! may pay within the limits: the socket lies in the wallet's folder, for its owner alone, and the peer's uid is checked.

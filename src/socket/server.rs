@@ -21,12 +21,16 @@ use super::{
     FRAME_BYTES, GREETING_BYTES, GREETING_TIME, MAX_CALLS, MAX_CALLS_OF_ALL, MAX_CONNECTIONS, OUTGOING, PROGRESS,
     WRITE_TIME, same_user,
 };
-use crate::api::{ChatReply, Command, Effect, Progress, Reply};
+use crate::api::{ChatReply, Command, Effect, Progress, Question, Reply};
 use crate::error::{Code, Failure, Money};
 use crate::policy::Caller;
+use crate::policy::approvals::Verdict;
 
 /// Does a command for a caller. Dropping it takes the command back, as far as it was not begun.
 pub type Work = Arc<dyn Fn(Command, Caller, Progress) -> BoxFuture<'static, Result<Reply, Failure>> + Send + Sync>;
+
+/// An agent's name is no longer in the records.
+const AGENT_CHARS: usize = 64;
 
 /// What every connection needs.
 struct House {
@@ -166,7 +170,8 @@ async fn greet(
         return Ok(None);
     }
     writer.send(&Welcome::of(None)).await?;
-    Ok(Some(house.operator.guest(hello.agent, &hello.limits)))
+    let agent = drain_protocol::text::one_line(&hello.agent, AGENT_CHARS);
+    Ok(Some(house.operator.guest(agent, &hello.limits)))
 }
 
 fn own_pid() -> Option<i32> {
@@ -177,7 +182,7 @@ fn own_pid() -> Option<i32> {
 /// not begun; what was begun goes on to its end in the actors.
 async fn serve(reader: &mut Reader, house: &Arc<House>, caller: &Caller, out: &mpsc::Sender<Outgoing>) {
     let mut running: JoinSet<u64> = JoinSet::new();
-    let mut ids: HashMap<u64, AbortHandle> = HashMap::new();
+    let mut ids: HashMap<u64, Running> = HashMap::new();
     loop {
         let frame = tokio::select! {
             Some(ended) = running.join_next() => {
@@ -189,10 +194,12 @@ async fn serve(reader: &mut Reader, house: &Arc<House>, caller: &Caller, out: &m
             frame = reader.next() => frame,
         };
         match frame {
-            Ok(Some(Up::Call { id, command })) if !ids.contains_key(&id) => match house.admit(ids.len()) {
+            Ok(Some(Up::Call { id, command, person })) if !ids.contains_key(&id) => match house.admit(ids.len()) {
                 Ok(permit) => {
-                    let call = call(house.clone(), id, command, caller.clone(), out.clone(), permit);
-                    ids.insert(id, running.spawn(call));
+                    let (answer, answers) = mpsc::channel(1);
+                    let work = Call { house: house.clone(), id, out: out.clone(), permit };
+                    let task = running.spawn(work.run(command, caller.clone(), person.then_some(answers)));
+                    ids.insert(id, Running { task, answer });
                 }
                 Err(refusal) => {
                     let down = match refusal {
@@ -205,9 +212,13 @@ async fn serve(reader: &mut Reader, house: &Arc<House>, caller: &Caller, out: &m
                 }
             },
             Ok(Some(Up::Cancel { id })) => {
-                if let Some(task) = ids.remove(&id) {
-                    task.abort();
+                if let Some(call) = ids.remove(&id) {
+                    call.task.abort();
                 }
+            }
+            Ok(Some(Up::Answer { id, verdict })) => {
+                // Without a question nobody takes it.
+                let _ = ids.get(&id).map(|call| call.answer.try_send(verdict));
             }
             Ok(None) => return,
             Ok(Some(Up::Call { .. })) => {
@@ -240,36 +251,64 @@ impl House {
     }
 }
 
-/// One command to its answer.
-async fn call(
+/// A command under way, as its connection sees it.
+struct Running {
+    task: AbortHandle,
+    /// Where a person's answer goes.
+    answer: mpsc::Sender<Option<Verdict>>,
+}
+
+/// One command.
+struct Call {
     house: Arc<House>,
     id: u64,
-    command: Command,
-    caller: Caller,
     out: mpsc::Sender<Outgoing>,
     permit: OwnedSemaphorePermit,
-) -> u64 {
-    let (sender, mut lines) = mpsc::channel(PROGRESS);
-    let pays = command.effect() == Effect::Pays;
-    // A set of its own: a panic ends this call only, and a cancel takes the work along.
-    let mut work = JoinSet::new();
-    work.spawn((house.work)(command, caller, Progress::to(sender)));
-    let result = loop {
-        tokio::select! {
-            biased;
-            // Progress is a courtesy: a slow reader loses lines, never the work.
-            Some(text) = lines.recv() => {
-                let _ = out.try_send(Outgoing { down: Down::Progress { id, text }, _permit: None });
+}
+
+impl Call {
+    /// To its end, with its progress and, where there is a person, the questions to it.
+    async fn run(self, command: Command, caller: Caller, answers: Option<mpsc::Receiver<Option<Verdict>>>) -> u64 {
+        let Self { house, id, out, permit } = self;
+        let (sender, mut lines) = mpsc::channel(PROGRESS);
+        let (asker, mut questions) = mpsc::channel(1);
+        let progress = Progress::to(sender);
+        let progress = if answers.is_some() { progress.with_person(asker) } else { progress };
+        let mut answers = answers.unwrap_or_else(|| mpsc::channel(1).1);
+        let mut asked: Option<Question> = None;
+        let pays = command.effect() == Effect::Pays;
+        // A set of its own: a panic ends this call only, and a cancel takes the work along.
+        let mut work = JoinSet::new();
+        work.spawn((house.work)(command, caller, progress));
+        let result = loop {
+            tokio::select! {
+                biased;
+                // Progress is a courtesy: a slow reader loses lines, never the work.
+                Some(text) = lines.recv() => {
+                    let _ = out.try_send(Outgoing { down: Down::Progress { id, text }, _permit: None });
+                }
+                Some(question) = questions.recv(), if asked.is_none() => {
+                    let (name, text) = (question.id.clone(), question.text.clone());
+                    let down = Down::Ask { id, question: name, text };
+                    // A question that is not delivered is dropped, which answers nothing.
+                    asked = out.try_send(Outgoing { down, _permit: None }).is_ok().then_some(question);
+                }
+                Some(verdict) = answers.recv() => {
+                    if let (Some(question), Some(verdict)) = (asked.take(), verdict) {
+                        // Somebody at a terminal was quicker.
+                        let _ = question.reply.send(verdict);
+                    }
+                }
+                ended = work.join_next() => break match ended {
+                    Some(Ok(result)) => result,
+                    _ => Err(crashed(pays)),
+                },
             }
-            ended = work.join_next() => break match ended {
-                Some(Ok(result)) => result,
-                _ => Err(crashed(pays)),
-            },
-        }
-    };
-    // The place is free when the answer is written: who leaves waits for that. A client that is gone needs none.
-    let _ = out.send(Outgoing { down: Down::Done { id, result }, _permit: Some(permit) }).await;
-    id
+        };
+        // The place is free when the answer is written: who leaves waits for that. A client that is gone needs none.
+        let _ = out.send(Outgoing { down: Down::Done { id, result }, _permit: Some(permit) }).await;
+        id
+    }
 }
 
 fn crashed(pays: bool) -> Failure {
@@ -310,7 +349,7 @@ fn encode(down: Down) -> serde_json::Result<Vec<u8>> {
         }
         Down::Done { id, .. } => (id, too_large(frame.len())),
         // No line is that long.
-        Down::Progress { id, .. } | Down::Leaving { id } => (id, too_large(frame.len())),
+        Down::Progress { id, .. } | Down::Ask { id, .. } | Down::Leaving { id } => (id, too_large(frame.len())),
     };
     serde_json::to_vec(&Down::Done { id: result.0, result: Err(result.1) })
 }

@@ -12,8 +12,9 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::greeting::{Hello, PROTOCOL, Spoken};
 use super::*;
-use crate::api::{Command, Progress, ProviderPage, ProviderQuery, Reply};
+use crate::api::{Command, Progress, ProviderPage, ProviderQuery, Question, Reply};
 use crate::error::{Code, Failure};
+use crate::policy::approvals::Verdict;
 use crate::policy::testing::limits;
 use crate::policy::{Caller, Limits};
 
@@ -116,6 +117,37 @@ async fn a_command_its_progress_and_its_answer_cross() {
         let fate = remote.run(Command::Balance, Progress::none()).await;
         assert!(matches!(&fate, Fate::Answered(Err(failure)) if failure.message == counts), "{fate:?}");
     }
+}
+
+/// A person at the client is asked over the socket; where nobody is, or nobody answers, nothing is.
+#[tokio::test]
+async fn a_question_crosses_and_its_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let work: Work = Arc::new(|_, _, progress: Progress| {
+        Box::pin(async move {
+            let verdict = progress.ask("a1".into(), "pay?".into()).await;
+            Ok(page(match verdict {
+                Some(Verdict::Approve) => 2,
+                Some(Verdict::Deny) => 1,
+                None => 0,
+            }))
+        })
+    });
+    let _server = serve(folder.path(), work);
+    let remote = connect(folder.path(), &hello("a", limits())).await.unwrap();
+    for (verdict, counts) in [(Some(Verdict::Approve), 2), (Some(Verdict::Deny), 1), (None, 0)] {
+        let (sender, mut questions) = mpsc::channel::<Question>(1);
+        let person = tokio::spawn(async move {
+            let question = questions.recv().await.unwrap();
+            assert_eq!((question.id.as_str(), question.text.as_str()), ("a1", "pay?"));
+            verdict.map(|verdict| question.reply.send(verdict))
+        });
+        let fate = remote.run(providers(), Progress::none().with_person(sender)).await;
+        assert!(matches!(&fate, Fate::Answered(Ok(Reply::Providers(page))) if page.matched == counts), "{fate:?}");
+        person.await.unwrap();
+    }
+    let fate = remote.run(providers(), Progress::none()).await;
+    assert!(matches!(fate, Fate::Answered(Ok(Reply::Providers(page))) if page.matched == 0));
 }
 
 #[tokio::test]
@@ -251,8 +283,8 @@ async fn garbage_is_cut_off() {
         framed(br#"{"protocol":1,"version":"1"}"#),
         [good.clone(), framed(b"[]")].concat(),
         [good.clone(), huge].concat(),
-        [good.clone(), framed(br#"{"call":{"id":1,"command":{"send_all":"0x0"}}}"#)].concat(),
-        [good, framed(br#"{"call":{"id":-1,"command":"balance"}}"#)].concat(),
+        [good.clone(), framed(br#"{"call":{"id":1,"command":{"send_all":"0x0"},"person":false}}"#)].concat(),
+        [good, framed(br#"{"call":{"id":-1,"command":"balance","person":false}}"#)].concat(),
     ] {
         let mut stream = UnixStream::connect(path::of(folder.path()).unwrap()).await.unwrap();
         // It may be cut off before the last byte.

@@ -29,6 +29,8 @@ fn m2_a_second_process_on_one_home_signs_nothing_itself() {
         let (to, amount) = (Address::repeat_byte(7), SendAmount::Usdc(Some(usdc("1"))));
         let refused = unspent(second.send(to, amount, false, Progress::none()).await, Code::WalletInUse);
         assert!(refused.next.contains(&format!("kill {}", std::process::id())), "{refused:?}");
+        assert_eq!(unspent(second.has_wallet().await, Code::WalletInUse), refused);
+        runtime.has_wallet().await.unwrap();
         assert_eq!(world.transactions(), before);
         // Whoever is left has it.
         drop(runtime);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::harness::usdc;
 use crate::process_harness::{Ended, Env, vouchers, world};
 
-const COMMANDS: [&[&str]; 18] = [
+const COMMANDS: [&[&str]; 22] = [
     &[],
     &["providers"],
     &["balance"],
@@ -16,6 +16,10 @@ const COMMANDS: [&[&str]; 18] = [
     &["doctor"],
     &["demo"],
     &["sandbox"],
+    &["journal"],
+    &["journal", "export"],
+    &["journal", "import"],
+    &["journal", "verify"],
     &["wallet"],
     &["wallet", "new"],
     &["wallet", "import"],

@@ -179,8 +179,15 @@ async fn m2_a_flipped_bit_is_found_or_changes_no_books() {
     let before = money(&journal(&world)).unwrap();
     let (mut found, mut harmless) = (0, 0);
     let home = tempfile::tempdir().unwrap();
-    // A prime, so that every kind of place in a page has its turn.
-    for (turn, place) in (0..bytes.len()).step_by(127).enumerate() {
+    // A prime, so that every kind of place in a page has its turn; and all of the numbers that follow a channel's id.
+    let ids = bytes
+        .windows(66)
+        .enumerate()
+        .filter(|(_, text)| text.starts_with(b"0x") && text[2..].iter().all(u8::is_ascii_hexdigit));
+    let numbers: Vec<usize> =
+        ids.flat_map(|(at, _)| at + 66..(at + 106).min(bytes.len())).flat_map(|at| [at, at]).collect();
+    assert!(numbers.len() >= 2 * 2 * 40, "{}", numbers.len());
+    for (turn, place) in (0..bytes.len()).step_by(127).chain(numbers).enumerate() {
         let folder = home.path().join(turn.to_string());
         fs::create_dir(&folder).unwrap();
         let path = folder.join("journal.db");

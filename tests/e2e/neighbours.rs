@@ -118,7 +118,7 @@ async fn m5_nothing_but_the_known_commands_crosses() {
         let mut stream = UnixStream::connect(sockets(&world).pop().unwrap()).await.unwrap();
         stream.write_all(&frame(&hello)).await.unwrap();
         assert_eq!(next(&mut stream).await["refused"], Value::Null);
-        stream.write_all(&frame(&json!({ "call": { "id": 1, "command": command } }))).await.unwrap();
+        stream.write_all(&frame(&json!({ "call": { "id": 1, "command": command, "person": false } }))).await.unwrap();
         let mut answer = Vec::new();
         if command.get("approve").is_some() {
             // Known, and above the limit.

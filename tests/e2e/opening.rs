@@ -224,7 +224,7 @@ fn a_provider_is_addressed_by_id_or_by_a_wallet_that_one_listing_has() {
         let sent = world.sent().await;
         let failure = refused(&runtime, &wallet, "0.1").await;
         assert_eq!(failure.code.as_str(), "ambiguous_provider");
-        assert!(failure.next.contains("sim-weather, sim-weather-2"), "{}", failure.next);
+        assert!(failure.next.contains("\"sim-weather\", \"sim-weather-2\""), "{}", failure.next);
         for unknown in ["sim-nobody", "SIM-WEATHER", &OTHER.to_string(), ""] {
             assert_eq!(refused(&runtime, unknown, "0.1").await.code.as_str(), "unknown_provider", "{unknown}");
         }

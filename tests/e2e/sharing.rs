@@ -8,7 +8,7 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 
 use crate::harness::{World, usdc};
-use crate::process_harness::{Agent, Env, Greeting, chat, until, vouchers, world};
+use crate::process_harness::{Agent, Env, Greeting, Human, chat, until, vouchers, world};
 
 /// One after another, so that the first one has the wallet and the others share it.
 const GREETINGS: [Greeting; 3] = [Greeting::Lines("2025-11-25"), Greeting::Initialize, Greeting::Discover];
@@ -298,4 +298,44 @@ async fn a_process_that_cannot_unlock_its_key_is_thin_only() {
     thin.fails("drain_chat", chat(&id, "hello"), "signer_failed").await;
     thin.ok("drain_providers", json!({})).await;
     assert_eq!(thin.leave().await.code, Some(0));
+}
+
+/// M5: the person at a thin client is asked by the process that has the wallet, in both generations; only where both
+/// operators' configurations let that count.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m5_the_person_at_a_thin_client_is_asked() {
+    let world = world().await;
+    let env = Env::of(&world)
+        .with("DRAIN_APPROVE_REQUESTS_ABOVE", "0.0001")
+        .with("DRAIN_APPROVALS_VIA", "elicitation")
+        .with("DRAIN_APPROVAL_WAIT", "1m");
+    let mut holder = Agent::start(&env, GREETINGS[0]).await;
+    let id = holder.open("sim-llm", "1", "4h").await;
+    let mut request = chat(&id, "hello");
+    request["maxTokens"] = json!(500);
+    for greeting in [Greeting::Initialize, Greeting::Discover] {
+        let human = Human { answer: Some(true), ..Human::default() };
+        let asked = human.asked.clone();
+        let mut agent = Agent::start_beside(&env, &[], greeting, human).await;
+        agent.ok("drain_chat", request.clone()).await;
+        let asked = asked.lock().unwrap().clone();
+        assert!(asked.len() == 1 && asked[0].contains("pays Sim-LLM"), "{asked:?}");
+        agent.leave().await;
+    }
+    assert_eq!(vouchers(&world.sandbox.llm).len(), 2);
+    let human = Human { answer: Some(true), ..Human::default() };
+    let asked = human.asked.clone();
+    let strict = env.clone().with("DRAIN_APPROVALS_VIA", "terminal");
+    let mut agent = Agent::start_beside(&strict, &[], Greeting::Initialize, human).await;
+    let waits = until("the question waits for a terminal", async || {
+        env.run(&["approvals", "--json"]).await.stdout.contains("\"waiting\"")
+    });
+    tokio::select! {
+        answer = agent.call("drain_chat", request) => panic!("{}", answer.text),
+        () = waits => {}
+    }
+    assert_eq!(asked.lock().unwrap().len(), 0);
+    assert_eq!(vouchers(&world.sandbox.llm).len(), 2);
+    agent.kill().await;
+    holder.leave().await;
 }

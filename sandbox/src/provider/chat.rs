@@ -58,8 +58,8 @@ pub(crate) async fn chat(
             Ok(reply) => reply,
             Err(refusal) => {
                 shared.close_ticket(ticket, &refusal.code);
-                let dialect = shared.faults().dialect;
-                refusal.respond(dialect).map_or(Reply::Cut, Reply::Answer)
+                let faults = shared.faults();
+                refusal.respond(faults.dialect, faults.hostile_errors).map_or(Reply::Cut, Reply::Answer)
             }
         }
     });

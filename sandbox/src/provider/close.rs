@@ -12,10 +12,10 @@ use axum::response::{IntoResponse, Response};
 use drain_protocol::Generation;
 use serde_json::{Value, json};
 
-use crate::provider::Shared;
 use crate::provider::faults::{CloseAmount, CloseSignature};
 use crate::provider::refusal::{json_body, not_found};
 use crate::provider::validate::close_digest;
+use crate::provider::{Shared, lock};
 
 /// Order of secp256k1.
 const ORDER: U256 = uint!(0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141_U256);
@@ -34,7 +34,11 @@ pub(crate) async fn close(State(shared): State<Arc<Shared>>, body: Bytes) -> Res
     };
     let failed = shared.with_faults(|faults| faults.close_500.take());
     match shared.authorize_close(spelled).await.filter(|_| !failed) {
-        Some(answer) => json_body(&answer).into_response(),
+        Some(answer) => {
+            let first = lock(&shared.first_close).get_or_insert_with(|| answer.clone()).clone();
+            let answer = if shared.faults().close_replay { first } else { answer };
+            json_body(&answer).into_response()
+        }
         None => (StatusCode::INTERNAL_SERVER_ERROR, json_body(&json!({"error": "internal_error"}))).into_response(),
     }
 }

@@ -9,12 +9,12 @@ use axum::response::IntoResponse;
 use futures::{StreamExt, stream};
 use serde_json::json;
 
-use crate::provider::Shared;
 use crate::provider::books::KeptVoucher;
 use crate::provider::chat::{Reply, completion};
 use crate::provider::model::Answer;
 use crate::provider::refusal::{json_body, set};
 use crate::provider::validate::Accepted;
+use crate::provider::{Shared, lock};
 
 /// The figures that go with a billed answer; `None` where a fault leaves one out.
 #[derive(Clone, Debug, Default)]
@@ -103,6 +103,17 @@ pub(crate) fn answer(shared: &Shared, model: &str, answer: &Answer, figures: &Fi
     if shared.with_faults(|faults| faults.endless_body.take()) {
         return Reply::Answer((headers, [(header::CONTENT_TYPE, "application/json")], endless()).into_response());
     }
+    if let Some(name) = shared.faults().encoded {
+        // Whoever unpacked it would meet no end of it; nobody should.
+        let headers = (headers, [(header::CONTENT_ENCODING, name), (header::CONTENT_TYPE, "application/json".into())]);
+        return Reply::Answer((headers.0, headers.1, vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3]).into_response());
+    }
+    let last = lock(&shared.last_answer).clone();
+    if let Some((headers, body)) = last
+        && shared.with_faults(|faults| faults.replay.take())
+    {
+        return Reply::Answer((headers, [(header::CONTENT_TYPE, "application/json")], body).into_response());
+    }
     let (id, created) = shared.next_completion();
     let mut answer = answer.clone();
     if let Some(bytes) = shared.faults().oversized_body {
@@ -113,6 +124,15 @@ pub(crate) fn answer(shared: &Shared, model: &str, answer: &Answer, figures: &Fi
     } else {
         completion(&id, created, model, &answer)
     };
+    *lock(&shared.last_answer) = Some((headers.clone(), body.to_string()));
+    if let Some(pause) = shared.faults().trickle {
+        let bytes = stream::iter(body.to_string().into_bytes()).then(move |byte| async move {
+            tokio::time::sleep(pause).await;
+            Ok::<_, io::Error>(Bytes::from(vec![byte]))
+        });
+        let headers = (headers, [(header::CONTENT_TYPE, "application/json")]);
+        return Reply::Answer((headers.0, headers.1, Body::from_stream(bytes)).into_response());
+    }
     if shared.with_faults(|faults| faults.cut_mid_body.take()) {
         let text = body.to_string();
         let half = Bytes::copy_from_slice(text.as_bytes().get(..text.len() / 2).unwrap_or_default());

@@ -182,8 +182,16 @@ pub struct Faults {
     pub endless_body: Times,
     /// Answer with content of this many bytes; billed.
     pub oversized_body: Option<usize>,
+    /// Answer one byte at a time with this pause before each; billed.
+    pub trickle: Option<Duration>,
+    /// Answer with this Content-Encoding and a body that is none of JSON; billed.
+    pub encoded: Option<String>,
+    /// Answer with what the last billed request was answered with, figures and all; billed.
+    pub replay: Times,
     /// Redirect paid requests: status and Location.
     pub redirect: Option<(u16, String)>,
+    /// Redirect every request, to the same path at this origin.
+    pub redirect_all: Option<(u16, String)>,
     /// Streams: cut before [DONE], nothing billed.
     pub cut_stream: Times,
     /// Streams: half of it, then silence; nothing billed.
@@ -198,6 +206,8 @@ pub struct Faults {
     pub close_amount: CloseAmount,
     /// The signature.
     pub close_signature: CloseSignature,
+    /// Answer each question with the first close authorization ever signed.
+    pub close_replay: bool,
     /// 500 `internal_error`.
     pub close_500: Times,
     /// Never answer.
@@ -224,6 +234,10 @@ pub struct Faults {
     pub hostile_docs: bool,
     /// Answers with control characters and injected instructions.
     pub hostile_answer: bool,
+    /// Refusals with the same in code and message.
+    pub hostile_errors: bool,
+    /// Models whose ids are instructions, first in the list.
+    pub hostile_models: bool,
     /// `/v1/docs` of this many bytes.
     pub huge_docs: Option<usize>,
 }

@@ -25,6 +25,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use alloy::primitives::{Address, B256};
 use alloy::sol_types::Eip712Domain;
+use axum::http::HeaderMap;
+use serde_json::Value;
 use tokio::task::JoinHandle;
 
 pub use books::{Books, KeptVoucher, PaidRequest, RequestLog};
@@ -49,6 +51,8 @@ pub(crate) struct Shared {
     records: Mutex<HashMap<String, ChannelRecord>>,
     claims: tokio::sync::Mutex<()>,
     completions: AtomicU64,
+    last_answer: Mutex<Option<(HeaderMap, String)>>,
+    first_close: Mutex<Option<Value>>,
 }
 
 impl Shared {
@@ -110,6 +114,8 @@ impl Provider {
             records: Mutex::default(),
             claims: tokio::sync::Mutex::default(),
             completions: AtomicU64::new(1),
+            last_answer: Mutex::default(),
+            first_close: Mutex::default(),
             config,
         });
         let server = Server::start(server::router(Arc::clone(&shared))).await?;

@@ -5,6 +5,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use crate::provider::chat::HOSTILE;
 use crate::provider::faults::Dialect;
 
 /// Why a request was not served.
@@ -33,7 +34,14 @@ impl Refusal {
     }
 
     /// The response; `None` where Node would throw instead of answering, because a header cannot hold the code.
-    pub(crate) fn respond(&self, dialect: Dialect) -> Option<Response> {
+    pub(crate) fn respond(&self, dialect: Dialect, hostile: bool) -> Option<Response> {
+        if hostile {
+            let words = format!("{}{HOSTILE}", self.message);
+            let code = HOSTILE.replace(char::is_control, "");
+            let headers = HeaderValue::from_bytes(code.as_bytes()).ok().map(|code| [("x-drain-error", code)]);
+            let body = json!({"error": {"message": words, "code": HOSTILE}});
+            return Some((self.status, headers?, json_body(&body)).into_response());
+        }
         let mut headers = HeaderMap::new();
         let payment = self.status == StatusCode::PAYMENT_REQUIRED;
         if payment && dialect != Dialect::B {

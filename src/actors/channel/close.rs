@@ -162,7 +162,7 @@ async fn cooperative(
     on_chain: &OnChainChannel,
     progress: &Progress,
 ) -> Result<Call, Failure> {
-    progress.say(format!("asking {} for its consent", desk.record.provider_name));
+    progress.say(format!("asking {} for its consent", desk.name()));
     let answer = ask_provider(desk, channel_id).await?;
     let most = on_chain.deposit.min(desk.record.books.signed);
     let amount = answer.final_amount;
@@ -196,13 +196,14 @@ const WITHOUT_PROVIDER: &str = "Try again later. At expiry drain_close_channel n
 /// The provider's answer, within the operator's limit for any provider's answer.
 async fn ask_provider(desk: &Desk, channel_id: ChannelId) -> Result<CloseAnswer, Failure> {
     let name = &desk.record.provider_name;
+    let shown = desk.name();
     let limit = desk.services.config.requests.timeout;
     match tokio::time::timeout(limit, desk.services.provider.close(desk.base()?, channel_id)).await {
         // Another provider, which is the usual advice, cannot close this channel.
         Ok(answer) => answer.map_err(|error| Failure { next: WITHOUT_PROVIDER.into(), ..error.into_failure(name) }),
         Err(_) => Err(Failure::unspent(
             Code::ProviderUnreachable,
-            format!("{name} gave no close answer within {} s", limit.as_secs_f32()),
+            format!("{shown} gave no close answer within {} s", limit.as_secs_f32()),
             WITHOUT_PROVIDER,
         )),
     }

@@ -14,6 +14,7 @@ use std::collections::{HashMap, VecDeque};
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture};
 use drain_protocol::Usdc;
 use drain_protocol::pricing::PriceList;
+use drain_protocol::text::quoted;
 use futures::TryFutureExt;
 use reqwest::Url;
 use tokio::sync::oneshot;
@@ -157,12 +158,17 @@ impl Desk {
         self.addresses().await?.wallet.ok_or_else(|| Failure::internal("a channel runs without a wallet"))
     }
 
+    /// The provider's name within a sentence of ours (M13).
+    pub(super) fn name(&self) -> String {
+        quoted(&self.record.provider_name, 60)
+    }
+
     /// Where the provider is reached.
     fn base(&self) -> Result<&Url, Failure> {
         self.base.as_ref().ok_or_else(|| {
             Failure::unspent(
                 Code::UrlRefused,
-                format!("no URL of {} is known for this channel", self.record.provider_name),
+                format!("no URL of {} is known for this channel", self.name()),
                 "Close the channel at expiry with drain_close_channel.",
             )
         })

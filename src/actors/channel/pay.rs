@@ -96,8 +96,7 @@ async fn one_try(
     };
     plan.approval = leave.approval();
     let (sent, voucher) = sign(desk, leave).await?;
-    progress
-        .say(format!("sent to {} (at most {} USDC, receipt {})", desk.record.provider_name, sent.bound, sent.receipt));
+    progress.say(format!("sent to {} (at most {} USDC, receipt {})", desk.name(), sent.bound, sent.receipt));
     let outcome = send(desk, base, &plan, &voucher).await;
     reach(Point::VoucherAnswered);
     match outcome {
@@ -145,7 +144,7 @@ fn check_open(desk: &Desk) -> Result<(), Failure> {
             Code::ProviderOffence,
             format!(
                 "{} insisted on more than price, usage and bound explain; this channel pays it no further",
-                record.provider_name
+                desk.name()
             ),
             "Close the channel with drain_cooperative_close and use another provider.",
         ));
@@ -245,7 +244,7 @@ fn price_of(desk: &Desk, model: &str) -> Result<Price, Failure> {
     let names: Vec<&str> = desk.prices.models.keys().map(String::as_str).take(20).collect();
     Err(Failure::unspent(
         Code::UnknownModel,
-        format!("{} does not offer the model {}", desk.record.provider_name, drain_protocol::text::one_line(model, 80)),
+        format!("{} does not offer the model {}", desk.name(), drain_protocol::text::quoted(model, 80)),
         format!("Use one of: {}.", names.join(", ")),
     ))
 }
@@ -319,6 +318,7 @@ fn book(
         }
         Price::PerToken { .. } => None,
     };
+    let charged_before = desk.record.books.charged;
     let settled = desk.record.books.settle(sent.bound, Claims { cost: costs.cost, total: costs.total, explained });
     let at = desk.services.clock.now();
     let mut notes = Vec::new();
@@ -335,6 +335,11 @@ fn book(
             "the provider claims {} USDC more than price, usage and bound explain; not accepted",
             settled.disputed
         ));
+    }
+    if costs.total.is_some_and(|total| total < charged_before) {
+        notes.push(
+            "the provider's total is below what it charged before: it lost its books, or repeats an old answer".into(),
+        );
     }
     if costs.garbage {
         notes.push("the provider's cost headers made no sense and were not believed".into());
@@ -394,7 +399,7 @@ fn free(desk: &mut Desk, sent: Sent, outcome: Outcome) {
 /// No usable answer. What did not reach the provider costs nothing; a cost that it stated is booked; everything else is
 /// unknown and stays reserved.
 fn lost(desk: &mut Desk, plan: &Plan, sent: Sent, error: &ChatError) -> Failure {
-    let name = desk.record.provider_name.clone();
+    let name = desk.name();
     if error.before_sent() {
         unsent(desk, sent, "not sent");
         return Failure::unspent(

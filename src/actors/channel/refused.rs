@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use drain_protocol::Usdc;
 use drain_protocol::refusal::{Refusal, RefusalCode};
+use drain_protocol::text::quoted;
 
 use super::pay::{Attempt, Plan, Sent, count_failure, not_charged};
 use super::{Desk, inquiry};
@@ -99,7 +100,7 @@ async fn insufficient(
 }
 
 fn why_insufficient(desk: &Desk, plan: &Plan, sent: Sent, required: Usdc) -> (String, String) {
-    let name = &desk.record.provider_name;
+    let name = desk.name();
     if required <= sent.bound {
         return (
             format!(
@@ -129,7 +130,7 @@ async fn offence(desk: &mut Desk, sent: Sent, excess: Usdc) -> Failure {
         code: Code::ProviderOffence,
         message: format!(
             "{} says that {excess} USDC more was charged than price, usage and bounds explain; it is not paid",
-            desk.record.provider_name
+            desk.name()
         ),
         money: Money::Credit { receipt: sent.receipt.to_string() },
         next: "Close this channel with drain_cooperative_close and use another provider.".into(),
@@ -139,7 +140,7 @@ async fn offence(desk: &mut Desk, sent: Sent, excess: Usdc) -> Failure {
 /// The provider failed with a voucher in hand. It says that nothing was billed; until its next total says so too, the
 /// bound stays reserved.
 fn work_maybe_done(desk: &Desk, plan: &Plan, sent: Sent, refusal: &Refusal) -> Failure {
-    let name = &desk.record.provider_name;
+    let name = desk.name();
     let (message, next) = if refusal.code == RefusalCode::InsufficientFundsPost {
         let cost = refusal.required.map_or_else(String::new, |cost| format!(" ({cost} USDC)"));
         (
@@ -154,7 +155,7 @@ fn work_maybe_done(desk: &Desk, plan: &Plan, sent: Sent, refusal: &Refusal) -> F
         )
     } else {
         (
-            format!("{name} failed: {} {}", refusal.status, refusal.message),
+            format!("{name} failed: {} {}", refusal.status, quoted(&refusal.message, 300)),
             "The reservation ends with this provider's next answer; another call may be charged too.".into(),
         )
     };
@@ -185,7 +186,12 @@ fn refused_before_work(desk: &Desk, sent: Sent, refusal: &Refusal) -> Failure {
     };
     Failure {
         code: Code::ProviderRefused,
-        message: format!("{} refused ({}): {}", desk.record.provider_name, refusal.code.as_str(), refusal.message),
+        message: format!(
+            "{} refused: {} {}",
+            desk.name(),
+            quoted(refusal.code.as_str(), 120),
+            quoted(&refusal.message, 300)
+        ),
         money: Money::Credit { receipt: sent.receipt.to_string() },
         next: next.into(),
     }

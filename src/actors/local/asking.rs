@@ -10,6 +10,16 @@ use crate::operator;
 use crate::policy::approvals::{Verdict, Via};
 
 impl Local {
+    /// Why the wallet is frozen, if it is.
+    pub(in crate::actors) async fn frozen(&self) -> Result<Option<String>, Failure> {
+        Ok(self.purse()?.journal.frozen().await?.map(|frozen| frozen.reason))
+    }
+
+    /// A person lifts every freeze.
+    pub(in crate::actors) async fn unfreeze(&self) -> Result<bool, Failure> {
+        Ok(self.purse()?.journal.unfreeze().await?)
+    }
+
     /// Questions that wait for a person, and answers that were not used yet.
     pub(super) async fn approvals(&self) -> Result<Vec<ApprovalView>, Failure> {
         let asked = self.purse()?.journal.approvals(self.services.clock.moment()).await?;
@@ -49,7 +59,7 @@ impl Local {
                     let subject = variable.unwrap_or(failure.code.as_str());
                     self.services.tell(purse, EventKind::CapReached, subject, &failure.message);
                 }
-                Code::ContractFrozen | Code::ProviderOffence | Code::JournalFailed => {
+                Code::ContractFrozen | Code::WalletFrozen | Code::ProviderOffence | Code::JournalFailed => {
                     self.services.tell(purse, EventKind::Alarm, failure.code.as_str(), &failure.message);
                 }
                 _ => {}

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use drain_protocol::marketplace::{FeedbackBody, FeedbackReason, PaidBy, TelemetryBody};
+use drain_protocol::text::quoted;
 
 use super::Local;
 use crate::actors::channel::Turn;
@@ -36,7 +37,7 @@ impl Local {
         }
         Err(Failure::unspent(
             Code::InsufficientGas,
-            format!("the gas station refused: {}", answer.error.unwrap_or_default()),
+            format!("the gas station refused: {}", quoted(&answer.error.unwrap_or_default(), 300)),
             "It gives POL to wallets with 5 USDC; otherwise send about 0.10 POL to the wallet yourself.",
         ))
     }

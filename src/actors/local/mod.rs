@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use actix::{Actor, Addr};
 use drain_protocol::ChannelId;
+use drain_protocol::text::quoted;
 use drain_signers::Signer;
 
 use super::channel::{ChannelActor, CloseKind, Idle};
@@ -102,15 +103,22 @@ impl Local {
         self.addresses().await?.wallet.ok_or_else(|| Failure::internal("a wallet without its actor"))
     }
 
-    /// Lets requests on their way end, within a limit, and makes everything durable.
-    pub(super) async fn shutdown(&self) {
-        let Ok(purse) = self.purse() else { return };
+    /// Lets requests on their way end, within a limit.
+    pub(super) async fn idle(&self) {
+        if self.purse().is_err() {
+            return;
+        }
         if let Ok(running) = self.supervisor.send(FindAll).await {
             let idle = futures::future::join_all(running.0.iter().map(|channel| channel.send(Idle)));
             if tokio::time::timeout(DRAIN_TIME, idle).await.is_err() {
                 tracing::warn!("a request is still on its way; its bound stays reserved");
             }
         }
+    }
+
+    /// Makes everything durable.
+    pub(super) async fn flush(&self) {
+        let Ok(purse) = self.purse() else { return };
         // A read is answered after the commit of everything before it.
         let _ = purse.journal.spent_today(0).await;
     }
@@ -140,7 +148,11 @@ impl Local {
                     }
                     return Err(Failure::unspent(
                         Code::ChannelNotOpen,
-                        format!("The channel of {} is {:?}", record.provider_name, record.state).to_lowercase(),
+                        format!(
+                            "The channel of {} is {}",
+                            quoted(&record.provider_name, 60),
+                            format!("{:?}", record.state).to_lowercase()
+                        ),
                         "List the channels with drain_channels, or open a new one.",
                     ));
                 }

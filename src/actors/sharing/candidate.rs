@@ -44,8 +44,8 @@ impl Holding {
                 tracing::warn!("a command of another process is still on its way; its outcome is in the journal");
             }
         };
-        others.await;
-        self.local.shutdown().await;
+        futures::join!(others, self.local.idle());
+        self.local.flush().await;
     }
 }
 

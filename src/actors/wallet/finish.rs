@@ -1,6 +1,7 @@
 //! What a final transaction means for the record, the same at once and after a restart (M7).
 
 use actix::Addr;
+use drain_protocol::text::quoted;
 use drain_protocol::{Address, U256, Usdc};
 
 use super::open::is_opening;
@@ -56,7 +57,7 @@ pub(super) async fn closed(bench: &Bench, record: &ChannelRecord, landed: &Lande
         Some(&bench.purse),
         EventKind::RefundDone,
         record.intent.to_string(),
-        format!("{} USDC came back from the channel to {}", event.refund, record.provider_name),
+        format!("{} USDC came back from the channel to {}", event.refund, quoted(&record.provider_name, 60)),
     );
     reach(Point::TransactionRecorded);
     Ok(CloseDone {
@@ -147,7 +148,7 @@ pub(super) async fn undone(
     supervisor: &Addr<Supervisor>,
     transactions: Vec<TxId>,
 ) -> Result<(), Failure> {
-    let before = bench.purse.journal.undo(transactions).await?;
+    let Some(before) = bench.purse.journal.undo(transactions).await? else { return Ok(()) };
     // At once, so that nothing is signed meanwhile.
     for record in &before {
         supervisor.do_send(ChannelOpened(Box::new(record.clone())));

@@ -4,6 +4,7 @@ mod create;
 mod export;
 mod import;
 mod send;
+mod unfreeze;
 
 use std::path::{Path, PathBuf};
 
@@ -43,6 +44,8 @@ pub enum Command {
     Send(send::Args),
     /// Ask the marketplace's gas station for a little POL
     Gas(GasArgs),
+    /// Let a frozen wallet pay again (asks you first)
+    Unfreeze(unfreeze::Args),
 }
 
 /// Arguments of `drain-mcp wallet address`.
@@ -78,6 +81,7 @@ pub(super) async fn run(command: Command, session: &mut Session) -> Result<Exit,
         Command::Balance(args) => balance::run(args, session).await,
         Command::Send(args) => send::run(args, session).await,
         Command::Gas(_) => gas(session).await,
+        Command::Unfreeze(_) => unfreeze::run(session).await,
     }
 }
 

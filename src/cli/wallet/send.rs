@@ -62,6 +62,8 @@ pub(super) async fn run(args: Args, session: &mut Session) -> Result<Exit, Failu
     let (to, again) = (args.to, args.again);
     let hash = session
         .run_towards(Needs::Money, vec![to], async |runtime, progress| {
+            // Before the person reads and types anything.
+            runtime.has_wallet().await?;
             let view = runtime.balance().await?;
             // Asked on a thread of its own: the actors go on meanwhile.
             let asked = tokio::task::spawn_blocking(move || confirm(&view, to, amount, &mut Tty)).await;

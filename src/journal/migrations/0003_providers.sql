@@ -17,6 +17,9 @@ CREATE TABLE provider_records (
     set_aside_at INTEGER
 ) STRICT, WITHOUT ROWID;
 
+-- The contract that a provider was first paid on.
+ALTER TABLE provider_pins ADD COLUMN contract TEXT;
+
 -- A request is counted as failed once; a close answer that breaks a rule once a channel.
 ALTER TABLE vouchers ADD COLUMN failed INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE channels ADD COLUMN bad_close INTEGER NOT NULL DEFAULT 0;

@@ -1,5 +1,6 @@
 //! The runtime's views as text.
 
+use drain_protocol::text::quoted;
 use serde_json::json;
 
 use super::{bullets, docs, fence, span, utc, word};
@@ -154,10 +155,10 @@ pub fn channel(view: &ChannelView) -> String {
 fn standing(view: &ChannelView) -> String {
     let id = view.channel_id.as_deref().unwrap_or("(id not known yet)");
     let mut out = format!(
-        "{id} {} at {} \"{}\": deposit {} USDC, left {}, charged {}, signed {}",
+        "{id} {} at {} {}: deposit {} USDC, left {}, charged {}, signed {}",
         state(view.state),
-        word(&view.provider_id, 80),
-        word(&view.provider_name, 60),
+        ident(&view.provider_id),
+        quoted(&view.provider_name, 60),
         view.deposit,
         view.available,
         view.charged,
@@ -229,7 +230,7 @@ pub fn opened(opened: &Opened, model: Option<&str>) -> String {
             let content = if llm { "your question" } else { "what the docs ask for; JSON as a string" };
             let call = json!({
                 "channelId": id,
-                "model": word(model.unwrap_or("a model of the provider"), 80),
+                "model": model.filter(|id| is_plain(id)).unwrap_or("a model of the provider"),
                 "messages": [{ "role": "user", "content": content }],
             });
             out.push_str(&format!("\nNext: drain_chat {call}; when done drain_cooperative_close."));
@@ -237,6 +238,16 @@ pub fn opened(opened: &Opened, model: Option<&str>) -> String {
         None => out.push_str("\nNext: drain_channels tells when it is open; opening again never pays twice."),
     }
     out
+}
+
+/// An identifier of others: in quotation marks where it could say more.
+fn ident(id: &str) -> String {
+    if is_plain(id) { id.to_owned() } else { quoted(id, 80) }
+}
+
+/// An identifier that says nothing else: it may stand in a sentence of ours.
+fn is_plain(id: &str) -> bool {
+    id.len() <= 80 && id.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:/@+".contains(c))
 }
 
 /// A channel's end.

@@ -1,0 +1,257 @@
+//! `drain-mcp journal`: backups of the records, and the look at them.
+
+use std::path::PathBuf;
+
+use drain_protocol::Address;
+use serde::Serialize;
+
+use super::exit::Exit;
+use super::session::Session;
+use super::signer::{address_of, no_signer};
+use crate::actors::wallet_folder;
+use crate::api::ChannelState;
+use crate::chain::{Chain, OnChainChannel};
+use crate::error::{Code, Failure};
+use crate::journal::backup::{self, Manifest, Verified};
+use crate::journal::{self, ChannelRecord};
+
+/// `drain-mcp journal ...`.
+#[derive(Debug, clap::Subcommand)]
+#[command(after_help = "\
+Examples:
+  drain-mcp journal export drain.backup
+  drain-mcp journal verify --on-chain
+  drain-mcp journal import drain.backup --replace")]
+pub enum Command {
+    /// Write a consistent copy, while drain-mcp runs or not
+    Export(Export),
+    /// Put a copy in place; its channels are recovered ones from then on
+    Import(Import),
+    /// Check the file, its sums, and what the contract says
+    Verify(Verify),
+}
+
+/// Arguments of `journal export`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  drain-mcp journal export drain.backup
+  drain-mcp journal export /mnt/usb/$(date +%F).backup --json
+
+FILE.manifest.json beside it holds its checksum. A copy is old as soon as one more request is paid: it finds the channels
+again, and what was signed after it is asked from the providers.")]
+pub struct Export {
+    /// Where to; it must not exist
+    pub file: PathBuf,
+}
+
+/// Arguments of `journal import`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  drain-mcp journal import drain.backup
+  drain-mcp journal import drain.backup --replace    keeps the present one beside it
+
+Nobody knows what was signed after the copy was made. So every channel of it is a recovered one: its whole deposit counts
+as exposed, its provider's books are read before it pays, and it is closed at expiry only.")]
+pub struct Import {
+    /// The copy
+    pub file: PathBuf,
+    /// Even if there is a journal
+    #[arg(long)]
+    pub replace: bool,
+}
+
+/// Arguments of `journal verify`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  drain-mcp journal verify
+  drain-mcp journal verify --on-chain       compares each channel with its contract too
+  drain-mcp journal verify drain.backup --json | jq .problems
+
+Nothing is changed, and a drain-mcp that runs goes on.")]
+pub struct Verify {
+    /// A copy, in place of the wallet's journal
+    pub file: Option<PathBuf>,
+    /// Ask the contracts too
+    #[arg(long)]
+    pub on_chain: bool,
+}
+
+/// Where a wallet's records are, without its key.
+struct Place {
+    folder: PathBuf,
+    chain_id: u64,
+    wallet: Address,
+}
+
+fn place(session: &mut Session) -> Result<Place, Failure> {
+    let config = session.config()?;
+    let wallet = address_of(config)?.ok_or_else(no_signer)?;
+    Ok(Place { folder: wallet_folder(config, wallet), chain_id: config.chain.chain_id, wallet })
+}
+
+/// Files are read and written on a thread of their own.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(Failure::internal(e.to_string())))
+}
+
+pub(super) async fn run(command: Command, session: &mut Session) -> Result<Exit, Failure> {
+    match command {
+        Command::Export(args) => export(args, session).await,
+        Command::Import(args) => import(args, session).await,
+        Command::Verify(args) => verify(args, session).await,
+    }
+}
+
+/// The answer of `journal export`.
+#[derive(Serialize)]
+struct Exported {
+    path: PathBuf,
+    #[serde(flatten)]
+    manifest: Manifest,
+}
+
+async fn export(Export { file: path }: Export, session: &mut Session) -> Result<Exit, Failure> {
+    let Place { folder, chain_id, wallet } = place(session)?;
+    let to = path.clone();
+    let manifest = blocking(move || backup::export(&folder, &to, chain_id, wallet)).await?;
+    let exported = Exported { path, manifest };
+    session.output.answer(&exported, || {
+        let Exported { path, manifest } = &exported;
+        format!(
+            "{}: {} bytes, {} channels not over, as of commit {}\nSHA-256 {}",
+            path.display(),
+            manifest.bytes,
+            manifest.channels,
+            manifest.commits,
+            manifest.sha256
+        )
+    })?;
+    Ok(Exit::Ok)
+}
+
+async fn import(Import { file, replace }: Import, session: &mut Session) -> Result<Exit, Failure> {
+    let Place { folder, chain_id, wallet } = place(session)?;
+    let imported = blocking(move || {
+        let Some(_lock) = journal::lock(&folder)? else {
+            return Err(Failure::unspent(
+                Code::WalletInUse,
+                format!("Another drain-mcp uses the journal of {wallet} now"),
+                "End it (close its MCP client), then import.",
+            ));
+        };
+        backup::import(&folder, &file, replace, chain_id, wallet)
+    })
+    .await?;
+    session.output.answer(&imported, || {
+        let mut lines = vec![format!(
+            "{} is in place. {} channels are recovered ones: their providers' books are read before they pay.",
+            imported.path.display(),
+            imported.channels
+        )];
+        lines.extend(imported.replaced.iter().map(|kept| format!("The one before is kept as {}.", kept.display())));
+        if !imported.manifest {
+            lines.push("No manifest lay beside the copy: its checksum was not compared.".into());
+        }
+        lines.push("Channels that the copy does not know are found by drain-mcp channels recover.".into());
+        lines.join("\n")
+    })?;
+    Ok(Exit::Ok)
+}
+
+async fn verify(Verify { file, on_chain }: Verify, session: &mut Session) -> Result<Exit, Failure> {
+    let Place { folder, .. } = place(session)?;
+    let live = file.is_none();
+    let path = file.unwrap_or_else(|| backup::path(&folder));
+    let looked = path.clone();
+    let mut verified = blocking(move || backup::verify(&looked, live.then_some(folder.as_path()))).await?;
+    let mut notes: Vec<String> = verified.notice.iter().cloned().collect();
+    if on_chain && verified.problems.is_empty() {
+        let known = blocking(move || backup::channels(&path)).await?;
+        let chain = Chain::new(&session.config()?.chain)?;
+        for record in known.iter().filter(|record| record.state != ChannelState::Failed) {
+            let Some(id) = record.channel_id else { continue };
+            let on_chain = chain.channel(&record.deployment, id).await?;
+            let (wrong, odd) = compare(record, on_chain.as_ref());
+            verified.problems.extend(wrong);
+            notes.extend(odd);
+        }
+    }
+    session.output.answer(&Answer { verified: &verified, notes: &notes, on_chain }, || text(&verified, &notes))?;
+    Ok(if verified.problems.is_empty() { Exit::Ok } else { Exit::Failed })
+}
+
+/// The answer of `journal verify`.
+#[derive(Serialize)]
+struct Answer<'a> {
+    #[serde(flatten)]
+    verified: &'a Verified,
+    /// What is odd, and no problem.
+    notes: &'a [String],
+    /// Whether the contracts were asked.
+    on_chain: bool,
+}
+
+fn text(verified: &Verified, notes: &[String]) -> String {
+    let mut lines = vec![format!(
+        "{}: schema {}, commit {}, {} channels not over ({} of them recovered), {} vouchers, {} transactions under way",
+        verified.path.display(),
+        verified.schema,
+        verified.commits,
+        verified.channels,
+        verified.recovered,
+        verified.vouchers,
+        verified.unfinished
+    )];
+    lines.extend(verified.problems.iter().map(|problem| format!("  wrong: {problem}")));
+    lines.extend(notes.iter().map(|note| format!("  note: {note}")));
+    lines.push(if verified.problems.is_empty() {
+        "Nothing is wrong.".into()
+    } else {
+        "Put a backup in its place with drain-mcp journal import BACKUP --replace, or find the channels on chain with drain-mcp channels recover.".into()
+    });
+    lines.join("\n")
+}
+
+/// A channel's record against its contract: what is wrong, and what the next run catches up with.
+fn compare(record: &ChannelRecord, on_chain: Option<&OnChainChannel>) -> (Vec<String>, Vec<String>) {
+    let (mut wrong, mut odd) = (Vec::new(), Vec::new());
+    let intent = record.intent;
+    let over = record.state == ChannelState::Closed;
+    let Some(found) = on_chain else {
+        if !over {
+            odd.push(format!("{intent}: the contract has it no more; the next run reads how it ended"));
+        }
+        return (wrong, odd);
+    };
+    if over {
+        wrong.push(format!("{intent}: it is over by the journal, and the contract still holds {} USDC", found.deposit));
+        return (wrong, odd);
+    }
+    let books = &record.books;
+    if found.consumer != record.consumer || found.provider != record.provider_wallet {
+        wrong.push(format!("{intent}: the contract has other parties ({} and {})", found.consumer, found.provider));
+    }
+    if found.deposit != books.deposit {
+        wrong.push(format!(
+            "{intent}: the contract holds a deposit of {} USDC, the journal {}",
+            found.deposit, books.deposit
+        ));
+    }
+    if found.expiry != record.expires_at {
+        wrong.push(format!(
+            "{intent}: the contract has it end at {}, the journal at {}",
+            found.expiry, record.expires_at
+        ));
+    }
+    if found.claimed > books.signed {
+        let what = format!("{intent}: {} USDC were claimed, and {} are known as signed", found.claimed, books.signed);
+        // Of a recovered one it is known that not all is known.
+        if record.recovered { odd.push(what) } else { wrong.push(what) }
+    } else if found.claimed != books.claimed {
+        odd.push(format!("{intent}: {} USDC were claimed by now; the journal has {}", found.claimed, books.claimed));
+    }
+    (wrong, odd)
+}

@@ -1,0 +1,376 @@
+//! Copies of a journal: out of the live file without stopping its owner, back in with all its channels recovered, and the
+//! look at one that tells what is wrong.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use drain_protocol::Address;
+use rusqlite::{Connection, OpenFlags};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::channels::{self, ChannelRecord};
+use super::mark::Mark;
+use super::schema::{self, FILE, LOG};
+use super::{JournalError, check};
+use crate::clock::Clock;
+use crate::error::{Code, Failure};
+
+/// The copy under way, in the wallet's folder.
+const INCOMING: &str = "journal.importing";
+/// Longest wait for the owner's short locks.
+const BUSY: Duration = Duration::from_secs(5);
+/// A manifest has less.
+const MAX_MANIFEST: u64 = 64 * 1024;
+
+/// What an export is, in `FILE.manifest.json` beside it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Manifest {
+    /// The chain.
+    pub chain_id: u64,
+    /// The account that pays.
+    pub wallet: Address,
+    /// The journal's schema.
+    pub schema: i64,
+    /// Which journal.
+    pub journal: String,
+    /// How many commits it held.
+    pub commits: u64,
+    /// Channels that were not over.
+    pub channels: usize,
+    /// Unix seconds.
+    pub exported_at: u64,
+    /// Of the file.
+    pub bytes: u64,
+    /// Of the file, hexadecimal.
+    pub sha256: String,
+}
+
+/// What was found in a journal.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verified {
+    /// The file.
+    pub path: PathBuf,
+    /// Its schema.
+    pub schema: i64,
+    /// Commits that changed something.
+    pub commits: u64,
+    /// Channels that are not over.
+    pub channels: usize,
+    /// Those of them whose history may be incomplete.
+    pub recovered: usize,
+    /// Vouchers on record.
+    pub vouchers: u64,
+    /// Transactions whose end is not known.
+    pub unfinished: u64,
+    /// What a person should know of it.
+    pub notice: Option<String>,
+    /// What is wrong; nothing is signed from a journal with any.
+    pub problems: Vec<String>,
+}
+
+/// A journal that was taken in.
+#[derive(Clone, Debug, Serialize)]
+pub struct Imported {
+    /// Where it lies now.
+    pub path: PathBuf,
+    /// Channels that are not over: all of them are recovered now.
+    pub channels: usize,
+    /// The one before, kept.
+    pub replaced: Option<PathBuf>,
+    /// Whether a manifest vouched for the file.
+    pub manifest: bool,
+}
+
+/// Where a wallet's journal lies.
+pub fn path(folder: &Path) -> PathBuf {
+    folder.join(FILE)
+}
+
+fn manifest_path(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".manifest.json");
+    name.into()
+}
+
+fn beside(file: &Path, ending: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+/// Opens a journal for reading only; its owner goes on undisturbed.
+fn reader(path: &Path) -> Result<(Connection, i64), JournalError> {
+    if !path.exists() {
+        return Err(JournalError::Missing { path: path.into() });
+    }
+    let opened = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX);
+    let opened = opened.map_err(JournalError::from).and_then(|connection| {
+        connection.busy_timeout(BUSY)?;
+        let version = schema::version(&connection)?;
+        if version == 0 {
+            return Err(JournalError::Damaged { path: path.into(), reason: "it holds no journal".into() });
+        }
+        Ok((connection, version))
+    });
+    opened.map_err(|error| error.at(path))
+}
+
+/// Writes a consistent copy of the wallet's journal to `to`, and its manifest beside it; neither may exist. The runtime
+/// that owns the journal goes on.
+pub fn export(folder: &Path, to: &Path, chain_id: u64, wallet: Address) -> Result<Manifest, Failure> {
+    let (source, schema) = reader(&path(folder))?;
+    for file in [to, &manifest_path(to)] {
+        if file.exists() {
+            let message = format!("{} exists and is not overwritten", file.display());
+            return Err(Failure::unspent(Code::InvalidArgument, message, "Name another file."));
+        }
+    }
+    let failed = |e: std::io::Error| Failure::from(JournalError::of_file(to, &e));
+    // Made first, so that there is no moment in which others can read it.
+    OpenOptions::new().create_new(true).write(true).mode(0o600).open(to).map_err(failed)?;
+    let copied = copy_out(&source, schema, to, chain_id, wallet);
+    if copied.is_err() {
+        // A half of a copy helps nobody.
+        let _ = fs::remove_file(to);
+    }
+    copied
+}
+
+fn copy_out(source: &Connection, schema: i64, to: &Path, chain_id: u64, wallet: Address) -> Result<Manifest, Failure> {
+    let failed = |e: std::io::Error| Failure::from(JournalError::of_file(to, &e));
+    let name = to.to_str().ok_or_else(|| Failure::argument("FILE", "its name is not UTF-8"))?;
+    source.execute("VACUUM INTO ?1", [name]).map_err(|error| JournalError::from(error).at(to))?;
+    let (copy, _) = reader(to)?;
+    let problems = problems(&copy);
+    if let Some(first) = problems.first() {
+        let reason = format!("{first} (the copy was not kept)");
+        return Err(JournalError::Damaged { path: source.path().unwrap_or_default().into(), reason }.into());
+    }
+    let identity = schema::identity(&copy).map_err(|error| error.at(to))?;
+    let channels = channels::list(&copy, false).map_err(|error| error.at(to))?.len();
+    drop(copy);
+    File::open(to).and_then(|file| file.sync_all()).map_err(failed)?;
+    let (bytes, sha256) = digest(to).map_err(failed)?;
+    let manifest = Manifest {
+        chain_id,
+        wallet,
+        schema,
+        journal: identity.id,
+        commits: identity.commits,
+        channels,
+        exported_at: Clock::default().now(),
+        bytes,
+        sha256,
+    };
+    let text = serde_json::to_string_pretty(&manifest).map_err(|e| Failure::internal(e.to_string()))?;
+    let beside = OpenOptions::new().create_new(true).write(true).mode(0o600).open(manifest_path(to));
+    beside.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all())).map_err(failed)?;
+    sync_folder_of(to).map_err(failed)?;
+    Ok(manifest)
+}
+
+fn digest(path: &Path) -> std::io::Result<(u64, String)> {
+    let mut hash = Sha256::new();
+    let bytes = std::io::copy(&mut File::open(path)?, &mut hash)?;
+    Ok((bytes, alloy::hex::encode(hash.finalize())))
+}
+
+fn sync_folder_of(file: &Path) -> std::io::Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+fn problems(db: &Connection) -> Vec<String> {
+    let mut problems = check::pages(db, true);
+    if problems.is_empty() {
+        problems = check::books(db);
+    }
+    problems
+}
+
+/// Looks at a journal or a copy of one, and changes nothing. `folder` is that of the live one, whose mark counts too.
+pub fn verify(path: &Path, folder: Option<&Path>) -> Result<Verified, Failure> {
+    // Before the journal: its owner may go on meanwhile.
+    let remembered = folder.and_then(Mark::read);
+    let (db, schema) = reader(path)?;
+    let looked = look(&db, path, schema).map_err(|error| error.at(path));
+    let mut verified = match looked {
+        Ok(verified) => verified,
+        Err(JournalError::Damaged { reason, .. }) => Verified {
+            path: path.into(),
+            schema,
+            commits: 0,
+            channels: 0,
+            recovered: 0,
+            vouchers: 0,
+            unfinished: 0,
+            notice: None,
+            problems: vec![reason],
+        },
+        Err(error) => return Err(error.into()),
+    };
+    if let (Some(before), Ok(identity)) = (remembered, schema::identity(&db))
+        && (before.id != identity.id || before.commits > identity.commits)
+    {
+        verified.problems.push(
+            "it is an older copy, or another one, than was last used here: at the next start its channels are recovered ones".into(),
+        );
+    }
+    if let Some(manifest) = read_manifest(path)? {
+        verified.problems.extend(contradiction(&manifest, path).err());
+    }
+    Ok(verified)
+}
+
+fn look(db: &Connection, path: &Path, schema: i64) -> Result<Verified, JournalError> {
+    let mut problems = problems(db);
+    if problems.is_empty() && schema == schema::KNOWN {
+        problems = check::budgets(db);
+    }
+    let number = |query: &str| db.query_row(query, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs);
+    let open = channels::list(db, false)?;
+    // An older schema has no identity.
+    let identity = schema::identity(db).ok();
+    Ok(Verified {
+        path: path.into(),
+        schema,
+        commits: identity.map_or(0, |identity| identity.commits),
+        channels: open.len(),
+        recovered: open.iter().filter(|record| record.recovered).count(),
+        vouchers: number("SELECT COUNT(*) FROM vouchers")?,
+        unfinished: number("SELECT COUNT(*) FROM transactions WHERE state IN ('planned', 'signed', 'broadcast')")?,
+        notice: db.query_row("SELECT notice FROM identity", [], |row| row.get(0)).ok().flatten(),
+        problems,
+    })
+}
+
+/// All channels of a journal, read beside its owner.
+pub fn channels(path: &Path) -> Result<Vec<ChannelRecord>, Failure> {
+    let (db, _) = reader(path)?;
+    Ok(channels::list(&db, true).map_err(|error| error.at(path))?)
+}
+
+fn read_manifest(file: &Path) -> Result<Option<Manifest>, Failure> {
+    let path = manifest_path(file);
+    let Ok(opened) = File::open(&path) else { return Ok(None) };
+    let mut text = String::new();
+    let read = opened.take(MAX_MANIFEST).read_to_string(&mut text).map_err(|e| e.to_string());
+    let parsed = read.and_then(|_| serde_json::from_str(&text).map_err(|e| e.to_string()));
+    parsed.map(Some).map_err(|reason| Failure::from(JournalError::Damaged { path, reason }))
+}
+
+fn contradiction(manifest: &Manifest, file: &Path) -> Result<(), String> {
+    let (bytes, sha256) = digest(file).map_err(|e| e.to_string())?;
+    if (bytes, &sha256) == (manifest.bytes, &manifest.sha256) {
+        return Ok(());
+    }
+    Err(format!(
+        "it is not the file that was exported: {bytes} bytes with SHA-256 {sha256}, the manifest says {} with {}",
+        manifest.bytes, manifest.sha256
+    ))
+}
+
+/// Takes a copy in as the wallet's journal, checked first, with every channel that is not over recovered. Whoever calls
+/// has the wallet's lock. The one before is kept beside it, and only `replace` moves it away.
+pub fn import(folder: &Path, from: &Path, replace: bool, chain_id: u64, wallet: Address) -> Result<Imported, Failure> {
+    let target = folder.join(FILE);
+    let exists = target.exists() || folder.join(LOG).exists();
+    if exists && !replace {
+        return Err(Failure::unspent(
+            Code::InvalidArgument,
+            format!("{} is there already: a copy put over it would forget what was signed since", target.display()),
+            "With --replace it is taken all the same, and the present one is kept beside it.",
+        ));
+    }
+    let incoming = folder.join(INCOMING);
+    let checked = read_manifest(from).and_then(|manifest| {
+        if let Some(manifest) = &manifest {
+            contradiction(manifest, from).map_err(|reason| JournalError::Damaged { path: from.into(), reason })?;
+        }
+        let (channels, identity) = take_in(&incoming, from, chain_id, wallet)?;
+        Ok((manifest.is_some(), channels, identity))
+    });
+    let (manifest, channels, identity) = checked.map_err(|failure| {
+        remove(&incoming);
+        let next = "Nothing was changed. Use another copy: drain-mcp journal verify FILE tells what is wrong with one.";
+        Failure { next: next.into(), ..failure }
+    })?;
+    let failed = |e: std::io::Error| Failure::from(JournalError::of_file(&target, &e));
+    let replaced = if exists { Some(move_away(&target).map_err(failed)?) } else { None };
+    fs::rename(&incoming, &target).map_err(failed)?;
+    sync_folder_of(&target).map_err(failed)?;
+    Mark::open(folder).write(&identity);
+    Ok(Imported { path: target, channels, replaced, manifest })
+}
+
+/// Copies, checks and marks; the result is durable.
+fn take_in(
+    incoming: &Path,
+    from: &Path,
+    chain_id: u64,
+    wallet: Address,
+) -> Result<(usize, super::mark::Identity), Failure> {
+    remove(incoming);
+    // A copy of files at rest may have its log beside it.
+    for ending in ["", "-wal"] {
+        let (source, copy) = (beside(from, ending), beside(incoming, ending));
+        if ending.is_empty() || source.exists() {
+            let mut source = File::open(&source).map_err(|e| JournalError::of_file(&source, &e))?;
+            let to = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&copy);
+            to.and_then(|mut to| std::io::copy(&mut source, &mut to)).map_err(|e| JournalError::of_file(&copy, &e))?;
+        }
+    }
+    let taken = Connection::open(incoming).map_err(JournalError::from).and_then(|mut db| {
+        let version = schema::version(&db)?;
+        let first = if version == 0 { Some("it holds no journal".into()) } else { problems(&db).into_iter().next() };
+        if let Some(reason) = first {
+            return Err(JournalError::Damaged { path: from.into(), reason });
+        }
+        let others: bool = db.query_row(
+            "SELECT EXISTS (SELECT 1 FROM channels WHERE chain_id != ?1 OR consumer != ?2) \
+             OR EXISTS (SELECT 1 FROM transactions WHERE chain_id != ?1 OR wallet != ?2)",
+            (i64::try_from(chain_id).unwrap_or(i64::MAX), format!("{wallet:#x}")),
+            |row| row.get(0),
+        )?;
+        if others {
+            let reason = format!("it belongs to another wallet or chain than {wallet} on {chain_id}");
+            return Err(JournalError::Damaged { path: from.into(), reason });
+        }
+        // One file from here on, whatever it was, and durable.
+        db.pragma_update_and_check(None, "journal_mode", "DELETE", |row| row.get::<_, String>(0))?;
+        db.pragma_update(None, "synchronous", "FULL")?;
+        schema::migrate(&mut db, version)?;
+        let (identity, _) = schema::distrust(&db, &format!("was imported from {}.", from.display()))?;
+        let channels = channels::list(&db, false)?.len();
+        Ok((channels, identity))
+    });
+    let taken = taken.map_err(|error| error.at(from))?;
+    File::open(incoming).and_then(|file| file.sync_all()).map_err(|e| JournalError::of_file(incoming, &e))?;
+    Ok(taken)
+}
+
+fn remove(file: &Path) {
+    for ending in ["", "-wal", "-shm", "-journal"] {
+        // What is not there need not be removed; what cannot be is refused when it is made anew.
+        let _ = fs::remove_file(beside(file, ending));
+    }
+}
+
+/// Keeps the present journal and its log under a name that says when it was replaced.
+fn move_away(target: &Path) -> std::io::Result<PathBuf> {
+    let now = Clock::default().now();
+    let free = (0..).map(|n| beside(target, &format!(".replaced-{}", now + n))).find(|path| !path.exists());
+    let kept = free.unwrap_or_else(|| beside(target, ".replaced"));
+    for ending in ["-wal", ""] {
+        let file = beside(target, ending);
+        if file.exists() {
+            fs::rename(file, beside(&kept, ending))?;
+        }
+    }
+    let _ = fs::remove_file(beside(target, "-shm"));
+    Ok(kept)
+}

@@ -1,0 +1,132 @@
+//! A frozen wallet promises nothing more (M11): no voucher, no approval, no opening. What brings money back goes on.
+//!
+//! The check runs inside of the transactions that authorize, so that nothing slips through beside it.
+
+use drain_protocol::{Nonce, Usdc};
+use rusqlite::{Connection, params};
+
+use super::row::column;
+use super::{IntentId, Journal, JournalError, TxKind, channels};
+use crate::error::{Code, Failure};
+
+/// Who froze the wallet. Each stands by itself; a person lifts all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FreezeSource {
+    /// A claim took more than this journal ever signed: somebody else has the key (M11).
+    Claim,
+    /// The operator.
+    Operator,
+}
+
+impl FreezeSource {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Claim => "frozen_by_claim",
+            Self::Operator => "frozen_by_operator",
+        }
+    }
+}
+
+/// A freeze that stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frozen {
+    /// Who froze.
+    pub source: FreezeSource,
+    /// Why, in one sentence.
+    pub reason: String,
+    /// Since when.
+    pub at: u64,
+}
+
+impl From<Frozen> for Failure {
+    fn from(frozen: Frozen) -> Self {
+        let next = match frozen.source {
+            FreezeSource::Claim => {
+                "Tell the operator at once: somebody else may have the key. A person closes all channels (drain-mcp refund), \
+                 moves what is left to a new wallet (drain-mcp wallet send) and uses that. Only a person lifts the freeze: \
+                 drain-mcp wallet unfreeze, on a terminal."
+            }
+            FreezeSource::Operator => {
+                "The operator froze the wallet. Closing channels goes on. Only a person lifts the freeze: \
+                 drain-mcp wallet unfreeze, on a terminal."
+            }
+        };
+        Self::unspent(Code::WalletFrozen, format!("The wallet is frozen: {}", frozen.reason), next)
+    }
+}
+
+/// Refuses while a freeze stands. For the transactions that authorize.
+pub(super) fn refuse_frozen(db: &Connection) -> Result<(), JournalError> {
+    frozen(db)?.map_or(Ok(()), |frozen| Err(JournalError::Frozen(frozen)))
+}
+
+/// Whether a transaction only makes sense for a wallet that goes on paying. What a person sends is theirs to decide.
+pub(super) const fn is_frozen_with_wallet(kind: TxKind) -> bool {
+    matches!(kind, TxKind::Approve | TxKind::Open | TxKind::SessionFee)
+}
+
+/// The gravest freeze that stands.
+fn frozen(db: &Connection) -> Result<Option<Frozen>, JournalError> {
+    for source in [FreezeSource::Claim, FreezeSource::Operator] {
+        let mut statement = db.prepare_cached("SELECT value, at FROM flags WHERE name = ?1")?;
+        let mut rows = statement.query([source.name()])?;
+        if let Some(row) = rows.next()? {
+            let at = u64::try_from(row.get::<_, i64>("at")?).unwrap_or_default();
+            return Ok(Some(Frozen { source, reason: row.get("value")?, at }));
+        }
+    }
+    Ok(None)
+}
+
+fn freeze(db: &Connection, source: FreezeSource, reason: &str, at: u64) -> Result<bool, JournalError> {
+    let rows = db
+        .prepare_cached("INSERT INTO flags (name, value, at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+        .execute(params![source.name(), reason, column(at)?])?;
+    Ok(rows == 1)
+}
+
+impl Journal {
+    /// Freezes the wallet. The first reason of a source stays. True when the wallet was not frozen by it before.
+    pub async fn freeze(&self, source: FreezeSource, reason: String, at: u64) -> Result<bool, JournalError> {
+        self.writer.run(move |db| freeze(db, source, &reason, at)).await
+    }
+
+    /// A claim took `taken` with a voucher of our key. Where that is more than was signed here, the wallet is frozen, and
+    /// the channel's history is incomplete from now on: it is judged once. False where it is nothing new.
+    pub async fn key_was_used_elsewhere(
+        &self,
+        intent: IntentId,
+        taken: Usdc,
+        reason: String,
+        nonce_floor: Nonce,
+        at: u64,
+    ) -> Result<bool, JournalError> {
+        self.writer
+            .run(move |db| {
+                let record = channels::load(db, intent)?;
+                if record.recovered || taken <= record.books.signed {
+                    return Ok(false);
+                }
+                db.prepare_cached("UPDATE channels SET recovered = 1, nonce = MAX(nonce, ?2) WHERE intent = ?1")?
+                    .execute(params![intent.0, nonce_floor.as_i64()])?;
+                freeze(db, FreezeSource::Claim, &reason, at)?;
+                Ok(true)
+            })
+            .await
+    }
+
+    /// A person lifts every freeze. True when one stood.
+    pub async fn unfreeze(&self) -> Result<bool, JournalError> {
+        self.writer
+            .run(move |db| {
+                let (claim, operator) = (FreezeSource::Claim.name(), FreezeSource::Operator.name());
+                Ok(db.prepare_cached("DELETE FROM flags WHERE name IN (?1, ?2)")?.execute([claim, operator])? > 0)
+            })
+            .await
+    }
+
+    /// The freeze that stands, if one does.
+    pub async fn frozen(&self) -> Result<Option<Frozen>, JournalError> {
+        self.writer.run(frozen).await
+    }
+}
