@@ -37,6 +37,7 @@ mod power;
 mod process;
 mod process_harness;
 mod refunds;
+mod reorgs;
 mod replacement;
 mod requests;
 mod schema;
