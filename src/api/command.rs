@@ -46,6 +46,8 @@ pub enum Command {
     Feedback(Feedback),
     /// Ask the marketplace's gas station for POL.
     RequestGas,
+    /// Freeze the wallet, for this reason.
+    Freeze(String),
     /// Questions that wait for a person.
     Approvals,
     /// A person answers one, and shows by the operator's passphrase who it is (M5).
@@ -91,6 +93,8 @@ pub enum Reply {
     Sent,
     /// Of [`Command::RequestGas`]: the transaction.
     Gas(String),
+    /// Of [`Command::Freeze`]: false where it was frozen before.
+    Frozen(bool),
     /// Of [`Command::Approvals`].
     Approvals(Vec<ApprovalView>),
     /// Of [`Command::Decide`].
@@ -121,6 +125,7 @@ impl Command {
             | Self::Balance
             | Self::Channels(_)
             | Self::Channel(_)
+            | Self::Freeze(_)
             | Self::Approvals
             | Self::TrustProvider(_)
             | Self::TrustFeeWallet => Effect::Repeatable,
