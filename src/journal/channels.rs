@@ -6,7 +6,7 @@ use alloy::primitives::keccak256;
 use drain_protocol::{Address, ChannelId, Deployment, Generation, Nonce, Usdc};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::freeze::refuse_frozen;
+use super::freeze::refuse_frozen_by;
 use super::row::{self, column};
 use super::writer::When;
 use super::{IntentId, Journal, JournalError, TxId, TxState, approvals, records, reorgs, transactions, usage};
@@ -308,7 +308,7 @@ impl Journal {
     ) -> Result<(ChannelRecord, bool), JournalError> {
         self.writer
             .run(move |db| {
-                refuse_frozen(db)?;
+                refuse_frozen_by(db, &limits, moment.at)?;
                 let pending: Option<i64> = db
                     .prepare_cached("SELECT intent FROM channels WHERE state = 'opening' AND provider_id = ?1 AND chain_id = ?2 AND consumer = ?3")?
                     .query_row(params![new.provider_id, column(new.deployment.chain_id())?, address(new.consumer)], |r| r.get(0))
