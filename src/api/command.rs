@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ApprovalView, Approved, ChannelView, ChatCall, ChatReply, Closed, Feedback, OpenRequest, Opened, ProviderDetails,
-    ProviderPage, ProviderQuery, WalletView,
+    ProviderPage, ProviderQuery, RefundReport, WalletView,
 };
 use crate::config::Password;
 use crate::error::Failure;
@@ -39,6 +39,9 @@ pub enum Command {
     Close(ChannelId),
     /// Close now, with the provider's consent.
     CooperativeClose(ChannelId),
+    /// Close what can be closed now: what is expired, and with their providers' consent what paid nothing for so many
+    /// seconds, where they are given.
+    Refund(Option<u64>),
     /// Tell the marketplace about a provider.
     Feedback(Feedback),
     /// Ask the marketplace's gas station for POL.
@@ -84,6 +87,8 @@ pub enum Reply {
     Channel(Box<ChannelView>),
     /// Of both closes.
     Closed(Box<Closed>),
+    /// Of [`Command::Refund`].
+    Refunds(Vec<RefundReport>),
     /// Of [`Command::Feedback`].
     Sent,
     /// Of [`Command::RequestGas`]: the transaction.
@@ -125,7 +130,9 @@ impl Command {
             | Self::TrustProvider(_)
             | Self::TrustFeeWallet => Effect::Repeatable,
             Self::Chat(_) => Effect::Pays,
-            Self::Approve(_) | Self::Open(_) | Self::Close(_) | Self::CooperativeClose(_) => Effect::Joins,
+            Self::Approve(_) | Self::Open(_) | Self::Close(_) | Self::CooperativeClose(_) | Self::Refund(_) => {
+                Effect::Joins
+            }
             Self::Feedback(_) | Self::RequestGas | Self::Decide { .. } => Effect::Tells,
         }
     }

@@ -5,6 +5,7 @@ mod asking;
 mod market;
 mod paying;
 mod reading;
+mod refunding;
 
 use std::time::Duration;
 
@@ -75,6 +76,7 @@ impl Local {
             Command::CooperativeClose(id) => {
                 Reply::Closed(Box::new(self.end(id, CloseKind::Cooperative, progress).await?))
             }
+            Command::Refund(idle) => Reply::Refunds(self.refund(idle, progress).await?),
             Command::Feedback(feedback) => {
                 self.feedback(feedback).await?;
                 Reply::Sent
