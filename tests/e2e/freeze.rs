@@ -1,5 +1,7 @@
 //! A claim of more than was ever signed freezes the wallet (M11).
 
+use std::sync::Arc;
+
 use alloy::signers::SignerSync;
 use alloy::sol_types::SolCall;
 use drain_mcp::api::Progress;
@@ -65,10 +67,15 @@ fn m11_a_claim_above_what_was_signed_freezes_until_a_person_lifts_it() {
 #[test]
 fn m11_a_claim_while_nobody_looked_is_judged_at_the_next_start_and_once() {
     in_system(async {
-        let world = World::start().await;
-        let (runtime, channel) = llm(&world).await;
-        ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
-        drop(runtime);
+        let world = Arc::new(World::start().await);
+        let channel = world
+            .life(world.config(), async |runtime, _| {
+                let channel = open(&runtime, "sim-llm", "1", "24h").await.unwrap();
+                ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
+                runtime.shutdown().await;
+                channel
+            })
+            .await;
         steal(&world, channel, usdc("0.5")).await;
         // Far behind the first block that the next runtime reads events of.
         world.chain().mine(100);

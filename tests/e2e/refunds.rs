@@ -1,5 +1,6 @@
 //! Unspent money comes back without anyone asking (M10).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use drain_mcp::api::{ChannelState, Progress};
@@ -96,10 +97,14 @@ fn m10_at_expiry_both_generations_come_back_alone() {
 #[test]
 fn m10_what_expired_while_nothing_ran_comes_back_at_the_next_start() {
     in_system(async {
-        let world = World::start().await;
-        let runtime = world.runtime_with(serving(&world)).await;
-        let channel = open(&runtime, "sim-llm", "1", "2h").await.unwrap();
-        drop(runtime);
+        let world = Arc::new(World::start().await);
+        let channel = world
+            .life(serving(&world), async |runtime, _| {
+                let channel = open(&runtime, "sim-llm", "1", "2h").await.unwrap();
+                runtime.shutdown().await;
+                channel
+            })
+            .await;
         world.advance(3 * HOUR).await;
         let _runtime = world.runtime_with(serving(&world)).await;
         closed(&world, channel).await;
