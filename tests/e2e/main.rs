@@ -46,6 +46,7 @@ mod sharing;
 mod soak;
 mod standing;
 mod stdio;
+mod supply_chain;
 mod survivor;
 mod takeover;
 mod transactions;
