@@ -168,6 +168,11 @@ impl Runtime {
         self.0.holder().await?.frozen().await
     }
 
+    /// Freezes the wallet; false where the operator had frozen it before.
+    pub async fn freeze(&self, reason: &str) -> Result<bool, Failure> {
+        answer!(self.read(Command::Freeze(reason.into())).await?, Reply::Frozen)
+    }
+
     /// A person lifts every freeze; only for a person on a terminal, and only in the process that holds the wallet (M5).
     pub async fn unfreeze(&self) -> Result<bool, Failure> {
         self.0.holder().await?.unfreeze().await

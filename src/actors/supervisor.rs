@@ -10,7 +10,7 @@ use super::channel::{ChannelActor, Seen};
 use super::directory::DirectoryActor;
 use super::services::{Purse, Services};
 use super::signer::SignerActor;
-use super::wallet::WalletActor;
+use super::wallet::{Undone, WalletActor};
 use super::watcher::{ChainEvent, Watch, WatcherActor};
 use crate::journal::{ChannelRecord, IntentId};
 
@@ -62,9 +62,11 @@ impl Supervisor {
         }
     }
 
-    fn start_channel(&mut self, record: ChannelRecord, supervisor: Addr<Self>) {
+    /// Finds and watches the channel by its id, which a reorganisation may have changed.
+    fn register(&mut self, record: &ChannelRecord) {
         let Some(keyed) = &self.keyed else { return };
         if let Some(id) = record.channel_id {
+            self.by_id.retain(|_, intent| *intent != record.intent);
             self.by_id.insert(id, record.intent);
             let watch = Watch {
                 contract: record.deployment.contract(),
@@ -75,6 +77,11 @@ impl Supervisor {
             self.watched.insert(record.intent, watch);
             keyed.watcher.do_send(watch);
         }
+    }
+
+    fn start_channel(&mut self, record: ChannelRecord, supervisor: Addr<Self>) {
+        self.register(&record);
+        let Some(keyed) = &self.keyed else { return };
         let intent = record.intent;
         let actor = ChannelActor::new(self.services.clone(), keyed.purse.clone(), supervisor, record);
         self.channels.insert(intent, actor.start());
@@ -217,6 +224,9 @@ impl Handler<ChannelOpened> for Supervisor {
         // Two of one channel would sign over each other: a running one stays, and reads its record.
         if let Some(running) = self.channels.get(&record.intent).filter(|actor| actor.connected()) {
             running.do_send(Seen::Recorded);
+            if self.watched.get(&record.intent).map(|watch| watch.channel_id) != record.channel_id {
+                self.register(&record);
+            }
             return;
         }
         self.start_channel(*record, ctx.address());
@@ -228,6 +238,12 @@ impl Handler<ChainEvent> for Supervisor {
 
     fn handle(&mut self, event: ChainEvent, _: &mut Self::Context) {
         let (intent, seen) = match event {
+            ChainEvent::Undone { transactions } => {
+                if let Some(keyed) = &self.keyed {
+                    keyed.wallet.do_send(Undone { transactions });
+                }
+                return;
+            }
             ChainEvent::Claimed { intent, total } => (intent, Seen::Claimed(total)),
             ChainEvent::Closed { intent, refund } => (intent, Seen::Closed { refund }),
         };

@@ -43,6 +43,8 @@ pub enum Command {
     Feedback(Feedback),
     /// Ask the marketplace's gas station for POL.
     RequestGas,
+    /// Freeze the wallet, for this reason.
+    Freeze(String),
     /// Questions that wait for a person.
     Approvals,
     /// A person answers one, and shows by the operator's passphrase who it is (M5).
@@ -86,6 +88,8 @@ pub enum Reply {
     Sent,
     /// Of [`Command::RequestGas`]: the transaction.
     Gas(String),
+    /// Of [`Command::Freeze`]: false where it was frozen before.
+    Frozen(bool),
     /// Of [`Command::Approvals`].
     Approvals(Vec<ApprovalView>),
     /// Of [`Command::Decide`].
@@ -116,6 +120,7 @@ impl Command {
             | Self::Balance
             | Self::Channels(_)
             | Self::Channel(_)
+            | Self::Freeze(_)
             | Self::Approvals
             | Self::TrustProvider(_)
             | Self::TrustFeeWallet => Effect::Repeatable,

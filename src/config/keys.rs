@@ -149,6 +149,8 @@ keys! {
         "Pay providers of these categories only.";
     DenyCategories: "DRAIN_DENY_CATEGORIES", Some("limits.deny_categories"), None, Plain, "none",
         "Never pay providers of these categories.";
+    Freeze: "DRAIN_FREEZE", Some("limits.freeze"), None, Plain, "off",
+        "Pay, open and approve nothing: on or off. Closing goes on. drain-mcp wallet freeze does the same while it runs.";
     ApproveRequestsAbove: "DRAIN_APPROVE_REQUESTS_ABOVE", Some("approvals.requests_above"), None, Plain, "off",
         "Ask a person before a request that may cost more USDC than this, within the limits. off asks nobody.";
     ApproveDepositsAbove: "DRAIN_APPROVE_DEPOSITS_ABOVE", Some("approvals.deposits_above"), None, Plain, "off",

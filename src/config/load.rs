@@ -229,6 +229,7 @@ fn limits(layers: &mut Layers) -> Result<Limits, ConfigError> {
             allow_categories: names(layers, Key::AllowCategories)?,
             deny_categories: names(layers, Key::DenyCategories)?.unwrap_or_default(),
         },
+        frozen: layers.or_table(Key::Freeze, values::switch)?,
         approve: Thresholds {
             request: layers.or_table(Key::ApproveRequestsAbove, values::threshold)?,
             deposit: layers.or_table(Key::ApproveDepositsAbove, values::threshold)?,

@@ -97,6 +97,7 @@ impl World {
                 gas_per_day: "2".parse().unwrap(),
                 parties: Parties::default(),
                 approve: Thresholds::default(),
+                frozen: false,
             }),
             approvals: ApprovalConfig {
                 via: vec![Via::Terminal],

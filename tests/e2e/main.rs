@@ -36,6 +36,7 @@ mod panics;
 mod power;
 mod process;
 mod process_harness;
+mod reorgs;
 mod replacement;
 mod requests;
 mod schema;

@@ -80,6 +80,7 @@ impl Local {
                 Reply::Sent
             }
             Command::RequestGas => Reply::Gas(self.request_gas().await?),
+            Command::Freeze(reason) => Reply::Frozen(self.freeze(&reason).await?),
             Command::Approvals => Reply::Approvals(self.approvals().await?),
             Command::Decide { id, verdict, passphrase } => Reply::Decided(self.decide(&id, verdict, passphrase).await?),
             Command::TrustProvider(id) => Reply::Forgotten(self.trust_provider(&id).await?),
