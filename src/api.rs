@@ -389,6 +389,59 @@ pub struct Paid {
     pub notes: Vec<String>,
 }
 
+/// What became of one channel when everything that can come back was asked for.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RefundReport {
+    /// The channel, as it was before.
+    pub channel: ChannelView,
+    /// It is closed now.
+    pub closed: Option<Closed>,
+    /// Nothing can be done before this Unix second of block time.
+    pub waits_until: Option<u64>,
+    /// Why it is not closed.
+    pub failure: Option<RefundFailure>,
+}
+
+/// Why a channel was not closed.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RefundFailure {
+    /// The stable code.
+    pub code: String,
+    /// What happened.
+    pub message: String,
+    /// A transaction may still land.
+    pub pending: bool,
+    /// What to do next.
+    pub next: String,
+}
+
+/// How many openings of the wallet a contract counts, and how many of them are recorded here.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct OpeningsFound {
+    /// The contract.
+    #[serde(serialize_with = "checksummed")]
+    #[schemars(with = "String")]
+    pub contract: Address,
+    /// V1 or V2.
+    #[schemars(with = "String")]
+    pub generation: Generation,
+    /// The contract's count.
+    pub on_chain: u64,
+    /// In our record.
+    pub known: u64,
+}
+
+/// What a search for the wallet's channels found.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Recovery {
+    /// Every opening that the contracts count is known.
+    pub complete: bool,
+    /// How many were new.
+    pub found: u64,
+    /// Contract by contract.
+    pub contracts: Vec<OpeningsFound>,
+}
+
 /// A question to a person.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ApprovalView {

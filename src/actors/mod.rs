@@ -10,6 +10,7 @@ pub mod listing;
 mod local;
 pub mod opening;
 mod person;
+pub mod refund;
 mod reorg;
 pub mod runtime;
 mod services;

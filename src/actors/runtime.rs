@@ -7,7 +7,7 @@ use super::sharing::Shared;
 use super::startup::{no_signer, services};
 use crate::api::{
     ApprovalView, Approved, ChannelView, ChatCall, ChatReply, Closed, Command, Feedback, OpenRequest, Opened, Progress,
-    ProviderDetails, ProviderPage, ProviderQuery, Reply, SendAmount, WalletView,
+    ProviderDetails, ProviderPage, ProviderQuery, Recovery, RefundReport, Reply, SendAmount, WalletView,
 };
 use crate::config::{Config, Password};
 use crate::error::Failure;
@@ -111,6 +111,21 @@ impl Runtime {
     /// Closes now, with the provider's consent (V2).
     pub async fn cooperative_close(&self, id: ChannelId, progress: Progress) -> Result<Closed, Failure> {
         answer!(self.0.run(Command::CooperativeClose(id), progress).await?, Reply::Closed).map(|closed| *closed)
+    }
+
+    /// Closes what can be closed now, and with their providers' consent what paid nothing for `idle` seconds.
+    pub async fn refund(&self, idle: Option<u64>, progress: Progress) -> Result<Vec<RefundReport>, Failure> {
+        answer!(self.0.run(Command::Refund(idle), progress).await?, Reply::Refunds)
+    }
+
+    /// Searches the chain for channels of the wallet that are not recorded here.
+    pub async fn recover(&self, progress: Progress) -> Result<Recovery, Failure> {
+        answer!(self.0.run(Command::Recover, progress).await?, Reply::Recovered)
+    }
+
+    /// A person says whom a foreign channel pays (M10).
+    pub async fn adopt(&self, channel: ChannelId, provider: Option<String>) -> Result<ChannelView, Failure> {
+        answer!(self.read(Command::Adopt { channel, provider }).await?, Reply::Channel).map(|view| *view)
     }
 
     /// An agent's word on a provider, sent to the marketplace.

@@ -8,6 +8,7 @@ use drain_signers::Signer;
 
 use super::channel::{ChannelActor, Seen};
 use super::directory::DirectoryActor;
+use super::refund::{Look, RefundActor};
 use super::services::{Purse, Services};
 use super::signer::SignerActor;
 use super::wallet::{Undone, WalletActor};
@@ -34,6 +35,7 @@ struct Keyed {
     signer: Addr<SignerActor>,
     wallet: Addr<WalletActor>,
     watcher: Addr<WatcherActor>,
+    refund: Addr<RefundActor>,
 }
 
 /// One per runtime.
@@ -117,6 +119,10 @@ impl Supervisor {
                 keyed.watcher.do_send(*watch);
             }
         }
+        if !keyed.refund.connected() {
+            tracing::error!("the refund actor is started anew");
+            keyed.refund = RefundActor::new(self.services.clone(), keyed.purse.clone(), ctx.address()).start();
+        }
     }
 }
 
@@ -129,7 +135,8 @@ impl Actor for Supervisor {
         let signer = SignerActor::new(key.clone()).start();
         let wallet = WalletActor::new(self.services.clone(), purse.clone(), signer.clone(), ctx.address()).start();
         let watcher = WatcherActor::new(self.services.clone(), purse.clone(), ctx.address()).start();
-        self.keyed = Some(Keyed { purse, key, signer, wallet, watcher });
+        let refund = RefundActor::new(self.services.clone(), purse.clone(), ctx.address()).start();
+        self.keyed = Some(Keyed { purse, key, signer, wallet, watcher, refund });
         for record in channels {
             if record.channel_id.is_some() {
                 self.start_channel(record, ctx.address());
@@ -249,6 +256,17 @@ impl Handler<ChainEvent> for Supervisor {
         };
         if let Some(channel) = self.channels.get(&intent) {
             channel.do_send(seen);
+        }
+    }
+}
+
+impl Handler<Look> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, look: Look, ctx: &mut Self::Context) {
+        self.revive(ctx);
+        if let Some(keyed) = &self.keyed {
+            keyed.refund.do_send(look);
         }
     }
 }

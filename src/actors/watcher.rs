@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use drain_protocol::{Address, ChannelId, Deployment, Usdc};
 
+use super::refund::Look;
 use super::reorg;
 use super::services::{Purse, Services};
 use super::supervisor::Supervisor;
@@ -117,7 +118,10 @@ impl WatcherActor {
         let look = tokio::spawn(async move { look(&services, &purse, &channels, unseen, from).await });
         ctx.spawn(look.into_actor(self).map(move |result, actor, ctx| {
             match result {
-                Ok(Ok(seen)) => actor.saw(seen),
+                Ok(Ok(seen)) => {
+                    actor.saw(seen);
+                    actor.supervisor.do_send(Look);
+                }
                 Ok(Err(error)) => {
                     actor.unseen.extend(kept);
                     tracing::warn!(%error, "the chain could not be read; tried again later");

@@ -172,6 +172,11 @@ keys! {
     UnlimitedAllowance: "DRAIN_UNLIMITED_ALLOWANCE", Some("limits.unlimited_allowance"), None, Plain, "off",
         "Give the contract an allowance without bound: on or off. It then may take all USDC of the wallet.";
 
+    CloseIdle: "DRAIN_CLOSE_IDLE", Some("refunds.idle"), None, Plain, "6h",
+        "A V2 channel that paid nothing for so long is closed with its provider's consent, at the latest 75 minutes before expiry; off waits for expiry. For runtimes that serve.";
+    PolUsdc: "DRAIN_POL_USDC", Some("refunds.pol_usdc"), None, Plain, "0.50",
+        "What one POL is worth in USDC. Nothing looks it up: it decides whether the gas of an automatic close costs more than it brings back.";
+
     DefaultMaxTokens: "DRAIN_DEFAULT_MAX_TOKENS", Some("requests.default_max_tokens"), None, Plain, "1024",
         "max_tokens of a request that names none.";
     DefaultMaxCost: "DRAIN_DEFAULT_MAX_COST", Some("requests.default_max_cost"), None, Plain, "0.05",

@@ -106,6 +106,12 @@ pub async fn turn(world: &World, nodes: &Nodes<'_>, dice: &mut Dice, tally: &mut
                 _ => faults.forged_receipt = Some(drain_sandbox::chain::ForgedReceipt::Failure),
             });
         }
+        // Whichever is closed next.
+        _ if kind.starts_with("provider: close") => {
+            for provider in [&sandbox.llm, &sandbox.data, &sandbox.image] {
+                provider.set(|faults| misbehave(kind, faults));
+            }
+        }
         _ => provider.set(|faults| misbehave(kind, faults)),
     }
     *tally.faults.entry(kind).or_default() += 1;
