@@ -48,6 +48,7 @@ mod sharing;
 mod soak;
 mod standing;
 mod stdio;
+mod supply_chain;
 mod survivor;
 mod takeover;
 mod transactions;
