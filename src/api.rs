@@ -389,6 +389,32 @@ pub struct Paid {
     pub notes: Vec<String>,
 }
 
+/// What became of one channel when everything that can come back was asked for.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RefundReport {
+    /// The channel, as it was before.
+    pub channel: ChannelView,
+    /// It is closed now.
+    pub closed: Option<Closed>,
+    /// Nothing can be done before this Unix second of block time.
+    pub waits_until: Option<u64>,
+    /// Why it is not closed.
+    pub failure: Option<RefundFailure>,
+}
+
+/// Why a channel was not closed.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RefundFailure {
+    /// The stable code.
+    pub code: String,
+    /// What happened.
+    pub message: String,
+    /// A transaction may still land.
+    pub pending: bool,
+    /// What to do next.
+    pub next: String,
+}
+
 /// A question to a person.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ApprovalView {

@@ -110,6 +110,8 @@ codes! {
     TransactionPending = "transaction_pending", Safe;
     /// The provider's close answer breaks a rule (M6).
     CloseRefused = "close_refused", AfterFix;
+    /// The gas of a close would cost more than it brings back (M10).
+    NotWorthIt = "not_worth_it", Safe;
     /// The durable record cannot be written: nothing is signed (M1).
     JournalFailed = "journal_failed", AfterFix;
     /// The caller cancelled.

@@ -7,7 +7,7 @@ use super::sharing::Shared;
 use super::startup::{no_signer, services};
 use crate::api::{
     ApprovalView, Approved, ChannelView, ChatCall, ChatReply, Closed, Command, Feedback, OpenRequest, Opened, Progress,
-    ProviderDetails, ProviderPage, ProviderQuery, Reply, SendAmount, WalletView,
+    ProviderDetails, ProviderPage, ProviderQuery, RefundReport, Reply, SendAmount, WalletView,
 };
 use crate::config::{Config, Password};
 use crate::error::Failure;
@@ -113,6 +113,11 @@ impl Runtime {
         answer!(self.0.run(Command::CooperativeClose(id), progress).await?, Reply::Closed).map(|closed| *closed)
     }
 
+    /// Closes what can be closed now, and with their providers' consent what paid nothing for `idle` seconds.
+    pub async fn refund(&self, idle: Option<u64>, progress: Progress) -> Result<Vec<RefundReport>, Failure> {
+        answer!(self.0.run(Command::Refund(idle), progress).await?, Reply::Refunds)
+    }
+
     /// An agent's word on a provider, sent to the marketplace.
     pub async fn feedback(&self, feedback: Feedback) -> Result<(), Failure> {
         match self.read(Command::Feedback(feedback)).await? {
@@ -166,6 +171,11 @@ impl Runtime {
     /// Why the wallet is frozen, if it is (M11); only in the process that holds it.
     pub async fn frozen(&self) -> Result<Option<String>, Failure> {
         self.0.holder().await?.frozen().await
+    }
+
+    /// Freezes the wallet; false where the operator had frozen it before.
+    pub async fn freeze(&self, reason: &str) -> Result<bool, Failure> {
+        answer!(self.read(Command::Freeze(reason.into())).await?, Reply::Frozen)
     }
 
     /// A person lifts every freeze; only for a person on a terminal, and only in the process that holds the wallet (M5).

@@ -8,9 +8,10 @@ use drain_signers::Signer;
 
 use super::channel::{ChannelActor, Seen};
 use super::directory::DirectoryActor;
+use super::refund::{Look, RefundActor};
 use super::services::{Purse, Services};
 use super::signer::SignerActor;
-use super::wallet::WalletActor;
+use super::wallet::{Undone, WalletActor};
 use super::watcher::{ChainEvent, Watch, WatcherActor};
 use crate::journal::{ChannelRecord, IntentId};
 
@@ -34,6 +35,7 @@ struct Keyed {
     signer: Addr<SignerActor>,
     wallet: Addr<WalletActor>,
     watcher: Addr<WatcherActor>,
+    refund: Addr<RefundActor>,
 }
 
 /// One per runtime.
@@ -62,9 +64,11 @@ impl Supervisor {
         }
     }
 
-    fn start_channel(&mut self, record: ChannelRecord, supervisor: Addr<Self>) {
+    /// Finds and watches the channel by its id, which a reorganisation may have changed.
+    fn register(&mut self, record: &ChannelRecord) {
         let Some(keyed) = &self.keyed else { return };
         if let Some(id) = record.channel_id {
+            self.by_id.retain(|_, intent| *intent != record.intent);
             self.by_id.insert(id, record.intent);
             let watch = Watch {
                 contract: record.deployment.contract(),
@@ -75,6 +79,11 @@ impl Supervisor {
             self.watched.insert(record.intent, watch);
             keyed.watcher.do_send(watch);
         }
+    }
+
+    fn start_channel(&mut self, record: ChannelRecord, supervisor: Addr<Self>) {
+        self.register(&record);
+        let Some(keyed) = &self.keyed else { return };
         let intent = record.intent;
         let actor = ChannelActor::new(self.services.clone(), keyed.purse.clone(), supervisor, record);
         self.channels.insert(intent, actor.start());
@@ -110,6 +119,10 @@ impl Supervisor {
                 keyed.watcher.do_send(*watch);
             }
         }
+        if !keyed.refund.connected() {
+            tracing::error!("the refund actor is started anew");
+            keyed.refund = RefundActor::new(self.services.clone(), keyed.purse.clone(), ctx.address()).start();
+        }
     }
 }
 
@@ -122,7 +135,8 @@ impl Actor for Supervisor {
         let signer = SignerActor::new(key.clone()).start();
         let wallet = WalletActor::new(self.services.clone(), purse.clone(), signer.clone(), ctx.address()).start();
         let watcher = WatcherActor::new(self.services.clone(), purse.clone(), ctx.address()).start();
-        self.keyed = Some(Keyed { purse, key, signer, wallet, watcher });
+        let refund = RefundActor::new(self.services.clone(), purse.clone(), ctx.address()).start();
+        self.keyed = Some(Keyed { purse, key, signer, wallet, watcher, refund });
         for record in channels {
             if record.channel_id.is_some() {
                 self.start_channel(record, ctx.address());
@@ -217,6 +231,9 @@ impl Handler<ChannelOpened> for Supervisor {
         // Two of one channel would sign over each other: a running one stays, and reads its record.
         if let Some(running) = self.channels.get(&record.intent).filter(|actor| actor.connected()) {
             running.do_send(Seen::Recorded);
+            if self.watched.get(&record.intent).map(|watch| watch.channel_id) != record.channel_id {
+                self.register(&record);
+            }
             return;
         }
         self.start_channel(*record, ctx.address());
@@ -228,11 +245,28 @@ impl Handler<ChainEvent> for Supervisor {
 
     fn handle(&mut self, event: ChainEvent, _: &mut Self::Context) {
         let (intent, seen) = match event {
+            ChainEvent::Undone { transactions } => {
+                if let Some(keyed) = &self.keyed {
+                    keyed.wallet.do_send(Undone { transactions });
+                }
+                return;
+            }
             ChainEvent::Claimed { intent, total } => (intent, Seen::Claimed(total)),
             ChainEvent::Closed { intent, refund } => (intent, Seen::Closed { refund }),
         };
         if let Some(channel) = self.channels.get(&intent) {
             channel.do_send(seen);
+        }
+    }
+}
+
+impl Handler<Look> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, look: Look, ctx: &mut Self::Context) {
+        self.revive(ctx);
+        if let Some(keyed) = &self.keyed {
+            keyed.refund.do_send(look);
         }
     }
 }

@@ -32,7 +32,7 @@ pub fn channel(record: &ChannelRecord, block_time: u64) -> ChannelView {
         recovered: record.recovered,
         refunded: record.refunded,
         next: next(record, state).into(),
-        notes: Vec::new(),
+        notes: record.note.iter().cloned().collect(),
     }
 }
 

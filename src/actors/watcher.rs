@@ -7,11 +7,13 @@ use std::collections::{HashMap, HashSet};
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use drain_protocol::{Address, ChannelId, Deployment, Usdc};
 
+use super::refund::Look;
+use super::reorg;
 use super::services::{Purse, Services};
 use super::supervisor::Supervisor;
 use super::theft;
 use crate::chain::{ChainError, ChannelEvent};
-use crate::journal::IntentId;
+use crate::journal::{IntentId, TxId};
 
 /// Blocks asked for at once; public nodes refuse large ranges.
 const MAX_RANGE: u64 = 1_000;
@@ -45,7 +47,7 @@ impl Watch {
 }
 
 /// What happened to a channel.
-#[derive(Clone, Copy, Debug, Message)]
+#[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub enum ChainEvent {
     /// The provider took money.
@@ -62,6 +64,11 @@ pub enum ChainEvent {
         /// What came back.
         refund: Usdc,
     },
+    /// A reorganisation took back what was final.
+    Undone {
+        /// Ours that were in the blocks that are gone.
+        transactions: Vec<TxId>,
+    },
 }
 
 /// One per chain.
@@ -75,6 +82,10 @@ pub struct WatcherActor {
     unseen: HashSet<Key>,
     /// The last block whose events were read.
     read_to: Option<u64>,
+    /// Something of ours was recorded so recently that a reorganisation might take it back.
+    settling: bool,
+    /// What the last look found gone.
+    undone: HashSet<TxId>,
     polling: bool,
 }
 
@@ -88,12 +99,14 @@ impl WatcherActor {
             channels: HashMap::new(),
             unseen: HashSet::new(),
             read_to: None,
+            settling: false,
+            undone: HashSet::new(),
             polling: false,
         }
     }
 
     fn poll(&mut self, ctx: &mut Context<Self>) {
-        if self.channels.is_empty() {
+        if self.channels.is_empty() && !self.settling {
             self.polling = false;
             return;
         }
@@ -105,7 +118,10 @@ impl WatcherActor {
         let look = tokio::spawn(async move { look(&services, &purse, &channels, unseen, from).await });
         ctx.spawn(look.into_actor(self).map(move |result, actor, ctx| {
             match result {
-                Ok(Ok(seen)) => actor.saw(seen),
+                Ok(Ok(seen)) => {
+                    actor.saw(seen);
+                    actor.supervisor.do_send(Look);
+                }
                 Ok(Err(error)) => {
                     actor.unseen.extend(kept);
                     tracing::warn!(%error, "the chain could not be read; tried again later");
@@ -121,6 +137,19 @@ impl WatcherActor {
 
     fn saw(&mut self, seen: Seen) {
         self.read_to = Some(seen.read_to);
+        self.settling = seen.recorded.go_on;
+        let gone: HashSet<TxId> = seen.recorded.gone.into_iter().collect();
+        let news: Vec<TxId> = gone.difference(&self.undone).copied().collect();
+        if !news.is_empty() {
+            reorg::alarm(&self.services, &self.purse, &news);
+            // Claims and closes in the blocks that were read before may be others now.
+            self.unseen.extend(self.channels.keys());
+        }
+        if !gone.is_empty() {
+            // Until the wallet has recorded it.
+            self.supervisor.do_send(ChainEvent::Undone { transactions: gone.iter().copied().collect() });
+        }
+        self.undone = gone;
         self.unseen.extend(seen.unsure);
         for (key, total) in seen.claimed {
             if let Some(watch) = self.channels.get(&key) {
@@ -144,6 +173,8 @@ struct Seen {
     closed: Vec<(Key, Usdc)>,
     /// Channels that could not be compared with the contract.
     unsure: HashSet<Key>,
+    /// Whether the chain still has what was recorded.
+    recorded: reorg::Look,
 }
 
 /// Reads the head, then the events since `from` up to what is final enough not to change, and compares channels that
@@ -163,8 +194,16 @@ async fn look(
     // Without a beginning there is none to read events from: what was before is seen in the channels themselves. Where
     // nodes that are behind, or one that told of blocks that are not there, take the end back, so goes the beginning.
     let from = from.unwrap_or(u64::MAX).min(last.saturating_add(1));
-    let mut seen =
-        Seen { read_to: from.saturating_sub(1), claimed: Vec::new(), closed: Vec::new(), unsure: HashSet::new() };
+    let mut seen = Seen {
+        read_to: from.saturating_sub(1),
+        claimed: Vec::new(),
+        closed: Vec::new(),
+        unsure: HashSet::new(),
+        recorded: reorg::look(services, purse, last).await.unwrap_or_else(|failure| {
+            tracing::warn!(%failure, "what was recorded could not be compared with the chain; tried again later");
+            reorg::Look { go_on: true, ..reorg::Look::default() }
+        }),
+    };
     let mut events = Vec::new();
     for _ in 0..MAX_RANGES {
         let first = seen.read_to.saturating_add(1);
@@ -302,6 +341,8 @@ impl Handler<Watch> for WatcherActor {
     type Result = ();
 
     fn handle(&mut self, watch: Watch, ctx: &mut Self::Context) {
+        // Under another id it was before a reorganisation, it is no more.
+        self.channels.retain(|key, other| other.intent != watch.intent || *key == watch.key());
         self.unseen.insert(watch.key());
         self.channels.insert(watch.key(), watch);
         if !self.polling {

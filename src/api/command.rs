@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ApprovalView, Approved, ChannelView, ChatCall, ChatReply, Closed, Feedback, OpenRequest, Opened, ProviderDetails,
-    ProviderPage, ProviderQuery, WalletView,
+    ProviderPage, ProviderQuery, RefundReport, WalletView,
 };
 use crate::config::Password;
 use crate::error::Failure;
@@ -39,10 +39,15 @@ pub enum Command {
     Close(ChannelId),
     /// Close now, with the provider's consent.
     CooperativeClose(ChannelId),
+    /// Close what can be closed now: what is expired, and with their providers' consent what paid nothing for so many
+    /// seconds, where they are given.
+    Refund(Option<u64>),
     /// Tell the marketplace about a provider.
     Feedback(Feedback),
     /// Ask the marketplace's gas station for POL.
     RequestGas,
+    /// Freeze the wallet, for this reason.
+    Freeze(String),
     /// Questions that wait for a person.
     Approvals,
     /// A person answers one, and shows by the operator's passphrase who it is (M5).
@@ -82,10 +87,14 @@ pub enum Reply {
     Channel(Box<ChannelView>),
     /// Of both closes.
     Closed(Box<Closed>),
+    /// Of [`Command::Refund`].
+    Refunds(Vec<RefundReport>),
     /// Of [`Command::Feedback`].
     Sent,
     /// Of [`Command::RequestGas`]: the transaction.
     Gas(String),
+    /// Of [`Command::Freeze`]: false where it was frozen before.
+    Frozen(bool),
     /// Of [`Command::Approvals`].
     Approvals(Vec<ApprovalView>),
     /// Of [`Command::Decide`].
@@ -116,11 +125,14 @@ impl Command {
             | Self::Balance
             | Self::Channels(_)
             | Self::Channel(_)
+            | Self::Freeze(_)
             | Self::Approvals
             | Self::TrustProvider(_)
             | Self::TrustFeeWallet => Effect::Repeatable,
             Self::Chat(_) => Effect::Pays,
-            Self::Approve(_) | Self::Open(_) | Self::Close(_) | Self::CooperativeClose(_) => Effect::Joins,
+            Self::Approve(_) | Self::Open(_) | Self::Close(_) | Self::CooperativeClose(_) | Self::Refund(_) => {
+                Effect::Joins
+            }
             Self::Feedback(_) | Self::RequestGas | Self::Decide { .. } => Effect::Tells,
         }
     }

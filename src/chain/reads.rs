@@ -109,6 +109,18 @@ impl Chain {
             .await
     }
 
+    /// The hash of the block of this number, by the word of two endpoints, or of the one where a single one is configured.
+    pub async fn block_hash_agreed(&self, number: u64) -> Result<B256, ChainError> {
+        let params = json!([BlockNumberOrTag::Number(number), false]);
+        let hash = |value| header(value)?.map(|block| block.hash).ok_or_else(gone);
+        let said = self.pool().ask_two("eth_getBlockByNumber", &params, Some(number), hash).await?;
+        let mut hashes = said.iter().filter_map(|(_, hash)| *hash);
+        match (hashes.next(), hashes.all(|other| Some(other) == said.first().and_then(|(_, hash)| *hash))) {
+            (Some(hash), true) => Ok(hash),
+            _ => Err(ChainError::Disagreement { what: format!("there are several blocks {number}") }),
+        }
+    }
+
     /// The newest block that no longer changes: the `finalized` one, or the configured number of confirmations below the
     /// head where the nodes say that they know no such block, and never said otherwise.
     pub async fn finalized_number(&self) -> Result<u64, ChainError> {

@@ -111,7 +111,7 @@ fn span(seconds: u64) -> String {
 }
 
 /// Unix seconds as `2026-01-31 12:00 UTC` (civil-from-days; Gregorian, from 1970 on).
-fn utc(seconds: u64) -> String {
+pub(super) fn utc(seconds: u64) -> String {
     // Beyond the year 9999 nobody reads a date.
     let seconds = seconds.min(253_402_300_799);
     let days = seconds / 86_400 + 719_468;

@@ -56,6 +56,7 @@ impl Exit {
                 | Code::ContractFrozen
                 | Code::WalletFrozen
                 | Code::CloseRefused
+                | Code::NotWorthIt
                 | Code::NotExpired => Self::Refused,
                 _ => Self::Failed,
             },

@@ -14,6 +14,7 @@ mod open;
 mod output;
 mod prompt;
 mod providers;
+mod refund;
 pub mod sandbox;
 mod serve;
 mod session;
@@ -104,6 +105,8 @@ pub enum Command {
     Channels(channels::Args),
     /// Close a channel and get the rest back
     Close(close::Args),
+    /// Get back everything that can come back now
+    Refund(refund::Args),
     /// Answer what waits for a person
     Approvals(approvals::Args),
     /// Check the whole set-up and say what to do
@@ -226,6 +229,7 @@ impl Command {
             Self::Chat(args) => chat::run(args, session).await,
             Self::Channels(args) => channels::run(args, session).await,
             Self::Close(args) => close::run(args, session).await,
+            Self::Refund(args) => refund::run(args, session).await,
             Self::Approvals(args) => approvals::run(args, session).await,
             Self::Doctor(args) => doctor::run(args, session).await,
             Self::Journal(command) => journal::run(command, session).await,

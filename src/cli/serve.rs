@@ -11,6 +11,8 @@ use crate::mcp;
 
 pub(super) async fn run(session: &mut Session) -> Result<Exit, Failure> {
     let mut config = session.take_config()?;
+    // While an agent is served, unspent money comes back by itself (M10).
+    config.refunds.automatic = true;
     let configured = !matches!(config.signer, SignerConfig::None);
     if configured {
         session.output.remark(&format!("limits: {} (docs/configuration.md)", config.limits));

@@ -149,6 +149,8 @@ keys! {
         "Pay providers of these categories only.";
     DenyCategories: "DRAIN_DENY_CATEGORIES", Some("limits.deny_categories"), None, Plain, "none",
         "Never pay providers of these categories.";
+    Freeze: "DRAIN_FREEZE", Some("limits.freeze"), None, Plain, "off",
+        "Pay, open and approve nothing: on or off. Closing goes on. drain-mcp wallet freeze does the same while it runs.";
     ApproveRequestsAbove: "DRAIN_APPROVE_REQUESTS_ABOVE", Some("approvals.requests_above"), None, Plain, "off",
         "Ask a person before a request that may cost more USDC than this, within the limits. off asks nobody.";
     ApproveDepositsAbove: "DRAIN_APPROVE_DEPOSITS_ABOVE", Some("approvals.deposits_above"), None, Plain, "off",
@@ -169,6 +171,11 @@ keys! {
         "The longest that a new channel may be open. Without the provider's consent a deposit comes back only at its end.";
     UnlimitedAllowance: "DRAIN_UNLIMITED_ALLOWANCE", Some("limits.unlimited_allowance"), None, Plain, "off",
         "Give the contract an allowance without bound: on or off. It then may take all USDC of the wallet.";
+
+    CloseIdle: "DRAIN_CLOSE_IDLE", Some("refunds.idle"), None, Plain, "6h",
+        "A V2 channel that paid nothing for so long is closed with its provider's consent, at the latest 75 minutes before expiry; off waits for expiry. For runtimes that serve.";
+    PolUsdc: "DRAIN_POL_USDC", Some("refunds.pol_usdc"), None, Plain, "0.50",
+        "What one POL is worth in USDC. Nothing looks it up: it decides whether the gas of an automatic close costs more than it brings back.";
 
     DefaultMaxTokens: "DRAIN_DEFAULT_MAX_TOKENS", Some("requests.default_max_tokens"), None, Plain, "1024",
         "max_tokens of a request that names none.";

@@ -13,11 +13,13 @@ use super::keys::Key;
 use super::sources::{Layers, Sources};
 use super::values::{self, is_loopback};
 use super::{
-    ApprovalConfig, ChainConfig, Config, MarketplaceConfig, NotifyConfig, Password, RequestConfig, SignerConfig,
+    ApprovalConfig, ChainConfig, Config, MarketplaceConfig, NotifyConfig, Password, RefundConfig, RequestConfig,
+    SignerConfig,
 };
 use crate::policy::Limits;
 use crate::policy::approvals::Thresholds;
 use crate::policy::limits::Parties;
+use crate::policy::refund::Settings;
 
 /// The catalogue's path where the operator names a host only.
 const DIRECTORY_PATH: &str = "/api/mcp/providers";
@@ -48,6 +50,13 @@ impl Config {
         let limits = Arc::new(limits(&mut layers)?);
         let approvals = approvals(&mut layers)?;
         let notify = notify(&mut layers)?;
+        let refunds = RefundConfig {
+            automatic: false,
+            settings: Settings {
+                idle: layers.or_table(Key::CloseIdle, values::idle)?,
+                pol_in_usdc: layers.or_table(Key::PolUsdc, values::amount)?,
+            },
+        };
         let requests = requests(&mut layers)?;
         let play_money = play_money(&mut layers, &chain)?;
         warnings.append(&mut layers.warnings);
@@ -60,6 +69,7 @@ impl Config {
             limits,
             approvals,
             notify,
+            refunds,
             requests,
             providers: parsed.providers,
             play_money,
@@ -229,6 +239,7 @@ fn limits(layers: &mut Layers) -> Result<Limits, ConfigError> {
             allow_categories: names(layers, Key::AllowCategories)?,
             deny_categories: names(layers, Key::DenyCategories)?.unwrap_or_default(),
         },
+        frozen: layers.or_table(Key::Freeze, values::switch)?,
         approve: Thresholds {
             request: layers.or_table(Key::ApproveRequestsAbove, values::threshold)?,
             deposit: layers.or_table(Key::ApproveDepositsAbove, values::threshold)?,

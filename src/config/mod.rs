@@ -33,6 +33,7 @@ pub use values::{is_loopback, shown_url};
 
 use crate::policy::Limits;
 use crate::policy::approvals::Via;
+use crate::policy::refund::Settings;
 
 /// Everything that can be set, resolved and checked. Immutable while a runtime runs (M5).
 #[derive(Debug)]
@@ -53,6 +54,8 @@ pub struct Config {
     pub approvals: ApprovalConfig,
     /// Who is told of events.
     pub notify: NotifyConfig,
+    /// When unspent money comes back by itself.
+    pub refunds: RefundConfig,
     /// How requests to providers behave.
     pub requests: RequestConfig,
     /// Providers that a person listed, beside the directory's.
@@ -144,6 +147,15 @@ impl fmt::Debug for NotifyConfig {
             .field("webhook", &self.webhook.as_ref().map(shown_url))
             .finish()
     }
+}
+
+/// When unspent money comes back by itself (M10).
+#[derive(Debug, Clone, Copy)]
+pub struct RefundConfig {
+    /// Whether this process closes channels by itself: one that serves does, a command that does one thing does not.
+    pub automatic: bool,
+    /// The operator's word.
+    pub settings: Settings,
 }
 
 /// How requests to providers behave.

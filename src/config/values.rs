@@ -110,6 +110,17 @@ pub(super) fn age(text: &str) -> Result<Duration, Bad> {
     }
 }
 
+/// How long something may be unused: from a minute to 365 days, or `off`.
+pub(super) fn idle(text: &str) -> Result<Option<Duration>, Bad> {
+    if text.trim().eq_ignore_ascii_case("off") {
+        return Ok(None);
+    }
+    let bad = || Bad::new(format!("{} is no idle time", quoted(text)), "Write for example 6h or 1h30m, or off");
+    let parsed: ChannelDuration = text.trim().parse().map_err(|_| bad())?;
+    let seconds = parsed.seconds();
+    if (60..=365 * 86_400).contains(&seconds) { Ok(Some(Duration::from_secs(seconds))) } else { Err(bad()) }
+}
+
 pub(super) fn channel_duration(text: &str) -> Result<ChannelDuration, Bad> {
     text.parse().map_err(|e| Bad::new(format!("{}: {e}", quoted(text)), "Write for example 24h, 7d or 1h30m"))
 }

@@ -6,10 +6,10 @@ use alloy::primitives::keccak256;
 use drain_protocol::{Address, ChannelId, Deployment, Generation, Nonce, Usdc};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::freeze::refuse_frozen;
+use super::freeze::refuse_frozen_by;
 use super::row::{self, column};
 use super::writer::When;
-use super::{IntentId, Journal, JournalError, TxId, TxState, approvals, records, transactions, usage};
+use super::{IntentId, Journal, JournalError, TxId, TxState, approvals, records, reorgs, transactions, usage};
 use crate::api::ChannelState;
 use crate::clock::Moment;
 use crate::policy::approvals::{ApprovalKind, Subject};
@@ -121,6 +121,8 @@ pub struct ChannelRecord {
     pub refunded: Option<Usdc>,
     /// When it last paid.
     pub used_at: u64,
+    /// What a person should know of it.
+    pub note: Option<String>,
 }
 
 impl ChannelRecord {
@@ -181,7 +183,7 @@ pub(super) fn provider_key_of(db: &Connection, intent: IntentId) -> Result<Strin
 // INDEXED BY: by itself SQLite takes the primary key and reads every voucher that the channel ever had.
 const COLUMNS: &str = "intent, chain_id, contract, generation, token, consumer, provider_id, provider_name, provider_wallet, \
      api_url, category, prices, duration, state, channel_id, expires_at, deposit, cap, claimed, signed, charged, disputed, nonce, \
-     requests, recovered, books_known, offences, refunded, used_at, \
+     requests, recovered, books_known, offences, refunded, used_at, note, \
      (SELECT COALESCE(SUM(bound), 0) FROM vouchers v INDEXED BY vouchers_in_flight \
       WHERE v.intent = channels.intent AND v.state = 'in_flight') AS in_flight";
 
@@ -244,6 +246,7 @@ fn record(r: &Row<'_>) -> Result<ChannelRecord, JournalError> {
         offences: row::unsigned(r, "offences")?,
         refunded: row::optional_usdc(r, "refunded")?,
         used_at: row::unsigned(r, "used_at")?,
+        note: r.get("note")?,
     })
 }
 
@@ -305,7 +308,7 @@ impl Journal {
     ) -> Result<(ChannelRecord, bool), JournalError> {
         self.writer
             .run(move |db| {
-                refuse_frozen(db)?;
+                refuse_frozen_by(db, &limits, moment.at)?;
                 let pending: Option<i64> = db
                     .prepare_cached("SELECT intent FROM channels WHERE state = 'opening' AND provider_id = ?1 AND chain_id = ?2 AND consumer = ?3")?
                     .query_row(params![new.provider_id, column(new.deployment.chain_id())?, address(new.consumer)], |r| r.get(0))
@@ -427,7 +430,8 @@ impl Journal {
     ) -> Result<ChannelRecord, JournalError> {
         self.writer
             .run(move |db| {
-                db.prepare_cached("UPDATE channels SET state = 'open', channel_id = ?2, deposit = ?3, expires_at = ?4 WHERE intent = ?1 AND state IN ('opening', 'failed')")?
+                reorgs::take_id(db, intent, channel_id)?;
+                db.prepare_cached("UPDATE channels SET state = 'open', channel_id = ?2, deposit = ?3, expires_at = ?4, note = NULL WHERE intent = ?1 AND state IN ('opening', 'failed')")?
                     .execute(params![intent.0, channel_id.to_string(), deposit.as_i64(), column(expires_at)?])?;
                 transactions::finish(db, transaction, TxState::Final, None)?;
                 load(db, intent)
@@ -476,7 +480,7 @@ impl Journal {
                     usage::give_back(db, intent, &before.provider_key(), excess, usage::now(db, moment)?)?;
                 }
                 db.prepare_cached(
-                    "UPDATE channels SET state = 'closed', claimed = MAX(claimed, ?2), refunded = ?3 WHERE intent = ?1",
+                    "UPDATE channels SET state = 'closed', claimed = MAX(claimed, ?2), refunded = ?3, note = NULL WHERE intent = ?1",
                 )?
                 .execute(params![intent.0, claimed.as_i64(), refunded.as_i64()])?;
                 if let Some(transaction) = transaction {

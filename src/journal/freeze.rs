@@ -8,14 +8,17 @@ use rusqlite::{Connection, params};
 use super::row::column;
 use super::{IntentId, Journal, JournalError, TxKind, channels};
 use crate::error::{Code, Failure};
+use crate::policy::Limits;
 
 /// Who froze the wallet. Each stands by itself; a person lifts all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FreezeSource {
     /// A claim took more than this journal ever signed: somebody else has the key (M11).
     Claim,
-    /// The operator.
+    /// The operator, by `drain-mcp wallet freeze`.
     Operator,
+    /// The operator, by `DRAIN_FREEZE`. Nothing is recorded.
+    Configuration,
 }
 
 impl FreezeSource {
@@ -23,6 +26,7 @@ impl FreezeSource {
         match self {
             Self::Claim => "frozen_by_claim",
             Self::Operator => "frozen_by_operator",
+            Self::Configuration => "frozen_by_configuration",
         }
     }
 }
@@ -50,6 +54,9 @@ impl From<Frozen> for Failure {
                 "The operator froze the wallet. Closing channels goes on. Only a person lifts the freeze: \
                  drain-mcp wallet unfreeze, on a terminal."
             }
+            FreezeSource::Configuration => {
+                "Closing channels goes on. Only a person unsets DRAIN_FREEZE, in the configuration."
+            }
         };
         Self::unspent(Code::WalletFrozen, format!("The wallet is frozen: {}", frozen.reason), next)
     }
@@ -58,6 +65,16 @@ impl From<Frozen> for Failure {
 /// Refuses while a freeze stands. For the transactions that authorize.
 pub(super) fn refuse_frozen(db: &Connection) -> Result<(), JournalError> {
     frozen(db)?.map_or(Ok(()), |frozen| Err(JournalError::Frozen(frozen)))
+}
+
+/// The same, and while the configuration freezes.
+pub(super) fn refuse_frozen_by(db: &Connection, limits: &Limits, at: u64) -> Result<(), JournalError> {
+    refuse_frozen(db)?;
+    if limits.frozen {
+        let reason = "DRAIN_FREEZE is on".into();
+        return Err(JournalError::Frozen(Frozen { source: FreezeSource::Configuration, reason, at }));
+    }
+    Ok(())
 }
 
 /// Whether a transaction only makes sense for a wallet that goes on paying. What a person sends is theirs to decide.

@@ -21,6 +21,9 @@ mod model_tests;
 mod pins;
 mod place;
 mod records;
+mod reorgs;
+#[cfg(test)]
+mod reorgs_tests;
 mod row;
 mod schema;
 mod transactions;
@@ -44,6 +47,7 @@ pub use channels::{ChannelRecord, Found, NewChannel};
 pub use freeze::{FreezeSource, Frozen};
 pub use ids::{IntentId, Receipt, TxId};
 pub use pins::{Pin, PinCheck};
+pub use reorgs::Settled;
 pub use schema::lock;
 pub use transactions::{NewTransaction, TxKind, TxRecord, TxState};
 pub use trouble::DiskTrouble;

@@ -16,8 +16,8 @@ const DEPOSIT: u32 = 20_000;
 enum Fate {
     /// It does the work and says what it cost, as it is.
     Honest { cost: u32, tells_total: bool },
-    /// It says another cost, and another total.
-    Lies { cost: u32, says: u32, total: u32 },
+    /// It says another cost, and another total; usage may explain the true one.
+    Lies { cost: u32, says: u32, total: u32, usage: bool },
     /// The answer is lost; the work may be done.
     Lost { cost: Option<u32> },
     /// It refuses before the work.
@@ -62,7 +62,8 @@ enum Step {
 fn fate() -> impl Strategy<Value = Fate> {
     prop_oneof![
         4 => (0u32..3_000, any::<bool>()).prop_map(|(cost, tells_total)| Fate::Honest { cost, tells_total }),
-        2 => (0u32..3_000, 0u32..5_000, 0u32..40_000).prop_map(|(cost, says, total)| Fate::Lies { cost, says, total }),
+        2 => (0u32..3_000, 0u32..5_000, 0u32..40_000, any::<bool>())
+            .prop_map(|(cost, says, total, usage)| Fate::Lies { cost, says, total, usage }),
         2 => proptest::option::of(0u32..3_000).prop_map(|cost| Fate::Lost { cost }),
         1 => Just(Fate::Refuses),
         2 => (-500i32..3_000).prop_map(|off| Fate::Corrects { off }),
@@ -208,11 +209,11 @@ impl World {
                 let total = tells_total.then(|| units(self.provider.honest));
                 self.settle(receipt, bound_usdc, Claims { cost: Some(units(cost)), total, explained: None });
             }
-            Fate::Lies { cost, says, total } => {
+            Fate::Lies { cost, says, total, usage } => {
                 let cost = self.work(cost, bound);
                 self.truthful = false;
                 let (says, total) = (Some(Usdc::new(says)), Some(Usdc::new(total)));
-                self.settle(receipt, bound_usdc, Claims { cost: says, total, explained: Some(units(cost)) });
+                self.settle(receipt, bound_usdc, Claims { cost: says, total, explained: usage.then(|| units(cost)) });
             }
             Fate::Lost { cost } => {
                 if let Some(cost) = cost {

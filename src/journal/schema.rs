@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002_budgets.sql"),
     include_str!("migrations/0003_providers.sql"),
     include_str!("migrations/0004_flags.sql"),
+    include_str!("migrations/0005_reorgs.sql"),
     include_str!("migrations/0006_survival.sql"),
     include_str!("migrations/0007_approvals.sql"),
 ];

@@ -8,7 +8,7 @@ use drain_protocol::{Address, B256, Usdc};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::channels::address;
-use super::freeze::{is_frozen_with_wallet, refuse_frozen};
+use super::freeze::{is_frozen_with_wallet, refuse_frozen_by};
 use super::row::{self, column};
 use super::writer::When;
 use super::{IntentId, Journal, JournalError, TxId, usage};
@@ -191,7 +191,7 @@ impl Journal {
         self.writer
             .run(move |db| {
                 if is_frozen_with_wallet(new.kind) {
-                    refuse_frozen(db)?;
+                    refuse_frozen_by(db, &limits, new.moment.at)?;
                 }
                 let used = gas_of_a_day(db, new.chain_id, new.wallet, usage::now(db, new.moment)?)?;
                 may_burn(&limits, used, new.gas_most, new.kind.gas_for()).map_err(JournalError::OverLimit)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use drain_protocol::{ChannelId, Domain, Usdc, Voucher};
 use rusqlite::{Connection, params};
 
-use super::freeze::refuse_frozen;
+use super::freeze::{refuse_frozen, refuse_frozen_by};
 use super::row::column;
 use super::usage::{self, Payer};
 use super::writer::When;
@@ -157,7 +157,7 @@ impl Journal {
 }
 
 fn authorize(db: &Connection, request: &VoucherIntent) -> Result<Authorized, JournalError> {
-    refuse_frozen(db)?;
+    refuse_frozen_by(db, &request.limits, request.moment.at)?;
     let record = channels::load(db, request.intent)?;
     let channel_id = signable(&record)?;
     record.check_parties(&request.limits.parties)?;

@@ -220,3 +220,38 @@ fn checkpoint(connection: &Connection) {
     // A failed checkpoint loses nothing: the log stays, and the next one tries again.
     let _ = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::schema;
+    use super::*;
+
+    /// What is damaged in one place is not written over in another.
+    #[tokio::test]
+    async fn m1_after_damage_was_found_nothing_is_written_any_more() {
+        let home = tempfile::tempdir().unwrap();
+        let writer = Writer::start(schema::open(home.path()).unwrap()).unwrap();
+        let note =
+            |text: &'static str| move |db: &Connection| Ok(db.execute("INSERT INTO docs_read VALUES (?1, 1)", [text])?);
+        writer.run(note("before")).await.unwrap();
+        let full = |_: &Connection| {
+            Err::<(), _>(JournalError::from(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(13), None)))
+        };
+        assert!(matches!(
+            writer.run(full).await,
+            Err(JournalError::Disk { kind: super::super::DiskTrouble::Full, .. })
+        ));
+        writer.run(note("room again")).await.unwrap();
+
+        let damage = |_: &Connection| {
+            Err::<(), _>(JournalError::from(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(11), None)))
+        };
+        let found = writer.run(damage).await;
+        assert!(matches!(&found, Err(JournalError::Damaged { path, .. }) if path.ends_with("journal.db")), "{found:?}");
+        assert!(matches!(writer.run(note("after")).await, Err(JournalError::Damaged { .. })));
+        drop(writer);
+        let db = Connection::open(home.path().join("journal.db")).unwrap();
+        let kept: i64 = db.query_row("SELECT COUNT(*) FROM docs_read", [], |row| row.get(0)).unwrap();
+        assert_eq!(kept, 2);
+    }
+}

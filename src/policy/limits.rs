@@ -46,6 +46,8 @@ pub struct Limits {
     pub parties: Parties,
     /// Above which amounts a person is asked.
     pub approve: Thresholds,
+    /// Nothing more is promised; what brings money back goes on. `DRAIN_FREEZE`.
+    pub frozen: bool,
 }
 
 impl Limits {
@@ -69,6 +71,7 @@ impl Limits {
             gas_per_day: self.gas_per_day.min(other.gas_per_day),
             parties: self.parties.tightened(&other.parties),
             approve: self.approve.tightened(&other.approve),
+            frozen: self.frozen || other.frozen,
         }
     }
 }
@@ -76,6 +79,9 @@ impl Limits {
 impl fmt::Display for Limits {
     /// One line for a person.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.frozen {
+            f.write_str("FROZEN (DRAIN_FREEZE): nothing is paid or opened; ")?;
+        }
         let Self {
             per_request, per_channel, per_hour, per_day, per_provider, newcomers, locked, open_channels, ..
         } = self;

@@ -2,7 +2,8 @@
 //!
 //! `books` decides what the next voucher of a channel is and what an answer costs, `limits` and `budgets` whether it fits
 //! under the operator's upper bounds, `approvals` when a person is asked, `learn` the default length of an answer, `prices`
-//! when a rise is a question for a person, `score` what a provider's record says of it. The journal calls them inside the
+//! when a rise is a question for a person, `refund` when unspent money comes back by itself,
+//! `score` what a provider's record says of it. The journal calls them inside the
 //! transaction that records the decision.
 
 pub mod approvals;
@@ -13,6 +14,7 @@ pub mod learn;
 pub mod limits;
 mod pol;
 pub mod prices;
+pub mod refund;
 pub mod score;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

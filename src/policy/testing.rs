@@ -25,5 +25,6 @@ pub fn limits() -> Limits {
         gas_per_day: "2".parse().unwrap(),
         parties: Parties::default(),
         approve: Thresholds::default(),
+        frozen: false,
     }
 }

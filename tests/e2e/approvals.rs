@@ -219,21 +219,28 @@ fn m5_a_person_at_the_client_answers_in_both_generations() {
                 }
             }
         }
-        // A client without forms is told what a person types.
-        let mut agent = Agent::start(&env.with("DRAIN_APPROVAL_WAIT", "0"), Greeting::Discover).await;
+        // A client without forms is told what a person types; the operator is told too, by a command that sees no key (M12).
+        let told = world.home.path().join("told");
+        let command = format!("env > {0}.new; cat >> {0}.new; mv {0}.new {0}", told.display());
+        let env =
+            env.with("DRAIN_APPROVAL_WAIT", "0").with("DRAIN_NOTIFY_COMMAND", command).with("PATH", "/usr/bin:/bin");
+        let mut agent = Agent::start(&env, Greeting::Discover).await;
         agent.fails("drain_chat", request, "approval_needed").await;
+        until("the command ran", async || told.exists()).await;
+        let told = std::fs::read_to_string(told).unwrap();
+        assert!(told.contains("PATH=") && told.contains("approval_waiting") && !told.contains("DRAIN_"), "{told}");
     });
 }
 
 #[test]
-fn the_operator_is_told_by_command_and_webhook_and_neither_sees_a_key() {
+fn the_operator_is_told_by_command_and_webhook() {
     in_system(async {
         let world = World::start().await;
         let log = world.home.path().join("told");
         let hook = Hook::start().await;
         let mut config = asking(&world);
         Arc::make_mut(&mut config.limits).per_hour = usdc("0.00047");
-        config.notify.command = Some(format!("cat >> {0}; echo >> {0}; env >> {0}.env", log.display()));
+        config.notify.command = Some(format!("cat >> {0}; echo >> {0}", log.display()));
         config.notify.webhook = Some(hook.url.parse().unwrap());
         let runtime = world.runtime_with(config).await;
         let channel = open(&runtime, "sim-llm", "1", "24h").await.unwrap();
@@ -254,8 +261,6 @@ fn the_operator_is_told_by_command_and_webhook_and_neither_sees_a_key() {
         assert_eq!(lines[1]["subject"], "DRAIN_MAX_PER_HOUR");
         until("the hook has all of it", async || hook.bodies().len() == 3).await;
         assert_eq!(hook.bodies(), lines.iter().map(ToString::to_string).collect::<Vec<_>>());
-        let environment = std::fs::read_to_string(log.with_extension("env")).unwrap();
-        assert!(environment.contains("PATH=") && !environment.contains("DRAIN_"), "{environment}");
     });
 }
 

@@ -160,3 +160,32 @@ fn m5_a_list_keeps_providers_from_being_contacted_opened_and_paid_but_not_from_c
         runtime.cooperative_close(channel, drain_mcp::api::Progress::none()).await.unwrap();
     });
 }
+
+#[test]
+fn m5_a_freeze_stops_paying_and_opening_at_once_and_closing_goes_on() {
+    in_system(async {
+        let world = World::start().await;
+        let (runtime, channel) = llm(&world).await;
+        ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
+        let before = (world.sent().await, vouchers(&world.sandbox.llm).len());
+        let frozen = async |runtime: &drain_mcp::actors::Runtime| {
+            let refused = unspent(ask(runtime, channel, "sim-small", "Hello").await, Code::WalletFrozen);
+            unspent(open(runtime, "sim-weather", "1", "24h").await, Code::WalletFrozen);
+            unspent(runtime.approve(None, drain_mcp::api::Progress::none()).await, Code::WalletFrozen);
+            refused
+        };
+        assert!(runtime.freeze("odd bills").await.unwrap() && !runtime.freeze("again").await.unwrap());
+        assert!(frozen(&runtime).await.message.contains("odd bills"));
+        drop(runtime);
+        // Over a restart, until a person lifts it; then by the configuration.
+        let runtime = world.runtime().await;
+        frozen(&runtime).await;
+        assert!(runtime.unfreeze().await.unwrap());
+        ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
+        drop(runtime);
+        let runtime = world.runtime_with(with(&world, |limits| limits.frozen = true)).await;
+        assert!(frozen(&runtime).await.next.contains("DRAIN_FREEZE"));
+        assert_eq!((world.sent().await, vouchers(&world.sandbox.llm).len()), (before.0, before.1 + 1));
+        runtime.cooperative_close(channel, drain_mcp::api::Progress::none()).await.unwrap();
+    });
+}

@@ -7,12 +7,13 @@ use alloy::sol_types::SolCall;
 use drain_mcp::actors::Runtime;
 use drain_mcp::api::{ChannelView, ChatCall, ChatReply, OpenRequest, Paid, Progress};
 use drain_mcp::config::{
-    ApprovalConfig, ChainConfig, Config, MarketplaceConfig, NotifyConfig, RequestConfig, SignerConfig,
+    ApprovalConfig, ChainConfig, Config, MarketplaceConfig, NotifyConfig, RefundConfig, RequestConfig, SignerConfig,
 };
 use drain_mcp::error::{Code, Failure, Money, Retry};
 use drain_mcp::policy::Limits;
 use drain_mcp::policy::approvals::{Thresholds, Via};
 use drain_mcp::policy::limits::Parties;
+use drain_mcp::policy::refund::Settings;
 use drain_protocol::chat::{Message, Role};
 use drain_protocol::contract::{DrainChannel, Erc20};
 use drain_protocol::deployment::builtin;
@@ -97,6 +98,7 @@ impl World {
                 gas_per_day: "2".parse().unwrap(),
                 parties: Parties::default(),
                 approve: Thresholds::default(),
+                frozen: false,
             }),
             approvals: ApprovalConfig {
                 via: vec![Via::Terminal],
@@ -104,6 +106,10 @@ impl World {
                 valid: Duration::from_secs(3_600),
             },
             notify: NotifyConfig::default(),
+            refunds: RefundConfig {
+                automatic: false,
+                settings: Settings { idle: Some(Duration::from_secs(6 * 3_600)), pol_in_usdc: Usdc::new(500_000) },
+            },
             requests: RequestConfig {
                 default_max_tokens: 1_024,
                 default_max_cost: Usdc::new(50_000),

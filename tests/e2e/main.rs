@@ -36,6 +36,8 @@ mod panics;
 mod power;
 mod process;
 mod process_harness;
+mod refunds;
+mod reorgs;
 mod replacement;
 mod requests;
 mod schema;

@@ -2,7 +2,7 @@
 
 use drain_protocol::close::CloseAnswer;
 use drain_protocol::voucher::verify_signature;
-use drain_protocol::{ChannelId, CloseAuthorization, Generation};
+use drain_protocol::{ChannelId, CloseAuthorization, Generation, Nonce};
 use drain_signers::Call;
 
 use super::inquiry::{self, settle_unknown};
@@ -14,7 +14,15 @@ use crate::chain::OnChainChannel;
 use crate::error::{Code, Failure};
 use crate::points::{Point, reach};
 
-pub(super) async fn end(desk: &mut Desk, kind: CloseKind, progress: &Progress) -> Result<Closed, Failure> {
+pub(super) async fn end(
+    desk: &mut Desk,
+    kind: CloseKind,
+    only_after: Option<Nonce>,
+    progress: &Progress,
+) -> Result<Closed, Failure> {
+    if only_after.is_some_and(|nonce| nonce != desk.record.books.nonce) {
+        return Err(Failure::unspent(Code::Busy, "The channel paid again meanwhile", "Close it when it is idle."));
+    }
     if desk.record.state == ChannelState::Closing
         && let Some(closed) = resume(desk, progress).await?
     {

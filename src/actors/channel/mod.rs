@@ -12,9 +12,9 @@ mod refused;
 use std::collections::{HashMap, VecDeque};
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture};
-use drain_protocol::Usdc;
 use drain_protocol::pricing::PriceList;
 use drain_protocol::text::quoted;
+use drain_protocol::{Nonce, Usdc};
 use futures::TryFutureExt;
 use reqwest::Url;
 use tokio::sync::oneshot;
@@ -72,6 +72,8 @@ pub enum CloseKind {
 pub struct End {
     /// How.
     pub kind: CloseKind,
+    /// Only while this is the channel's last voucher: one that pays again meanwhile stays open.
+    pub only_after: Option<Nonce>,
     /// Where progress goes.
     pub progress: Progress,
     /// Where the answer goes. Without anybody at the other end when its turn comes, the channel stays as it is.
@@ -244,8 +246,8 @@ impl ChannelActor {
                         let result = pay::pay(&mut desk, call, &progress).await;
                         let _ = reply.send(result);
                     }
-                    Job::End(End { kind, progress, reply }) => {
-                        let result = close::end(&mut desk, kind, &progress).await;
+                    Job::End(End { kind, only_after, progress, reply }) => {
+                        let result = close::end(&mut desk, kind, only_after, &progress).await;
                         let _ = reply.send(result);
                     }
                 }

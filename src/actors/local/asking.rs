@@ -1,18 +1,32 @@
 //! What a person is asked and answers, and what the operator is told of (M5).
 
+use drain_protocol::text::one_line;
+
 use super::Local;
 use crate::actors::person;
 use crate::api::ApprovalView;
 use crate::config::Password;
 use crate::error::{Code, Failure};
+use crate::journal::FreezeSource;
 use crate::notify::EventKind;
 use crate::operator;
 use crate::policy::approvals::{Verdict, Via};
+
+/// Longest reason that is kept.
+const MOST_REASON: usize = 200;
 
 impl Local {
     /// Why the wallet is frozen, if it is.
     pub(in crate::actors) async fn frozen(&self) -> Result<Option<String>, Failure> {
         Ok(self.purse()?.journal.frozen().await?.map(|frozen| frozen.reason))
+    }
+
+    /// Freezes the wallet: it only tightens, so anybody may. False where the operator had frozen it before.
+    pub(super) async fn freeze(&self, reason: &str) -> Result<bool, Failure> {
+        let (reason, at) = (one_line(reason, MOST_REASON), self.services.clock.now());
+        let frozen = self.purse()?.journal.freeze(FreezeSource::Operator, reason.clone(), at).await?;
+        self.services.tell(self.purse().ok(), EventKind::Alarm, Code::WalletFrozen.as_str(), reason);
+        Ok(frozen)
     }
 
     /// A person lifts every freeze.

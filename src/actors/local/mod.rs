@@ -5,6 +5,7 @@ mod asking;
 mod market;
 mod paying;
 mod reading;
+mod refunding;
 
 use std::time::Duration;
 
@@ -75,11 +76,13 @@ impl Local {
             Command::CooperativeClose(id) => {
                 Reply::Closed(Box::new(self.end(id, CloseKind::Cooperative, progress).await?))
             }
+            Command::Refund(idle) => Reply::Refunds(self.refund(idle, progress).await?),
             Command::Feedback(feedback) => {
                 self.feedback(feedback).await?;
                 Reply::Sent
             }
             Command::RequestGas => Reply::Gas(self.request_gas().await?),
+            Command::Freeze(reason) => Reply::Frozen(self.freeze(&reason).await?),
             Command::Approvals => Reply::Approvals(self.approvals().await?),
             Command::Decide { id, verdict, passphrase } => Reply::Decided(self.decide(&id, verdict, passphrase).await?),
             Command::TrustProvider(id) => Reply::Forgotten(self.trust_provider(&id).await?),

@@ -104,7 +104,7 @@ impl Local {
     pub(super) async fn end(&self, id: ChannelId, kind: CloseKind, progress: Progress) -> Result<Closed, Failure> {
         let channel = self.find_channel(id).await?;
         let (reply, mut receiver) = tokio::sync::oneshot::channel();
-        ask(&channel, End { kind, progress, reply }).await?;
+        ask(&channel, End { kind, only_after: None, progress, reply }).await?;
         let result = self
             .patiently(
                 answer(&mut receiver),

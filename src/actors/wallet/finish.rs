@@ -11,7 +11,7 @@ use crate::actors::supervisor::{ChannelOpened, Supervisor};
 use crate::api::{ChannelState, Progress};
 use crate::chain::{self, ChainError};
 use crate::error::{Code, Failure, Money};
-use crate::journal::{ChannelRecord, IntentId, TxKind, TxRecord, TxState};
+use crate::journal::{ChannelRecord, IntentId, TxId, TxKind, TxRecord, TxState};
 use crate::notify::EventKind;
 use crate::points::{Point, reach};
 
@@ -136,6 +136,27 @@ pub(super) async fn take_up(bench: &Bench, supervisor: &Addr<Supervisor>, left: 
         if let Some(record) = put_back(bench, before.intent).await
             && record.state == ChannelState::Open
         {
+            supervisor.do_send(ChannelOpened(Box::new(record)));
+        }
+    }
+    Ok(())
+}
+
+/// What a reorganisation took back is followed to its end once more, and the channels read their records again.
+pub(super) async fn undone(
+    bench: &Bench,
+    supervisor: &Addr<Supervisor>,
+    transactions: Vec<TxId>,
+) -> Result<(), Failure> {
+    let Some(before) = bench.purse.journal.undo(transactions).await? else { return Ok(()) };
+    // At once, so that nothing is signed meanwhile.
+    for record in &before {
+        supervisor.do_send(ChannelOpened(Box::new(record.clone())));
+    }
+    take_up(bench, supervisor, Left::ByFault).await?;
+    for record in before {
+        // Where nothing of it may land any more, the chain has told: it failed, or it is open again.
+        if let Some(record) = put_back(bench, record.intent).await {
             supervisor.do_send(ChannelOpened(Box::new(record)));
         }
     }

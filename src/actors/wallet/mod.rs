@@ -28,7 +28,7 @@ use super::signer::SignerActor;
 use super::supervisor::{ChannelOpened, Supervisor};
 use crate::api::{Approved, Progress, SendAmount, WalletView};
 use crate::error::{Code, Failure, Money};
-use crate::journal::ChannelRecord;
+use crate::journal::{ChannelRecord, TxId};
 use crate::policy::{Caller, Limits};
 
 /// What the wallet holds. Answered beside the queue.
@@ -117,6 +117,14 @@ pub struct ResumeClose {
     pub progress: Progress,
     /// Where the answer goes.
     pub reply: Reply<Option<CloseDone>>,
+}
+
+/// The blocks of these transactions are gone: they are followed to their end once more.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Undone {
+    /// Which ones.
+    pub transactions: Vec<TxId>,
 }
 
 /// A close that is final.
@@ -353,6 +361,20 @@ impl Handler<ResumeClose> for WalletActor {
     fn handle(&mut self, ResumeClose { record, progress, reply }: ResumeClose, ctx: &mut Self::Context) {
         let bench = self.bench.clone();
         self.enqueue_for(reply, async move { finish::resume_close(&bench, &record, &progress).await }, ctx);
+    }
+}
+
+impl Handler<Undone> for WalletActor {
+    type Result = ();
+
+    fn handle(&mut self, Undone { transactions }: Undone, ctx: &mut Self::Context) {
+        let (bench, supervisor) = (self.bench.clone(), self.supervisor.clone());
+        let job = async move {
+            if let Err(failure) = finish::undone(&bench, &supervisor, transactions).await {
+                tracing::error!(%failure, "what a reorganisation took back could not be followed; it is noticed again");
+            }
+        };
+        self.enqueue(job, ctx);
     }
 }
 

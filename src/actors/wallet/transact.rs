@@ -112,6 +112,7 @@ impl Bench {
         if let Ok(Some((id, receipt))) = &end {
             reach(Point::TransactionFinal);
             // Losing this record leaves the larger reservation.
+            let _ = self.purse.journal.placed_later(*id, receipt.block_number, receipt.block_hash);
             let _ = self.purse.journal.burnt_later(*id, Pol::from_wei(receipt.gas_cost_wei()));
         }
         match end {

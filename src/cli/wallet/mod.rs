@@ -2,6 +2,7 @@
 
 mod create;
 mod export;
+mod freeze;
 mod import;
 mod send;
 mod unfreeze;
@@ -44,6 +45,8 @@ pub enum Command {
     Send(send::Args),
     /// Ask the marketplace's gas station for a little POL
     Gas(GasArgs),
+    /// Stop all paying at once
+    Freeze(freeze::Args),
     /// Let a frozen wallet pay again (asks you first)
     Unfreeze(unfreeze::Args),
 }
@@ -81,6 +84,7 @@ pub(super) async fn run(command: Command, session: &mut Session) -> Result<Exit,
         Command::Balance(args) => balance::run(args, session).await,
         Command::Send(args) => send::run(args, session).await,
         Command::Gas(_) => gas(session).await,
+        Command::Freeze(args) => freeze::run(args, session).await,
         Command::Unfreeze(_) => unfreeze::run(session).await,
     }
 }

@@ -9,7 +9,7 @@ use drain_sandbox::contracts::{CHANNEL_V1, CHANNEL_V2};
 use serde_json::{Value, json};
 
 use super::sums::{self, Sums};
-use super::weather::{self, Nodes};
+use super::weather::{self, Kind, Nodes};
 use super::{Dice, Tally};
 use crate::harness::World;
 use crate::kills::unlimited;
@@ -81,14 +81,15 @@ async fn life(world: &World, second: &Endpoint, env: &Env, dice: &mut Dice, tall
     let mut sudden = false;
     for _ in 0..6 + dice.below(20) {
         weather::clear(world, &nodes);
+        let mut kind = "";
         if dice.below(3) != 0 {
-            weather::turn(world, &nodes, dice, tally).await;
+            kind = weather::turn(world, &nodes, dice, tally).await;
         }
         if dice.below(60) == 0 {
             // At any moment, not at a point.
             sudden = rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok();
         }
-        if act(&mut life, dice, tally).await.is_err() {
+        if act(&mut life, kind, dice, tally).await.is_err() {
             break;
         }
     }
@@ -110,12 +111,19 @@ async fn channels(life: &mut Life) -> Result<Vec<(String, String, String)>, Died
         .collect())
 }
 
-/// One thing that an agent does.
-async fn act(life: &mut Life, dice: &mut Dice, tally: &mut Tally) -> Result<(), Died> {
+/// One thing that an agent does, often one that this kind of weather concerns.
+async fn act(life: &mut Life, kind: Kind, dice: &mut Dice, tally: &mut Tally) -> Result<(), Died> {
     let known = channels(life).await?;
     let open: Vec<_> = known.iter().filter(|(_, _, state)| state == "open").cloned().collect();
     let pick = |dice: &mut Dice| open[usize::try_from(dice.below(open.len() as u64)).unwrap()].clone();
-    match dice.below(10) {
+    let closing = kind.starts_with("provider: close") || kind == "provider: claims";
+    let sending = kind.starts_with("node: ") || kind == "chain: reorg";
+    let what = match dice.below(2) {
+        0 if closing => 1,
+        0 if sending => dice.below(2),
+        _ => dice.below(10),
+    };
+    match what {
         _ if open.len() < 2 => {
             let provider = dice.one_of(&PROVIDERS);
             let amount = format!("0.{}", 1 + dice.below(5));

@@ -7,7 +7,7 @@ use super::{Dice, Tally};
 use crate::harness::World;
 
 /// A kind of fault.
-type Kind = &'static str;
+pub type Kind = &'static str;
 
 /// Everything that goes wrong.
 pub const KINDS: [Kind; 34] = [
@@ -68,7 +68,7 @@ pub fn clear(world: &World, nodes: &Nodes<'_>) {
 }
 
 /// One change of the weather.
-pub async fn turn(world: &World, nodes: &Nodes<'_>, dice: &mut Dice, tally: &mut Tally) {
+pub async fn turn(world: &World, nodes: &Nodes<'_>, dice: &mut Dice, tally: &mut Tally) -> Kind {
     let kind = dice.one_of(&KINDS);
     let sandbox = &world.sandbox;
     let provider = dice.one_of(&[&sandbox.llm, &sandbox.data, &sandbox.image, &sandbox.v1]);
@@ -106,9 +106,16 @@ pub async fn turn(world: &World, nodes: &Nodes<'_>, dice: &mut Dice, tally: &mut
                 _ => faults.forged_receipt = Some(drain_sandbox::chain::ForgedReceipt::Failure),
             });
         }
+        // Whichever is closed next.
+        _ if kind.starts_with("provider: close") => {
+            for provider in [&sandbox.llm, &sandbox.data, &sandbox.image] {
+                provider.set(|faults| misbehave(kind, faults));
+            }
+        }
         _ => provider.set(|faults| misbehave(kind, faults)),
     }
     *tally.faults.entry(kind).or_default() += 1;
+    kind
 }
 
 fn misbehave(kind: Kind, faults: &mut Faults) {

@@ -1,0 +1,72 @@
+//! Everything that can come back, at a person's or a timer's word (M10).
+
+use std::time::Duration;
+
+use super::Local;
+use crate::actors::refund::{close, holding};
+use crate::actors::view;
+use crate::api::{Progress, RefundFailure, RefundReport};
+use crate::error::{Failure, Money};
+use crate::journal::ChannelRecord;
+use crate::policy::refund::{Due, Settings, Tries, due};
+
+impl Local {
+    /// Closes what can be closed now, one after another, each until it is final.
+    pub(super) async fn refund(&self, idle: Option<u64>, progress: Progress) -> Result<Vec<RefundReport>, Failure> {
+        let records = self.purse()?.journal.channels(false).await?;
+        let head = self.services.chain.head().await?;
+        self.services.clock.saw_block(head.timestamp);
+        let settings = Settings { idle: idle.map(Duration::from_secs), ..self.services.config.refunds.settings };
+        let mut reports = Vec::new();
+        for record in records {
+            reports.push(self.refund_of(&settings, record, head.timestamp, &progress).await);
+        }
+        Ok(reports)
+    }
+
+    async fn refund_of(
+        &self,
+        settings: &Settings,
+        record: ChannelRecord,
+        now: u64,
+        progress: &Progress,
+    ) -> RefundReport {
+        let channel = view::channel(&record, now);
+        let mut report = RefundReport { channel, closed: None, waits_until: None, failure: None };
+        let (Some(holding), Some(id)) = (holding(&record), record.channel_id) else {
+            report.failure = Some(RefundFailure {
+                code: "transaction_pending".into(),
+                message: "its opening is not final yet".into(),
+                pending: true,
+                next: "Run drain-mcp refund again later.".into(),
+            });
+            return report;
+        };
+        let way = match due(settings, &holding, &Tries::default(), now) {
+            Due::At(at) => {
+                report.waits_until = Some(at);
+                return report;
+            }
+            Due::Now(way) => way,
+        };
+        progress.say(format!("closing {id}"));
+        let closed = match self.find_channel(id).await {
+            Ok(channel) => close(&self.services, &channel, &record, &holding, way, progress.clone()).await,
+            Err(failure) => Err(failure),
+        };
+        match closed {
+            Ok(closed) => report.closed = Some(closed),
+            Err(failure) => report.failure = Some(told(&failure)),
+        }
+        report
+    }
+}
+
+fn told(failure: &Failure) -> RefundFailure {
+    RefundFailure {
+        code: failure.code.as_str().into(),
+        message: failure.message.clone(),
+        pending: matches!(failure.money, Money::Pending { .. } | Money::Unknown),
+        next: failure.next.clone(),
+    }
+}

@@ -1,0 +1,206 @@
+//! The refund actor: unspent money comes back without anyone asking (M10). When is `policy/refund.rs`'s word; this one
+//! looks whenever the watcher has seen a block, so that block time decides, and nothing runs while no channel is open.
+
+use std::collections::{HashMap, HashSet};
+
+use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
+use drain_protocol::Nonce;
+
+use super::channel::{ChannelActor, CloseKind, End, answer};
+use super::services::{Purse, Services, ask, gone};
+use super::supervisor::{ChannelOpened, FindChannel, Found, Supervisor};
+use crate::api::{ChannelState, Closed, Progress};
+use crate::error::{Code, Failure};
+use crate::journal::{ChannelRecord, IntentId};
+use crate::policy::refund::{Due, Holding, Tries, Way, due, worth_it};
+
+/// Where gas is dearer than a refund, it is asked again after so long, in seconds.
+const GAS_PAUSE: u64 = 3_600;
+
+/// The watcher saw a block: is anything due?
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Look;
+
+/// What is remembered of a channel between two looks; a restart only asks again sooner.
+#[derive(Clone, Copy, Debug, Default)]
+struct Memory {
+    tries: Tries,
+    /// The last voucher seen, and the block time at which it was new; zero when it was there at the first look.
+    paid: Option<(Nonce, u64)>,
+    /// Nothing before this block time.
+    not_before: u64,
+}
+
+/// One per key.
+pub struct RefundActor {
+    services: Services,
+    purse: Purse,
+    supervisor: Addr<Supervisor>,
+    memory: HashMap<IntentId, Memory>,
+    closing: HashSet<IntentId>,
+    looking: bool,
+}
+
+impl RefundActor {
+    /// Does nothing before the first block is seen.
+    pub fn new(services: Services, purse: Purse, supervisor: Addr<Supervisor>) -> Self {
+        Self { services, purse, supervisor, memory: HashMap::new(), closing: HashSet::new(), looking: false }
+    }
+
+    fn judge(&mut self, records: Vec<ChannelRecord>, ctx: &mut Context<Self>) {
+        let now = self.services.clock.block_time();
+        self.memory.retain(|intent, _| records.iter().any(|record| record.intent == *intent));
+        for record in records {
+            let Some(mut holding) = holding(&record) else { continue };
+            let memory = self.memory.entry(record.intent).or_default();
+            let paid = match memory.paid {
+                None => (record.books.nonce, 0),
+                Some((nonce, at)) if nonce == record.books.nonce => (nonce, at),
+                // A new payment: the first words of memory are out of date.
+                Some(_) => {
+                    memory.not_before = 0;
+                    (record.books.nonce, now)
+                }
+            };
+            memory.paid = Some(paid);
+            holding.used_at = holding.used_at.max(paid.1);
+            if now < memory.not_before || self.closing.contains(&record.intent) {
+                continue;
+            }
+            match due(&self.services.config.refunds.settings, &holding, &memory.tries, now) {
+                Due::At(at) => memory.not_before = at.min(now.saturating_add(600)),
+                Due::Now(way) => {
+                    self.closing.insert(record.intent);
+                    self.close(record, holding, way, ctx);
+                }
+            }
+        }
+    }
+
+    fn close(&self, record: ChannelRecord, holding: Holding, way: Way, ctx: &mut Context<Self>) {
+        let intent = record.intent;
+        let (services, supervisor) = (self.services.clone(), self.supervisor.clone());
+        let work = tokio::spawn(async move {
+            let channel = find(&supervisor, &record).await?;
+            close(&services, &channel, &record, &holding, way, Progress::none()).await
+        });
+        ctx.spawn(work.into_actor(self).map(move |done, actor, _| {
+            actor.closing.remove(&intent);
+            let now = actor.services.clock.block_time();
+            let memory = actor.memory.entry(intent).or_default();
+            match done {
+                Ok(Ok(closed)) => report(intent, &closed),
+                Ok(Err(failure)) if failure.code == Code::NotWorthIt => {
+                    tracing::info!(channel = %intent, %failure, "not closed now");
+                    memory.not_before = now.saturating_add(GAS_PAUSE);
+                }
+                // Paid again meanwhile, or over already: the next look tells.
+                Ok(Err(failure)) if matches!(failure.code, Code::Busy | Code::ChannelNotOpen) => {
+                    memory.not_before = now.saturating_add(60);
+                }
+                Ok(Err(failure)) => {
+                    tracing::warn!(channel = %intent, %failure, "a refund did not come back yet; tried again later");
+                    match way {
+                        Way::Cooperative => memory.tries.refused += 1,
+                        Way::AtExpiry => memory.tries.failed += 1,
+                    }
+                    memory.tries.at = now;
+                }
+                Err(panic) => {
+                    tracing::error!(channel = %intent, %panic, "a refund failed in our own code; tried again later");
+                    memory.tries.failed += 1;
+                    memory.tries.at = now;
+                }
+            }
+        }));
+    }
+}
+
+/// The one place in which a refund that came back by itself is reported; the wallet tells the operator of every close
+/// that is final (`[notify]`, refund_done).
+fn report(intent: IntentId, closed: &Closed) {
+    tracing::info!(channel = %intent, refund = %closed.refund, paid = %closed.paid, transaction = closed.transaction, "a refund came back");
+}
+
+/// What counts of a record; `None` where nothing can be closed.
+pub(super) fn holding(record: &ChannelRecord) -> Option<Holding> {
+    record.channel_id?;
+    let closing = match record.state {
+        ChannelState::Open | ChannelState::Expired => false,
+        ChannelState::Closing => true,
+        ChannelState::Opening | ChannelState::Closed | ChannelState::Failed => return None,
+    };
+    Some(Holding {
+        generation: record.deployment.generation,
+        recovered: record.recovered,
+        closing,
+        expires_at: record.expires_at,
+        used_at: record.used_at,
+        deposit: record.books.deposit,
+        claimed: record.books.claimed,
+        signed: record.books.signed,
+    })
+}
+
+/// The channel's actor. One that stopped is started from the journal, and found the next time.
+async fn find(supervisor: &Addr<Supervisor>, record: &ChannelRecord) -> Result<Addr<ChannelActor>, Failure> {
+    let Some(id) = record.channel_id else { return Err(Failure::internal("a channel without id cannot be closed")) };
+    match supervisor.send(FindChannel(id)).await.map_err(|error| gone(&error))? {
+        Some(Found::Running(actor)) => Ok(actor),
+        _ => {
+            supervisor.do_send(ChannelOpened(Box::new(record.clone())));
+            Err(Failure::unspent(Code::Busy, "The channel is being started", "Again in a moment."))
+        }
+    }
+}
+
+/// Closes through the channel's queue (M6): what is in flight goes first, and a channel that pays again meanwhile stays.
+pub(super) async fn close(
+    services: &Services,
+    channel: &Addr<ChannelActor>,
+    record: &ChannelRecord,
+    holding: &Holding,
+    way: Way,
+    progress: Progress,
+) -> Result<Closed, Failure> {
+    let per_gas = services.chain.fees().await?.expected_per_gas();
+    if !worth_it(&services.config.refunds.settings, holding, way, per_gas) {
+        return Err(Failure::unspent(
+            Code::NotWorthIt,
+            "The gas of the close would cost more than it brings back",
+            "It is closed when gas is cheaper. DRAIN_POL_USDC says what a POL is worth; drain-mcp close closes all the same.",
+        ));
+    }
+    let (kind, only_after) = match way {
+        Way::Cooperative => (CloseKind::Cooperative, Some(record.books.nonce)),
+        Way::AtExpiry => (CloseKind::AtExpiry, None),
+    };
+    let (reply, receiver) = tokio::sync::oneshot::channel();
+    ask(channel, End { kind, only_after, progress, reply }).await?;
+    answer(receiver).await
+}
+
+impl Actor for RefundActor {
+    type Context = Context<Self>;
+}
+
+impl Handler<Look> for RefundActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Look, ctx: &mut Self::Context) {
+        if !self.services.config.refunds.automatic || self.looking {
+            return;
+        }
+        self.looking = true;
+        let journal = self.purse.journal.clone();
+        let read = async move { journal.channels(false).await };
+        ctx.spawn(read.into_actor(self).map(|records, actor, ctx| {
+            actor.looking = false;
+            match records {
+                Ok(records) => actor.judge(records, ctx),
+                Err(error) => tracing::error!(%error, "the journal cannot be read; refunds wait"),
+            }
+        }));
+    }
+}

@@ -1,0 +1,165 @@
+//! What a reorganisation deeper than was waited for takes back, and how the books follow.
+
+use drain_protocol::{Address, B256, ChannelId};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::channels::{address, load};
+use super::row::{self, column};
+use super::transactions::TxKind;
+use super::writer::When;
+use super::{ChannelRecord, IntentId, Journal, JournalError, TxId};
+
+/// How long after its end a transaction is compared with the chain, in seconds.
+const SETTLED_AFTER: u64 = 86_400;
+
+/// A transaction that was seen final.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Which one.
+    pub id: TxId,
+    /// Its block.
+    pub block_number: u64,
+    /// The block's hash then.
+    pub block_hash: B256,
+    /// Seconds since it was recorded.
+    pub age: u64,
+}
+
+impl Journal {
+    /// Where a transaction is final. Losing this loses a look-out only.
+    pub fn placed_later(&self, id: TxId, block_number: u64, block_hash: B256) -> Result<(), JournalError> {
+        self.writer
+            .submit(When::Later, move |db| {
+                db.prepare_cached("UPDATE transactions SET block_number = ?2, block_hash = ?3 WHERE id = ?1")?
+                    .execute(params![id.0, column(block_number)?, format!("{block_hash:#x}")])?;
+                Ok(())
+            })
+            .map(drop)
+    }
+
+    /// What was final within the last day, the newest block first; at most a hundred.
+    pub async fn settled(&self, chain_id: u64, wallet: Address) -> Result<Vec<Settled>, JournalError> {
+        self.writer
+            .run(move |db| {
+                let mut statement = db.prepare_cached(
+                    "SELECT id, block_number, block_hash, MAX(unixepoch() - finished_at, 0) AS age FROM transactions \
+                     WHERE chain_id = ?1 AND wallet = ?2 AND state IN ('final', 'reverted') AND block_hash IS NOT NULL \
+                     AND finished_at > unixepoch() - ?3 ORDER BY block_number DESC, id DESC LIMIT 100",
+                )?;
+                let mut rows = statement.query(params![column(chain_id)?, address(wallet), column(SETTLED_AFTER)?])?;
+                let mut settled = Vec::new();
+                while let Some(r) = rows.next()? {
+                    settled.push(Settled {
+                        id: TxId(r.get("id")?),
+                        block_number: row::unsigned(r, "block_number")?,
+                        block_hash: row::parsed(r, "block_hash")?,
+                        age: row::unsigned(r, "age")?,
+                    });
+                }
+                Ok(settled)
+            })
+            .await
+    }
+
+    /// The blocks of these transactions are gone: each may land again, and with it what else was signed for its slot. What
+    /// was recorded of their channels is taken back: what was opened is opening, what was closed is closing; neither signs
+    /// anything until the chain tells. Gives the channels; `None` where all of it was taken back before.
+    pub async fn undo(&self, mut gone: Vec<TxId>) -> Result<Option<Vec<ChannelRecord>>, JournalError> {
+        // A close before its opening.
+        gone.sort_by_key(|id| std::cmp::Reverse(id.0));
+        self.writer
+            .run(move |db| {
+                let (mut channels, mut any) = (Vec::new(), false);
+                for id in gone {
+                    let Some(intent) = undo(db, id)? else { continue };
+                    any = true;
+                    channels.extend(intent.filter(|intent| !channels.contains(intent)));
+                }
+                let records: Result<_, _> = channels.into_iter().map(|intent| load(db, intent)).collect();
+                records.map(|records| any.then_some(records))
+            })
+            .await
+    }
+}
+
+const OPENING_NOTE: &str =
+    "a reorganisation of the chain took the opening back; it is followed again, and nothing is signed meanwhile";
+const CLOSING_NOTE: &str =
+    "a reorganisation of the chain took the close back; it is followed again, and nothing is signed meanwhile";
+
+/// The transaction's channel, if it has one whose state changed; `None` for one that is not final.
+fn undo(db: &Connection, id: TxId) -> Result<Option<Option<IntentId>>, JournalError> {
+    let found: Option<(String, Option<i64>)> = db
+        .prepare_cached("SELECT kind, intent FROM transactions WHERE id = ?1 AND state IN ('final', 'reverted')")?
+        .query_row([id.0], |r| Ok((r.get(0)?, r.get(1)?)))
+        .optional()?;
+    let Some((kind, intent)) = found else { return Ok(None) };
+    db.prepare_cached(
+        "UPDATE transactions SET state = 'broadcast', reason = NULL, finished_at = NULL, block_number = NULL, block_hash = NULL, gas_used = NULL \
+         WHERE id = ?1 OR (state = 'dropped' AND reason = 'replaced' AND raw IS NOT NULL AND (chain_id, wallet, account_nonce) = \
+         (SELECT chain_id, wallet, account_nonce FROM transactions WHERE id = ?1))",
+    )?
+    .execute([id.0])?;
+    let Some(intent) = intent.map(IntentId) else { return Ok(Some(None)) };
+    let kind: TxKind = kind.parse().map_err(|()| JournalError::Corrupt(format!("kind = {kind}")))?;
+    let back = match kind {
+        TxKind::Open => {
+            "UPDATE channels SET state = 'opening', note = ?2 WHERE intent = ?1 AND state IN ('open', 'closing', 'failed')"
+        }
+        TxKind::Close | TxKind::CooperativeClose => {
+            "UPDATE channels SET state = 'closing', refunded = NULL, note = ?2 WHERE intent = ?1 AND state IN ('closed', 'open')"
+        }
+        _ => return Ok(Some(None)),
+    };
+    let note = if kind == TxKind::Open { OPENING_NOTE } else { CLOSING_NOTE };
+    db.prepare_cached(back)?.execute(params![intent.0, note])?;
+    Ok(Some(Some(intent)))
+}
+
+/// A channel's new id, before it is recorded. What was signed under the old one stays recorded, in a row of its own that
+/// signs nothing; under the new one the books are fresh, or those that it had before.
+pub(super) fn take_id(db: &Connection, intent: IntentId, channel_id: ChannelId) -> Result<(), JournalError> {
+    let before = load(db, intent)?;
+    let Some(old) = before.channel_id.filter(|old| *old != channel_id) else { return Ok(()) };
+    let known: Option<i64> = db
+        .prepare_cached("SELECT intent FROM channels WHERE chain_id = ?1 AND contract = ?2 AND channel_id = ?3")?
+        .query_row(
+            params![
+                column(before.deployment.chain_id())?,
+                address(before.deployment.contract()),
+                channel_id.to_string()
+            ],
+            |r| r.get(0),
+        )
+        .optional()?;
+    let note = format!("a reorganisation of the chain gave this channel another id, {channel_id}; this one is gone");
+    db.prepare_cached(
+        "INSERT INTO channels (chain_id, contract, generation, token, consumer, provider_id, provider_name, provider_wallet, api_url, category, \
+         prices, duration, state, expires_at, deposit, cap, claimed, signed, charged, disputed, nonce, requests, recovered, books_known, offences, \
+         created_at, used_at, agent, note) \
+         SELECT chain_id, contract, generation, token, consumer, provider_id, provider_name, provider_wallet, api_url, category, \
+         prices, duration, 'failed', expires_at, deposit, cap, claimed, signed, charged, disputed, nonce, requests, recovered, books_known, offences, \
+         created_at, used_at, agent, ?2 FROM channels WHERE intent = ?1",
+    )?
+    .execute(params![intent.0, note])?;
+    let kept = db.last_insert_rowid();
+    let vouchers = "UPDATE vouchers SET intent = ?2 WHERE intent = ?1";
+    db.prepare_cached(vouchers)?.execute([intent.0, kept])?;
+    let id_of = "UPDATE channels SET channel_id = ?2 WHERE intent = ?1";
+    if let Some(known) = known {
+        db.prepare_cached(id_of)?.execute(params![known, None::<String>])?;
+    }
+    // One statement, since M2 is kept by a trigger per id.
+    db.prepare_cached(
+        "UPDATE channels SET channel_id = ?2, (claimed, signed, charged, disputed, nonce, requests) = \
+         (SELECT COALESCE(MAX(claimed), 0), COALESCE(MAX(signed), 0), COALESCE(MAX(charged), 0), COALESCE(MAX(disputed), 0), \
+          COALESCE(MAX(nonce), 0), COALESCE(MAX(requests), 0) FROM channels WHERE intent = ?3) WHERE intent = ?1",
+    )?
+    .execute(params![intent.0, channel_id.to_string(), known])?;
+    db.prepare_cached(id_of)?.execute(params![kept, old.to_string()])?;
+    if let Some(known) = known {
+        db.prepare_cached(vouchers)?.execute([known, intent.0])?;
+        db.prepare_cached("DELETE FROM channels WHERE intent = ?1")?.execute([known])?;
+    }
+    Ok(())
+}
