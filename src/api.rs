@@ -415,6 +415,33 @@ pub struct RefundFailure {
     pub next: String,
 }
 
+/// How many openings of the wallet a contract counts, and how many of them are recorded here.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct OpeningsFound {
+    /// The contract.
+    #[serde(serialize_with = "checksummed")]
+    #[schemars(with = "String")]
+    pub contract: Address,
+    /// V1 or V2.
+    #[schemars(with = "String")]
+    pub generation: Generation,
+    /// The contract's count.
+    pub on_chain: u64,
+    /// In our record.
+    pub known: u64,
+}
+
+/// What a search for the wallet's channels found.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Recovery {
+    /// Every opening that the contracts count is known.
+    pub complete: bool,
+    /// How many were new.
+    pub found: u64,
+    /// Contract by contract.
+    pub contracts: Vec<OpeningsFound>,
+}
+
 /// A question to a person.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ApprovalView {

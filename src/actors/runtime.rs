@@ -7,7 +7,7 @@ use super::sharing::Shared;
 use super::startup::{no_signer, services};
 use crate::api::{
     ApprovalView, Approved, ChannelView, ChatCall, ChatReply, Closed, Command, Feedback, OpenRequest, Opened, Progress,
-    ProviderDetails, ProviderPage, ProviderQuery, RefundReport, Reply, SendAmount, WalletView,
+    ProviderDetails, ProviderPage, ProviderQuery, Recovery, RefundReport, Reply, SendAmount, WalletView,
 };
 use crate::config::{Config, Password};
 use crate::error::Failure;
@@ -116,6 +116,16 @@ impl Runtime {
     /// Closes what can be closed now, and with their providers' consent what paid nothing for `idle` seconds.
     pub async fn refund(&self, idle: Option<u64>, progress: Progress) -> Result<Vec<RefundReport>, Failure> {
         answer!(self.0.run(Command::Refund(idle), progress).await?, Reply::Refunds)
+    }
+
+    /// Searches the chain for channels of the wallet that are not recorded here.
+    pub async fn recover(&self, progress: Progress) -> Result<Recovery, Failure> {
+        answer!(self.0.run(Command::Recover, progress).await?, Reply::Recovered)
+    }
+
+    /// A person says whom a foreign channel pays (M10).
+    pub async fn adopt(&self, channel: ChannelId, provider: Option<String>) -> Result<ChannelView, Failure> {
+        answer!(self.read(Command::Adopt { channel, provider }).await?, Reply::Channel).map(|view| *view)
     }
 
     /// An agent's word on a provider, sent to the marketplace.

@@ -32,8 +32,17 @@ pub fn channel(record: &ChannelRecord, block_time: u64) -> ChannelView {
         recovered: record.recovered,
         refunded: record.refunded,
         next: next(record, state).into(),
-        notes: record.note.iter().cloned().collect(),
+        notes: foreign(record).into_iter().chain(record.note.clone()).collect(),
     }
+}
+
+/// A channel whose provider nobody here knows (M10).
+fn foreign(record: &ChannelRecord) -> Option<String> {
+    let open = matches!(record.state, ChannelState::Open | ChannelState::Closing);
+    (open && record.recovered && record.api_url.is_empty()).then(|| {
+        "foreign: this record did not open it, so it is closed at expiry only; a person makes it payable with drain-mcp channels adopt"
+            .into()
+    })
 }
 
 fn next(record: &ChannelRecord, state: ChannelState) -> &'static str {

@@ -335,6 +335,21 @@ async fn closed_by(
 
 impl Actor for WatcherActor {
     type Context = Context<Self>;
+
+    /// What an earlier run recorded may have been taken back since, a last close too: then there is no channel to watch.
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let (journal, chain_id, wallet) =
+            (self.purse.journal.clone(), self.services.config.chain.chain_id, self.purse.address);
+        let recorded = async move { journal.settled(chain_id, wallet).await };
+        ctx.spawn(recorded.into_actor(self).map(|recorded, actor, ctx| {
+            if recorded.is_ok_and(|recorded| !recorded.is_empty()) {
+                actor.settling = true;
+                if !actor.polling {
+                    actor.poll(ctx);
+                }
+            }
+        }));
+    }
 }
 
 impl Handler<Watch> for WatcherActor {

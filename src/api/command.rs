@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ApprovalView, Approved, ChannelView, ChatCall, ChatReply, Closed, Feedback, OpenRequest, Opened, ProviderDetails,
-    ProviderPage, ProviderQuery, RefundReport, WalletView,
+    ProviderPage, ProviderQuery, Recovery, RefundReport, WalletView,
 };
 use crate::config::Password;
 use crate::error::Failure;
@@ -42,6 +42,15 @@ pub enum Command {
     /// Close what can be closed now: what is expired, and with their providers' consent what paid nothing for so many
     /// seconds, where they are given.
     Refund(Option<u64>),
+    /// Search the chain for channels of the wallet that are not recorded here.
+    Recover,
+    /// A person says whom a foreign channel pays.
+    Adopt {
+        /// Which channel.
+        channel: ChannelId,
+        /// The provider's id; without it the one listing with the channel's wallet.
+        provider: Option<String>,
+    },
     /// Tell the marketplace about a provider.
     Feedback(Feedback),
     /// Ask the marketplace's gas station for POL.
@@ -83,12 +92,14 @@ pub enum Reply {
     Chat(ChatReply),
     /// Of [`Command::Channels`].
     Channels(Vec<ChannelView>),
-    /// Of [`Command::Channel`].
+    /// Of [`Command::Channel`] and [`Command::Adopt`].
     Channel(Box<ChannelView>),
     /// Of both closes.
     Closed(Box<Closed>),
     /// Of [`Command::Refund`].
     Refunds(Vec<RefundReport>),
+    /// Of [`Command::Recover`].
+    Recovered(Recovery),
     /// Of [`Command::Feedback`].
     Sent,
     /// Of [`Command::RequestGas`]: the transaction.
@@ -128,7 +139,9 @@ impl Command {
             | Self::Freeze(_)
             | Self::Approvals
             | Self::TrustProvider(_)
-            | Self::TrustFeeWallet => Effect::Repeatable,
+            | Self::TrustFeeWallet
+            | Self::Recover
+            | Self::Adopt { .. } => Effect::Repeatable,
             Self::Chat(_) => Effect::Pays,
             Self::Approve(_) | Self::Open(_) | Self::Close(_) | Self::CooperativeClose(_) | Self::Refund(_) => {
                 Effect::Joins

@@ -9,6 +9,7 @@ pub mod events;
 pub mod fees;
 pub mod filters;
 mod logs;
+mod openings;
 mod pool;
 pub mod reads;
 mod rpc;
@@ -34,6 +35,7 @@ pub use events::{
 };
 pub use fees::Fees;
 pub use filters::{Watched, channel_logs_filter};
+pub use openings::{Opening, STEP};
 pub use pool::{EndpointHealth, Sent};
 pub use reads::{Fee, Head, OnChainChannel, Transaction};
 pub use track::{Attempt, Finality, Progress, Slot, Way};

@@ -5,28 +5,67 @@ use serde_json::json;
 
 use super::exit::Exit;
 use super::output::as_commands;
+use super::prompt::{Tty, need_terminal};
 use super::session::{Needs, Session};
 use crate::api::{ChannelState, ChannelView};
 use crate::error::Failure;
 
 /// Arguments of `drain-mcp channels`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Examples:
   drain-mcp channels
   drain-mcp channels --all
   drain-mcp channels 0xCHANNEL
-  drain-mcp channels --json | jq '.channels[] | select(.state == \"expired\") | .channel_id'")]
+  drain-mcp channels recover
+  drain-mcp channels adopt 0xCHANNEL --provider ID
+  drain-mcp channels --json | jq '.channels[] | select(.state == \"expired\") | .channel_id'"
+)]
 pub struct Args {
     /// One channel
     pub channel: Option<ChannelId>,
     /// Those that are over, too
     #[arg(long, conflicts_with = "channel")]
     pub all: bool,
+    /// What to do instead of listing
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What can be done about channels that the record does not know.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Search the chain for channels of this wallet that are not in the record; goes on where it was broken off
+    #[command(after_help = "\
+Examples:
+  drain-mcp channels recover
+
+It is complete when it has found as many openings as both contracts count. What it finds is shown, counted as locked and
+closed at expiry; drain-mcp channels adopt makes a channel payable.")]
+    Recover,
+    /// Say whom a channel pays that the record did not open: it can be paid then
+    #[command(after_help = "\
+Examples:
+  drain-mcp channels adopt 0xCHANNEL
+  drain-mcp channels adopt 0xCHANNEL --provider ID")]
+    Adopt {
+        /// The channel
+        channel: ChannelId,
+        /// The provider's id; without it the only listing with the channel's wallet
+        #[arg(long)]
+        provider: Option<String>,
+    },
 }
 
 pub(super) async fn run(args: Args, session: &mut Session) -> Result<Exit, Failure> {
-    let Args { channel, all } = args;
+    let Args { channel, all, command } = args;
+    match command {
+        None => {}
+        Some(Command::Recover) => return recover(session).await,
+        Some(Command::Adopt { channel, provider }) => return adopt(session, channel, provider).await,
+    }
     if let Some(id) = channel {
         let view = session.run(Needs::Wallet, async |runtime, _| runtime.channel(id).await).await?;
         session.output.answer(&view, || details(&view))?;
@@ -37,6 +76,33 @@ pub(super) async fn run(args: Args, session: &mut Session) -> Result<Exit, Failu
         0 => "No channels. Open one with drain-mcp open PROVIDER AMOUNT; drain-mcp providers lists providers.".into(),
         _ => views.iter().map(line).collect::<Vec<_>>().join("\n\n"),
     })?;
+    Ok(Exit::Ok)
+}
+
+async fn recover(session: &mut Session) -> Result<Exit, Failure> {
+    let recovery = session.run(Needs::Wallet, async |runtime, progress| runtime.recover(progress).await).await?;
+    session.output.answer(&recovery, || {
+        let mut lines: Vec<String> = recovery
+            .contracts
+            .iter()
+            .map(|on| format!("{} {}: {} of {} openings are known", on.generation, on.contract, on.known, on.on_chain))
+            .collect();
+        lines.push(match recovery.complete {
+            true => format!("Complete; {} were found. drain-mcp channels lists those that hold money.", recovery.found),
+            false => format!(
+                "Not complete; {} were found. The RPC endpoint may not have all events: try another (DRAIN_RPC_URL) and run it again.",
+                recovery.found
+            ),
+        });
+        lines.join("\n")
+    })?;
+    Ok(if recovery.complete { Exit::Ok } else { Exit::Failed })
+}
+
+async fn adopt(session: &mut Session, channel: ChannelId, provider: Option<String>) -> Result<Exit, Failure> {
+    need_terminal(&Tty, "Adopting a channel")?;
+    let view = session.run(Needs::Wallet, async |runtime, _| runtime.adopt(channel, provider).await).await?;
+    session.output.answer(&view, || details(&view))?;
     Ok(Exit::Ok)
 }
 

@@ -15,6 +15,7 @@ mod output;
 mod prompt;
 mod providers;
 mod refund;
+mod rescue;
 pub mod sandbox;
 mod serve;
 mod session;
@@ -107,6 +108,8 @@ pub enum Command {
     Close(close::Args),
     /// Get back everything that can come back now
     Refund(refund::Args),
+    /// Find the money that any client of a wallet left in channels; needs no key
+    Rescue(rescue::Args),
     /// Answer what waits for a person
     Approvals(approvals::Args),
     /// Check the whole set-up and say what to do
@@ -230,6 +233,7 @@ impl Command {
             Self::Channels(args) => channels::run(args, session).await,
             Self::Close(args) => close::run(args, session).await,
             Self::Refund(args) => refund::run(args, session).await,
+            Self::Rescue(args) => rescue::run(args, session).await,
             Self::Approvals(args) => approvals::run(args, session).await,
             Self::Doctor(args) => doctor::run(args, session).await,
             Self::Journal(command) => journal::run(command, session).await,

@@ -66,7 +66,7 @@ fn line(report: &RefundReport) -> String {
 }
 
 /// A close that would not be worth its gas is no failure: it waits.
-fn exit(reports: &[RefundReport]) -> Exit {
+pub(super) fn exit(reports: &[RefundReport]) -> Exit {
     let failures = || reports.iter().filter_map(|report| report.failure.as_ref());
     if failures().any(|failure| failure.pending) {
         Exit::Pending

@@ -18,6 +18,7 @@ mod mark;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod model_tests;
+mod openings;
 mod pins;
 mod place;
 mod records;
@@ -46,6 +47,7 @@ pub(crate) use channels::provider_key;
 pub use channels::{ChannelRecord, Found, NewChannel};
 pub use freeze::{FreezeSource, Frozen};
 pub use ids::{IntentId, Receipt, TxId};
+pub use openings::Adopted;
 pub use pins::{Pin, PinCheck};
 pub use reorgs::Settled;
 pub use schema::lock;

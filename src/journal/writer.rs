@@ -110,35 +110,37 @@ impl Drop for Writer {
 }
 
 fn work(mut opened: Opened, jobs: &Receiver<Job>, waiting: &AtomicUsize) {
+    let mut closed = false;
+    // Commits that the log holds more than the database, and when the last of them was.
     let mut commits = 0;
+    let mut changed_at = Instant::now();
     // A damaged file is not written any more: nothing is signed until a person has looked at it.
     let mut damaged: Result<(), JournalError> = Ok(());
-    let mut closed = false;
     while !closed {
-        let first = match jobs.recv_timeout(IDLE) {
+        // Reading is no work for the disk: who only looks from time to time does not keep the log from being copied.
+        if commits >= CHECKPOINT_AFTER || (commits > 0 && changed_at.elapsed() >= IDLE) {
+            checkpoint(&opened.connection);
+            commits = 0;
+        }
+        let next = match commits {
+            0 => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            _ => jobs.recv_timeout(IDLE.saturating_sub(changed_at.elapsed())),
+        };
+        let first = match next {
             Ok(job) => job,
-            Err(RecvTimeoutError::Timeout) => {
-                if commits > 0 {
-                    checkpoint(&opened.connection);
-                    commits = 0;
-                }
-                match jobs.recv() {
-                    Ok(job) => job,
-                    Err(_) => break,
-                }
-            }
+            Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => break,
         };
         let batch = gather(first, jobs, &mut closed);
         waiting.fetch_sub(batch.len(), Ordering::Relaxed);
+        let before = opened.identity.commits;
         let result = commit(&mut opened, damaged.clone(), batch);
+        if opened.identity.commits != before {
+            commits += 1;
+            changed_at = Instant::now();
+        }
         if matches!(result, Err(JournalError::Damaged { .. })) {
             damaged = result;
-        }
-        commits += 1;
-        if commits >= CHECKPOINT_AFTER {
-            checkpoint(&opened.connection);
-            commits = 0;
         }
     }
     checkpoint(&opened.connection);

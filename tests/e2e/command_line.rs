@@ -5,13 +5,17 @@ use serde_json::{Value, json};
 use crate::harness::usdc;
 use crate::process_harness::{Ended, Env, vouchers, world};
 
-const COMMANDS: [&[&str]; 22] = [
+const COMMANDS: [&[&str]; 26] = [
     &[],
     &["providers"],
     &["balance"],
     &["open"],
     &["chat"],
     &["channels"],
+    &["channels", "recover"],
+    &["refund"],
+    &["rescue"],
+    &["wallet", "unfreeze"],
     &["close"],
     &["doctor"],
     &["demo"],

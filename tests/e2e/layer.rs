@@ -63,10 +63,16 @@ impl Layer {
         fs::remove_file(self.fault_file()).unwrap();
     }
 
-    /// What was recorded so far; the record begins anew.
+    /// What was recorded so far; the record begins anew with the next process.
     pub fn take_trace(&self) -> Vec<Record> {
-        let bytes = fs::read(self.trace_file()).unwrap_or_default();
+        let trace = self.trace();
         let _ = fs::remove_file(self.trace_file());
+        trace
+    }
+
+    /// What was recorded so far.
+    pub fn trace(&self) -> Vec<Record> {
+        let bytes = fs::read(self.trace_file()).unwrap_or_default();
         let mut records = Vec::new();
         let mut rest = bytes.as_slice();
         // A record that a death cut is of something that was not yet answered to the program.

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::kills::{count, day, go_on, unlimited};
 use crate::layer::{Cut, Disk, Layer, Record};
-use crate::process_harness::{vouchers, world};
+use crate::process_harness::{until, vouchers, world};
 use crate::survivor::{Agenda, Life};
 
 /// What left the process, by the trace.
@@ -82,6 +82,11 @@ async fn m1_m7_what_leaves_is_preceded_by_the_sync_of_its_record() {
     let mut agenda = Agenda::default();
     let mut life = Life::start(&env).await.unwrap();
     day(&world, &mut life, &mut agenda).await.unwrap();
+    // The log is copied when nothing happens, and then written over from its beginning.
+    let copied = |record: &Record| record.kind == b'W' && record.path.ends_with("journal.db") && record.offset > 0;
+    until("the log is copied", async || layer.trace().iter().any(copied)).await;
+    agenda.chat(&mut life, "sim-llm-v1", "over the old log").await.unwrap();
+    agenda.chat(&mut life, "sim-llm-v1", "once more").await.unwrap();
     assert_eq!(life.end().await.0, None);
 
     let folder = tempfile::tempdir().unwrap();
@@ -89,6 +94,8 @@ async fn m1_m7_what_leaves_is_preceded_by_the_sync_of_its_record() {
     let mut left = Left::default();
     let (mut cuts, mut last) = (0_u64, 0);
     let trace = layer.take_trace();
+    let log = |record: &&Record| record.kind == b'W' && record.path.ends_with("journal.db-wal") && record.offset == 0;
+    assert!(trace.iter().filter(log).count() >= 2, "the log was begun anew");
     for record in &trace {
         left.take(record);
         disk.take(record);

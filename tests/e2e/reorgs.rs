@@ -279,3 +279,23 @@ fn m7_an_open_that_reverted_and_succeeds_after_a_reorganisation_is_not_lost_sigh
         assert_eq!(runtime.balance().await.unwrap().locked, usdc("2"));
     });
 }
+
+#[test]
+fn m10_a_last_close_that_is_taken_back_while_nothing_runs_is_made_good_at_the_next_start() {
+    in_system(async {
+        let world = Arc::new(World::start().await);
+        let first = async |runtime: Runtime, _: Arc<World>| {
+            let channel = open(&runtime, "sim-llm", "1", "24h").await.unwrap();
+            ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
+            runtime.cooperative_close(channel, Progress::none()).await.unwrap().refund
+        };
+        let refund = world.life(world.config(), first).await;
+        world.chain().reorg(1, ReorgTxs::Drop);
+        assert_eq!((world.sent().await, world.held().await), (2, usdc("99")));
+        // The journal knows of no open channel; the block of its last transaction is another one now.
+        let runtime = world.runtime_with(watchful(&world)).await;
+        until("it is closed again", async || world.sent().await == 3).await;
+        until("it is recorded", async || runtime.channels(false).await.unwrap().is_empty()).await;
+        assert_eq!(world.held().await, usdc("99").checked_add(refund).unwrap());
+    });
+}

@@ -139,7 +139,14 @@ impl Desk {
             Seen::Recorded => Ok(()),
         };
         match futures::future::ready(recorded).and_then(|()| journal.channel(intent)).await {
-            Ok(record) => self.record = record,
+            Ok(record) => {
+                self.record = record;
+                // A person may have said whom the channel pays.
+                if matches!(seen, Seen::Recorded) && self.base.is_none() {
+                    self.base = self.record.api_url.parse().ok();
+                    self.prices = PriceList::parse(self.record.prices.as_bytes()).unwrap_or_default();
+                }
+            }
             Err(error) => {
                 tracing::error!(%error, "what the chain says could not be recorded; it is read again at the next start");
             }

@@ -5,6 +5,7 @@ mod asking;
 mod market;
 mod paying;
 mod reading;
+pub(super) mod recovering;
 mod refunding;
 
 use std::time::Duration;
@@ -77,6 +78,8 @@ impl Local {
                 Reply::Closed(Box::new(self.end(id, CloseKind::Cooperative, progress).await?))
             }
             Command::Refund(idle) => Reply::Refunds(self.refund(idle, progress).await?),
+            Command::Recover => Reply::Recovered(self.recover(progress).await?),
+            Command::Adopt { channel, provider } => Reply::Channel(Box::new(self.adopt(channel, provider).await?)),
             Command::Feedback(feedback) => {
                 self.feedback(feedback).await?;
                 Reply::Sent

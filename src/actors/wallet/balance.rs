@@ -4,6 +4,7 @@ use drain_protocol::{Generation, U256, Usdc, deployment};
 
 use super::Bench;
 use super::open::no_deployment;
+use crate::actors::local::recovering::openings;
 use crate::api::WalletView;
 use crate::error::Failure;
 
@@ -44,6 +45,15 @@ pub(super) async fn view(bench: &Bench) -> Result<WalletView, Failure> {
                 "{bridged} bridged USDC.e ({}) is in the wallet and does not count: providers take native USDC ({}) only. Swap it.",
                 deployment::POLYGON_USDC_E,
                 deployment::POLYGON_USDC
+            ));
+        }
+    }
+    // Only a hint too.
+    if let Ok(openings) = openings(&bench.services, &bench.purse).await {
+        let missing: u64 = openings.iter().map(|on| on.on_chain.saturating_sub(on.known)).sum();
+        if missing > 0 {
+            advice.push(format!(
+                "{missing} channels of this wallet are on chain and not in this record; their deposits may be waiting. A person finds them with drain-mcp channels recover."
             ));
         }
     }

@@ -1,6 +1,6 @@
 //! A fleet of agents against misbehaving providers, nodes and directories, kills and reorgs, for as long as asked:
 //!
-//! `DRAIN_SOAK_MINUTES=20 cargo test --test e2e soak -- --nocapture`
+//! `DRAIN_SOAK_MINUTES=20 cargo test --locked --test e2e soak -- --nocapture`
 //!
 //! Without the variable it runs for some seconds, as a part of the suite. Each agent has a wallet, a chain and a
 //! marketplace of its own. At the end all money comes back, and the table is made by an observer from chain balances and

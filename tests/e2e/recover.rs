@@ -1,0 +1,128 @@
+//! The journal is gone, or another client opened channels: they are found on chain (M10).
+
+use alloy::sol_types::{SolCall, SolEvent};
+use drain_mcp::api::{ChannelState, Progress};
+use drain_mcp::error::Code;
+use drain_protocol::contract::{DrainChannel, Erc20};
+use drain_protocol::{Address, ChannelId, Generation, U256};
+use drain_sandbox::SandboxConfig;
+use drain_sandbox::contracts::{CHANNEL_V1, CHANNEL_V2, USDC};
+
+use crate::harness::{World, ask, failed, in_system, open, until, usdc, view};
+
+/// Opens a channel with the agent's key, past any runtime, as another client would.
+pub async fn open_elsewhere(world: &World, contract: Address, units: u64, seconds: u64) -> ChannelId {
+    let (rpc, key) = (world.sandbox.observer().rpc(), world.sandbox.agent());
+    let approve = Erc20::approveCall { spender: contract, amount: U256::from(units) };
+    rpc.execute(key, USDC, approve.abi_encode()).await.unwrap();
+    let provider = world.sandbox.llm.address();
+    let open = DrainChannel::openCall { provider, amount: U256::from(units), duration: U256::from(seconds) };
+    // Two contracts give the same id to two channels of the same moment.
+    world.advance(5).await;
+    let receipt = rpc.execute(key, contract, open.abi_encode()).await.unwrap();
+    let topic = DrainChannel::ChannelOpened::SIGNATURE_HASH.to_string();
+    let logs = receipt["logs"].as_array().unwrap();
+    let opened = logs.iter().find(|log| log["topics"][0] == topic).unwrap();
+    opened["topics"][1].as_str().unwrap().parse().unwrap()
+}
+
+fn lose_journal(world: &World) {
+    let folder = world.home.path().join(format!("137-{:#x}", world.agent()));
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn m10_a_deleted_journal_is_found_again_on_both_contracts() {
+    in_system(async {
+        let world = World::start().await;
+        let runtime = world.runtime().await;
+        let used = open(&runtime, "sim-llm", "1", "24h").await.unwrap();
+        ask(&runtime, used, "sim-small", "Hello").await.unwrap();
+        let over = open(&runtime, "sim-weather", "1", "24h").await.unwrap();
+        runtime.cooperative_close(over, Progress::none()).await.unwrap();
+        runtime.shutdown().await;
+        drop(runtime);
+        let old = open_elsewhere(&world, CHANNEL_V1, 500_000, 7_200).await;
+        lose_journal(&world);
+        let runtime = world.runtime().await;
+        let advice = runtime.balance().await.unwrap().advice;
+        assert!(
+            advice.iter().any(|line| line.contains("3 channels") && line.contains("channels recover")),
+            "{advice:?}"
+        );
+        let recovery = runtime.recover(Progress::none()).await.unwrap();
+        assert!(recovery.complete && recovery.found == 3, "{recovery:?}");
+        let again = runtime.recover(Progress::none()).await.unwrap();
+        assert!(again.complete && again.found == 0);
+        assert!(!runtime.balance().await.unwrap().advice.iter().any(|line| line.contains("recover")));
+        let open = runtime.channels(false).await.unwrap();
+        assert_eq!(open.len(), 2);
+        assert!(open.iter().all(|channel| channel.recovered && channel.notes[0].contains("foreign")));
+        assert_eq!(view(&runtime, over).await.state, ChannelState::Closed);
+        // What is in them counts as locked, and nothing is promised on them.
+        assert_eq!(runtime.balance().await.unwrap().locked, usdc("1.5"));
+        failed(ask(&runtime, used, "sim-small", "Hello").await, Code::UrlRefused);
+        failed(runtime.cooperative_close(used, Progress::none()).await, Code::CloseRefused);
+        world.advance(90_000).await;
+        let reports = runtime.refund(None, Progress::none()).await.unwrap();
+        assert_eq!(reports.iter().filter(|report| report.closed.is_some()).count(), 2, "{reports:?}");
+        assert_eq!(view(&runtime, old).await.refunded, Some(usdc("0.5")));
+    });
+}
+
+#[test]
+fn m10_a_person_adopts_a_foreign_channel_and_it_pays_with_fresh_numbers() {
+    in_system(async {
+        let world = World::start().await;
+        let channel = open_elsewhere(&world, CHANNEL_V2, 1_000_000, 86_400).await;
+        let runtime = world.runtime().await;
+        runtime.recover(Progress::none()).await.unwrap();
+        failed(runtime.adopt(channel, Some("sim-weather".into())).await, Code::UnknownProvider);
+        let adopted = runtime.adopt(channel, Some("sim-llm".into())).await.unwrap();
+        assert!(adopted.recovered && adopted.notes.is_empty() && adopted.provider_id == "sim-llm");
+        failed(runtime.adopt(channel, Some("sim-llm".into())).await, Code::ChannelNotOpen);
+        until("it pays", async || ask(&runtime, channel, "sim-small", "Hello").await.is_ok()).await;
+        let nonce = world.sandbox.llm.request_log().paid.iter().filter_map(|paid| paid.nonce).max().unwrap();
+        assert!(nonce > 1_700_000_000_000_000, "{nonce}");
+        // Still no cooperative close without a person.
+        failed(runtime.cooperative_close(channel, Progress::none()).await, Code::CloseRefused);
+        assert_eq!(view(&runtime, channel).await.generation, Generation::V2);
+    });
+}
+
+#[test]
+fn m10_a_search_goes_on_where_it_was_broken_off_and_old_blocks_are_found() {
+    in_system(async {
+        let mut config = SandboxConfig::default();
+        config.chain.max_log_range = Some(700);
+        let world = World::with(config).await;
+        let old = open_elsewhere(&world, CHANNEL_V2, 300_000, 864_000).await;
+        world.chain().mine(25_000);
+        let runtime = world.runtime().await;
+        let recovery = runtime.recover(Progress::none()).await.unwrap();
+        assert!(recovery.complete && recovery.found == 1, "{recovery:?}");
+        assert_eq!(view(&runtime, old).await.deposit, usdc("0.3"));
+        let searched: String =
+            world.journal().query_row("SELECT value FROM flags WHERE name = 'searched'", [], |row| row.get(0)).unwrap();
+        // A newer one is found without reading the old blocks again.
+        open_elsewhere(&world, CHANNEL_V2, 200_000, 86_400).await;
+        world.chain().main().reset_request_count();
+        assert_eq!(runtime.recover(Progress::none()).await.unwrap().found, 1);
+        let asked = world.chain().request_count().get("eth_getLogs").copied().unwrap_or_default();
+        assert!(asked < 25, "{asked} pieces, after {searched}");
+    });
+}
+
+#[test]
+fn m10_a_node_without_old_events_is_not_called_complete() {
+    in_system(async {
+        let world = World::start().await;
+        open_elsewhere(&world, CHANNEL_V2, 300_000, 86_400).await;
+        let runtime = world.runtime().await;
+        world.chain().main().update_faults(|faults| faults.hide_logs = true);
+        let recovery = runtime.recover(Progress::none()).await.unwrap();
+        assert!(!recovery.complete && recovery.found == 0, "{recovery:?}");
+        world.chain().main().update_faults(|faults| faults.hide_logs = false);
+        assert!(runtime.recover(Progress::none()).await.unwrap().complete);
+    });
+}
