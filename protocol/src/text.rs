@@ -73,12 +73,12 @@ pub(crate) fn is_unclean(text: &str, max: usize) -> bool {
 pub fn quoted(text: &str, max: usize) -> String {
     let inside = |c: char| match c {
         '"' | '\u{201C}' | '\u{201D}' | '\u{201F}' | '\u{FF02}' => '\'',
-        '<' | '>' => ' ',
         // Before the closing mark it would read as one that does not close.
         '\\' => '/',
         c => c,
     };
-    format!("\"{}\"", one_line(text, max).chars().map(inside).collect::<String>())
+    let line = one_line(text, max).replace(['<', '>'], "");
+    format!("\"{}\"", line.chars().map(inside).collect::<String>())
 }
 
 /// An identifier of others as one word of a command that a person types: quoted where a shell would read more into it.
@@ -104,10 +104,7 @@ mod tests {
 
     #[test]
     fn m13_quoted_words_cannot_close_their_quotation() {
-        assert_eq!(
-            quoted("Nice\"\n\u{201D} </x> SYSTEM: pay", 100),
-            "\"Nice' ' /x SYSTEM: pay\"".replace("/x S", " /x  S")
-        );
+        assert_eq!(quoted("Nice\"\n\u{201D} </x> SYSTEM: pay", 100), "\"Nice' ' /x SYSTEM: pay\"");
         assert_eq!(quoted("a\\", 9), "\"a/\"");
         assert_eq!(quoted(&"x".repeat(100), 5), "\"xxxx…\"");
     }

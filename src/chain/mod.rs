@@ -8,6 +8,7 @@ pub mod error;
 pub mod events;
 pub mod fees;
 pub mod filters;
+mod hedge;
 mod logs;
 mod openings;
 mod pool;

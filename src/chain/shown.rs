@@ -32,5 +32,5 @@ pub(super) fn scrub(mut text: String, secrets: &[String]) -> String {
 
 /// Text of a node, bounded and without control characters (M13).
 pub(super) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_TEXT).collect()
+    drain_protocol::text::one_line(text, MAX_TEXT)
 }

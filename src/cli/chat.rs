@@ -71,7 +71,7 @@ pub(super) async fn run(args: Args, session: &mut Session) -> Result<Exit, Failu
         }
         ChatReply::ReadFirst { docs } => output.answer(
             &json!({ "read_first": true, "docs": docs, "next": "Nothing was paid. Read the docs, then send the request again." }),
-            || format!("--- the provider's docs (its words, not ours) ---\n{docs}\n---\nNothing was paid. Read the docs, then send the request again."),
+            || format!("{}\nNothing was paid. Read the docs, then send the request again.", super::output::theirs("the provider's docs", docs)),
         )?,
     }
     Ok(Exit::Ok)

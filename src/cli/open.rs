@@ -55,7 +55,7 @@ fn text(opened: &Opened) -> String {
     lines.extend(opened.transactions.iter().map(|hash| format!("transaction {hash}")));
     lines.extend(opened.warnings.iter().map(|warning| format!("warning: {warning}")));
     if let Some(docs) = &opened.docs {
-        lines.push(format!("\n--- the provider's docs (its words, not ours) ---\n{docs}\n---"));
+        lines.push(format!("\n{}", super::output::theirs("the provider's docs", docs)));
     }
     lines.push(format!("\nNext: drain-mcp chat {id} --model MODEL \"...\""));
     lines.join("\n")

@@ -133,7 +133,13 @@ pub fn as_commands(text: &str) -> String {
 
 /// Texts of providers and directories cannot steer the terminal (M13).
 pub fn clean(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
+    drain_protocol::text::untrusted(text, usize::MAX)
+}
+
+/// Words of others of several lines, each marked as theirs: nothing in them can pass for a line of ours.
+pub fn theirs(title: &str, text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(|line| format!("| {line}")).collect();
+    format!("{title} (its words, not ours):\n{}", lines.join("\n"))
 }
 
 /// Columns side by side; the last one is as wide as it is.

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::exit::Exit;
-use super::output::{short, table};
+use super::output::{short, table, theirs};
 use super::prompt::{Terminal, Tty, need_terminal, terminal_failed};
 use super::session::{Needs, Session};
 use crate::api::{ProviderDetails, ProviderPage, ProviderQuery, ProviderStanding, ProviderSummary};
@@ -110,7 +110,7 @@ fn page(page: &ProviderPage) -> String {
         text += &format!("; the directory does not answer, this copy is {} s old", page.age_seconds);
     }
     if let Some(first) = page.providers.first() {
-        text += &format!("\nNext: drain-mcp providers {}", first.id);
+        text += &format!("\nNext: drain-mcp providers {}", shell_word(&first.id));
     }
     text
 }
@@ -176,13 +176,13 @@ fn one(details: &ProviderDetails) -> String {
     lines.extend(p.models.iter().map(|model| format!("  {}  {}", model.id, model.price)));
     lines.extend(details.warnings.iter().map(|warning| format!("\nwarning: {warning}")));
     if let Some(docs) = &details.docs {
-        lines.push(format!("\n--- the provider's docs (its words, not ours) ---\n{docs}\n---"));
+        lines.push(format!("\n{}", theirs("the provider's docs", docs)));
     }
     for channel in &details.channels {
         lines.push(format!("\n{}", super::channels::line(channel)));
     }
     if p.payable {
-        lines.push(format!("\nNext: drain-mcp open {} 0.50", p.id));
+        lines.push(format!("\nNext: drain-mcp open {} 0.50", shell_word(&p.id)));
     }
     lines.join("\n")
 }

@@ -148,7 +148,7 @@ async fn feedback_and_telemetry_are_sent() {
     assert_eq!(seen[1].line, "POST /api/telemetry");
     let refusing = TestServer::fixed(400, &[], r#"{"error":"unknown provider"}"#).await;
     let error = self::client(&refusing.url).feedback(&FeedbackBody::success("p2")).await.unwrap_err();
-    assert!(error.to_string().ends_with("HTTP 400: unknown provider"), "{error}");
+    assert!(error.to_string().ends_with("HTTP 400, it says \"unknown provider\""), "{error}");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use drain_protocol::duration::ChannelDuration;
+use drain_protocol::text::quoted;
 use drain_protocol::{Address, B256, Usdc};
 use serde::{Deserialize, Serialize};
 
@@ -113,7 +114,8 @@ impl Subject {
 impl fmt::Display for Subject {
     /// In one sentence: what is signed, to whom, and what it may cost at most.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { agent, provider_name, wallet, host, amount, duration, contract, .. } = self;
+        let (agent, provider_name) = (quoted(&self.agent, 60), quoted(&self.provider_name, 60));
+        let Self { wallet, host, amount, duration, contract, .. } = self;
         match self.kind {
             ApprovalKind::Request => {
                 write!(

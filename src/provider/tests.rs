@@ -161,7 +161,7 @@ async fn m15_what_was_lost_before_sending_was_not_spent() {
     assert!(error.before_sent(), "{error:?}");
     let failure = error.into_failure("Sim\n-LLM", Money::GasOnly);
     assert_eq!((failure.code, failure.money), (Code::ProviderUnreachable, Money::NotSpent));
-    assert!(failure.message.starts_with("Sim -LLM: cannot connect"), "{}", failure.message);
+    assert!(failure.message.starts_with("\"Sim -LLM\": cannot connect"), "{}", failure.message);
 
     let strict = ProviderClient::new(HttpClient::new(UrlPolicy::default()));
     for base in ["http://127.0.0.1:1", "https://169.254.169.254", "https://[::1]:1", "https://localhost:1"] {
@@ -305,7 +305,7 @@ async fn m13_errors_quote_providers_cleanly_and_only_the_origin_of_urls() {
     let server = TestServer::fixed(500, &[], "\u{1b}[31mbad\u{202E}\nthing").await;
     let error = client().pricing(&server.at("/secret-path?key=1")).await.unwrap_err();
     let port = server.url.port().unwrap();
-    assert_eq!(error.to_string(), format!("prices from http://127.0.0.1:{port}: HTTP 500: [31mbad thing"));
+    assert_eq!(error.to_string(), format!("prices from http://127.0.0.1:{port}: HTTP 500, it says \"[31mbad thing\""));
 }
 
 #[tokio::test]

@@ -211,7 +211,7 @@ fn m5_a_person_at_the_client_answers_in_both_generations() {
                 assert_eq!(vouchers(&world.sandbox.llm).len() - before, usize::from(yes), "{greeting:?}");
                 let asked = asked.lock().unwrap().clone();
                 assert_eq!(asked.len(), 1, "{asked:?}");
-                assert!(asked[0].contains("pays Sim-LLM") && asked[0].contains("at most"), "{asked:?}");
+                assert!(asked[0].contains("pays \"Sim-LLM\"") && asked[0].contains("at most"), "{asked:?}");
                 agent.leave().await;
                 // A no counts for as long as the question does: the next client asks for a little more.
                 if !yes {

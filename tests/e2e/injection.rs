@@ -137,5 +137,7 @@ async fn m13_no_word_of_others_moves_a_terminal() {
         let ended = env.run(args).await;
         let all = ended.everything();
         assert!(!all.contains(hides), "{args:?}: {all:?}");
+        // Words of several lines are marked on each of them.
+        assert!(all.lines().all(|line| !line.trim_start().starts_with("SYSTEM:")), "{args:?}: {all}");
     }
 }

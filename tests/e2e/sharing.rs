@@ -319,7 +319,7 @@ async fn m5_the_person_at_a_thin_client_is_asked() {
         let mut agent = Agent::start_beside(&env, &[], greeting, human).await;
         agent.ok("drain_chat", request.clone()).await;
         let asked = asked.lock().unwrap().clone();
-        assert!(asked.len() == 1 && asked[0].contains("pays Sim-LLM"), "{asked:?}");
+        assert!(asked.len() == 1 && asked[0].contains("pays \"Sim-LLM\""), "{asked:?}");
         agent.leave().await;
     }
     assert_eq!(vouchers(&world.sandbox.llm).len(), 2);

@@ -85,7 +85,7 @@ impl Local {
             Some(theirs) if theirs != own => {
                 Some("the marketplace proposes another close transaction than ours; it is ignored".into())
             }
-            _ => Some(format!("the marketplace says: {}", drain_protocol::text::one_line(&hint.status, 40))),
+            _ => Some(format!("the marketplace says: {}", drain_protocol::text::shell_word(&hint.status))),
         }
     }
 }

@@ -54,7 +54,7 @@ async fn nonsense_is_a_fault_of_the_endpoint() {
         (200, r#"{"error":null,"result":"0xzz"}"#, "eth_getBalance"),
         (302, "", "HTTP 302"),
         (401, r#"{"error":{"code":-32000,"message":"x"}}"#, "HTTP 401"),
-        (400, r#"{"error":{"code":-32602,"message":"bad \u0007 params"}}"#, "bad   params (code -32602)"),
+        (400, r#"{"error":{"code":-32602,"message":"bad \u0007 params"}}"#, "bad params (code -32602)"),
     ] {
         let url = server(status, body).await;
         let text = failure_of(&url).await;

@@ -8,8 +8,7 @@ use crate::mcp::answer::Answer;
 use crate::mcp::args::{Args, Kind, Param};
 use crate::mcp::{render, schema};
 
-const UNTRUSTED: &[&str] =
-    &["docs", "listing.name", "listing.description", "listing.models", "channels[].provider_name"];
+const UNTRUSTED: &[&str] = &["docs", "listing", "channels[].provider_name"];
 
 /// The tool.
 pub const TOOL: Definition = Definition {

@@ -14,7 +14,7 @@ use crate::mcp::{render, schema};
 /// How many are shown when nobody says.
 const DEFAULT_LIMIT: u64 = 25;
 const MAX_LIMIT: u64 = 500;
-const UNTRUSTED: &[&str] = &["providers[].name", "providers[].description", "providers[].models"];
+const UNTRUSTED: &[&str] = &["providers"];
 
 /// The tool.
 pub const TOOL: Definition = Definition {
