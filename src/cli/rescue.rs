@@ -16,8 +16,8 @@ use crate::error::{Code, Failure};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  drain-mcp rescue 0xADDRESS            every channel that this wallet ever opened, and what is in it
-  drain-mcp rescue 0xADDRESS --close    and close what is expired; needs the wallet's key
+  drain-mcp rescue 0x70997970C51812dc3A010C7d01b50e0d17dc79C8            every channel that this wallet ever opened, and what is in it
+  drain-mcp rescue 0x70997970C51812dc3A010C7d01b50e0d17dc79C8 --close    and close what is expired; needs the wallet's key
 
 It reads the chain alone: it finds what other clients left behind. Wallets with many channels take a while.")]
 pub struct Args {
