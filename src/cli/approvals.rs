@@ -33,18 +33,22 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// List questions that wait, and answers that were not used yet
+    #[command(after_help = "Examples:\n  drain-mcp approvals list\n  drain-mcp approvals list --json")]
     List,
     /// Say yes to one question, once (asks for the passphrase)
+    #[command(after_help = "Examples:\n  drain-mcp approvals approve a3")]
     Approve {
         /// The question, such as a3
         id: String,
     },
     /// Say no to one question (asks for the passphrase)
+    #[command(after_help = "Examples:\n  drain-mcp approvals deny a3")]
     Deny {
         /// The question, such as a3
         id: String,
     },
     /// Set or change the operator's passphrase
+    #[command(after_help = "Examples:\n  drain-mcp approvals passphrase")]
     Passphrase,
 }
 

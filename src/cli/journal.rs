@@ -36,7 +36,7 @@ pub enum Command {
 #[command(after_help = "\
 Examples:
   drain-mcp journal export drain.backup
-  drain-mcp journal export /mnt/usb/$(date +%F).backup --json
+  drain-mcp journal export /mnt/usb/drain.backup --json
 
 FILE.manifest.json beside it holds its checksum. A copy is old as soon as one more request is paid: it finds the channels
 again, and what was signed after it is asked from the providers.")]
