@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use rusqlite::{Connection, Row, params};
 
-use super::channels::address;
+use super::row::address;
 use super::row::{self, column};
 use super::{Journal, JournalError, usage};
 use crate::clock::Moment;

@@ -12,7 +12,8 @@ use rusqlite::{Connection, OpenFlags};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::channels::{self, ChannelRecord};
+use super::channel::ChannelRecord;
+use super::channels;
 use super::mark::Mark;
 use super::schema::{self, FILE, LOG};
 use super::{JournalError, check};

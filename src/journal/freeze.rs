@@ -6,7 +6,7 @@ use drain_protocol::{Nonce, Usdc};
 use rusqlite::{Connection, params};
 
 use super::row::column;
-use super::{IntentId, Journal, JournalError, TxKind, channels};
+use super::{IntentId, Journal, JournalError, TxKind, channel};
 use crate::error::{Code, Failure};
 use crate::policy::Limits;
 
@@ -120,7 +120,7 @@ impl Journal {
     ) -> Result<bool, JournalError> {
         self.writer
             .run(move |db| {
-                let record = channels::load(db, intent)?;
+                let record = channel::load(db, intent)?;
                 if record.recovered || taken <= record.books.signed {
                     return Ok(false);
                 }

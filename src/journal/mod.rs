@@ -10,6 +10,7 @@ mod approvals;
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod approvals_tests;
 pub mod backup;
+mod channel;
 mod channels;
 mod check;
 mod freeze;
@@ -43,8 +44,8 @@ use drain_protocol::duration::ChannelDuration;
 use drain_protocol::text::shell_word;
 
 pub use approvals::{Approval, ApprovalId, ApprovalState};
-pub(crate) use channels::provider_key;
-pub use channels::{ChannelRecord, Found, NewChannel};
+pub(crate) use channel::provider_key;
+pub use channel::{ChannelRecord, Found, NewChannel};
 pub use freeze::{FreezeSource, Frozen};
 pub use ids::{IntentId, Receipt, TxId};
 pub use openings::Adopted;

@@ -3,7 +3,7 @@
 use drain_protocol::{Address, ChannelId};
 use rusqlite::{OptionalExtension, params};
 
-use super::channels::address;
+use super::row::address;
 use super::row::column;
 use super::{IntentId, Journal, JournalError};
 

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::row::{self, column};
 use super::writer::When;
-use super::{IntentId, Journal, JournalError, Receipt, channels};
+use super::{IntentId, Journal, JournalError, Receipt, channel};
 use crate::policy::score::{Event, ProviderRecord};
 
 /// The record of a provider, by wallet and host (see [`super::ChannelRecord::provider_key`]); an empty one where there
@@ -57,7 +57,7 @@ fn save(db: &Connection, provider: &str, record: &ProviderRecord) -> Result<(), 
 
 /// Counts what the provider of a channel did.
 pub(super) fn count(db: &Connection, intent: IntentId, events: &[Event], at: u64) -> Result<(), JournalError> {
-    let provider = channels::provider_key_of(db, intent)?;
+    let provider = channel::provider_key_of(db, intent)?;
     let mut record = load(db, &provider)?;
     let was_aside = record.set_aside.is_some();
     for event in events {
@@ -139,7 +139,7 @@ impl Journal {
                 let mut lifted = false;
                 for provider in seen {
                     let (wallet, api_url): (String, String) = provider?;
-                    let key = channels::provider_key(&wallet, &api_url);
+                    let key = channel::provider_key(&wallet, &api_url);
                     let known: Option<i64> = db
                         .prepare_cached("SELECT 1 FROM provider_records WHERE provider = ?1")?
                         .query_row([&key], |r| r.get(0))

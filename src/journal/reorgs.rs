@@ -3,7 +3,8 @@
 use drain_protocol::{Address, B256, ChannelId};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::channels::{address, load};
+use super::channel::load;
+use super::row::address;
 use super::row::{self, column};
 use super::transactions::TxKind;
 use super::writer::When;

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use drain_protocol::{Nonce, Usdc};
+use drain_protocol::{Address, Nonce, Usdc};
 use rusqlite::Row;
 
 use super::JournalError;
@@ -44,4 +44,9 @@ pub(super) fn optional_parsed<T: FromStr>(row: &Row<'_>, column: &str) -> Result
 /// An unsigned number for a signed column; larger than a column holds is refused.
 pub(super) fn column(value: u64) -> Result<i64, JournalError> {
     i64::try_from(value).map_err(|_| JournalError::Corrupt(format!("{value} does not fit a column")))
+}
+
+/// An address as columns hold it: lower case.
+pub(super) fn address(address: Address) -> String {
+    format!("{address:#x}")
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use drain_protocol::{Address, B256, Usdc};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::channels::address;
 use super::freeze::{is_frozen_with_wallet, refuse_frozen_by};
+use super::row::address;
 use super::row::{self, column};
 use super::writer::When;
 use super::{IntentId, Journal, JournalError, TxId, usage};

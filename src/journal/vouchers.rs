@@ -9,7 +9,7 @@ use super::freeze::{refuse_frozen, refuse_frozen_by};
 use super::row::column;
 use super::usage::{self, Payer};
 use super::writer::When;
-use super::{ApprovalId, ChannelRecord, IntentId, Journal, JournalError, Receipt, approvals, channels, records, row};
+use super::{ApprovalId, ChannelRecord, IntentId, Journal, JournalError, Receipt, approvals, channel, records, row};
 use crate::api::ChannelState;
 use crate::clock::Moment;
 use crate::policy::approvals::ApprovalKind;
@@ -158,7 +158,7 @@ impl Journal {
 
 fn authorize(db: &Connection, request: &VoucherIntent) -> Result<Authorized, JournalError> {
     refuse_frozen_by(db, &request.limits, request.moment.at)?;
-    let record = channels::load(db, request.intent)?;
+    let record = channel::load(db, request.intent)?;
     let channel_id = signable(&record)?;
     record.check_parties(&request.limits.parties)?;
     let mut books = record.books;
@@ -241,7 +241,7 @@ fn charge_budgets(
 
 fn authorize_probe(db: &Connection, intent: IntentId, at: u64) -> Result<Authorized, JournalError> {
     refuse_frozen(db)?;
-    let record = channels::load(db, intent)?;
+    let record = channel::load(db, intent)?;
     let channel_id = signable(&record)?;
     let mut books = record.books;
     let nonce = books.nonce.next().ok_or(JournalError::NoVoucher(crate::policy::books::NoVoucher::NoncesUsedUp))?;
@@ -263,7 +263,7 @@ fn authorize_probe(db: &Connection, intent: IntentId, at: u64) -> Result<Authori
 }
 
 /// Only an open channel signs.
-fn signable(record: &channels::ChannelRecord) -> Result<ChannelId, JournalError> {
+fn signable(record: &ChannelRecord) -> Result<ChannelId, JournalError> {
     match (record.state, record.channel_id) {
         (ChannelState::Open, Some(id)) => Ok(id),
         (ChannelState::Opening, _) => Err(JournalError::NotOpen("still being opened")),
