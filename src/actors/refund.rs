@@ -8,7 +8,7 @@ use drain_protocol::Nonce;
 
 use super::channel::{ChannelActor, CloseKind, End, answer};
 use super::services::{Purse, Services, ask, gone};
-use super::supervisor::{ChannelOpened, FindChannel, Found, Supervisor};
+use super::supervisor::{ChannelOpened, FindOpening, Supervisor};
 use crate::api::{ChannelState, Closed, Progress};
 use crate::error::{Code, Failure};
 use crate::journal::{ChannelRecord, IntentId};
@@ -145,10 +145,9 @@ pub(super) fn holding(record: &ChannelRecord) -> Option<Holding> {
 
 /// The channel's actor. One that stopped is started from the journal, and found the next time.
 async fn find(supervisor: &Addr<Supervisor>, record: &ChannelRecord) -> Result<Addr<ChannelActor>, Failure> {
-    let Some(id) = record.channel_id else { return Err(Failure::internal("a channel without id cannot be closed")) };
-    match supervisor.send(FindChannel(id)).await.map_err(|error| gone(&error))? {
-        Some(Found::Running(actor)) => Ok(actor),
-        _ => {
+    match supervisor.send(FindOpening(record.intent)).await.map_err(|error| gone(&error))? {
+        Some(actor) => Ok(actor),
+        None => {
             supervisor.do_send(ChannelOpened(Box::new(record.clone())));
             Err(Failure::unspent(Code::Busy, "The channel is being started", "Again in a moment."))
         }

@@ -166,6 +166,11 @@ pub struct Addresses {
 #[rtype(result = "Option<Found>")]
 pub struct FindChannel(pub ChannelId);
 
+/// The actor of one opening, if it runs. V1 and V2 may give two channels the same id: this asks for one of them.
+#[derive(Debug, Message)]
+#[rtype(result = "Option<Addr<ChannelActor>>")]
+pub struct FindOpening(pub IntentId);
+
 /// How a channel was found.
 #[derive(Clone, Debug)]
 pub enum Found {
@@ -199,6 +204,15 @@ impl Handler<Find> for Supervisor {
             wallet: self.keyed.as_ref().map(|keyed| keyed.wallet.clone()),
             signer: self.keyed.as_ref().map(|keyed| keyed.signer.clone()),
         })
+    }
+}
+
+impl Handler<FindOpening> for Supervisor {
+    type Result = MessageResult<FindOpening>;
+
+    fn handle(&mut self, FindOpening(intent): FindOpening, ctx: &mut Self::Context) -> Self::Result {
+        self.revive(ctx);
+        MessageResult(self.channels.get(&intent).filter(|actor| actor.connected()).cloned())
     }
 }
 

@@ -153,7 +153,8 @@ impl Journal {
         self.writer.run(move |db| load(db, intent)).await
     }
 
-    /// One channel by its on-chain id, if it is known.
+    /// One channel by its on-chain id, if it is known. Of two with the same id (V1 and V2 may give it) the one that is not
+    /// over, and the newest.
     pub async fn channel_by_id(
         &self,
         chain_id: u64,
@@ -162,7 +163,8 @@ impl Journal {
         self.writer
             .run(move |db| {
                 let mut statement = db.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM channels WHERE chain_id = ?1 AND channel_id = ?2"
+                    "SELECT {COLUMNS} FROM channels WHERE chain_id = ?1 AND channel_id = ?2 \
+                     ORDER BY state IN ('opening', 'open', 'closing') DESC, intent DESC"
                 ))?;
                 let mut rows = statement.query(params![column(chain_id)?, channel_id.to_string()])?;
                 rows.next()?.map(record).transpose()
