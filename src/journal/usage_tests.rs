@@ -169,6 +169,15 @@ async fn m4_a_clock_that_jumps_resets_no_window() {
 }
 
 #[tokio::test]
+async fn m3_the_operators_word_of_today_caps_a_channel_in_the_transaction() {
+    let mut bench = Bench::new(|_| {});
+    let channel = bench.open(7, 1_000, at(0)).await;
+    bench.limits.per_channel = usdc(100);
+    assert!(matches!(bench.sign(channel, 101, "a", at(1)).await, Err(JournalError::NoVoucher(_))));
+    bench.sign(channel, 100, "a", at(1)).await.unwrap();
+}
+
+#[tokio::test]
 async fn m4_only_growth_is_charged_and_overhang_pays_the_next() {
     let mut bench = Bench::new(|limits| limits.per_hour = usdc(150));
     let channel = bench.open(7, 1_000_000, at(0)).await;
