@@ -19,6 +19,8 @@ use crate::survivor::{Died, Life, audit_vouchers};
 /// Blocks until finality: reorgs go so deep.
 pub const FINALITY: u64 = 3;
 const PROVIDERS: [&str; 4] = ["sim-llm", "sim-weather", "sim-image", "sim-llm-v1"];
+/// The longest that one kind of weather lasts.
+const WEATHER: Duration = Duration::from_secs(8);
 /// What a wallet begins with, in base units.
 const FUNDS: u64 = 100_000_000;
 
@@ -89,7 +91,16 @@ async fn life(world: &World, second: &Endpoint, env: &Env, dice: &mut Dice, tall
             // At any moment, not at a point.
             sudden = rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok();
         }
-        if act(&mut life, kind, dice, tally).await.is_err() {
+        let acted = act(&mut life, kind, dice, tally);
+        tokio::pin!(acted);
+        let acted = loop {
+            tokio::select! {
+                acted = &mut acted => break acted,
+                // No weather lasts forever.
+                () = tokio::time::sleep(WEATHER) => weather::clear(world, &nodes),
+            }
+        };
+        if acted.is_err() {
             break;
         }
     }
