@@ -27,6 +27,8 @@ where
     T: Send + 'static,
     W: Future<Output = Result<T, Failure>> + Send + 'static,
 {
+    // Only our own chain takes blocks back.
+    world.chain();
     let (progress, mut told) = mpsc::channel(100);
     let work = tokio::spawn(work(Progress::to(progress)));
     let (mut untouched, mut reorgs) = (false, 0);

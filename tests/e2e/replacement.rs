@@ -120,6 +120,8 @@ fn m7_an_open_that_every_node_refuses_for_its_fee_is_outbid_and_locks_one_deposi
         // The node suggests less than it takes.
         let chain = ChainConfig { min_priority_fee: 45 * GWEI, ..ChainConfig::default() };
         let world = World::with(SandboxConfig { chain, ..SandboxConfig::default() }).await;
+        // Its fees and its finality are the test's.
+        world.chain();
         let runtime = world.runtime().await;
         let made = runtime.open(wish("sim-llm", "1"), Progress::none()).await.unwrap();
         assert_eq!((made.transactions.len(), world.sent().await), (2, 2));
@@ -134,6 +136,8 @@ fn m7_no_more_is_offered_than_a_few_times_todays_fees() {
     in_system(async {
         let chain = ChainConfig { min_priority_fee: 500 * GWEI, ..ChainConfig::default() };
         let world = World::with(SandboxConfig { chain, ..SandboxConfig::default() }).await;
+        // Its fees and its finality are the test's.
+        world.chain();
         let runtime = world.runtime().await;
         let failure = runtime.open(wish("sim-llm", "1"), Progress::none()).await.unwrap_err();
         assert_eq!(failure.code, Code::ChainUnavailable, "{failure:?}");

@@ -24,6 +24,8 @@ async fn pol(world: &World, thousandths: u64) {
 fn m10_gas_for_every_close_is_foreseen_before_a_channel_is_opened() {
     in_system(async {
         let world = World::start().await;
+        // Its fees and its finality are the test's.
+        world.chain();
         let runtime = world.runtime().await;
         // At 55 gwei an approval, an open and a close are 0.0267 POL, and each further close 0.0088.
         pol(&world, 30).await;
