@@ -15,6 +15,7 @@ pub mod error;
 pub mod keystore;
 pub mod local;
 pub mod phrase;
+pub mod prompt;
 pub mod request;
 pub mod rules;
 mod sealed;
@@ -34,6 +35,7 @@ use futures::future::BoxFuture;
 pub use error::SignerError;
 pub use local::LocalBackend;
 pub use phrase::Phrase;
+pub use prompt::Prompt;
 pub use request::{Call, SignedTransaction, TransactionRequest, VoucherRequest};
 pub use rules::{Policy, Refusal};
 pub use secret::Secret;
@@ -45,10 +47,14 @@ pub use signer::Signer;
 /// request. A future that is dropped gives up waiting: what an interactive backend does then must not prompt twice.
 pub trait Backend: Send + Sync + Debug {
     /// Signs a voucher: r||s||v with low s and v 27 or 28 (protocol.md section 2.8).
-    fn sign_voucher(&self, request: &VoucherRequest) -> BoxFuture<'_, Result<[u8; 65], SignerError>>;
+    fn sign_voucher(&self, request: &VoucherRequest, prompt: &Prompt) -> BoxFuture<'_, Result<[u8; 65], SignerError>>;
 
     /// Signs exactly the transaction that [`TransactionRequest::unsigned`] gives.
-    fn sign_transaction(&self, request: &TransactionRequest) -> BoxFuture<'_, Result<SignedTransaction, SignerError>>;
+    fn sign_transaction(
+        &self,
+        request: &TransactionRequest,
+        prompt: &Prompt,
+    ) -> BoxFuture<'_, Result<SignedTransaction, SignerError>>;
 
     /// The account whose key this is.
     fn address(&self) -> Address;
@@ -63,7 +69,7 @@ pub type SharedBackend = Arc<dyn Backend>;
 /// How a backend behaves, for timeouts, prompts and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
-    /// Which kind, as metrics name it: `"local"`, `"keystore"`.
+    /// Which kind, as metrics name it: `"local"`, `"keystore"`, `"ledger"`, `"aws-kms"`.
     pub kind: &'static str,
     /// A person must do something for each signature.
     pub interactive: bool,
@@ -71,6 +77,10 @@ pub struct Capabilities {
     pub clear_signing: bool,
     /// Signs within this process. What comes from outside is checked by recovering the signer's address.
     pub in_process: bool,
-    /// What a signature takes when nothing is wrong.
+    /// What a signature takes when nothing is wrong, the person's time included.
     pub typical_latency: Duration,
+    /// How many signatures it makes at the same time; more wait their turn within the backend.
+    pub concurrency: usize,
+    /// Signatures a second that it allows; `None` without such a limit.
+    pub rate_limit: Option<u32>,
 }

@@ -11,6 +11,7 @@ use futures::future::{BoxFuture, ready};
 use secp256k1::{Message, SECP256K1};
 
 use crate::error::SignerError;
+use crate::prompt::Prompt;
 use crate::request::{SignedTransaction, TransactionRequest, VoucherRequest};
 use crate::secret::Secret;
 use crate::{Backend, Capabilities};
@@ -59,11 +60,15 @@ impl LocalBackend {
 }
 
 impl Backend for LocalBackend {
-    fn sign_voucher(&self, request: &VoucherRequest) -> BoxFuture<'_, Result<[u8; 65], SignerError>> {
+    fn sign_voucher(&self, request: &VoucherRequest, _: &Prompt) -> BoxFuture<'_, Result<[u8; 65], SignerError>> {
         ready(self.sign(request.digest()).map(|(_, bytes)| bytes)).boxed()
     }
 
-    fn sign_transaction(&self, request: &TransactionRequest) -> BoxFuture<'_, Result<SignedTransaction, SignerError>> {
+    fn sign_transaction(
+        &self,
+        request: &TransactionRequest,
+        _: &Prompt,
+    ) -> BoxFuture<'_, Result<SignedTransaction, SignerError>> {
         let unsigned = request.unsigned();
         let signed = self.sign(unsigned.signature_hash());
         ready(signed.map(|(signature, _)| SignedTransaction::assemble(unsigned, signature))).boxed()
@@ -80,6 +85,8 @@ impl Backend for LocalBackend {
             clear_signing: false,
             in_process: true,
             typical_latency: Duration::from_micros(50),
+            concurrency: usize::MAX,
+            rate_limit: None,
         }
     }
 }

@@ -8,6 +8,7 @@ use drain_protocol::voucher::verify_signature;
 use drain_protocol::{Address, SignedVoucher};
 
 use crate::error::SignerError;
+use crate::prompt::Prompt;
 use crate::request::{SignedTransaction, TransactionRequest, VoucherRequest};
 use crate::rules::Policy;
 use crate::{Backend, Capabilities, SharedBackend};
@@ -46,9 +47,9 @@ impl Signer {
     }
 
     /// Signs a voucher. The caller has it durable already (M1).
-    pub async fn sign_voucher(&self, request: &VoucherRequest) -> Result<SignedVoucher, SignerError> {
+    pub async fn sign_voucher(&self, request: &VoucherRequest, prompt: &Prompt) -> Result<SignedVoucher, SignerError> {
         self.policy.check_voucher(request)?;
-        let signature = self.backend.sign_voucher(request).await?;
+        let signature = self.backend.sign_voucher(request, prompt).await?;
         if !self.capabilities().in_process {
             verify_signature(request.digest(), &signature, self.address()).map_err(|e| self.bad_signature(e))?;
         }
@@ -56,9 +57,13 @@ impl Signer {
     }
 
     /// Signs a transaction. The caller journals it before it is broadcast (M7).
-    pub async fn sign_transaction(&self, request: &TransactionRequest) -> Result<SignedTransaction, SignerError> {
+    pub async fn sign_transaction(
+        &self,
+        request: &TransactionRequest,
+        prompt: &Prompt,
+    ) -> Result<SignedTransaction, SignerError> {
         self.policy.check_transaction(request, self.address())?;
-        let signed = self.backend.sign_transaction(request).await?;
+        let signed = self.backend.sign_transaction(request, prompt).await?;
         if !self.capabilities().in_process {
             self.check_signed_transaction(request, &signed)?;
         }

@@ -2,8 +2,9 @@
 
 use actix::{Actor, Context, Handler, Message, ResponseFuture};
 use drain_protocol::SignedVoucher;
-use drain_signers::{SignedTransaction, Signer, SignerError, TransactionRequest, VoucherRequest};
+use drain_signers::{Prompt, SignedTransaction, Signer, SignerError, TransactionRequest, VoucherRequest};
 
+use crate::api::Progress;
 use crate::error::{Code, Failure};
 use crate::journal::Authorized;
 
@@ -34,30 +35,48 @@ impl Actor for SignerActor {
 /// Sign the one voucher that the journal gave leave for (M1).
 #[derive(Debug, Message)]
 #[rtype(result = "Result<SignedVoucher, Failure>")]
-pub struct SignVoucher(pub Authorized);
+pub struct SignVoucher {
+    /// The journal's leave.
+    pub leave: Authorized,
+    /// Where an interactive backend says what a person must do.
+    pub progress: Progress,
+}
 
 /// Sign a transaction that the journal planned (M7).
 #[derive(Debug, Message)]
 #[rtype(result = "Result<SignedTransaction, Failure>")]
-pub struct SignTransaction(pub TransactionRequest);
+pub struct SignTransaction {
+    /// What to sign.
+    pub request: TransactionRequest,
+    /// Where an interactive backend says what a person must do.
+    pub progress: Progress,
+}
 
 impl Handler<SignVoucher> for SignerActor {
     type Result = ResponseFuture<Result<SignedVoucher, Failure>>;
 
-    fn handle(&mut self, SignVoucher(leave): SignVoucher, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, SignVoucher { leave, progress }: SignVoucher, _: &mut Self::Context) -> Self::Result {
         let signer = self.signer.clone();
         let request = VoucherRequest { domain: leave.domain(), voucher: leave.voucher(), deposit: leave.deposit() };
-        Box::pin(async move { signer.sign_voucher(&request).await.map_err(failure) })
+        Box::pin(async move { signer.sign_voucher(&request, &prompt(progress)).await.map_err(failure) })
     }
 }
 
 impl Handler<SignTransaction> for SignerActor {
     type Result = ResponseFuture<Result<SignedTransaction, Failure>>;
 
-    fn handle(&mut self, SignTransaction(request): SignTransaction, _: &mut Self::Context) -> Self::Result {
+    fn handle(
+        &mut self,
+        SignTransaction { request, progress }: SignTransaction,
+        _: &mut Self::Context,
+    ) -> Self::Result {
         let signer = self.signer.clone();
-        Box::pin(async move { signer.sign_transaction(&request).await.map_err(failure) })
+        Box::pin(async move { signer.sign_transaction(&request, &prompt(progress)).await.map_err(failure) })
     }
+}
+
+fn prompt(progress: Progress) -> Prompt {
+    Prompt::new(move |text| progress.say(text))
 }
 
 fn failure(error: SignerError) -> Failure {

@@ -9,7 +9,9 @@ use drain_mcp::error::Code;
 use drain_protocol::Address;
 use drain_sandbox::contracts::CHANNEL_V2;
 use drain_sandbox::provider::Times;
-use drain_signers::{Backend, LocalBackend, SignedTransaction, SignerError, TransactionRequest, VoucherRequest};
+use drain_signers::{
+    Backend, LocalBackend, Prompt, SignedTransaction, SignerError, TransactionRequest, VoucherRequest,
+};
 use futures::future::BoxFuture;
 
 use crate::harness::{World, ask, figures, in_system, open, reserved, unspent, until, usdc, view, vouchers};
@@ -94,16 +96,20 @@ struct Faulty {
 }
 
 impl Backend for Faulty {
-    fn sign_voucher(&self, request: &VoucherRequest) -> BoxFuture<'_, Result<[u8; 65], SignerError>> {
-        let signed = self.key.sign_voucher(request);
+    fn sign_voucher(&self, request: &VoucherRequest, prompt: &Prompt) -> BoxFuture<'_, Result<[u8; 65], SignerError>> {
+        let signed = self.key.sign_voucher(request, prompt);
         Box::pin(async move {
             assert!(!self.broken.load(Ordering::Relaxed), "the driver has a fault");
             signed.await
         })
     }
 
-    fn sign_transaction(&self, request: &TransactionRequest) -> BoxFuture<'_, Result<SignedTransaction, SignerError>> {
-        self.key.sign_transaction(request)
+    fn sign_transaction(
+        &self,
+        request: &TransactionRequest,
+        prompt: &Prompt,
+    ) -> BoxFuture<'_, Result<SignedTransaction, SignerError>> {
+        self.key.sign_transaction(request, prompt)
     }
 
     fn address(&self) -> Address {

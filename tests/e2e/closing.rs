@@ -145,13 +145,11 @@ fn m6_no_voucher_while_a_close_is_on_its_way() {
         });
         until("the close is in the pool", async || chain.pending() == 1).await;
         assert_eq!(view(&runtime, channel).await.state, ChannelState::Closing);
-        let late = actix::spawn({
-            let runtime = runtime.clone();
-            async move { ask(&runtime, channel, "sim-small", "After").await }
-        });
+        // Answered while the chain still waits, not behind it.
+        unspent(ask(&runtime, channel, "sim-small", "After").await, Code::ChannelNotOpen);
+        assert_eq!(chain.pending(), 1);
         chain.hold(false);
         closing.await.unwrap().unwrap();
-        unspent(late.await.unwrap(), Code::ChannelNotOpen);
         assert_eq!(vouchers(&world.sandbox.llm).len(), 1);
     });
 }

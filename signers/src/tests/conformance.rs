@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::fixtures::{KEY, list, open, text, v1, v2, voucher};
 use crate::sealed::Cost;
-use crate::{Call, LocalBackend, Secret, SharedBackend, TransactionRequest, VoucherRequest, keystore};
+use crate::{Call, LocalBackend, Prompt, Secret, SharedBackend, TransactionRequest, VoucherRequest, keystore};
 
 /// The suite. `make` gives a backend that holds the key. Backends that hold a fixed key run [`behaves`] alone.
 async fn conforms(kind: &str, make: impl Fn(Secret) -> SharedBackend) {
@@ -23,12 +23,12 @@ async fn conforms(kind: &str, make: impl Fn(Secret) -> SharedBackend) {
         for vector in list("signatures").iter().filter(|v| v["signerKeyName"] == name) {
             let Some(request) = voucher_request(vector) else { continue };
             let expected = parse_signature(text(vector, "signature")).unwrap();
-            assert_eq!(backend.sign_voucher(&request).await, Ok(expected), "{}", vector["id"]);
+            assert_eq!(backend.sign_voucher(&request, &Prompt::nobody()).await, Ok(expected), "{}", vector["id"]);
             vouchers += 1;
         }
         for vector in list("rawTransactions").iter().filter(|v| v["key"] == name) {
             let Some(request) = transaction_request(vector) else { continue };
-            let signed = backend.sign_transaction(&request).await.unwrap();
+            let signed = backend.sign_transaction(&request, &Prompt::nobody()).await.unwrap();
             assert_eq!(signed.raw.to_string(), text(vector, "raw"), "{}", vector["name"]);
             assert_eq!(signed.hash.to_string(), text(vector, "hash"));
             transactions += 1;
@@ -42,10 +42,10 @@ async fn conforms(kind: &str, make: impl Fn(Secret) -> SharedBackend) {
 async fn behaves(backend: &SharedBackend) {
     for amount in [0, 1, 150_000] {
         let request = voucher(amount);
-        let signature = backend.sign_voucher(&request).await.unwrap();
+        let signature = backend.sign_voucher(&request, &Prompt::nobody()).await.unwrap();
         assert_eq!(verify_signature(request.digest(), &signature, backend.address()).map(|_| ()), Ok(()));
     }
-    let signed = backend.sign_transaction(&open()).await.unwrap();
+    let signed = backend.sign_transaction(&open(), &Prompt::nobody()).await.unwrap();
     assert_eq!(alloy::primitives::keccak256(&signed.raw), signed.hash);
 }
 

@@ -30,9 +30,9 @@ impl Liar {
 }
 
 impl Backend for Liar {
-    fn sign_voucher(&self, request: &VoucherRequest) -> BoxFuture<'_, Result<[u8; 65], SignerError>> {
+    fn sign_voucher(&self, request: &VoucherRequest, _: &Prompt) -> BoxFuture<'_, Result<[u8; 65], SignerError>> {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        let right = self.inner.sign_voucher(request);
+        let right = self.inner.sign_voucher(request, &Prompt::nobody());
         async move {
             let mut signature = right.await?;
             (self.voucher)(&mut signature);
@@ -41,9 +41,13 @@ impl Backend for Liar {
         .boxed()
     }
 
-    fn sign_transaction(&self, request: &TransactionRequest) -> BoxFuture<'_, Result<SignedTransaction, SignerError>> {
+    fn sign_transaction(
+        &self,
+        request: &TransactionRequest,
+        _: &Prompt,
+    ) -> BoxFuture<'_, Result<SignedTransaction, SignerError>> {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        let (right, request) = (self.inner.sign_transaction(request), request.clone());
+        let (right, request) = (self.inner.sign_transaction(request, &Prompt::nobody()), request.clone());
         async move { Ok((self.transaction)(&request, right.await?)) }.boxed()
     }
 
@@ -65,14 +69,14 @@ fn high_s(bytes: &mut [u8; 65]) {
 }
 
 async fn voucher_code(liar: Liar) -> &'static str {
-    match Signer::new(liar, policy()).sign_voucher(&voucher(1)).await {
+    match Signer::new(liar, policy()).sign_voucher(&voucher(1), &Prompt::nobody()).await {
         Ok(_) => "ok",
         Err(e) => e.code(),
     }
 }
 
 async fn transaction_code(liar: Liar) -> &'static str {
-    match Signer::new(liar, policy()).sign_transaction(&super::fixtures::open()).await {
+    match Signer::new(liar, policy()).sign_transaction(&super::fixtures::open(), &Prompt::nobody()).await {
         Ok(_) => "ok",
         Err(e) => e.code(),
     }
@@ -103,7 +107,7 @@ async fn outside_transactions_are_checked() {
         // The right form, another content.
         |request, _| {
             let changed = TransactionRequest { account_nonce: 9, ..request.clone() };
-            LocalBackend::new(secret()).sign_transaction(&changed).now_or_never().unwrap().unwrap()
+            LocalBackend::new(secret()).sign_transaction(&changed, &Prompt::nobody()).now_or_never().unwrap().unwrap()
         },
         // The right content, a signature of nobody we know.
         |request, _| {
@@ -130,13 +134,13 @@ async fn outside_transactions_are_checked() {
 async fn what_is_refused_never_reaches_the_backend() {
     let backend = Arc::new(Liar::honest());
     let signer = Signer::from_shared(backend.clone(), policy());
-    let error = signer.sign_voucher(&voucher(5_000_001)).await.unwrap_err();
+    let error = signer.sign_voucher(&voucher(5_000_001), &Prompt::nobody()).await.unwrap_err();
     assert_eq!(error.code(), "refused");
     assert!(error.to_string().contains("nothing was signed"));
     let send = transaction(v2(), Call::SendUsdc { to: other(), amount: Usdc::new(1) });
-    assert_eq!(signer.sign_transaction(&send).await.unwrap_err().code(), "refused");
+    assert_eq!(signer.sign_transaction(&send, &Prompt::nobody()).await.unwrap_err().code(), "refused");
     assert_eq!(backend.asked.load(Ordering::Relaxed), 0);
-    signer.sign_voucher(&voucher(5_000_000)).await.unwrap();
+    signer.sign_voucher(&voucher(5_000_000), &Prompt::nobody()).await.unwrap();
     assert_eq!(backend.asked.load(Ordering::Relaxed), 1);
 }
 
@@ -144,7 +148,7 @@ async fn what_is_refused_never_reaches_the_backend() {
 async fn a_signed_voucher_is_what_was_asked() {
     let signer = Signer::new(LocalBackend::new(secret()), policy());
     let request = voucher(150_000);
-    let signed = signer.sign_voucher(&request).await.unwrap();
+    let signed = signer.sign_voucher(&request, &Prompt::nobody()).await.unwrap();
     assert_eq!(signed.voucher, request.voucher);
     drain_protocol::voucher::verify_signature(request.digest(), &signed.signature, own()).unwrap();
 }

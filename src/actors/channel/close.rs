@@ -45,7 +45,7 @@ pub(super) async fn end(
         CloseKind::Cooperative => {
             may_cooperate(desk)?;
             // Before the state changes, since the question takes a voucher too (of amount zero).
-            settle_unknown(desk).await?;
+            settle_unknown(desk, progress).await?;
             // From here on nothing is signed: what the provider signs must stay the last word (M6).
             set_state(desk, ChannelState::Closing).await?;
             reach(Point::CloseBegun);

@@ -9,6 +9,7 @@ use drain_protocol::pricing::ModelPrice;
 
 use super::Desk;
 use super::pay::sign;
+use crate::api::Progress;
 use crate::error::Failure;
 use crate::http_client::RequestLimits;
 use crate::journal::JournalError;
@@ -35,22 +36,23 @@ pub(super) async fn docs_to_read(desk: &mut Desk) -> Result<Option<String>, Fail
 }
 
 /// A recovered channel pays nothing before its provider's total is known, or taken as all that was ever signed.
-pub(super) async fn read_books_of_recovered(desk: &mut Desk) -> Result<(), Failure> {
+pub(super) async fn read_books_of_recovered(desk: &mut Desk, progress: &Progress) -> Result<(), Failure> {
     if desk.record.books_known {
         return Ok(());
     }
     let known = desk.record.books.charged;
-    let charged = provider_total(desk).await?.filter(|total| *total <= desk.record.books.deposit).unwrap_or(known);
+    let charged =
+        provider_total(desk, progress).await?.filter(|total| *total <= desk.record.books.deposit).unwrap_or(known);
     desk.record = desk.purse.journal.books_read(desk.record.intent, charged).await?;
     Ok(())
 }
 
 /// The provider's total by a voucher that authorises nothing (design section 4); `None` where it does not tell.
-pub(super) async fn provider_total(desk: &mut Desk) -> Result<Option<Usdc>, Failure> {
+pub(super) async fn provider_total(desk: &mut Desk, progress: &Progress) -> Result<Option<Usdc>, Failure> {
     let Some(model) = costly_model(&desk.prices.models) else { return Ok(None) };
     let leave = desk.purse.journal.authorize_probe(desk.record.intent, desk.services.clock.now()).await?;
     reach(Point::ProbeAuthorized);
-    let (_, voucher) = sign(desk, leave).await?;
+    let (_, voucher) = sign(desk, leave, progress).await?;
     // A fixed body: never a user's words.
     let request = ChatRequest {
         model,
@@ -68,19 +70,19 @@ pub(super) async fn provider_total(desk: &mut Desk) -> Result<Option<Usdc>, Fail
 }
 
 /// Asks the provider's books what became of requests of unknown outcome. True when none is unknown afterwards.
-pub(super) async fn ask_unknown(desk: &mut Desk) -> Result<bool, Failure> {
+pub(super) async fn ask_unknown(desk: &mut Desk, progress: &Progress) -> Result<bool, Failure> {
     if desk.record.books.in_flight.is_zero() {
         return Ok(true);
     }
-    let Some(total) = provider_total(desk).await? else { return Ok(false) };
+    let Some(total) = provider_total(desk, progress).await? else { return Ok(false) };
     let Correction::Adopted(cost) = desk.record.books.correct(total) else { return Ok(false) };
     desk.purse.journal.resolve_unknown(desk.record.intent, cost, "asked", desk.services.clock.now()).await?;
     Ok(true)
 }
 
 /// Before a close nothing may be in flight (M6): the provider's total ends what is unknown, or its bound is booked.
-pub(super) async fn settle_unknown(desk: &mut Desk) -> Result<(), Failure> {
-    if ask_unknown(desk).await? {
+pub(super) async fn settle_unknown(desk: &mut Desk, progress: &Progress) -> Result<(), Failure> {
+    if ask_unknown(desk, progress).await? {
         return Ok(());
     }
     let cost = desk.record.books.book_unknown_at_bound();

@@ -193,13 +193,15 @@ pub struct ChannelActor {
     purse: Purse,
     supervisor: Addr<Supervisor>,
     queue: VecDeque<Job>,
+    /// The job that has the desk ends the channel.
+    ending: bool,
 }
 
 impl ChannelActor {
     /// From the record; never from another actor's memory.
     pub fn new(services: Services, purse: Purse, supervisor: Addr<Supervisor>, record: ChannelRecord) -> Self {
         let intent = record.intent;
-        let mut actor = Self { desk: None, intent, services, purse, supervisor, queue: VecDeque::new() };
+        let mut actor = Self { desk: None, intent, services, purse, supervisor, queue: VecDeque::new(), ending: false };
         actor.desk = Some(actor.lay_desk(record, HashMap::new()));
         actor
     }
@@ -233,6 +235,11 @@ impl ChannelActor {
         Ok(())
     }
 
+    /// Whether somebody ends the channel or waits to: a request behind that would wait for the chain.
+    fn is_ending(&self) -> bool {
+        self.ending || self.queue.iter().any(|job| matches!(job, Job::End(_)) && !job.abandoned())
+    }
+
     /// Starts the next job, if the desk is free.
     fn work(&mut self, ctx: &mut Context<Self>) {
         while let Some(job) = self.queue.pop_front() {
@@ -244,6 +251,7 @@ impl ChannelActor {
                 self.queue.push_front(job);
                 return;
             };
+            self.ending = matches!(job, Job::End(_));
             let task = tokio::spawn(async move {
                 match job {
                     Job::Idle(reply) => drop(reply.send(())),
@@ -260,14 +268,17 @@ impl ChannelActor {
                 }
                 desk
             });
-            ctx.spawn(task.into_actor(self).map(|done, actor, ctx| match done {
-                Ok(desk) => {
-                    actor.desk = Some(desk);
-                    actor.work(ctx);
-                }
-                Err(panic) => {
-                    tracing::error!(channel = %actor.intent, %panic, "a request failed in our own code; the channel is read again from the journal");
-                    actor.reload(ctx);
+            ctx.spawn(task.into_actor(self).map(|done, actor, ctx| {
+                actor.ending = false;
+                match done {
+                    Ok(desk) => {
+                        actor.desk = Some(desk);
+                        actor.work(ctx);
+                    }
+                    Err(panic) => {
+                        tracing::error!(channel = %actor.intent, %panic, "a request failed in our own code; the channel is read again from the journal");
+                        actor.reload(ctx);
+                    }
                 }
             }));
             return;
@@ -330,6 +341,13 @@ impl Handler<Pay> for ChannelActor {
     type Result = Result<(), Failure>;
 
     fn handle(&mut self, message: Pay, ctx: &mut Self::Context) -> Self::Result {
+        if self.is_ending() {
+            return Err(Failure::unspent(
+                Code::ChannelNotOpen,
+                "A close of this channel is under way",
+                "Use another channel, or open one. Should the close fail, drain_channel_status shows this one open again.",
+            ));
+        }
         self.enqueue(Job::Pay(message), ctx)
     }
 }

@@ -55,8 +55,8 @@ pub(super) async fn pay(desk: &mut Desk, call: ChatCall, progress: &Progress) ->
     if let Some(docs) = inquiry::docs_to_read(desk).await? {
         return Ok(Turn::Done(ChatReply::ReadFirst { docs }));
     }
-    inquiry::read_books_of_recovered(desk).await?;
-    let mut plan = fitting_plan(desk, call).await?;
+    inquiry::read_books_of_recovered(desk, progress).await?;
+    let mut plan = fitting_plan(desk, call, progress).await?;
     let mut left = None;
     // A second try only where the provider says that no work was done, and then once (M15).
     for attempt in [Attempt::First, Attempt::Second] {
@@ -95,7 +95,7 @@ async fn one_try(
         leave => leave?,
     };
     plan.approval = leave.approval();
-    let (sent, voucher) = sign(desk, leave).await?;
+    let (sent, voucher) = sign(desk, leave, progress).await?;
     progress.say(format!("sent to {} (at most {} USDC, receipt {})", desk.name(), sent.bound, sent.receipt));
     let outcome = send(desk, base, &plan, &voucher).await;
     reach(Point::VoucherAnswered);
@@ -161,11 +161,11 @@ fn available(desk: &Desk) -> Usdc {
 
 /// The plan; where it does not fit beside requests of unknown outcome, the provider is asked for their cost first: by
 /// themselves they would hold what is left of the channel to its end.
-async fn fitting_plan(desk: &mut Desk, call: ChatCall) -> Result<Plan, Failure> {
+async fn fitting_plan(desk: &mut Desk, call: ChatCall, progress: &Progress) -> Result<Plan, Failure> {
     let again = (!desk.record.books.in_flight.is_zero()).then(|| call.clone());
     let first = plan(desk, call)?;
     match again {
-        Some(call) if first.bound > available(desk) && inquiry::ask_unknown(desk).await? => plan(desk, call),
+        Some(call) if first.bound > available(desk) && inquiry::ask_unknown(desk, progress).await? => plan(desk, call),
         _ => Ok(first),
     }
 }
@@ -268,7 +268,11 @@ async fn authorize(desk: &Desk, plan: &Plan) -> Result<Authorized, JournalError>
     Ok(leave)
 }
 
-pub(super) async fn sign(desk: &mut Desk, leave: Authorized) -> Result<(Sent, SignedVoucher), Failure> {
+pub(super) async fn sign(
+    desk: &mut Desk,
+    leave: Authorized,
+    progress: &Progress,
+) -> Result<(Sent, SignedVoucher), Failure> {
     let sent = Sent {
         receipt: leave.receipt(),
         amount: leave.voucher().amount,
@@ -277,7 +281,7 @@ pub(super) async fn sign(desk: &mut Desk, leave: Authorized) -> Result<(Sent, Si
     };
     desk.record.books = leave.books();
     let signed = match desk.signer().await {
-        Ok(signer) => ask(&signer, SignVoucher(leave)).await,
+        Ok(signer) => ask(&signer, SignVoucher { leave, progress: progress.clone() }).await,
         Err(failure) => Err(failure),
     };
     match signed {

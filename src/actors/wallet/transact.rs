@@ -54,7 +54,7 @@ impl Bench {
             max_priority_fee_per_gas: 0,
         };
         self.price(&mut request).await?;
-        let signed = self.sign(&request, intent).await?;
+        let signed = self.sign(&request, intent, progress).await?;
         let hash = signed.hash.unwrap_or_default();
         progress.say(format!("{}: transaction {hash:#x} sent, waiting until it is final", signed.kind));
         self.landed(self.follow(vec![signed], false, progress).await).await
@@ -65,6 +65,7 @@ impl Bench {
         &self,
         request: &TransactionRequest,
         intent: Option<IntentId>,
+        progress: &Progress,
     ) -> Result<TxRecord, Failure> {
         let (kind, amount) = kind_of(&request.call);
         let wanted = NewTransaction {
@@ -80,16 +81,17 @@ impl Bench {
         let limits = self.limits.clone();
         let id = self.purse.journal.plan_transaction(wanted, limits).await?;
         reach(Point::TransactionPlanned);
-        let signed = match ask(&self.signer, SignTransaction(request.clone())).await {
-            Ok(signed) => signed,
-            Err(failure) => {
-                // Nothing was signed, whether or not that can be recorded.
-                if let Err(error) = self.end(id, TxState::Dropped, failure.code.as_str()).await {
-                    tracing::warn!(%error, "an unsigned transaction stays planned until the next start");
+        let signed =
+            match ask(&self.signer, SignTransaction { request: request.clone(), progress: progress.clone() }).await {
+                Ok(signed) => signed,
+                Err(failure) => {
+                    // Nothing was signed, whether or not that can be recorded.
+                    if let Err(error) = self.end(id, TxState::Dropped, failure.code.as_str()).await {
+                        tracing::warn!(%error, "an unsigned transaction stays planned until the next start");
+                    }
+                    return Err(failure.with_money(Money::NotSpent));
                 }
-                return Err(failure.with_money(Money::NotSpent));
-            }
-        };
+            };
         reach(Point::TransactionSigned);
         let (raw, hash, account_nonce) = (signed.raw.to_vec(), signed.hash, request.account_nonce);
         self.purse.journal.signed(id, account_nonce, raw.clone(), hash).await?;
