@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use drain_protocol::Address;
 
+use crate::aws_kms::KmsProblem;
 use crate::rules::Refusal;
 
 /// Why there is no signature, or no signer.
@@ -66,6 +67,9 @@ pub enum SignerError {
         /// What did not work.
         problem: String,
     },
+    /// AWS KMS gave no signature; its text says what to do. Nothing was signed.
+    #[error(transparent)]
+    Service(#[from] KmsProblem),
     /// The backend answered with something that the asked account did not sign. Do not use it further.
     #[error(
         "the {kind} signer answered with a signature that is not of {expected} over what was asked ({problem}); it was thrown away: check which key the backend uses"
@@ -93,6 +97,7 @@ impl SignerError {
             Self::KeystoreExists { .. } => "keystore_exists",
             Self::KeystoreCorrupt { .. } => "keystore_corrupt",
             Self::Unavailable { .. } => "unavailable",
+            Self::Service(problem) => problem.code(),
             Self::BadSignature { .. } => "bad_signature",
         }
     }
