@@ -13,6 +13,8 @@ mod logs;
 mod openings;
 mod pool;
 pub mod reads;
+#[cfg(fuzzing)]
+mod replies;
 mod rpc;
 mod shown;
 #[cfg(test)]
@@ -39,6 +41,8 @@ pub use filters::{Watched, channel_logs_filter};
 pub use openings::{Opening, STEP};
 pub use pool::{EndpointHealth, Sent};
 pub use reads::{Fee, Head, OnChainChannel, Transaction};
+#[cfg(fuzzing)]
+pub use replies::read_reply;
 pub use track::{Attempt, Finality, Progress, Slot, Way};
 
 use pool::Pool;

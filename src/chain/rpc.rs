@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use alloy::primitives::Bytes;
 use drain_protocol::contract::revert_reason;
-use reqwest::{Client, Url};
+use reqwest::{Client, StatusCode, Url};
 use serde_json::{Value, json};
 
 use super::shown::clean;
@@ -75,7 +75,12 @@ pub(super) async fn exchange(client: &Client, url: &Url, method: &str, params: &
         }
         answer.extend_from_slice(&chunk);
     }
-    let answer = serde_json::from_slice::<Value>(&answer);
+    result(method, status, &answer)
+}
+
+/// What an HTTP answer says about the request.
+pub(super) fn result(method: &str, status: StatusCode, answer: &[u8]) -> Result<Value, Trouble> {
+    let answer = serde_json::from_slice::<Value>(answer);
     // Some nodes put a JSON-RPC error into an HTTP error; others mean the transport.
     let error = answer.as_ref().ok().and_then(|answer| answer.get("error")).filter(|error| !error.is_null());
     match error {

@@ -116,7 +116,7 @@ fn length(bytes: &[u8]) -> Option<usize> {
     let [EIP1559, list @ ..] = bytes else { return None };
     // A header alone, cut off like this, is decodable: its payload may be missing.
     let prefix = *list.first()?;
-    let size = usize::from(prefix.checked_sub(0xf7).unwrap_or(0));
+    let size = usize::from(prefix.saturating_sub(0xf7));
     if prefix < 0xc0 || list.len() < 1 + size {
         return None;
     }
