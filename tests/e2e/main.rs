@@ -25,6 +25,8 @@ mod import;
 mod injection;
 mod kills;
 mod layer;
+#[cfg(feature = "ledger")]
+mod ledger;
 mod liars;
 mod lies;
 mod life;
