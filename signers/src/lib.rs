@@ -6,13 +6,16 @@
 //! 2. [`rules`]: what is refused, whatever the layers above decided.
 //! 3. [`signer`]: the only door for the runtime. Checks the rules, asks the backend, and checks what an outside backend
 //!    answers by recovering the signer's address.
-//! 4. A [`Backend`]: [`local`] (a key in memory, or opened by [`keystore`]).
+//! 4. A [`Backend`]: [`local`] (a key in memory, or opened by [`keystore`]), [`aws_kms`] (a key in a service), [`ledger`]
+//!    (a key in a device that a person holds).
 //!
 //! There is no "sign this hash". [`secret`] and [`phrase`] hold keys on their way in; none has a way out except the
 //! encrypted file that [`keystore::create`] writes (M12).
 
+pub mod aws_kms;
 pub mod error;
 pub mod keystore;
+pub mod ledger;
 pub mod local;
 pub mod phrase;
 pub mod prompt;
@@ -32,7 +35,11 @@ use std::time::Duration;
 use drain_protocol::Address;
 use futures::future::BoxFuture;
 
+#[cfg(feature = "aws")]
+pub use aws_kms::KmsBackend;
+pub use aws_kms::{KmsProblem, KmsSettings};
 pub use error::SignerError;
+pub use ledger::{DeviceProblem, HdPath, LedgerSettings};
 pub use local::LocalBackend;
 pub use phrase::Phrase;
 pub use prompt::Prompt;

@@ -16,6 +16,7 @@ use super::{
     ApprovalConfig, ChainConfig, Config, MarketplaceConfig, NotifyConfig, Password, RefundConfig, RequestConfig,
     SignerConfig,
 };
+use super::{kms, ledger};
 use crate::policy::Limits;
 use crate::policy::approvals::Thresholds;
 use crate::policy::limits::Parties;
@@ -138,19 +139,25 @@ fn marketplace(layers: &mut Layers) -> Result<MarketplaceConfig, ConfigError> {
 fn signer(layers: &mut Layers, home: &Path) -> Result<SignerConfig, ConfigError> {
     let key = layers.get(Key::PrivateKey)?;
     let keystore = layers.get(Key::Keystore)?;
+    let (kms, kms_settings) = kms::settings(layers)?;
+    let (ledger, ledger_settings) = ledger::settings(layers)?.unzip();
     let default_path = home.join("keystore.json");
     let wish = layers.get(Key::Signer)?;
     let kind = match &wish {
         Some(raw) => raw.parse(signer_kind)?,
-        None => match (&key, &keystore) {
-            (Some(key), Some(keystore)) => {
+        None => match (&key, &keystore, &kms, &ledger) {
+            (None, None, Some(kms), None) => built(Wish::AwsKms).map_err(|bad| bad.at(&kms.name))?,
+            (None, None, None, Some(ledger)) => built(Wish::Ledger).map_err(|bad| bad.at(&ledger.name))?,
+            _ if [&key, &keystore, &kms, &ledger].into_iter().flatten().count() > 1 => {
+                let mut set = [&key, &keystore, &kms, &ledger].into_iter().flatten().map(|raw| raw.name.clone());
+                let first = set.next().unwrap_or_default();
                 return Err(Bad::new(
-                    format!("{} is set too", keystore.name),
-                    "Set DRAIN_SIGNER to local or keystore, or keep one of the two",
+                    format!("{} is set too", set.collect::<Vec<_>>().join(" and ")),
+                    "Set DRAIN_SIGNER to local, keystore, ledger or aws-kms, or keep one of them",
                 )
-                .at(&key.name));
+                .at(first));
             }
-            (Some(key), None) => {
+            (Some(key), ..) => {
                 if default_path.exists() {
                     layers.warnings.push(format!(
                         "{} is set and counts; the keystore {} is not used",
@@ -160,9 +167,9 @@ fn signer(layers: &mut Layers, home: &Path) -> Result<SignerConfig, ConfigError>
                 }
                 Wish::Local
             }
-            (None, Some(_)) => Wish::Keystore,
-            (None, None) if default_path.exists() => Wish::Keystore,
-            (None, None) => Wish::None,
+            (None, Some(_), ..) => Wish::Keystore,
+            _ if default_path.exists() => Wish::Keystore,
+            _ => Wish::None,
         },
     };
     match kind {
@@ -190,29 +197,60 @@ fn signer(layers: &mut Layers, home: &Path) -> Result<SignerConfig, ConfigError>
             let password = layers.get(Key::KeystorePassword)?.map(|raw| Password::new(&raw.text));
             Ok(SignerConfig::Keystore { path, password })
         }
+        Wish::AwsKms => {
+            if kms.is_none() {
+                let at = wish.map_or_else(|| Key::Signer.spec().env.to_string(), |raw| raw.name);
+                return Err(Bad::new(
+                    "it says aws-kms, but no key is set",
+                    "Set DRAIN_KMS_KEY_ID to the key's id or ARN",
+                )
+                .at(at));
+            }
+            Ok(SignerConfig::AwsKms(kms_settings))
+        }
+        Wish::Ledger => ledger_settings.map(SignerConfig::Ledger).ok_or_else(|| {
+            let at = wish.map_or_else(|| Key::Signer.spec().env.to_string(), |raw| raw.name);
+            Bad::new(
+                "it says ledger, but no account is set",
+                "Set DRAIN_LEDGER_ADDRESS; drain-mcp wallet ledger list shows the device's accounts",
+            )
+            .at(at)
+        }),
     }
 }
 
+#[derive(Debug)]
 enum Wish {
     None,
     Local,
     Keystore,
+    AwsKms,
+    Ledger,
+}
+
+/// What needs a feature of the build, or how to get it.
+fn built(wish: Wish) -> Result<Wish, Bad> {
+    let missing = match wish {
+        Wish::AwsKms if !cfg!(feature = "aws") => "aws",
+        Wish::Ledger if !cfg!(feature = "ledger") => "ledger",
+        _ => return Ok(wish),
+    };
+    Err(Bad::new(
+        format!("this drain-mcp was built without {missing}"),
+        format!("Build with --features {missing}, or set DRAIN_SIGNER to local or keystore"),
+    ))
 }
 
 fn signer_kind(text: &str) -> Result<Wish, Bad> {
-    let not_built = |feature: &str| {
-        Err(Bad::new(
-            format!("this drain-mcp was built without {feature}"),
-            format!("Build with --features {feature}, or use local or keystore"),
-        ))
-    };
     match text.to_ascii_lowercase().as_str() {
         "none" => Ok(Wish::None),
         "local" => Ok(Wish::Local),
         "keystore" => Ok(Wish::Keystore),
-        "ledger" => not_built("ledger"),
-        "aws-kms" | "aws_kms" | "aws" | "kms" => not_built("aws"),
-        _ => Err(Bad::new(format!("{} is not a signer", quoted(text)), "Write local, keystore or none")),
+        "ledger" => built(Wish::Ledger),
+        "aws-kms" | "aws_kms" | "aws" | "kms" => built(Wish::AwsKms),
+        _ => {
+            Err(Bad::new(format!("{} is not a signer", quoted(text)), "Write local, keystore, ledger, aws-kms or none"))
+        }
     }
 }
 

@@ -70,17 +70,19 @@ impl Journal {
                     )
                     .optional()?;
                 let state = if found.over { ChannelState::Closed } else { ChannelState::Open };
-                let intent = match known {
+                let (intent, fresh) = match known {
                     Some((known, state)) if state != state_name(ChannelState::Failed) => {
                         return load(db, IntentId(known));
                     }
-                    Some((given_up, _)) => IntentId(given_up),
-                    None => insert(db, &new, state, Some(channel_id), expires_at)?,
+                    Some((given_up, _)) => (IntentId(given_up), false),
+                    None => (insert(db, &new, state, Some(channel_id), expires_at)?, true),
                 };
+                // It was opened some day, by somebody: no opening of this hour.
                 db.prepare_cached(
                     "UPDATE channels SET state = ?2, expires_at = ?3, recovered = 1, books_known = 0, note = NULL, \
                      claimed = MAX(claimed, MIN(?4, deposit)), signed = MAX(signed, MIN(?5, deposit)), \
-                     charged = MAX(charged, MIN(?5, deposit)), nonce = MAX(nonce, ?6) WHERE intent = ?1",
+                     charged = MAX(charged, MIN(?5, deposit)), nonce = MAX(nonce, ?6), \
+                     created_at = IIF(?7, 0, created_at) WHERE intent = ?1",
                 )?
                 .execute(params![
                     intent.0,
@@ -88,7 +90,8 @@ impl Journal {
                     column(expires_at)?,
                     found.claimed.as_i64(),
                     found.signed.as_i64(),
-                    found.nonce_floor.as_i64()
+                    found.nonce_floor.as_i64(),
+                    fresh
                 ])?;
                 load(db, intent)
             })

@@ -153,10 +153,11 @@ pub(super) fn take_id(db: &Connection, intent: IntentId, channel_id: ChannelId) 
     // One statement, since M2 is kept by a trigger per id.
     db.prepare_cached(
         "UPDATE channels SET channel_id = ?2, \
-         (claimed, signed, charged, disputed, nonce, requests, recovered, books_known, state, refunded, expires_at) = \
+         (claimed, signed, charged, disputed, nonce, requests, recovered, books_known, state, refunded, expires_at, taken_in_the_end) = \
          (SELECT COALESCE(k.claimed, 0), COALESCE(k.signed, 0), COALESCE(k.charged, 0), COALESCE(k.disputed, 0), \
           COALESCE(k.nonce, 0), COALESCE(k.requests, 0), COALESCE(k.recovered, o.recovered), COALESCE(k.books_known, o.books_known), \
-          IIF(k.state = 'closed', k.state, o.state), IIF(k.state = 'closed', k.refunded, o.refunded), COALESCE(k.expires_at, o.expires_at) \
+          IIF(k.state = 'closed', k.state, o.state), IIF(k.state = 'closed', k.refunded, o.refunded), COALESCE(k.expires_at, o.expires_at), \
+          k.taken_in_the_end \
           FROM channels o LEFT JOIN channels k ON k.intent = ?3 WHERE o.intent = ?1) WHERE intent = ?1",
     )?
     .execute(params![intent.0, channel_id.to_string(), known])?;
@@ -181,7 +182,7 @@ fn set_aside(db: &Connection, intent: IntentId, new: ChannelId) -> Result<i64, J
          created_at, used_at, agent, note) \
          SELECT chain_id, contract, generation, token, consumer, provider_id, provider_name, provider_wallet, api_url, category, \
          prices, duration, 'failed', expires_at, deposit, cap, claimed, signed, charged, disputed, nonce, requests, recovered, books_known, offences, \
-         created_at, used_at, agent, ?2 FROM channels WHERE intent = ?1",
+         0, used_at, agent, ?2 FROM channels WHERE intent = ?1",
     )?
     .execute(params![intent.0, note])?;
     Ok(db.last_insert_rowid())

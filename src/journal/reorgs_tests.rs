@@ -80,6 +80,7 @@ async fn sent(bench: &Bench, intent: IntentId, kind: TxKind, slot: u64) -> TxId 
         target: drain_protocol::Address::repeat_byte(2),
         amount: None,
         gas_most: crate::policy::Pol::ZERO,
+        outbids: None,
         moment: at(1),
     };
     let id = bench.journal.plan_transaction(plan, std::sync::Arc::new(bench.limits.clone())).await.unwrap();
