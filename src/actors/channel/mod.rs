@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 
 use super::services::{Purse, Services, gone};
 use super::signer::SignerActor;
-use super::supervisor::{Addresses, Find, Supervisor};
+use super::supervisor::{Addresses, ChannelOpened, Find, Supervisor};
 use super::wallet::WalletActor;
 use crate::api::{ChannelState, ChatCall, ChatReply, Closed, Progress};
 use crate::error::{Code, Failure};
@@ -148,9 +148,15 @@ impl Desk {
                 }
             }
             Err(error) => {
-                tracing::error!(%error, "what the chain says could not be recorded; it is read again at the next start");
+                tracing::error!(%error, "what the chain says could not be recorded; it is looked at again");
+                self.watch_again();
             }
         }
+    }
+
+    /// The watcher forgets a channel that it saw closed. What is not closed in the journal is compared with the chain again.
+    fn watch_again(&self) {
+        self.supervisor.do_send(ChannelOpened(Box::new(self.record.clone())));
     }
 
     async fn addresses(&self) -> Result<Addresses, Failure> {
@@ -207,7 +213,7 @@ impl ChannelActor {
     }
 
     fn lay_desk(&self, record: ChannelRecord, lengths: HashMap<String, AnswerLength>) -> Desk {
-        // A record without readable prices can still be closed; paying asks the provider again.
+        // A record without readable prices can still be closed.
         let prices = PriceList::parse(record.prices.as_bytes()).unwrap_or_default();
         Desk {
             base: record.api_url.parse().ok(),
@@ -223,6 +229,7 @@ impl ChannelActor {
     }
 
     fn enqueue(&mut self, job: Job, ctx: &mut Context<Self>) -> Result<(), Failure> {
+        self.queue.retain(|job| !job.abandoned());
         if self.queue.len() >= self.services.config.requests.queue {
             return Err(Failure::unspent(
                 Code::Busy,
