@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use drain_protocol::Address;
 
+use crate::aws_kms::KmsProblem;
+use crate::problem::DeviceProblem;
 use crate::rules::Refusal;
 
 /// Why there is no signature, or no signer.
@@ -66,6 +68,12 @@ pub enum SignerError {
         /// What did not work.
         problem: String,
     },
+    /// A device that a person holds did not sign.
+    #[error("{0}; nothing was signed")]
+    Device(#[from] DeviceProblem),
+    /// AWS KMS gave no signature; its text says what to do. Nothing was signed.
+    #[error(transparent)]
+    Service(#[from] KmsProblem),
     /// The backend answered with something that the asked account did not sign. Do not use it further.
     #[error(
         "the {kind} signer answered with a signature that is not of {expected} over what was asked ({problem}); it was thrown away: check which key the backend uses"
@@ -93,6 +101,8 @@ impl SignerError {
             Self::KeystoreExists { .. } => "keystore_exists",
             Self::KeystoreCorrupt { .. } => "keystore_corrupt",
             Self::Unavailable { .. } => "unavailable",
+            Self::Device(problem) => problem.code(),
+            Self::Service(problem) => problem.code(),
             Self::BadSignature { .. } => "bad_signature",
         }
     }

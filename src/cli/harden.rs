@@ -1,6 +1,9 @@
 //! What happens before anything else: no core dumps, TLS, the log.
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{ConfigError, Key};
 
@@ -35,10 +38,18 @@ pub fn log(filter: Option<&str>, verbose: u8) -> Result<(), ConfigError> {
         problem: format!("this is not a log filter ({e})"),
         fix: "Write error, warn, info, debug or trace, or for example drain_mcp=debug".into(),
     })?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let subscriber =
+        tracing_subscriber::registry().with(lines).with(filter).with(filter_fn(|of| is_shown(of.target())));
     // A second call, in tests, keeps the first subscriber.
     let _ = subscriber.try_init();
     Ok(())
+}
+
+/// AWS's crates log whole answers, those of credential sources among them: nothing of theirs is logged, whatever the
+/// filter says (M12). What went wrong is in our own errors.
+fn is_shown(target: &str) -> bool {
+    !target.starts_with("aws_") && !target.starts_with("alloy_signer_aws")
 }
 
 #[cfg(test)]
@@ -48,6 +59,12 @@ mod tests {
     #[test]
     fn a_bad_filter_names_its_variable() {
         assert!(log(Some("drain_mcp=loud"), 0).is_err_and(|e| e.to_string().starts_with("DRAIN_LOG: ")));
+    }
+
+    #[test]
+    fn m12_answers_of_credential_sources_are_not_logged() {
+        assert!(!is_shown("aws_config::imds::region") && !is_shown("alloy_signer_aws::signer"));
+        assert!(is_shown("drain_mcp::chain") && is_shown("hyper_util::client"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::exit::Exit;
 use super::session::Session;
-use super::signer::{address_of, no_signer};
+use super::signer::{find_address, no_signer};
 use crate::actors::wallet_folder;
 use crate::api::ChannelState;
 use crate::chain::{Chain, OnChainChannel};
@@ -86,9 +86,9 @@ struct Place {
     wallet: Address,
 }
 
-fn place(session: &mut Session) -> Result<Place, Failure> {
+async fn place(session: &mut Session) -> Result<Place, Failure> {
     let config = session.config()?;
-    let wallet = address_of(config)?.ok_or_else(no_signer)?;
+    let wallet = find_address(config).await?.ok_or_else(no_signer)?;
     Ok(Place { folder: wallet_folder(config, wallet), chain_id: config.chain.chain_id, wallet })
 }
 
@@ -114,7 +114,7 @@ struct Exported {
 }
 
 async fn export(Export { file: path }: Export, session: &mut Session) -> Result<Exit, Failure> {
-    let Place { folder, chain_id, wallet } = place(session)?;
+    let Place { folder, chain_id, wallet } = place(session).await?;
     let to = path.clone();
     let manifest = blocking(move || backup::export(&folder, &to, chain_id, wallet)).await?;
     let exported = Exported { path, manifest };
@@ -133,7 +133,7 @@ async fn export(Export { file: path }: Export, session: &mut Session) -> Result<
 }
 
 async fn import(Import { file, replace }: Import, session: &mut Session) -> Result<Exit, Failure> {
-    let Place { folder, chain_id, wallet } = place(session)?;
+    let Place { folder, chain_id, wallet } = place(session).await?;
     let imported = blocking(move || {
         let Some(_lock) = journal::lock(&folder)? else {
             return Err(Failure::unspent(
@@ -162,7 +162,7 @@ async fn import(Import { file, replace }: Import, session: &mut Session) -> Resu
 }
 
 async fn verify(Verify { file, on_chain }: Verify, session: &mut Session) -> Result<Exit, Failure> {
-    let Place { folder, .. } = place(session)?;
+    let Place { folder, .. } = place(session).await?;
     let live = file.is_none();
     let path = file.unwrap_or_else(|| backup::path(&folder));
     let looked = path.clone();

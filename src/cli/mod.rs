@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod exit;
 mod harden;
 mod journal;
+mod kms;
 mod open;
 mod output;
 mod prompt;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::channels::utc;
 use super::exit::Exit;
 use super::session::{Needs, Session};
-use super::signer::address_of;
+use super::signer::find_address;
 use crate::chain::{Chain, Opening};
 use crate::error::{Code, Failure};
 
@@ -39,7 +39,7 @@ struct Line {
 
 pub(super) async fn run(args: Args, session: &mut Session) -> Result<Exit, Failure> {
     let config = session.config()?;
-    if args.close && address_of(config)? != Some(args.address) {
+    if args.close && find_address(config).await? != Some(args.address) {
         return Err(Failure::unspent(
             Code::NoSigner,
             format!("Only the key of {} closes its channels, and that is not the configured one.", args.address),

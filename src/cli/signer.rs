@@ -1,8 +1,11 @@
 //! From the configuration to a signer, asking for a password where one is missing.
 
-use drain_protocol::Address;
-use drain_signers::{LocalBackend, Policy, Signer, SignerError, keystore};
+use std::sync::Arc;
 
+use drain_protocol::Address;
+use drain_signers::{LocalBackend, Policy, SharedBackend, Signer, SignerError, keystore};
+
+use super::kms;
 use super::prompt::{Terminal, terminal_failed};
 use crate::config::{ChainConfig, Config, Password, SignerConfig};
 use crate::error::{Code, Failure};
@@ -12,6 +15,7 @@ pub fn failed(error: &SignerError) -> Failure {
     let next = match error {
         SignerError::KeystoreMissing { .. } => "Make a wallet with drain-mcp wallet new, or correct DRAIN_KEYSTORE.",
         SignerError::WrongPassword { .. } => "Type the password again, or correct DRAIN_KEYSTORE_PASSWORD.",
+        SignerError::Service(_) => "Correct it and try again; docs/signers.md has the whole set-up.",
         _ => "Correct it and try again.",
     };
     Failure::unspent(Code::SignerFailed, format!("{error}."), next)
@@ -32,9 +36,10 @@ pub async fn signer_of(
 ) -> Result<Option<Signer>, Failure> {
     let policy = policy(&config.chain, config.limits.unlimited_allowance, recipients);
     // The key moves into the backend: no second copy stays behind.
-    let backend = match std::mem::replace(&mut config.signer, SignerConfig::None) {
+    let backend: SharedBackend = match std::mem::replace(&mut config.signer, SignerConfig::None) {
         SignerConfig::None => return Ok(None),
-        SignerConfig::Local(secret) => LocalBackend::new(secret),
+        SignerConfig::Local(secret) => Arc::new(LocalBackend::new(secret)),
+        SignerConfig::AwsKms(settings) => kms::backend(settings).await?,
         SignerConfig::Keystore { path, password } => {
             // Before the person types: a missing or damaged file is said first.
             keystore::address_of(&path).map_err(|e| failed(&e))?;
@@ -43,12 +48,11 @@ pub async fn signer_of(
                 None => ask_password(&path, terminal)?,
             };
             let opened = tokio::task::spawn_blocking(move || keystore::open(&path, password.expose())).await;
-            opened
-                .map_err(|e| Failure::internal(format!("opening the keystore failed: {e}")))?
-                .map_err(|e| failed(&e))?
+            let opened = opened.map_err(|e| Failure::internal(format!("opening the keystore failed: {e}")))?;
+            Arc::new(opened.map_err(|e| failed(&e))?)
         }
     };
-    Ok(Some(Signer::new(backend, policy)))
+    Ok(Some(Signer::from_shared(backend, policy)))
 }
 
 fn ask_password(path: &std::path::Path, terminal: &mut dyn Terminal) -> Result<Password, Failure> {
@@ -69,6 +73,15 @@ pub fn address_of(config: &Config) -> Result<Option<Address>, Failure> {
         SignerConfig::None => Ok(None),
         SignerConfig::Local(secret) => Ok(Some(secret.address())),
         SignerConfig::Keystore { path, .. } => keystore::address_of(path).map_err(|e| failed(&e)),
+        SignerConfig::AwsKms(settings) => Ok(settings.address),
+    }
+}
+
+/// The same; a service that knows it is asked where the configuration does not name it.
+pub async fn find_address(config: &Config) -> Result<Option<Address>, Failure> {
+    match &config.signer {
+        SignerConfig::AwsKms(settings) => kms::backend(settings.clone()).await.map(|backend| Some(backend.address())),
+        _ => address_of(config),
     }
 }
 

@@ -76,11 +76,23 @@ keys! {
     PrivateKey: "DRAIN_PRIVATE_KEY", None, Some("signer.private_key_file"), Secret, "none",
         "The wallet's private key: 64 hexadecimal digits, with or without 0x. Use a wallet of its own for this.";
     Signer: "DRAIN_SIGNER", Some("signer.kind"), None, Plain, "inferred",
-        "Which key signs: local (DRAIN_PRIVATE_KEY), keystore, or none. Inferred from what else is set.";
+        "Which key signs: local (DRAIN_PRIVATE_KEY), keystore, aws-kms (docs/signers.md), or none. Inferred from what else is set.";
     Keystore: "DRAIN_KEYSTORE", Some("signer.keystore"), None, Plain, "DRAIN_HOME/keystore.json, if it exists",
         "An encrypted key file, as drain-mcp wallet new and geth write it.";
     KeystorePassword: "DRAIN_KEYSTORE_PASSWORD", None, Some("signer.keystore_password_file"), Secret, "asked for on a terminal",
         "The keystore's password.";
+    KmsKeyId: "DRAIN_KMS_KEY_ID", Some("signer.kms_key_id"), None, Plain, "none",
+        "A key in AWS KMS (spec ECC_SECG_P256K1): its id or ARN, not an alias. Credentials come from AWS's own settings.";
+    KmsAddress: "DRAIN_KMS_ADDRESS", Some("signer.kms_address"), None, Plain, "asked of KMS at start",
+        "The KMS key's account. With it drain-mcp starts where AWS cannot be reached; the key is held against it before it signs.";
+    KmsRegion: "DRAIN_KMS_REGION", Some("signer.kms_region"), None, Plain, "of the ARN, else AWS_REGION or the AWS profile",
+        "The AWS region of the KMS key.";
+    KmsEndpoint: "DRAIN_KMS_ENDPOINT", Some("signer.kms_endpoint"), None, Plain, "the region's own",
+        "Another endpoint of KMS: a VPC's, or a local one for tests. https, or http on this machine.";
+    KmsConcurrency: "DRAIN_KMS_CONCURRENCY", Some("signer.kms_concurrency"), None, Plain, "16",
+        "How many signatures are asked of KMS at the same time; more wait their turn.";
+    KmsTimeout: "DRAIN_KMS_TIMEOUT", Some("signer.kms_timeout"), None, Plain, "10s",
+        "The longest that a signature of KMS may take, turn and new tries included.";
 
     ChainId: "DRAIN_CHAIN_ID" or "DRAINCHAIN_ID", Some("chain.chain_id"), None, Plain, "137",
         "137 is Polygon, 80002 its test network Amoy. Another chain needs DRAIN_RPC_URL, DRAIN_CONTRACT and DRAIN_USDC.";

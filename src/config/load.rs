@@ -10,6 +10,7 @@ use super::chain;
 use super::error::{Bad, ConfigError, quoted};
 use super::file;
 use super::keys::Key;
+use super::kms;
 use super::sources::{Layers, Sources};
 use super::values::{self, is_loopback};
 use super::{
@@ -138,19 +139,23 @@ fn marketplace(layers: &mut Layers) -> Result<MarketplaceConfig, ConfigError> {
 fn signer(layers: &mut Layers, home: &Path) -> Result<SignerConfig, ConfigError> {
     let key = layers.get(Key::PrivateKey)?;
     let keystore = layers.get(Key::Keystore)?;
+    let (kms, kms_settings) = kms::settings(layers)?;
     let default_path = home.join("keystore.json");
     let wish = layers.get(Key::Signer)?;
     let kind = match &wish {
         Some(raw) => raw.parse(signer_kind)?,
-        None => match (&key, &keystore) {
-            (Some(key), Some(keystore)) => {
+        None => match (&key, &keystore, &kms) {
+            (None, None, Some(kms)) => built(Wish::AwsKms, cfg!(feature = "aws")).map_err(|bad| bad.at(&kms.name))?,
+            (key, keystore, kms) if [key, keystore, kms].into_iter().flatten().count() > 1 => {
+                let mut set = [key, keystore, kms].into_iter().flatten().map(|raw| raw.name.clone());
+                let first = set.next().unwrap_or_default();
                 return Err(Bad::new(
-                    format!("{} is set too", keystore.name),
-                    "Set DRAIN_SIGNER to local or keystore, or keep one of the two",
+                    format!("{} is set too", set.collect::<Vec<_>>().join(" and ")),
+                    "Set DRAIN_SIGNER to local, keystore or aws-kms, or keep one of them",
                 )
-                .at(&key.name));
+                .at(first));
             }
-            (Some(key), None) => {
+            (Some(key), ..) => {
                 if default_path.exists() {
                     layers.warnings.push(format!(
                         "{} is set and counts; the keystore {} is not used",
@@ -160,9 +165,9 @@ fn signer(layers: &mut Layers, home: &Path) -> Result<SignerConfig, ConfigError>
                 }
                 Wish::Local
             }
-            (None, Some(_)) => Wish::Keystore,
-            (None, None) if default_path.exists() => Wish::Keystore,
-            (None, None) => Wish::None,
+            (None, Some(_), _) => Wish::Keystore,
+            (None, None, _) if default_path.exists() => Wish::Keystore,
+            (None, None, _) => Wish::None,
         },
     };
     match kind {
@@ -190,13 +195,37 @@ fn signer(layers: &mut Layers, home: &Path) -> Result<SignerConfig, ConfigError>
             let password = layers.get(Key::KeystorePassword)?.map(|raw| Password::new(&raw.text));
             Ok(SignerConfig::Keystore { path, password })
         }
+        Wish::AwsKms => {
+            if kms.is_none() {
+                let at = wish.map_or_else(|| Key::Signer.spec().env.to_string(), |raw| raw.name);
+                return Err(Bad::new(
+                    "it says aws-kms, but no key is set",
+                    "Set DRAIN_KMS_KEY_ID to the key's id or ARN",
+                )
+                .at(at));
+            }
+            Ok(SignerConfig::AwsKms(kms_settings))
+        }
     }
 }
 
+#[derive(Debug)]
 enum Wish {
     None,
     Local,
     Keystore,
+    AwsKms,
+}
+
+/// What needs a feature of the build, or how to get it.
+fn built(wish: Wish, there: bool) -> Result<Wish, Bad> {
+    if there {
+        return Ok(wish);
+    }
+    Err(Bad::new(
+        "this drain-mcp was built without aws",
+        "Build with --features aws, or set DRAIN_SIGNER to local or keystore",
+    ))
 }
 
 fn signer_kind(text: &str) -> Result<Wish, Bad> {
@@ -211,8 +240,8 @@ fn signer_kind(text: &str) -> Result<Wish, Bad> {
         "local" => Ok(Wish::Local),
         "keystore" => Ok(Wish::Keystore),
         "ledger" => not_built("ledger"),
-        "aws-kms" | "aws_kms" | "aws" | "kms" => not_built("aws"),
-        _ => Err(Bad::new(format!("{} is not a signer", quoted(text)), "Write local, keystore or none")),
+        "aws-kms" | "aws_kms" | "aws" | "kms" => built(Wish::AwsKms, cfg!(feature = "aws")),
+        _ => Err(Bad::new(format!("{} is not a signer", quoted(text)), "Write local, keystore, aws-kms or none")),
     }
 }
 

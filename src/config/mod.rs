@@ -8,6 +8,7 @@ pub mod docs;
 mod error;
 mod file;
 pub mod keys;
+mod kms;
 mod load;
 mod nearest;
 mod sources;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use drain_protocol::duration::ChannelDuration;
 use drain_protocol::{Address, Deployment, Generation, Usdc};
+use drain_signers::KmsSettings;
 use drain_signers::secret::Secret;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
@@ -118,6 +120,8 @@ pub enum SignerConfig {
         /// Its password, where one was given; else it is asked for on a terminal.
         password: Option<Password>,
     },
+    /// A key in AWS KMS. Only in builds with the feature `aws`.
+    AwsKms(KmsSettings),
 }
 
 /// How a person is asked (M5). Above which amounts is [`Limits::approve`].

@@ -88,6 +88,17 @@ fn every_variable_has_an_effect() {
         (Key::Signer, "keystore", "Keystore { path: \"/nonexistent/.drain-mcp/keystore.json\""),
         (Key::Keystore, &store, "store.json\", password: None"),
         (Key::KeystorePassword, "hunter2", ""),
+        // Where KMS is not built in, naming a key of it is an error; the rest counts with a key only.
+        (
+            Key::KmsKeyId,
+            if cfg!(feature = "aws") { "1234abcd" } else { "" },
+            if cfg!(feature = "aws") { "AwsKms(KmsSettings { key: \"1234abcd\"" } else { "" },
+        ),
+        (Key::KmsAddress, ADDRESS, ""),
+        (Key::KmsRegion, "eu-central-1", ""),
+        (Key::KmsEndpoint, "https://vpce.example", ""),
+        (Key::KmsConcurrency, "3", ""),
+        (Key::KmsTimeout, "3s", ""),
         (Key::ChainId, "80002", "chain_id: 80002"),
         (Key::RpcUrls, "http://127.0.0.1:8545", "rpc_urls: [\"http://127.0.0.1:8545\"]"),
         (Key::RpcTimeout, "3s", "rpc_timeout: 3s"),
@@ -162,6 +173,12 @@ fn bad_values_name_their_variable() {
         (Key::ConfigFile, &["/nonexistent/config.toml", "/"]),
         (Key::PrivateKey, &["0x1234", "zz", "0x0000000000000000000000000000000000000000000000000000000000000000"]),
         (Key::Signer, &["trezor", "ledger", "aws-kms", "local"]),
+        (Key::KmsKeyId, &["alias/drain", "arn:aws:kms:eu-central-1:111122223333:alias/drain", "two words", "é"]),
+        (Key::KmsAddress, &["0x12", KEY]),
+        (Key::KmsRegion, &["Frankfurt", "eu central 1"]),
+        (Key::KmsEndpoint, &["http://kms.example", "ftp://x", "https://a:b@kms.example", "https://kms.example?x=1"]),
+        (Key::KmsConcurrency, &["0", "1001", "many"]),
+        (Key::KmsTimeout, &["0", "never"]),
         (Key::ChainId, &["0", "-1", "polygon", "1e3", "99999999999", "1"]),
         (Key::RpcUrls, &["wss://x.example", "ftp://x.example", "https://", ","]),
         (Key::RpcTimeout, &["0", "-1s", "fast", "2d"]),
@@ -347,7 +364,39 @@ fn the_signer_is_inferred() {
     let config = ok(&[("DRAIN_HOME", &home), ("DRAIN_PRIVATE_KEY", KEY)]);
     assert!(matches!(config.signer, SignerConfig::Local(_)) && config.warnings.len() == 1);
     assert!(error(&[("DRAIN_SIGNER", "ledger")]).contains("--features ledger"));
-    assert!(error(&[("DRAIN_SIGNER", "aws-kms")]).contains("--features aws"));
+    let aws = error(&[("DRAIN_SIGNER", "aws-kms")]);
+    assert!(aws.contains(if cfg!(feature = "aws") { "DRAIN_KMS_KEY_ID" } else { "--features aws" }), "{aws}");
+}
+
+#[test]
+fn a_key_in_kms() {
+    const ARN: &str = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+    for (key, other) in [("DRAIN_PRIVATE_KEY", KEY), ("DRAIN_KEYSTORE", "/k")] {
+        let both = error(&[("DRAIN_KMS_KEY_ID", ARN), (key, other)]);
+        assert!(both.starts_with(key) && both.contains("DRAIN_KMS_KEY_ID is set too"), "{both}");
+    }
+    // A region that the key is not in would be asked in vain.
+    assert!(error(&[("DRAIN_KMS_KEY_ID", ARN), ("DRAIN_KMS_REGION", "us-east-1")]).contains("ARN names"));
+    if !cfg!(feature = "aws") {
+        let without = error(&[("DRAIN_KMS_KEY_ID", ARN)]);
+        assert!(without.starts_with("DRAIN_KMS_KEY_ID") && without.contains("Build with --features aws"), "{without}");
+        return;
+    }
+    let config = ok(&[
+        ("DRAIN_KMS_KEY_ID", ARN),
+        ("DRAIN_KMS_ADDRESS", ADDRESS),
+        ("DRAIN_KMS_REGION", "eu-central-1"),
+        ("DRAIN_KMS_ENDPOINT", "http://127.0.0.1:9/"),
+        ("DRAIN_KMS_CONCURRENCY", "3"),
+        ("DRAIN_KMS_TIMEOUT", "2500ms"),
+    ]);
+    let SignerConfig::AwsKms(kms) = config.signer else { panic!() };
+    assert_eq!((kms.key.as_str(), kms.region.as_deref()), (ARN, Some("eu-central-1")));
+    assert_eq!((kms.endpoint.as_deref(), kms.concurrency), (Some("http://127.0.0.1:9"), 3));
+    assert_eq!((kms.limit, kms.address.unwrap().to_string().as_str()), (Duration::from_millis(2_500), ADDRESS));
+    // Named, it counts whatever else is set.
+    let named = [("DRAIN_SIGNER", "aws-kms"), ("DRAIN_KMS_KEY_ID", "1234"), ("DRAIN_PRIVATE_KEY", KEY)];
+    assert!(matches!(ok(&named).signer, SignerConfig::AwsKms(_)));
 }
 
 #[test]

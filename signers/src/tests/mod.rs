@@ -4,6 +4,8 @@
 mod conformance;
 mod fixtures;
 mod keystore;
+#[cfg(feature = "ledger")]
+mod ledger;
 mod phrase;
 mod rules;
 mod secret;

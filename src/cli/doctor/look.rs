@@ -6,7 +6,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use drain_protocol::{Address, Deployment, Usdc, deployment};
 use futures::future::join_all;
 
-use super::super::signer::{address_of, no_signer};
+use super::super::kms;
+use super::super::signer::{find_address, no_signer};
 use super::judge::{self, failed};
 use super::report::{Line, Report};
 use crate::chain::Chain;
@@ -16,7 +17,7 @@ use crate::journal::{self, Journal};
 use crate::marketplace::MarketplaceClient;
 
 pub(super) async fn everything(config: &Config) -> Report {
-    let (key, address) = key(config);
+    let (key, address) = key(config).await;
     let mut checks = vec![configuration(config), key, home(&config.home)];
     checks.extend(
         config.warnings.iter().map(|warning| Line::warn("config", warning.clone(), "See docs/configuration.md.")),
@@ -33,10 +34,11 @@ fn configuration(config: &Config) -> Line {
     Line::ok("config", format!("home {}, chain {}, {}", config.home.display(), config.chain.chain_id, config.limits))
 }
 
-fn key(config: &Config) -> (Line, Option<Address>) {
-    let found = address_of(config);
+async fn key(config: &Config) -> (Line, Option<Address>) {
+    let found = find_address(config).await;
     let line = match (&config.signer, &found) {
         (_, Err(failure)) => failed("key", failure.clone()),
+        (SignerConfig::AwsKms(settings), _) => kms::examine(settings).await,
         (SignerConfig::None, _) => {
             let failure = no_signer();
             Line::warn("key", format!("{} Providers and docs can be read.", failure.message), failure.next)

@@ -38,6 +38,13 @@ pub(super) fn run(_: &Args, session: &mut Session) -> Result<Exit, Failure> {
                 "Read it where you set it. DRAIN_SIGNER=keystore exports the keystore instead.",
             ));
         }
+        SignerConfig::AwsKms(_) => {
+            return Err(Failure::unspent(
+                Code::InvalidArgument,
+                "The key is in AWS KMS, which gives it to nobody: there is nothing to export.",
+                "To move the money elsewhere, close the channels and use drain-mcp wallet send.",
+            ));
+        }
         SignerConfig::Keystore { path, .. } => path.clone(),
     };
     let address = export(&path, &mut Tty)?;

@@ -17,7 +17,7 @@ use super::balance;
 use super::exit::Exit;
 use super::prompt::{Terminal, new_password};
 use super::session::{Needs, Session};
-use super::signer::{address_of, failed, no_signer};
+use super::signer::{failed, find_address, no_signer};
 use crate::config::{Config, Password, SignerConfig};
 use crate::error::{Code, Failure};
 
@@ -80,7 +80,7 @@ pub(super) async fn run(command: Command, session: &mut Session) -> Result<Exit,
         Command::New(args) => create::run(&args, session),
         Command::Import(args) => import::run(&args, session),
         Command::Export(args) => export::run(&args, session),
-        Command::Address(_) => address(session),
+        Command::Address(_) => address(session).await,
         Command::Balance(args) => balance::run(args, session).await,
         Command::Send(args) => send::run(args, session).await,
         Command::Gas(_) => gas(session).await,
@@ -89,12 +89,12 @@ pub(super) async fn run(command: Command, session: &mut Session) -> Result<Exit,
     }
 }
 
-fn address(session: &mut Session) -> Result<Exit, Failure> {
+async fn address(session: &mut Session) -> Result<Exit, Failure> {
     let config = session.config()?;
     if matches!(config.signer, SignerConfig::None) {
         return Err(no_signer());
     }
-    let address = address_of(config)?.ok_or_else(|| {
+    let address = find_address(config).await?.ok_or_else(|| {
         Failure::unspent(
             Code::SignerFailed,
             "The keystore does not say its address.",
@@ -174,11 +174,14 @@ fn private_folder(folder: &Path) -> std::io::Result<()> {
     builder.recursive(true).create(folder)
 }
 
-/// A key in the environment counts before the keystore that was just written.
+/// A key that the environment names counts before the keystore that was just written.
 fn shadowed(session: &Session) {
-    if std::env::var_os("DRAIN_PRIVATE_KEY").is_some_and(|value| !value.is_empty()) && !session.plays() {
-        session.output.remark(
-            "warning: DRAIN_PRIVATE_KEY is set and counts before this keystore; unset it, or set DRAIN_SIGNER=keystore",
-        );
+    let set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    if let Some(name) = ["DRAIN_PRIVATE_KEY", "DRAIN_KMS_KEY_ID"].iter().find(|name| set(name))
+        && !session.plays()
+    {
+        session.output.remark(&format!(
+            "warning: {name} is set and counts before this keystore; unset it, or set DRAIN_SIGNER=keystore"
+        ));
     }
 }
