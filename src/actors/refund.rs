@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
+use drain_protocol::Usdc;
 
 use super::channel::{ChannelActor, CloseKind, End, answer};
 use super::services::{Purse, Services, ask, gone};
@@ -25,10 +26,18 @@ pub struct Look;
 #[derive(Clone, Copy, Debug, Default)]
 struct Memory {
     tries: Tries,
-    /// When it last paid by its record, and the block time at which that was new; zero when it was there at the first look.
-    paid: Option<(u64, u64)>,
+    /// What its record showed of payments, and the block time at which that was new; zero when it was there at the first
+    /// look.
+    paid: Option<(Payments, u64)>,
     /// Nothing before this block time.
     not_before: u64,
+}
+
+/// What changes with each payment, and not with a question for the provider's books.
+type Payments = (u64, u64, Usdc);
+
+const fn payments(record: &ChannelRecord) -> Payments {
+    (record.used_at, record.requests, record.books.signed)
 }
 
 /// One per key.
@@ -54,12 +63,12 @@ impl RefundActor {
             let Some(mut holding) = holding(&record) else { continue };
             let memory = self.memory.entry(record.intent).or_default();
             let paid = match memory.paid {
-                None => (record.used_at, 0),
-                Some((used, at)) if used == record.used_at => (used, at),
+                None => (payments(&record), 0),
+                Some((before, at)) if before == payments(&record) => (before, at),
                 // A new payment: the first words of memory are out of date.
                 Some(_) => {
                     memory.not_before = 0;
-                    (record.used_at, now)
+                    (payments(&record), now)
                 }
             };
             memory.paid = Some(paid);

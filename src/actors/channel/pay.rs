@@ -289,7 +289,7 @@ pub(super) async fn sign(
     };
     desk.record.books = leave.books();
     let signed = match desk.signer().await {
-        Ok(signer) => ask(&signer, SignVoucher { leave, progress: progress.clone() }).await,
+        Ok(signer) => ask(&signer, SignVoucher { leave, progress: progress.clone(), gone: desk.gone.clone() }).await,
         Err(failure) => Err(failure),
     };
     match signed {
