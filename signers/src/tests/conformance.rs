@@ -1,5 +1,7 @@
 //! What every backend must do, held to signatures that other libraries made.
 
+use std::sync::Arc;
+
 use drain_protocol::contract::Generation;
 use drain_protocol::deployment::POLYGON_USDC;
 use drain_protocol::voucher::{parse_signature, verify_signature};
@@ -8,13 +10,13 @@ use serde_json::Value;
 
 use super::fixtures::{KEY, list, open, text, v1, v2, voucher};
 use crate::sealed::Cost;
-use crate::{Call, LocalBackend, Prompt, Secret, SharedBackend, TransactionRequest, VoucherRequest, keystore};
+use crate::{Backend, Call, LocalBackend, Prompt, Secret, SharedBackend, TransactionRequest, VoucherRequest, keystore};
 
 /// The suite. `make` gives a backend that holds the key. Backends that hold a fixed key run [`behaves`] alone.
-async fn conforms(kind: &str, make: impl Fn(Secret) -> SharedBackend) {
+pub(super) async fn conforms<B: Backend + 'static>(kind: &str, make: impl AsyncFn(Secret) -> B) {
     let (mut vouchers, mut transactions) = (0, 0);
     for account in list("accounts") {
-        let backend = make(Secret::parse(text(account, "privateKey")).unwrap());
+        let backend: SharedBackend = Arc::new(make(Secret::parse(text(account, "privateKey")).unwrap()).await);
         assert_eq!(backend.capabilities().kind, kind);
         assert_eq!(backend.address(), text(account, "address").parse::<drain_protocol::Address>().unwrap());
         behaves(&backend).await;
@@ -107,16 +109,16 @@ fn transaction_request(vector: &Value) -> Option<TransactionRequest> {
 
 #[tokio::test]
 async fn local() {
-    conforms("local", |secret| std::sync::Arc::new(LocalBackend::new(secret))).await;
+    conforms("local", async |secret| LocalBackend::new(secret)).await;
 }
 
 #[tokio::test]
 async fn keystore() {
     let directory = tempfile::tempdir().unwrap();
-    conforms("keystore", |secret| {
+    conforms("keystore", async |secret| {
         let path = directory.path().join(secret.address().to_string());
         keystore::create_at_cost(&path, &secret, "pass", Cost { log_n: 4, r: 8, p: 1 }).unwrap();
-        std::sync::Arc::new(keystore::open(&path, "pass").unwrap())
+        keystore::open(&path, "pass").unwrap()
     })
     .await;
 }
