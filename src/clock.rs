@@ -59,8 +59,12 @@ impl Clock {
     /// Now, for a decision about budgets.
     pub fn moment(&self) -> Moment {
         let at = self.now();
-        let seen = self.block.borrow().is_some();
-        Moment { at, windows: seen.then(|| at.min(self.block_time().saturating_add(CLOCK_SLACK))) }
+        Moment { at, windows: self.knows_block().then(|| at.min(self.block_time().saturating_add(CLOCK_SLACK))) }
+    }
+
+    /// Whether any block was seen yet.
+    pub fn knows_block(&self) -> bool {
+        self.block.borrow().is_some()
     }
 
     /// A nonce above any that a counter reached: microseconds since 1970 (design section 4).

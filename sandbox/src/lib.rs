@@ -7,6 +7,7 @@
 pub mod chain;
 pub mod contracts;
 pub mod directory;
+pub mod ledger;
 mod loopback;
 pub mod marketplace;
 pub mod observer;
@@ -14,6 +15,7 @@ pub mod provider;
 pub mod rpc;
 
 pub use directory::{Directory, DirectoryConfig, DirectoryFaults, Listing};
+pub use ledger::LedgerPeer;
 pub use marketplace::{Sandbox, SandboxConfig, SandboxError};
 pub use observer::Observer;
 pub use provider::{Faults, Provider, ProviderConfig, Times};

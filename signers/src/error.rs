@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use drain_protocol::Address;
 
 use crate::aws_kms::KmsProblem;
+use crate::problem::DeviceProblem;
 use crate::rules::Refusal;
 
 /// Why there is no signature, or no signer.
@@ -67,6 +68,9 @@ pub enum SignerError {
         /// What did not work.
         problem: String,
     },
+    /// A device that a person holds did not sign.
+    #[error("{0}; nothing was signed")]
+    Device(#[from] DeviceProblem),
     /// AWS KMS gave no signature; its text says what to do. Nothing was signed.
     #[error(transparent)]
     Service(#[from] KmsProblem),
@@ -97,6 +101,7 @@ impl SignerError {
             Self::KeystoreExists { .. } => "keystore_exists",
             Self::KeystoreCorrupt { .. } => "keystore_corrupt",
             Self::Unavailable { .. } => "unavailable",
+            Self::Device(problem) => problem.code(),
             Self::Service(problem) => problem.code(),
             Self::BadSignature { .. } => "bad_signature",
         }

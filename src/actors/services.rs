@@ -48,6 +48,16 @@ impl Services {
 }
 
 impl Services {
+    /// Looks at the chain's clock where nobody has yet: what is counted by time begins with it (M4).
+    pub async fn know_time(&self) -> Result<(), Failure> {
+        if !self.clock.knows_block() {
+            self.clock.saw_block(self.chain.head().await?.timestamp);
+        }
+        Ok(())
+    }
+}
+
+impl Services {
     /// The operator of this process, as whoever asks.
     pub fn operator(&self) -> Caller {
         Caller { agent: self.config.agent.clone(), limits: self.config.limits.clone() }

@@ -110,6 +110,13 @@ fn record(r: &Row<'_>, now: u64) -> Result<Approval, JournalError> {
     })
 }
 
+/// The time by which a yes expires: that of windows, and while those stand still also the machine's. An old yes must not
+/// live on for as long as no endpoint answers.
+pub(super) fn now(db: &Connection, moment: Moment) -> Result<u64, JournalError> {
+    let windows = usage::now(db, moment)?;
+    Ok(if moment.windows.is_some() { windows } else { windows.max(moment.at) })
+}
+
 /// Everything that has not expired and is not used, oldest first.
 fn alive(db: &Connection, now: u64) -> Result<Vec<Approval>, JournalError> {
     let mut statement = db.prepare_cached(&format!(
@@ -148,7 +155,7 @@ impl Journal {
     pub async fn ask_person(&self, subject: Subject, valid: u64, moment: Moment) -> Result<Approval, JournalError> {
         self.writer
             .run(move |db| {
-                let now = usage::now(db, moment)?;
+                let now = now(db, moment)?;
                 let alive = alive(db, now)?;
                 if let Some(asked) = alive.iter().find(|asked| asked.subject.covers(&subject)) {
                     return Ok(asked.clone());
@@ -187,12 +194,12 @@ impl Journal {
 
     /// A question, as it stands.
     pub async fn approval(&self, id: ApprovalId, moment: Moment) -> Result<Option<Approval>, JournalError> {
-        self.writer.run(move |db| load(db, id, usage::now(db, moment)?)).await
+        self.writer.run(move |db| load(db, id, now(db, moment)?)).await
     }
 
     /// Questions that a person may answer, or has answered and are not used yet.
     pub async fn approvals(&self, moment: Moment) -> Result<Vec<Approval>, JournalError> {
-        self.writer.run(move |db| alive(db, usage::now(db, moment)?)).await
+        self.writer.run(move |db| alive(db, now(db, moment)?)).await
     }
 
     /// Records a person's answer. Only a waiting question takes one.
@@ -205,7 +212,7 @@ impl Journal {
     ) -> Result<Approval, JournalError> {
         self.writer
             .run(move |db| {
-                let now = usage::now(db, moment)?;
+                let now = now(db, moment)?;
                 let state = match verdict {
                     Verdict::Approve => "approved",
                     Verdict::Deny => "denied",

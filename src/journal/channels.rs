@@ -16,12 +16,13 @@ use crate::policy::Limits;
 use crate::policy::approvals::ApprovalKind;
 use crate::policy::budgets::{Locked, may_open};
 
-/// Deposits that are, or may be, in the contracts, and what was begun to open within the hour before `now`.
+/// Deposits that are, or may be, in the contracts, and what was begun to open within the hour before `now`. Of a channel
+/// whose close is not worth its gas the rest counts: more is not locked, and no more can be opened with it.
 fn locked(db: &Connection, chain_id: u64, consumer: Address, now: u64) -> Result<Locked, JournalError> {
     let mut statement = db.prepare_cached(
-        "SELECT COALESCE(SUM(deposit) FILTER (WHERE state IN ('opening', 'open', 'closing')), 0) AS deposits, \
-                COUNT(*) FILTER (WHERE state IN ('opening', 'open', 'closing')) AS channels, \
-                COUNT(*) FILTER (WHERE created_at > ?3 AND recovered = 0) AS opened \
+        "SELECT COALESCE(SUM(deposit - COALESCE(taken_in_the_end, 0)) FILTER (WHERE state IN ('opening', 'open', 'closing')), 0) AS deposits, \
+                COUNT(*) FILTER (WHERE state IN ('opening', 'open', 'closing') AND taken_in_the_end IS NULL) AS channels, \
+                COUNT(*) FILTER (WHERE created_at > ?3) AS opened \
          FROM channels WHERE chain_id = ?1 AND consumer = ?2",
     )?;
     let mut rows =
@@ -58,7 +59,7 @@ impl Journal {
     /// opening of the same provider is returned instead, with `true`.
     pub async fn begin_open(
         &self,
-        new: NewChannel,
+        mut new: NewChannel,
         limits: Arc<Limits>,
         moment: Moment,
     ) -> Result<(ChannelRecord, bool), JournalError> {
@@ -74,12 +75,14 @@ impl Journal {
                 }
                 let provider = provider_key(&address(new.provider_wallet), &new.api_url);
                 records::check(&records::load(db, &provider)?, &new.provider_id)?;
-                let now = usage::now(db, moment)?;
+                let now = usage::known_now(db, moment)?;
+                // What is counted by time is counted by that of windows.
+                new.at = now;
                 let locked = locked(db, new.deployment.chain_id(), new.consumer, now)?;
                 may_open(&limits, &locked, new.deposit).map_err(JournalError::OverLimit)?;
                 let intent = insert(db, &new, ChannelState::Opening, None, 0)?;
                 if limits.approve.needs_person(ApprovalKind::Deposit, new.deposit) {
-                    approvals::spend(db, &new.subject(), now, &intent.to_string())?;
+                    approvals::spend(db, &new.subject(), approvals::now(db, moment)?, &intent.to_string())?;
                 }
                 db.prepare_cached("UPDATE channels SET told = 0 WHERE intent = ?1")?.execute([intent.0])?;
                 Ok((load(db, intent)?, false))
@@ -136,7 +139,8 @@ impl Journal {
                     return load(db, IntentId(known));
                 }
                 let intent = insert(db, &new, ChannelState::Open, Some(channel_id), expires_at)?;
-                db.prepare_cached("UPDATE channels SET recovered = 1, books_known = 0, claimed = ?2, signed = ?3, charged = ?3, nonce = ?4 WHERE intent = ?1")?
+                // It was opened some day, by somebody: no opening of this hour.
+                db.prepare_cached("UPDATE channels SET recovered = 1, books_known = 0, created_at = 0, claimed = ?2, signed = ?3, charged = ?3, nonce = ?4 WHERE intent = ?1")?
                     .execute(params![intent.0, found.claimed.as_i64(), found.signed.as_i64(), found.nonce_floor.as_i64()])?;
                 load(db, intent)
             })
@@ -273,12 +277,26 @@ impl Journal {
             .await
     }
 
-    /// What the provider has taken on chain so far.
+    /// What the provider has taken on chain so far, by an endpoint's word: never more than there is.
     pub async fn claimed(&self, intent: IntentId, claimed: Usdc) -> Result<(), JournalError> {
         self.writer
             .run(move |db| {
-                db.prepare_cached("UPDATE channels SET claimed = MAX(claimed, ?2) WHERE intent = ?1")?
+                db.prepare_cached("UPDATE channels SET claimed = MAX(claimed, MIN(?2, deposit)) WHERE intent = ?1")?
                     .execute(params![intent.0, claimed.as_i64()])?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// A channel that expired has so little left that its close costs more: `taken` is what its provider has, by the word of
+    /// two endpoints at a final block. Only the rest counts as locked from now on, and it is no open channel any more.
+    pub async fn not_worth_closing(&self, intent: IntentId, taken: Usdc) -> Result<(), JournalError> {
+        self.writer
+            .run(move |db| {
+                db.prepare_cached(
+                    "UPDATE channels SET taken_in_the_end = MAX(COALESCE(taken_in_the_end, 0), MIN(?2, deposit)) WHERE intent = ?1",
+                )?
+                .execute(params![intent.0, taken.as_i64()])?;
                 Ok(())
             })
             .await

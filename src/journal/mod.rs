@@ -13,6 +13,9 @@ pub mod backup;
 mod channel;
 mod channels;
 mod check;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod counting_tests;
 mod freeze;
 mod ids;
 mod mark;
@@ -135,6 +138,9 @@ pub enum JournalError {
     /// A person must say yes first (M5).
     #[error("a person must approve this first")]
     NeedsPerson,
+    /// No block was ever seen: by the machine's clock alone nothing is counted (M4).
+    #[error("the chain's time is not known yet")]
+    NoTime,
     /// Too many questions wait already.
     #[error("{0} questions wait for a person already")]
     TooManyQuestions(u32),
@@ -187,6 +193,11 @@ impl From<JournalError> for Failure {
                 Code::ApprovalNeeded,
                 text,
                 "A person looks at drain-mcp approvals and answers; then call again.",
+            ),
+            JournalError::NoTime => Self::unspent(
+                Code::ChainUnavailable,
+                format!("{text}, and limits are counted by it"),
+                "Call again when an RPC endpoint (DRAIN_RPC_URL) answers.",
             ),
             JournalError::Answered(..) => {
                 Self::unspent(Code::InvalidArgument, text, "List what waits with drain-mcp approvals.")

@@ -102,6 +102,8 @@ pub struct NewTransaction {
     pub amount: Option<Usdc>,
     /// The most that its gas can cost.
     pub gas_most: Pol,
+    /// The slot of the account in which it outbids what is there; `None`: a slot of its own.
+    pub outbids: Option<u64>,
     /// Now.
     pub moment: Moment,
 }
@@ -165,15 +167,37 @@ pub(super) fn finish(db: &Connection, id: TxId, state: TxState, reason: Option<&
     Ok(())
 }
 
-/// Gas money of the 24 hours before `now`: what was burnt, and the most that what is on its way may burn.
-fn gas_of_a_day(db: &Connection, chain_id: u64, wallet: Address, now: u64) -> Result<Pol, JournalError> {
+/// Gas money of the 24 hours before `now`: what was burnt, and the most that what is on its way may burn. The slot `but`
+/// is left out.
+fn gas_of_a_day(
+    db: &Connection,
+    chain_id: u64,
+    wallet: Address,
+    but: Option<u64>,
+    now: u64,
+) -> Result<Pol, JournalError> {
     let gwei: i64 = db
         .prepare_cached(
             // Of one slot at most one lands.
             "SELECT COALESCE(SUM(gas), 0) FROM (SELECT MAX(COALESCE(gas_used, gas_most)) AS gas FROM transactions \
-             WHERE chain_id = ?1 AND wallet = ?2 AND created_at > ?3 AND state != 'dropped' GROUP BY COALESCE(account_nonce, -id))",
+             WHERE chain_id = ?1 AND wallet = ?2 AND created_at > ?3 AND state != 'dropped' AND (?4 IS NULL OR account_nonce IS NOT ?4) GROUP BY COALESCE(account_nonce, -id))",
         )?
-        .query_row(params![column(chain_id)?, address(wallet), column(now.saturating_sub(86_400))?], |r| r.get(0))?;
+        .query_row(params![column(chain_id)?, address(wallet), column(now.saturating_sub(86_400))?, but.map(column).transpose()?], |r| r.get(0))?;
+    pol(gwei)
+}
+
+/// The most that what is on its way in this slot may burn.
+fn gas_of_slot(db: &Connection, chain_id: u64, wallet: Address, slot: u64) -> Result<Pol, JournalError> {
+    let gwei: i64 = db
+        .prepare_cached(
+            "SELECT COALESCE(MAX(gas_most), 0) FROM transactions WHERE chain_id = ?1 AND wallet = ?2 AND account_nonce = ?3 \
+             AND state IN ('signed', 'broadcast')",
+        )?
+        .query_row(params![column(chain_id)?, address(wallet), column(slot)?], |r| r.get(0))?;
+    pol(gwei)
+}
+
+fn pol(gwei: i64) -> Result<Pol, JournalError> {
     u64::try_from(gwei).map(Pol::from_gwei).map_err(|_| JournalError::Corrupt(format!("gas = {gwei}")))
 }
 
@@ -193,8 +217,12 @@ impl Journal {
                 if is_frozen_with_wallet(new.kind) {
                     refuse_frozen_by(db, &limits, new.moment.at)?;
                 }
-                let used = gas_of_a_day(db, new.chain_id, new.wallet, usage::now(db, new.moment)?)?;
-                may_burn(&limits, used, new.gas_most, new.kind.gas_for()).map_err(JournalError::OverLimit)?;
+                let now = usage::now(db, new.moment)?;
+                let used = gas_of_a_day(db, new.chain_id, new.wallet, new.outbids, now)?;
+                // Of what it outbids and itself one lands.
+                let there = new.outbids.map(|slot| gas_of_slot(db, new.chain_id, new.wallet, slot)).transpose()?;
+                let most = there.map_or(new.gas_most, |there| there.max(new.gas_most));
+                may_burn(&limits, used, most, new.kind.gas_for()).map_err(JournalError::OverLimit)?;
                 db.prepare_cached(
                     "INSERT INTO transactions (intent, kind, chain_id, wallet, target, amount, gas_most, state, created_at) \
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'planned', ?8)",
@@ -207,7 +235,7 @@ impl Journal {
                     address(new.target),
                     new.amount.map(Usdc::as_i64),
                     column(new.gas_most.gwei())?,
-                    column(new.moment.at)?
+                    column(now)?
                 ])?;
                 Ok(TxId(db.last_insert_rowid()))
             })

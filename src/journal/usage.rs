@@ -83,19 +83,28 @@ impl<'a> Payer<'a> {
 }
 
 /// The time that windows are measured by: the chain's word, never below what was journaled (M4). While the chain's time
-/// is not known, windows stand still: a clock that jumps resets nothing.
-pub(super) fn now(db: &Connection, moment: Moment) -> Result<u64, JournalError> {
+/// is not known, windows stand still: a clock that jumps resets nothing. Before it ever was known there is none, and
+/// nothing is charged: [`JournalError::NoTime`].
+pub(super) fn known_now(db: &Connection, moment: Moment) -> Result<u64, JournalError> {
     let last: i64 = db.prepare_cached("SELECT at FROM window_clock")?.query_row([], |r| r.get(0))?;
     let last = u64::try_from(last).map_err(|_| JournalError::Corrupt(format!("window_clock.at = {last}")))?;
-    let now = match moment.windows {
-        Some(seen) => seen.max(last),
-        None if last > 0 => last,
-        None => moment.at,
-    };
+    let now = moment.windows.unwrap_or(0).max(last);
+    if now == 0 {
+        return Err(JournalError::NoTime);
+    }
     if now > last {
         db.prepare_cached("UPDATE window_clock SET at = ?1")?.execute([column(now)?])?;
     }
     Ok(now)
+}
+
+/// The same for what must go on without it, such as a close: before it ever was known, the machine's time, which is not
+/// remembered.
+pub(super) fn now(db: &Connection, moment: Moment) -> Result<u64, JournalError> {
+    match known_now(db, moment) {
+        Err(JournalError::NoTime) => Ok(moment.at),
+        known => known,
+    }
 }
 
 /// What was signed within the windows of these budgets.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use drain_protocol::deployment::builtin;
-use drain_protocol::{Address, Usdc};
+use drain_protocol::{Address, Nonce, Usdc};
 use proptest::prelude::*;
 
 use super::vouchers::{Outcome, VoucherIntent};
@@ -87,11 +87,26 @@ impl Bench {
             target: Address::repeat_byte(2),
             amount: None,
             gas_most: Pol::ZERO,
+            outbids: None,
             moment: when,
         };
         let tx = self.journal.plan_transaction(plan, Arc::new(self.limits.clone())).await.unwrap();
         self.journal.opened(intent, tx, id, usdc(deposit), when.at + 3_600).await.unwrap();
         intent
+    }
+
+    /// A channel that was found, of which `signed` is known.
+    pub async fn adopt(&mut self, provider: u8, deposit: u32, signed: u32) -> IntentId {
+        let new = self.wish(provider, deposit, at(0));
+        let id = drain_protocol::ChannelId([self.channels; 32].into());
+        let found = Found { claimed: usdc(signed), signed: usdc(signed), nonce_floor: Nonce::new(1_000_000).unwrap() };
+        self.journal.adopt(new, id, START + 86_400, found).await.unwrap().intent
+    }
+
+    /// So that the time of windows is known.
+    pub async fn sign_once(&mut self, when: Moment) {
+        let channel = self.open(200, 1_000, when).await;
+        self.sign(channel, 1, "a", when).await.unwrap();
     }
 
     pub fn request(&self, intent: IntentId, bound: u32, agent: &str, when: Moment) -> VoucherIntent {
@@ -240,6 +255,7 @@ async fn gas_of_a_day_counts_what_was_burnt_and_what_may_be() {
         target: Address::repeat_byte(2),
         amount: None,
         gas_most: gas.parse().unwrap(),
+        outbids: None,
         moment: when,
     };
     let wanted = Arc::new(bench.limits.clone());

@@ -171,7 +171,7 @@ fn authorize(db: &Connection, request: &VoucherIntent) -> Result<Authorized, Jou
     let payer = Payer { provider: &provider, agent: &request.agent, newcomer: !standing.has_history() };
     let counted_at = charge_budgets(db, request, payer, next.growth)?;
     let receipt = Receipt { intent: request.intent, nonce: next.nonce };
-    let approval = persons_yes(db, request, &record, receipt, counted_at)?;
+    let approval = persons_yes(db, request, &record, receipt)?;
     db.prepare_cached(
         "INSERT INTO vouchers (intent, nonce, amount, bound, growth, model, state, created_at, agent, newcomer, counted_at) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'in_flight', ?7, ?8, ?9, ?10)",
@@ -189,7 +189,9 @@ fn authorize(db: &Connection, request: &VoucherIntent) -> Result<Authorized, Jou
         column(counted_at)?
     ])?;
     db.prepare_cached("UPDATE channels SET signed = ?2, nonce = ?3, used_at = ?4 WHERE intent = ?1")?
-        .execute(params![request.intent.0, books.signed.as_i64(), books.nonce.as_i64(), column(request.moment.at)?])?;
+        .execute(params![request.intent.0, books.signed.as_i64(), books.nonce.as_i64(), column(counted_at)?])?;
+    // The caller's word is for this voucher: the channel's own cap stays what it was.
+    books.cap = record.books.cap;
     Ok(Authorized {
         domain: record.deployment.domain,
         voucher: Voucher { channel_id, amount: next.amount, nonce: next.nonce },
@@ -208,12 +210,12 @@ fn persons_yes(
     request: &VoucherIntent,
     record: &ChannelRecord,
     receipt: Receipt,
-    now: u64,
 ) -> Result<Option<ApprovalId>, JournalError> {
     if !request.limits.approve.needs_person(ApprovalKind::Request, request.bound) {
         return Ok(None);
     }
     let wanted = record.request_subject(&request.agent, request.bound);
+    let now = approvals::now(db, request.moment)?;
     match request.approval {
         Some(used) if approvals::still_covers(db, used, &wanted, now)? => Ok(Some(used)),
         _ => approvals::spend(db, &wanted, now, &receipt.to_string()).map(Some),
@@ -227,7 +229,7 @@ fn charge_budgets(
     payer: Payer<'_>,
     growth: Usdc,
 ) -> Result<u64, JournalError> {
-    let now = usage::now(db, request.moment)?;
+    let now = usage::known_now(db, request.moment)?;
     let signed = if growth.is_zero() { Signed::default() } else { usage::signed(db, payer, now)? };
     let voucher = NewVoucher { bound: request.bound, growth, newcomer: payer.newcomer };
     if let Err(over) = may_sign(&request.limits, &signed, voucher) {

@@ -50,7 +50,7 @@ fn shows(error: &SignerError, code: &str, words: &str) {
 async fn conforms_to_the_vectors() {
     conforms("aws-kms", async |secret| {
         let key = Key::new(json!({ "private": hex::encode(*secret.bytes()) }));
-        backend(&key).await
+        Arc::new(backend(&key).await) as SharedBackend
     })
     .await;
 }

@@ -1,25 +1,26 @@
 //! What every backend must do, held to signatures that other libraries made.
 
-use std::sync::Arc;
-
 use drain_protocol::contract::Generation;
 use drain_protocol::deployment::POLYGON_USDC;
 use drain_protocol::voucher::{parse_signature, verify_signature};
 use drain_protocol::{ChannelId, Deployment, Domain, Nonce, Usdc, Voucher};
+use futures::FutureExt;
 use serde_json::Value;
 
 use super::fixtures::{KEY, list, open, text, v1, v2, voucher};
 use crate::sealed::Cost;
-use crate::{Backend, Call, LocalBackend, Prompt, Secret, SharedBackend, TransactionRequest, VoucherRequest, keystore};
+use crate::{Call, LocalBackend, Prompt, Secret, SharedBackend, TransactionRequest, VoucherRequest, keystore};
 
-/// The suite. `make` gives a backend that holds the key. Backends that hold a fixed key run [`behaves`] alone.
-pub(super) async fn conforms<B: Backend + 'static>(kind: &str, make: impl AsyncFn(Secret) -> B) {
+/// The suite. `make` gives a backend that holds the key, and for the same key again one as after a restart. Backends that
+/// hold a fixed key run [`behaves`] alone. What happens to a connection is in the tests of the backend that has one.
+pub async fn conforms(kind: &str, make: impl AsyncFn(Secret) -> SharedBackend) {
     let (mut vouchers, mut transactions) = (0, 0);
     for account in list("accounts") {
-        let backend: SharedBackend = Arc::new(make(Secret::parse(text(account, "privateKey")).unwrap()).await);
+        let backend = make(Secret::parse(text(account, "privateKey")).unwrap()).await;
         assert_eq!(backend.capabilities().kind, kind);
         assert_eq!(backend.address(), text(account, "address").parse::<drain_protocol::Address>().unwrap());
-        behaves(&backend).await;
+        let restarted = make(Secret::parse(text(account, "privateKey")).unwrap()).await;
+        behaves(&backend, &restarted).await;
 
         let name = text(account, "name");
         for vector in list("signatures").iter().filter(|v| v["signerKeyName"] == name) {
@@ -41,14 +42,42 @@ pub(super) async fn conforms<B: Backend + 'static>(kind: &str, make: impl AsyncF
 }
 
 /// What holds whatever the key is.
-async fn behaves(backend: &SharedBackend) {
-    for amount in [0, 1, 150_000] {
-        let request = voucher(amount);
-        let signature = backend.sign_voucher(&request, &Prompt::nobody()).await.unwrap();
-        assert_eq!(verify_signature(request.digest(), &signature, backend.address()).map(|_| ()), Ok(()));
-    }
+pub async fn behaves(backend: &SharedBackend, restarted: &SharedBackend) {
+    signs(backend, 150_000).await;
+    signs(backend, 0).await;
     let signed = backend.sign_transaction(&open(), &Prompt::nobody()).await.unwrap();
     assert_eq!(alloy::primitives::keccak256(&signed.raw), signed.hash);
+
+    // Whoever gives up before the answer leaves nothing behind that the next request would meet.
+    for amount in 1..4 {
+        let abandoned = backend.sign_voucher(&voucher(amount), &Prompt::nobody());
+        drop(abandoned.now_or_never());
+        drop(backend.sign_transaction(&open(), &Prompt::nobody()));
+        signs(backend, 1_000 + amount).await;
+    }
+
+    // Many at once: each gets the answer to its own question.
+    futures::future::join_all((1..=16).map(|amount| signs(backend, amount))).await;
+
+    // Another chain is refused in front of the backend, and the backend goes on.
+    let signer = crate::Signer::from_shared(backend.clone(), super::fixtures::policy());
+    let elsewhere = VoucherRequest { domain: Domain::new(1, v2().contract()), ..voucher(1) };
+    let refused = signer.sign_voucher(&elsewhere, &Prompt::nobody()).await.unwrap_err();
+    assert_eq!(refused.code(), "refused");
+    signer.sign_voucher(&voucher(2), &Prompt::nobody()).await.unwrap();
+    signer.sign_transaction(&open(), &Prompt::nobody()).await.unwrap();
+
+    // Nothing is remembered that a restart would lose.
+    assert_eq!(restarted.address(), backend.address());
+    let again = restarted.sign_voucher(&voucher(5), &Prompt::nobody()).await.unwrap();
+    let deterministic = backend.capabilities().kind != "aws-kms";
+    assert!(!deterministic || backend.sign_voucher(&voucher(5), &Prompt::nobody()).await == Ok(again));
+}
+
+async fn signs(backend: &SharedBackend, amount: u32) {
+    let request = voucher(amount);
+    let signature = backend.sign_voucher(&request, &Prompt::nobody()).await.unwrap();
+    assert_eq!(verify_signature(request.digest(), &signature, backend.address()).map(|_| ()), Ok(()));
 }
 
 fn voucher_request(vector: &Value) -> Option<VoucherRequest> {
@@ -109,7 +138,7 @@ fn transaction_request(vector: &Value) -> Option<TransactionRequest> {
 
 #[tokio::test]
 async fn local() {
-    conforms("local", async |secret| LocalBackend::new(secret)).await;
+    conforms("local", async |secret| std::sync::Arc::new(LocalBackend::new(secret)) as SharedBackend).await;
 }
 
 #[tokio::test]
@@ -117,8 +146,10 @@ async fn keystore() {
     let directory = tempfile::tempdir().unwrap();
     conforms("keystore", async |secret| {
         let path = directory.path().join(secret.address().to_string());
-        keystore::create_at_cost(&path, &secret, "pass", Cost { log_n: 4, r: 8, p: 1 }).unwrap();
-        keystore::open(&path, "pass").unwrap()
+        if !path.exists() {
+            keystore::create_at_cost(&path, &secret, "pass", Cost { log_n: 4, r: 8, p: 1 }).unwrap();
+        }
+        std::sync::Arc::new(keystore::open(&path, "pass").unwrap()) as SharedBackend
     })
     .await;
 }

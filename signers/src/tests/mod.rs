@@ -9,6 +9,8 @@ mod keystore;
 #[cfg(feature = "aws")]
 #[path = "../../../tests/kms/server.rs"]
 mod kms_server;
+#[cfg(feature = "ledger")]
+mod ledger;
 mod phrase;
 mod rules;
 mod secret;

@@ -84,6 +84,14 @@ async fn one_try(
     progress: &Progress,
 ) -> Result<Step, Failure> {
     let leave = match authorize(desk, &plan).await {
+        // The first payment of all, from a channel that was found.
+        Err(JournalError::NoTime) => {
+            desk.services.know_time().await?;
+            authorize(desk, &plan).await
+        }
+        leave => leave,
+    };
+    let leave = match leave {
         Err(JournalError::NeedsPerson) => {
             let subject = desk.record.request_subject(&desk.caller.agent, plan.bound);
             let asked = person::question(&desk.services, &desk.purse, subject).await?;

@@ -43,6 +43,7 @@ pub(super) async fn open(bench: &Bench, plan: OpenPlan, progress: &Progress) -> 
     }
     progress.say("checking contract, balance, gas and allowance");
     check_funds(bench, &plan).await?;
+    bench.services.know_time().await?;
     let (limits, moment) = (bench.limits.clone(), bench.services.clock.moment());
     let (record, pending) = bench.purse.journal.begin_open(plan.channel.clone(), limits, moment).await?;
     if pending {

@@ -199,7 +199,7 @@ impl Bench {
         }
         chain.simulate(self.purse.address, request.to(), request.calldata(), request.value()).await?;
         self.affordable(&request).await?;
-        let next = self.sign(&request, newest.intent, progress).await?;
+        let next = self.sign(&request, newest.intent, newest.account_nonce, progress).await?;
         let hash = next.hash.unwrap_or_default();
         progress.say(format!("{}: not mined yet; sent with a higher fee as {hash:#x}", newest.kind));
         Ok(next)

@@ -54,20 +54,23 @@ impl Bench {
             max_priority_fee_per_gas: 0,
         };
         self.price(&mut request).await?;
-        let signed = self.sign(&request, intent, progress).await?;
+        let signed = self.sign(&request, intent, None, progress).await?;
         let hash = signed.hash.unwrap_or_default();
         progress.say(format!("{}: transaction {hash:#x} sent, waiting until it is final", signed.kind));
         self.landed(self.follow(vec![signed], false, progress).await).await
     }
 
-    /// Plans, signs and stores a transaction, in this order: what it gives may be sent.
+    /// Plans, signs and stores a transaction, in this order: what it gives may be sent. `outbids` names the slot, where
+    /// something of ours is there already.
     pub(super) async fn sign(
         &self,
         request: &TransactionRequest,
         intent: Option<IntentId>,
+        outbids: Option<u64>,
         progress: &Progress,
     ) -> Result<TxRecord, Failure> {
         let (kind, amount) = kind_of(&request.call);
+        self.services.know_time().await?;
         let wanted = NewTransaction {
             kind,
             intent,
@@ -76,6 +79,7 @@ impl Bench {
             target: target(request),
             amount,
             gas_most: gas_most(request),
+            outbids,
             moment: self.services.clock.moment(),
         };
         let limits = self.limits.clone();
