@@ -167,3 +167,16 @@ async fn the_command_line_knows_it() {
     let refused = wrong.run(&["doctor", "--json"]).await.json();
     assert!(line(&refused)["found"].as_str().unwrap().contains("not to 0x7099"), "{refused}");
 }
+
+/// The page explains every code that there is.
+#[test]
+fn every_code_is_explained() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("docs/signers.md")).unwrap();
+    let source = std::fs::read_to_string(root.join("signers/src/aws_kms/problem.rs")).unwrap();
+    let codes: Vec<&str> = source.split('"').filter(|text| text.starts_with("kms_")).collect();
+    assert!(codes.len() >= 16, "{codes:?}");
+    for code in codes {
+        assert!(page.contains(&format!("`{code}`")), "{code}");
+    }
+}
