@@ -54,28 +54,28 @@ fn every_signature_is_a_press() {
     });
 }
 
-/// What is refused, absent or hung, by the code that a caller gets.
-fn faults() -> Vec<(Code, fn(&LedgerPeer), fn(&LedgerPeer))> {
-    fn well(device: &LedgerPeer) {
-        device.fault(None);
-        device.finger(Finger::Approve);
-        device.configure(|config| {
-            (config.app, config.version) = ("Ethereum".into(), "1.22.0".into());
-            config.blind_signing = true;
-        });
-    }
-    vec![
-        (Code::LedgerLocked, |device| device.fault(Some(LedgerFault::Locked)), well),
-        (Code::LedgerBusy, |device| device.fault(Some(LedgerFault::Busy)), well),
-        (Code::LedgerWrongApp, |device| device.configure(|config| config.app = "Bitcoin".into()), well),
-        (Code::LedgerAppTooOld, |device| device.configure(|config| config.version = "1.6.0".into()), well),
-        (Code::LedgerBlindSigningOff, |device| device.configure(|config| config.blind_signing = false), well),
-        (Code::LedgerRejected, |device| device.finger(Finger::Reject), well),
-        (Code::LedgerNoAnswer, |device| device.finger(Finger::Wait), well),
-        (Code::LedgerGarbled, |device| device.fault(Some(LedgerFault::Garbage)), well),
-        (Code::LedgerGarbled, |device| device.fault(Some(LedgerFault::Truncated)), well),
-        (Code::SignerFailed, |device| device.fault(Some(LedgerFault::OtherSignature)), well),
-    ]
+/// What is refused, locked or hung, by the code that a caller gets.
+const FAULTS: [(Code, fn(&LedgerPeer)); 10] = [
+    (Code::LedgerLocked, |device| device.fault(Some(LedgerFault::Locked))),
+    (Code::LedgerBusy, |device| device.fault(Some(LedgerFault::Busy))),
+    (Code::LedgerWrongApp, |device| device.configure(|config| config.app = "Bitcoin".into())),
+    (Code::LedgerAppTooOld, |device| device.configure(|config| config.version = "1.6.0".into())),
+    (Code::LedgerBlindSigningOff, |device| device.configure(|config| config.blind_signing = false)),
+    (Code::LedgerRejected, |device| device.finger(Finger::Reject)),
+    (Code::LedgerNoAnswer, |device| device.finger(Finger::Wait)),
+    (Code::LedgerGarbled, |device| device.fault(Some(LedgerFault::Garbage))),
+    (Code::LedgerGarbled, |device| device.fault(Some(LedgerFault::Truncated))),
+    (Code::SignerFailed, |device| device.fault(Some(LedgerFault::OtherSignature))),
+];
+
+/// The fault is over.
+fn mend(device: &LedgerPeer) {
+    device.fault(None);
+    device.finger(Finger::Approve);
+    device.configure(|config| {
+        (config.app, config.version) = ("Ethereum".into(), "1.22.0".into());
+        config.blind_signing = true;
+    });
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn m2_m6_a_fault_at_the_device_gives_the_money_back_and_keeps_the_number() {
         let (world, device) = (World::start().await, device().await);
         let (runtime, channel) = opened(&world, &device, Duration::from_millis(700)).await;
         ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
-        for (code, breaks, mends) in faults() {
+        for (code, breaks) in FAULTS {
             let before = view(&runtime, channel).await;
             let (_, number) = *figures(&world.sandbox.llm).last().unwrap();
             breaks(&device);
@@ -93,7 +93,7 @@ fn m2_m6_a_fault_at_the_device_gives_the_money_back_and_keeps_the_number() {
             let after = view(&runtime, channel).await;
             assert_eq!((after.charged, after.in_flight), (before.charged, before.in_flight), "{code:?}");
             assert_eq!((after.available, after.requests), (before.available, before.requests), "{code:?}");
-            mends(&device);
+            mend(&device);
             ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
             // The number of the voucher that was not signed is not used again.
             assert_eq!(figures(&world.sandbox.llm).last().unwrap().1, number + 2, "{code:?}");
@@ -108,10 +108,10 @@ fn m7_a_fault_at_the_device_sends_no_transaction_and_binds_no_deposit() {
         let runtime = runtime(&world, &device, Duration::from_millis(700)).await;
         runtime.approve(Some(usdc("20")), drain_mcp::api::Progress::none()).await.unwrap();
         let (sent, held) = (world.transactions(), world.held().await);
-        for (code, breaks, mends) in faults() {
+        for (code, breaks) in FAULTS {
             breaks(&device);
             unspent(runtime.open(wish("sim-llm", "1"), drain_mcp::api::Progress::none()).await, code);
-            mends(&device);
+            mend(&device);
             assert_eq!((world.transactions(), world.held().await), (sent, held), "{code:?}");
             assert_eq!(runtime.balance().await.unwrap().locked, usdc("0"), "{code:?}");
         }
