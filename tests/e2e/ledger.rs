@@ -54,8 +54,11 @@ fn every_signature_is_a_press() {
     });
 }
 
+/// Does something to the device.
+type Break = fn(&LedgerPeer);
+
 /// What is refused, locked or hung, by the code that a caller gets.
-const FAULTS: [(Code, fn(&LedgerPeer)); 10] = [
+const FAULTS: [(Code, Break); 10] = [
     (Code::LedgerLocked, |device| device.fault(Some(LedgerFault::Locked))),
     (Code::LedgerBusy, |device| device.fault(Some(LedgerFault::Busy))),
     (Code::LedgerWrongApp, |device| device.configure(|config| config.app = "Bitcoin".into())),

@@ -16,6 +16,7 @@ mod configuration;
 mod contracts;
 mod crowd;
 mod demo;
+mod descriptors;
 mod directory;
 mod disk;
 mod doctor;
