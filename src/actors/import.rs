@@ -117,10 +117,11 @@ async fn adopt(
         let channel = new_channel(services, purse, *deployment, &provider_id, &listing, prices, &on_chain);
         let found = Found {
             claimed: on_chain.claimed,
-            signed: signed.max(on_chain.claimed).min(on_chain.deposit),
+            signed: signed.max(on_chain.claimed),
             nonce_floor: services.clock.nonce_floor(),
+            over: false,
         };
-        let record = purse.journal.adopt(channel, id, on_chain.expiry, found).await?;
+        let record = purse.journal.record_foreign(channel, id, on_chain.expiry, found).await?;
         supervisor.do_send(ChannelOpened(Box::new(record)));
         return Ok(true);
     }

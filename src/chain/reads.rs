@@ -249,7 +249,17 @@ impl Chain {
 
     /// How many channels the consumer has opened on this contract: what a recovery must find (M10).
     pub async fn opened_count(&self, on: &Deployment, consumer: Address) -> Result<u64, ChainError> {
-        let count = self.view(on.contract(), &DrainChannel::noncesCall { consumer }).await?;
+        self.opened_count_at(on, consumer, BlockNumberOrTag::Latest).await
+    }
+
+    /// The same as of a block.
+    pub async fn opened_count_at(
+        &self,
+        on: &Deployment,
+        consumer: Address,
+        block: BlockNumberOrTag,
+    ) -> Result<u64, ChainError> {
+        let count = self.view_at(on.contract(), &DrainChannel::noncesCall { consumer }, block).await?;
         u64::try_from(count).map_err(|_| ChainError::malformed("nonces() is larger than any count"))
     }
 
