@@ -147,9 +147,12 @@ impl Command {
             | Self::Recover
             | Self::Adopt { .. } => Effect::Repeatable,
             Self::Chat(_) => Effect::Pays,
-            Self::Approve(_) | Self::Open(_) | Self::Close(_) | Self::CooperativeClose(_) | Self::Refund(_) | Self::Sweep => {
-                Effect::Joins
-            }
+            Self::Approve(_)
+            | Self::Open(_)
+            | Self::Close(_)
+            | Self::CooperativeClose(_)
+            | Self::Refund(_)
+            | Self::Sweep => Effect::Joins,
             Self::Feedback(_) | Self::RequestGas | Self::Decide { .. } => Effect::Tells,
         }
     }

@@ -109,7 +109,11 @@ fn every_variable_has_an_effect() {
         (Key::LedgerEmulator, "127.0.0.1:9999", ""),
         (Key::LedgerTimeout, "90s", ""),
         (Key::DeviceWait, "90s", ""),
-        (Key::Treasury, "0x70997970C51812dc3A010C7d01b50e0d17dc79C8", "treasury: Some(TreasuryConfig { address: 0x70997970"),
+        (
+            Key::Treasury,
+            "0x70997970C51812dc3A010C7d01b50e0d17dc79C8",
+            "treasury: Some(TreasuryConfig { address: 0x70997970",
+        ),
         (Key::RefillBelow, "0.5", ""),
         (Key::SweepKeep, "7", ""),
         (Key::SweepKeepPol, "0.2", ""),

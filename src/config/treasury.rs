@@ -44,7 +44,9 @@ pub(super) fn settings(layers: &mut Layers) -> Result<Option<TreasuryConfig>, Co
     let Some(raw) = layers.get(Key::Treasury)? else { return Ok(None) };
     if keep < refill_below.saturating_add(refill_below) {
         return Err(Bad::new(
-            format!("a sweep would leave {keep} USDC, too near to the {refill_below} below which a refill is asked for"),
+            format!(
+                "a sweep would leave {keep} USDC, too near to the {refill_below} below which a refill is asked for"
+            ),
             "Set it to twice DRAIN_REFILL_BELOW or more",
         )
         .at(Key::SweepKeep.spec().env));

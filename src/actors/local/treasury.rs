@@ -112,9 +112,9 @@ impl Local {
         }
         // Worth its own gas several times over.
         if pol > treasury.keep_pol {
-            swept.transactions.push(
-                self.transfer(treasury.address, SendAmount::Native(Some(pol.to_wei())), &progress).await?,
-            );
+            swept
+                .transactions
+                .push(self.transfer(treasury.address, SendAmount::Native(Some(pol.to_wei())), &progress).await?);
             swept.pol = pol.to_string();
         }
         Ok(swept)

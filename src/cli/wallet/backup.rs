@@ -47,7 +47,10 @@ pub(super) fn need(signer: &SignerConfig) -> Result<(), Failure> {
     match signer {
         SignerConfig::Keystore { path, .. } if !is_confirmed(path) => Err(Failure::unspent(
             Code::NotAllowed,
-            format!("Nobody has confirmed a backup of {}: were it lost, what is in its channels would be too.", path.display()),
+            format!(
+                "Nobody has confirmed a backup of {}: were it lost, what is in its channels would be too.",
+                path.display()
+            ),
             "A person runs drain-mcp wallet backup first.",
         )),
         _ => Ok(()),
@@ -83,10 +86,18 @@ fn ask(path: &Path, terminal: &mut dyn Terminal) -> Result<(), Failure> {
         .map_err(terminal_failed)?;
     let typed = terminal.line(&format!("Type \"{WORDS}\" to confirm: ")).map_err(terminal_failed)?;
     if !typed.trim().eq_ignore_ascii_case(WORDS) {
-        return Err(Failure::unspent(Code::Cancelled, "Not confirmed.", "drain-mcp wallet export shows the key to write down."));
+        return Err(Failure::unspent(
+            Code::Cancelled,
+            "Not confirmed.",
+            "drain-mcp wallet export shows the key to write down.",
+        ));
     }
     confirmed(path).map_err(|e| {
-        Failure::unspent(Code::InvalidConfig, format!("{} cannot be written: {e}.", mark(path).display()), "Correct the folder's rights.")
+        Failure::unspent(
+            Code::InvalidConfig,
+            format!("{} cannot be written: {e}.", mark(path).display()),
+            "Correct the folder's rights.",
+        )
     })
 }
 

@@ -19,7 +19,8 @@ pub struct Args {}
 
 pub(super) async fn run(session: &mut Session) -> Result<Exit, Failure> {
     let swept = session.run(Needs::Money, async |runtime, progress| runtime.sweep(progress).await).await?;
-    let object = json!({ "to": swept.to.to_string(), "usdc": swept.usdc, "pol": swept.pol, "transactions": swept.transactions });
+    let object =
+        json!({ "to": swept.to.to_string(), "usdc": swept.usdc, "pol": swept.pol, "transactions": swept.transactions });
     session.output.answer(&object, || match swept.transactions.is_empty() {
         true => "Nothing is above what a sweep leaves.".into(),
         false => format!("{} USDC and {} POL went to {}.", swept.usdc, swept.pol, swept.to),
