@@ -109,6 +109,7 @@ struct State {
     screens: Vec<Vec<String>>,
     asking: bool,
     log: Vec<(Vec<u8>, Vec<u8>)>,
+    received: usize,
 }
 
 impl State {
@@ -136,6 +137,7 @@ impl LedgerPeer {
             screens: Vec::new(),
             asking: false,
             log: Vec::new(),
+            received: 0,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), finger: watch::Sender::new(Finger::Approve) });
         let server = tokio::spawn(serve(listener, shared.clone()));
@@ -204,6 +206,11 @@ impl LedgerPeer {
         self.shared.lock().log.clone()
     }
 
+    /// How many commands came, those without an answer included.
+    pub fn received(&self) -> usize {
+        self.shared.lock().received
+    }
+
     /// Whether a prompt is on the screen.
     pub fn asking(&self) -> bool {
         self.shared.lock().asking
@@ -255,6 +262,7 @@ async fn connection(mut stream: TcpStream, shared: Arc<Shared>) {
 async fn answer(shared: &Shared, command: &[u8]) -> (u32, Vec<u8>, u16) {
     let (fault, step) = {
         let mut state = shared.lock();
+        state.received += 1;
         match state.late.take() {
             Some((0, data, status)) => return (data.len() as u32, data, status),
             Some((others, data, status)) => state.late = Some((others - 1, data, status)),
