@@ -16,7 +16,7 @@ use super::channel::ChannelRecord;
 use super::channels;
 use super::mark::Mark;
 use super::schema::{self, FILE, LOG};
-use super::{JournalError, check};
+use super::{JournalError, KnownOpenings, check, openings};
 use crate::clock::Clock;
 use crate::error::{Code, Failure};
 
@@ -253,6 +253,20 @@ fn look(db: &Connection, path: &Path, schema: i64) -> Result<Verified, JournalEr
 pub fn channels(path: &Path) -> Result<Vec<ChannelRecord>, Failure> {
     let (db, _) = reader(path)?;
     Ok(channels::list(&db, true).map_err(|error| error.at(path))?)
+}
+
+/// How many openings on this contract a journal knows, read beside its owner; none where there is no journal.
+pub fn known_openings(
+    path: &Path,
+    chain_id: u64,
+    contract: Address,
+    consumer: Address,
+) -> Result<KnownOpenings, Failure> {
+    if !path.exists() {
+        return Ok(KnownOpenings::default());
+    }
+    let (db, _) = reader(path)?;
+    Ok(openings::known_openings(&db, chain_id, contract, consumer).map_err(|error| error.at(path))?)
 }
 
 fn read_manifest(file: &Path) -> Result<Option<Manifest>, Failure> {
