@@ -7,6 +7,7 @@ mod paying;
 mod reading;
 pub(super) mod recovering;
 mod refunding;
+mod treasury;
 
 use std::time::Duration;
 
@@ -81,6 +82,7 @@ impl Local {
             Command::Openings => Reply::Openings(recovering::openings(&self.services, self.purse()?).await?),
             Command::Recover => Reply::Recovered(self.recover(progress).await?),
             Command::Adopt { channel, provider } => Reply::Channel(Box::new(self.adopt(channel, provider).await?)),
+            Command::Sweep => Reply::Swept(self.sweep(progress).await?),
             Command::Feedback(feedback) => {
                 self.feedback(feedback).await?;
                 Reply::Sent
