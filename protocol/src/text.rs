@@ -81,6 +81,22 @@ pub fn quoted(text: &str, max: usize) -> String {
     format!("\"{}\"", line.chars().map(inside).collect::<String>())
 }
 
+/// Runs of hexadecimal digits longer than an address: a key, or most of one, that got into the wrong place.
+fn key_runs(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_ascii_hexdigit()).filter(|run| run.len() > 40)
+}
+
+/// True for a text that may be a private key and is no path, name or host.
+pub fn may_be_key(text: &str) -> bool {
+    let text = text.trim();
+    key_runs(text).any(|run| run.len() + 2 >= text.len())
+}
+
+/// The text without what may be a private key in it, for messages that repeat what a person set (M12).
+pub fn without_keys(text: &str) -> String {
+    key_runs(text).fold(text.to_owned(), |shown, run| shown.replace(run, "[hidden]"))
+}
+
 /// An identifier of others as one word of a command that a person types: quoted where a shell would read more into it.
 pub fn shell_word(text: &str) -> String {
     let text = one_line(text, 200);
@@ -115,6 +131,15 @@ mod tests {
         assert_eq!(shell_word("x; curl evil|sh"), "'x; curl evil|sh'");
         assert_eq!(shell_word("$(a)'`b`\n"), r"'$(a)'\''`b`'");
         assert_eq!(shell_word(""), "''");
+    }
+
+    #[test]
+    fn m12_what_may_be_a_key_is_left_out() {
+        let (address, key) = ("ab".repeat(20), "ab".repeat(32));
+        assert_eq!(without_keys(&format!("no 0x{key}, no {key}0 here")), "no 0x[hidden], no [hidden] here");
+        assert_eq!(without_keys(&format!("0x{address}")), format!("0x{address}"));
+        assert!(may_be_key(&key) && may_be_key(&format!(" 0X{key}")) && may_be_key(&key[..60]));
+        assert!(!may_be_key(&format!("0x{address}")) && !may_be_key(&format!("/overlay/{key}/x")));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! config.toml: the same keys in sections, as a layer. What it does not know it reports, with what may have been meant.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use drain_protocol::Address;
@@ -39,8 +41,31 @@ pub(super) fn read(path: &Path, named_by: Option<&str>) -> Result<Parsed, Config
         }
         Ok(_) => {}
     }
-    let text = std::fs::read_to_string(path).map_err(|e| failed(format!("{shown} cannot be read: {e}")))?;
+    let unreadable = |e: std::io::Error| failed(format!("{shown} cannot be read: {e}"));
+    let file = File::open(path).map_err(unreadable)?;
+    if others_can_write(&file).map_err(unreadable)? {
+        return Err(Bad::new(
+            format!("others can write {shown}, and it decides what is paid and what is run"),
+            "Make it your own: chown it to this user, and chmod go-w it",
+        )
+        .at(named_by.unwrap_or(&shown)));
+    }
+    let mut text = String::new();
+    file.take(MAX_FILE).read_to_string(&mut text).map_err(unreadable)?;
     parse(&text, &shown)
+}
+
+/// Whether anybody but this user and root can write it: who does raises limits and names commands (M5).
+#[cfg(unix)]
+fn others_can_write(file: &File) -> std::io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = file.metadata()?;
+    Ok(![0, rustix::process::geteuid().as_raw()].contains(&meta.uid()) || meta.mode() & 0o022 != 0)
+}
+
+#[cfg(not(unix))]
+fn others_can_write(_: &File) -> std::io::Result<bool> {
+    Ok(false)
 }
 
 /// Parses a file's text; `shown` is its name in errors.

@@ -186,8 +186,9 @@ impl Layers {
 fn read_secret_file(named: &Raw, person: Option<&Path>, kind: Kind) -> Result<(Raw, Option<String>), ConfigError> {
     let path = named.parse(|text| values::path(text, person))?;
     let failed = |problem: String, fix: &str| Bad::new(problem, fix).at(&named.name);
+    // Where there is no such file, the text may be the secret itself (M12).
     let unreadable = |e: std::io::Error| {
-        failed(format!("{} cannot be read: {e}", path.display()), "Name a file that this user can read")
+        failed(format!("the file that it names cannot be read: {e}"), "Name a file that this user can read")
     };
     let file = File::open(&path).map_err(unreadable)?;
     let warning = others_can_read(&file)

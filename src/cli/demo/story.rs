@@ -26,7 +26,7 @@ struct Stage<'a> {
 /// Plays the whole story and gives the sums as tools told them and as the chain has them.
 pub(super) async fn tell(output: &Output) -> Result<Sums, Failure> {
     let sandbox = Sandbox::start(SandboxConfig::default()).await.map_err(internal)?;
-    let home = TempDir::new().map_err(internal)?;
+    let home = crate::cli::sandbox::home()?;
     let say = |text: &str| output.remark(text);
     say("PLAY MONEY: a chain, a directory and five providers run in this process; nothing here has any value.");
 

@@ -116,3 +116,53 @@ fn the_page_is_written_from_the_table() {
     assert!(found == docs::markdown(), "the page is old: run UPDATE_DOCS=1 cargo test --lib config");
     assert!(Key::ALL.iter().filter(|key| key.spec().kind == Kind::Secret).count() == 2);
 }
+
+/// Who writes this file raises limits and names commands (M5).
+#[test]
+fn m5_a_file_that_others_can_write_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = home(&[("config.toml", "[requests]\nqueue = 7\n")]);
+    let file = folder.path().join("config.toml");
+    let at = [("DRAIN_HOME", folder.path().display().to_string())];
+    for (mode, taken) in [(0o600, true), (0o644, true), (0o664, false), (0o646, false)] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        match Config::load(Sources::from_pairs(at.clone())) {
+            Ok(config) => assert!(taken && config.requests.queue == 7, "{mode:o}"),
+            Err(error) => assert!(!taken && error.to_string().contains("chmod go-w"), "{mode:o}: {error}"),
+        }
+    }
+}
+
+/// M12: a secret in the variable beside its own is not repeated.
+#[test]
+fn m12_a_secret_in_the_wrong_variable_is_not_shown() {
+    let bare = &KEY[2..];
+    let phrase = "test test test test test test test test test test test junk";
+    let url = "https://rpc.example/v2/hunter2";
+    for bad in [
+        ("DRAIN_PRIVATE_KEY_FILE", KEY),
+        ("DRAIN_PRIVATE_KEY_FILE", phrase),
+        ("DRAIN_KEYSTORE_PASSWORD_FILE", "hunter2"),
+        ("DRAIN_RPC_URL_FILE", url),
+        ("DRAIN_KEYSTORE", KEY),
+        ("DRAIN_KEYSTORE", bare),
+        ("DRAIN_SIGNER", KEY),
+        ("DRAIN_SIGNER", bare),
+        ("DRAIN_AGENT", bare),
+        ("DRAIN_RPC_URL", bare),
+        ("DRAIN_CONFIG", bare),
+        ("DRAIN_HOME", bare),
+        ("DRAIN_CHAIN_ID", bare),
+        ("DRAIN_MAX_LOCKED", bare),
+        ("DRAIN_CONTRACT", bare),
+    ] {
+        let signer = ("DRAIN_SIGNER", "keystore");
+        let more = if bad.0.contains("PASSWORD") { vec![bad, signer] } else { vec![bad] };
+        let found = load(&more).err().unwrap_or_else(|| panic!("{bad:?} was taken"));
+        let shown = format!("{found} {found:?}");
+        assert!(found.name.starts_with("DRAIN_"), "{shown}");
+        for secret in [&bare[..20], "hunter2", "test test"] {
+            assert!(!shown.contains(secret), "{bad:?}: {shown}");
+        }
+    }
+}
