@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use drain_protocol::Address;
 
 use crate::aws_kms::KmsProblem;
-use crate::problem::DeviceProblem;
+use crate::ledger::DeviceProblem;
 use crate::rules::Refusal;
 
 /// Why there is no signature, or no signer.

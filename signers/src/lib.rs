@@ -6,8 +6,8 @@
 //! 2. [`rules`]: what is refused, whatever the layers above decided.
 //! 3. [`signer`]: the only door for the runtime. Checks the rules, asks the backend, and checks what an outside backend
 //!    answers by recovering the signer's address.
-//! 4. A [`Backend`]: [`local`] (a key in memory, or opened by [`keystore`]), [`aws_kms`] (a key in a service), `ledger`
-//!    (a key in a device that a person holds; feature `ledger`).
+//! 4. A [`Backend`]: [`local`] (a key in memory, or opened by [`keystore`]), [`aws_kms`] (a key in a service), [`ledger`]
+//!    (a key in a device that a person holds).
 //!
 //! There is no "sign this hash". [`secret`] and [`phrase`] hold keys on their way in; none has a way out except the
 //! encrypted file that [`keystore::create`] writes (M12).
@@ -15,11 +15,9 @@
 pub mod aws_kms;
 pub mod error;
 pub mod keystore;
-#[cfg(feature = "ledger")]
 pub mod ledger;
 pub mod local;
 pub mod phrase;
-mod problem;
 pub mod prompt;
 pub mod request;
 pub mod rules;
@@ -41,9 +39,9 @@ use futures::future::BoxFuture;
 pub use aws_kms::KmsBackend;
 pub use aws_kms::{KmsProblem, KmsSettings};
 pub use error::SignerError;
+pub use ledger::{DeviceProblem, HdPath, LedgerSettings};
 pub use local::LocalBackend;
 pub use phrase::Phrase;
-pub use problem::DeviceProblem;
 pub use prompt::Prompt;
 pub use request::{Call, SignedTransaction, TransactionRequest, VoucherRequest};
 pub use rules::{Policy, Refusal};

@@ -11,6 +11,7 @@ pub mod exit;
 mod harden;
 mod journal;
 mod kms;
+mod ledger;
 mod open;
 mod output;
 mod prompt;
@@ -122,6 +123,9 @@ pub enum Command {
     /// Copy the records out, put a copy back, check them
     #[command(subcommand)]
     Journal(journal::Command),
+    /// Carry commands between stdin and a Ledger on USB; drain-mcp starts it by itself
+    #[command(hide = true)]
+    LedgerPipe(ledger::PipeArgs),
     /// Make, import, export and use a wallet
     #[command(subcommand)]
     Wallet(wallet::Command),
@@ -140,6 +144,9 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
+    if matches!(cli.command, Some(Command::LedgerPipe(_))) {
+        return ledger::pipe();
+    }
     let output = Output { json: cli.global.json, play_money: false };
     if let Err(error) = harden::log(Sources::from_process().log_filter(), cli.global.verbose) {
         output.failure(&error.into());
@@ -190,6 +197,8 @@ async fn run(cli: Cli) -> ExitCode {
             args.json = json;
             return sandbox::run(args).await;
         }
+        // Before there is a configuration, since it tells what to write into it.
+        Some(Command::Wallet(wallet::Command::Ledger(command))) => return ledger::run(command, json).await,
         _ => {}
     }
     let writes_keystore = matches!(&cli.command, Some(Command::Wallet(command)) if command.writes_keystore());
@@ -240,7 +249,7 @@ impl Command {
             Self::Journal(command) => journal::run(command, session).await,
             Self::Wallet(command) => wallet::run(command, session).await,
             // Handled before a session exists.
-            Self::Demo(_) | Self::Sandbox(_) => Ok(Exit::Ok),
+            Self::Demo(_) | Self::Sandbox(_) | Self::LedgerPipe(_) => Ok(Exit::Ok),
         }
     }
 }

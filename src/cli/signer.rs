@@ -5,8 +5,8 @@ use std::sync::Arc;
 use drain_protocol::Address;
 use drain_signers::{LocalBackend, Policy, SharedBackend, Signer, SignerError, keystore};
 
-use super::kms;
 use super::prompt::{Terminal, terminal_failed};
+use super::{kms, ledger};
 use crate::config::{ChainConfig, Config, Password, SignerConfig};
 use crate::error::{Code, Failure};
 
@@ -40,6 +40,7 @@ pub async fn signer_of(
         SignerConfig::None => return Ok(None),
         SignerConfig::Local(secret) => Arc::new(LocalBackend::new(secret)),
         SignerConfig::AwsKms(settings) => kms::backend(settings).await?,
+        SignerConfig::Ledger(settings) => ledger::backend(settings)?,
         SignerConfig::Keystore { path, password } => {
             // Before the person types: a missing or damaged file is said first.
             keystore::address_of(&path).map_err(|e| failed(&e))?;
@@ -74,6 +75,7 @@ pub fn address_of(config: &Config) -> Result<Option<Address>, Failure> {
         SignerConfig::Local(secret) => Ok(Some(secret.address())),
         SignerConfig::Keystore { path, .. } => keystore::address_of(path).map_err(|e| failed(&e)),
         SignerConfig::AwsKms(settings) => Ok(settings.address),
+        SignerConfig::Ledger(settings) => Ok(Some(settings.address)),
     }
 }
 

@@ -76,7 +76,7 @@ keys! {
     PrivateKey: "DRAIN_PRIVATE_KEY", None, Some("signer.private_key_file"), Secret, "none",
         "The wallet's private key: 64 hexadecimal digits, with or without 0x. Use a wallet of its own for this.";
     Signer: "DRAIN_SIGNER", Some("signer.kind"), None, Plain, "inferred",
-        "Which key signs: local (DRAIN_PRIVATE_KEY), keystore, aws-kms (docs/signers.md), or none. Inferred from what else is set.";
+        "Which key signs: local (DRAIN_PRIVATE_KEY), keystore, ledger, aws-kms (docs/signers.md), or none. Inferred from what else is set.";
     Keystore: "DRAIN_KEYSTORE", Some("signer.keystore"), None, Plain, "DRAIN_HOME/keystore.json, if it exists",
         "An encrypted key file, as drain-mcp wallet new and geth write it.";
     KeystorePassword: "DRAIN_KEYSTORE_PASSWORD", None, Some("signer.keystore_password_file"), Secret, "asked for on a terminal",
@@ -93,6 +93,15 @@ keys! {
         "How many signatures are asked of KMS at the same time; more wait their turn.";
     KmsTimeout: "DRAIN_KMS_TIMEOUT", Some("signer.kms_timeout"), None, Plain, "10s",
         "The longest that a signature of KMS may take, turn and new tries included.";
+
+    LedgerAddress: "DRAIN_LEDGER_ADDRESS", Some("signer.ledger_address"), None, Plain, "none",
+        "The account of a Ledger device that signs, each signature by a press on it. drain-mcp wallet ledger list shows the accounts.";
+    LedgerPath: "DRAIN_LEDGER_PATH", Some("signer.ledger_path"), None, Plain, "m/44'/60'/0'/0/0",
+        "Where the Ledger has that account.";
+    LedgerEmulator: "DRAIN_LEDGER_EMULATOR", Some("signer.ledger_emulator"), None, Plain, "none: USB",
+        "Host and port of an emulator's command port in place of a device on USB. For tests.";
+    LedgerTimeout: "DRAIN_LEDGER_TIMEOUT", Some("signer.ledger_timeout"), None, Plain, "5m",
+        "How long a press on the Ledger is waited for.";
 
     ChainId: "DRAIN_CHAIN_ID" or "DRAINCHAIN_ID", Some("chain.chain_id"), None, Plain, "137",
         "137 is Polygon, 80002 its test network Amoy. Another chain needs DRAIN_RPC_URL, DRAIN_CONTRACT and DRAIN_USDC.";

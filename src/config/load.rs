@@ -10,13 +10,13 @@ use super::chain;
 use super::error::{Bad, ConfigError, quoted};
 use super::file;
 use super::keys::Key;
-use super::kms;
 use super::sources::{Layers, Sources};
 use super::values::{self, is_loopback};
 use super::{
     ApprovalConfig, ChainConfig, Config, MarketplaceConfig, NotifyConfig, Password, RefundConfig, RequestConfig,
     SignerConfig,
 };
+use super::{kms, ledger};
 use crate::policy::Limits;
 use crate::policy::approvals::Thresholds;
 use crate::policy::limits::Parties;
@@ -140,18 +140,20 @@ fn signer(layers: &mut Layers, home: &Path) -> Result<SignerConfig, ConfigError>
     let key = layers.get(Key::PrivateKey)?;
     let keystore = layers.get(Key::Keystore)?;
     let (kms, kms_settings) = kms::settings(layers)?;
+    let (ledger, ledger_settings) = ledger::settings(layers)?.unzip();
     let default_path = home.join("keystore.json");
     let wish = layers.get(Key::Signer)?;
     let kind = match &wish {
         Some(raw) => raw.parse(signer_kind)?,
-        None => match (&key, &keystore, &kms) {
-            (None, None, Some(kms)) => built(Wish::AwsKms, cfg!(feature = "aws")).map_err(|bad| bad.at(&kms.name))?,
-            (key, keystore, kms) if [key, keystore, kms].into_iter().flatten().count() > 1 => {
-                let mut set = [key, keystore, kms].into_iter().flatten().map(|raw| raw.name.clone());
+        None => match (&key, &keystore, &kms, &ledger) {
+            (None, None, Some(kms), None) => built(Wish::AwsKms).map_err(|bad| bad.at(&kms.name))?,
+            (None, None, None, Some(ledger)) => built(Wish::Ledger).map_err(|bad| bad.at(&ledger.name))?,
+            _ if [&key, &keystore, &kms, &ledger].into_iter().flatten().count() > 1 => {
+                let mut set = [&key, &keystore, &kms, &ledger].into_iter().flatten().map(|raw| raw.name.clone());
                 let first = set.next().unwrap_or_default();
                 return Err(Bad::new(
                     format!("{} is set too", set.collect::<Vec<_>>().join(" and ")),
-                    "Set DRAIN_SIGNER to local, keystore or aws-kms, or keep one of them",
+                    "Set DRAIN_SIGNER to local, keystore, ledger or aws-kms, or keep one of them",
                 )
                 .at(first));
             }
@@ -165,9 +167,9 @@ fn signer(layers: &mut Layers, home: &Path) -> Result<SignerConfig, ConfigError>
                 }
                 Wish::Local
             }
-            (None, Some(_), _) => Wish::Keystore,
-            (None, None, _) if default_path.exists() => Wish::Keystore,
-            (None, None, _) => Wish::None,
+            (None, Some(_), ..) => Wish::Keystore,
+            _ if default_path.exists() => Wish::Keystore,
+            _ => Wish::None,
         },
     };
     match kind {
@@ -206,6 +208,14 @@ fn signer(layers: &mut Layers, home: &Path) -> Result<SignerConfig, ConfigError>
             }
             Ok(SignerConfig::AwsKms(kms_settings))
         }
+        Wish::Ledger => ledger_settings.map(SignerConfig::Ledger).ok_or_else(|| {
+            let at = wish.map_or_else(|| Key::Signer.spec().env.to_string(), |raw| raw.name);
+            Bad::new(
+                "it says ledger, but no account is set",
+                "Set DRAIN_LEDGER_ADDRESS; drain-mcp wallet ledger list shows the device's accounts",
+            )
+            .at(at)
+        }),
     }
 }
 
@@ -215,33 +225,32 @@ enum Wish {
     Local,
     Keystore,
     AwsKms,
+    Ledger,
 }
 
 /// What needs a feature of the build, or how to get it.
-fn built(wish: Wish, there: bool) -> Result<Wish, Bad> {
-    if there {
-        return Ok(wish);
-    }
+fn built(wish: Wish) -> Result<Wish, Bad> {
+    let missing = match wish {
+        Wish::AwsKms if !cfg!(feature = "aws") => "aws",
+        Wish::Ledger if !cfg!(feature = "ledger") => "ledger",
+        _ => return Ok(wish),
+    };
     Err(Bad::new(
-        "this drain-mcp was built without aws",
-        "Build with --features aws, or set DRAIN_SIGNER to local or keystore",
+        format!("this drain-mcp was built without {missing}"),
+        format!("Build with --features {missing}, or set DRAIN_SIGNER to local or keystore"),
     ))
 }
 
 fn signer_kind(text: &str) -> Result<Wish, Bad> {
-    let not_built = |feature: &str| {
-        Err(Bad::new(
-            format!("this drain-mcp was built without {feature}"),
-            format!("Build with --features {feature}, or use local or keystore"),
-        ))
-    };
     match text.to_ascii_lowercase().as_str() {
         "none" => Ok(Wish::None),
         "local" => Ok(Wish::Local),
         "keystore" => Ok(Wish::Keystore),
-        "ledger" => not_built("ledger"),
-        "aws-kms" | "aws_kms" | "aws" | "kms" => built(Wish::AwsKms, cfg!(feature = "aws")),
-        _ => Err(Bad::new(format!("{} is not a signer", quoted(text)), "Write local, keystore, aws-kms or none")),
+        "ledger" => built(Wish::Ledger),
+        "aws-kms" | "aws_kms" | "aws" | "kms" => built(Wish::AwsKms),
+        _ => {
+            Err(Bad::new(format!("{} is not a signer", quoted(text)), "Write local, keystore, ledger, aws-kms or none"))
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod error;
 mod file;
 pub mod keys;
 mod kms;
+mod ledger;
 mod load;
 mod nearest;
 mod sources;
@@ -23,8 +24,8 @@ use std::time::Duration;
 
 use drain_protocol::duration::ChannelDuration;
 use drain_protocol::{Address, Deployment, Generation, Usdc};
-use drain_signers::KmsSettings;
 use drain_signers::secret::Secret;
+use drain_signers::{KmsSettings, LedgerSettings};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
@@ -122,6 +123,8 @@ pub enum SignerConfig {
     },
     /// A key in AWS KMS. Only in builds with the feature `aws`.
     AwsKms(KmsSettings),
+    /// A key in a Ledger device. Only in builds with the feature `ledger`.
+    Ledger(LedgerSettings),
 }
 
 /// How a person is asked (M5). Above which amounts is [`Limits::approve`].

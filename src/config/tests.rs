@@ -1,6 +1,7 @@
 //! Every variable, precedence, conflicts, bad values.
 
 mod files;
+mod ledger;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -99,6 +100,14 @@ fn every_variable_has_an_effect() {
         (Key::KmsEndpoint, "https://vpce.example", ""),
         (Key::KmsConcurrency, "3", ""),
         (Key::KmsTimeout, "3s", ""),
+        (
+            Key::LedgerAddress,
+            if cfg!(feature = "ledger") { ADDRESS } else { "" },
+            if cfg!(feature = "ledger") { "Ledger(LedgerSettings" } else { "" },
+        ),
+        (Key::LedgerPath, "m/44'/60'/1'/0/0", ""),
+        (Key::LedgerEmulator, "127.0.0.1:9999", ""),
+        (Key::LedgerTimeout, "90s", ""),
         (Key::ChainId, "80002", "chain_id: 80002"),
         (Key::RpcUrls, "http://127.0.0.1:8545", "rpc_urls: [\"http://127.0.0.1:8545\"]"),
         (Key::RpcTimeout, "3s", "rpc_timeout: 3s"),
@@ -179,6 +188,10 @@ fn bad_values_name_their_variable() {
         (Key::KmsEndpoint, &["http://kms.example", "ftp://x", "https://a:b@kms.example", "https://kms.example?x=1"]),
         (Key::KmsConcurrency, &["0", "1001", "many"]),
         (Key::KmsTimeout, &["0", "never"]),
+        (Key::LedgerAddress, &["0x12", KEY]),
+        (Key::LedgerPath, &["m/44''", "44/x"]),
+        (Key::LedgerEmulator, &["9999", "http://127.0.0.1:9999", "host:port"]),
+        (Key::LedgerTimeout, &["0", "never"]),
         (Key::ChainId, &["0", "-1", "polygon", "1e3", "99999999999", "1"]),
         (Key::RpcUrls, &["wss://x.example", "ftp://x.example", "https://", ","]),
         (Key::RpcTimeout, &["0", "-1s", "fast", "2d"]),
@@ -363,7 +376,6 @@ fn the_signer_is_inferred() {
     assert_eq!(password.expose(), "hunter2");
     let config = ok(&[("DRAIN_HOME", &home), ("DRAIN_PRIVATE_KEY", KEY)]);
     assert!(matches!(config.signer, SignerConfig::Local(_)) && config.warnings.len() == 1);
-    assert!(error(&[("DRAIN_SIGNER", "ledger")]).contains("--features ledger"));
     let aws = error(&[("DRAIN_SIGNER", "aws-kms")]);
     assert!(aws.contains(if cfg!(feature = "aws") { "DRAIN_KMS_KEY_ID" } else { "--features aws" }), "{aws}");
 }

@@ -1,6 +1,6 @@
 //! Commands and status words of the Ethereum app.
 
-use crate::problem::DeviceProblem;
+use super::problem::DeviceProblem;
 
 /// What one command carries at most.
 pub(super) const MAX_DATA: usize = 255;

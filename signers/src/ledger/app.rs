@@ -4,7 +4,7 @@ use drain_protocol::Address;
 
 use super::apdu::{self, Answer};
 use super::path::HdPath;
-use crate::problem::DeviceProblem;
+use super::problem::DeviceProblem;
 
 /// The one app that signs for us.
 const ETHEREUM: &str = "Ethereum";

@@ -12,10 +12,10 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::time::timeout;
 
 use super::path::HdPath;
+use super::problem::DeviceProblem;
 use super::session::{Session, Waits};
 use super::transport::Connect;
 use crate::error::SignerError;
-use crate::problem::DeviceProblem;
 use crate::prompt::Prompt;
 use crate::request::{SignedTransaction, TransactionRequest, VoucherRequest};
 use crate::{Backend, Capabilities};

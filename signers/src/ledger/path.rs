@@ -28,6 +28,7 @@ impl HdPath {
         Self(vec![44 | HARDENED, 60 | HARDENED, HARDENED, index & !HARDENED])
     }
 
+    #[cfg(feature = "ledger")]
     /// As commands carry it: the count of steps, then each in four bytes.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         // At most MAX_STEPS.

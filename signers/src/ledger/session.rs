@@ -8,9 +8,9 @@ use tokio::time::{Instant, interval_at, sleep_until};
 
 use super::apdu::{self, Answer, Apdu};
 use super::path::HdPath;
+use super::problem::DeviceProblem;
 use super::transport::{Connect, Connection};
 use super::{app, describe, typed_data};
-use crate::problem::DeviceProblem;
 use crate::prompt::Prompt;
 use crate::request::{Call, TransactionRequest, VoucherRequest};
 

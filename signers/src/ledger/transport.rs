@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::apdu::{Answer, Apdu};
-use crate::problem::DeviceProblem;
+use super::problem::DeviceProblem;
 
 /// The longest answer: 256 bytes is what the protocol allows; anything near this is not a Ledger.
 const MAX_ANSWER: usize = 1_024;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use drain_protocol::{Address, Deployment, Usdc, deployment};
 use futures::future::join_all;
 
-use super::super::kms;
 use super::super::signer::{find_address, no_signer};
+use super::super::{kms, ledger};
 use super::judge::{self, failed};
 use super::report::{Line, Report};
 use crate::chain::Chain;
@@ -39,6 +39,7 @@ async fn key(config: &Config) -> (Line, Option<Address>) {
     let line = match (&config.signer, &found) {
         (_, Err(failure)) => failed("key", failure.clone()),
         (SignerConfig::AwsKms(settings), _) => kms::examine(settings).await,
+        (SignerConfig::Ledger(settings), _) => ledger::examine(settings).await,
         (SignerConfig::None, _) => {
             let failure = no_signer();
             Line::warn("key", format!("{} Providers and docs can be read.", failure.message), failure.next)

@@ -45,6 +45,13 @@ pub(super) fn run(_: &Args, session: &mut Session) -> Result<Exit, Failure> {
                 "To move the money elsewhere, close the channels and use drain-mcp wallet send.",
             ));
         }
+        SignerConfig::Ledger(_) => {
+            return Err(Failure::unspent(
+                Code::InvalidArgument,
+                "The key is in a Ledger, which gives it to nobody: there is nothing to export.",
+                "Its recovery words are its backup.",
+            ));
+        }
         SignerConfig::Keystore { path, .. } => path.clone(),
     };
     let address = export(&path, &mut Tty)?;

@@ -45,6 +45,9 @@ pub enum Command {
     Send(send::Args),
     /// Ask the marketplace's gas station for a little POL
     Gas(GasArgs),
+    /// Look at a Ledger device
+    #[command(subcommand)]
+    Ledger(super::ledger::Command),
     /// Stop all paying at once
     Freeze(freeze::Args),
     /// Let a frozen wallet pay again (asks you first)
@@ -84,6 +87,8 @@ pub(super) async fn run(command: Command, session: &mut Session) -> Result<Exit,
         Command::Balance(args) => balance::run(args, session).await,
         Command::Send(args) => send::run(args, session).await,
         Command::Gas(_) => gas(session).await,
+        // Handled before a session exists.
+        Command::Ledger(_) => Ok(Exit::Ok),
         Command::Freeze(args) => freeze::run(args, session).await,
         Command::Unfreeze(_) => unfreeze::run(session).await,
     }
@@ -177,7 +182,7 @@ fn private_folder(folder: &Path) -> std::io::Result<()> {
 /// A key that the environment names counts before the keystore that was just written.
 fn shadowed(session: &Session) {
     let set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    if let Some(name) = ["DRAIN_PRIVATE_KEY", "DRAIN_KMS_KEY_ID"].iter().find(|name| set(name))
+    if let Some(name) = ["DRAIN_PRIVATE_KEY", "DRAIN_KMS_KEY_ID", "DRAIN_LEDGER_ADDRESS"].iter().find(|name| set(name))
         && !session.plays()
     {
         session.output.remark(&format!(
