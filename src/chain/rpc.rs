@@ -58,12 +58,14 @@ impl Trouble {
     }
 }
 
-/// The HTTP client that all endpoints share. No redirects: an endpoint is the one that the operator named.
+/// The HTTP client that all endpoints share. No redirects and no proxy: an endpoint is the one that the
+/// operator named, and its URL may hold a key.
 pub(super) fn client(timeout: Duration) -> Result<Client, String> {
     // The process's TLS provider; refused if one is installed already, which is just as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
         .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
         .timeout(timeout)
         .connect_timeout(timeout.min(Duration::from_secs(10)))
         .tcp_nodelay(true)

@@ -21,7 +21,8 @@ pub struct Args {
 /// for this user alone: a configuration in it counts. Removed when it is dropped.
 #[cfg(feature = "sandbox")]
 pub fn home() -> Result<tempfile::TempDir, crate::error::Failure> {
-    let made = tempfile::Builder::new().prefix("drain-mcp-sandbox-").tempdir();
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    let made = tempfile::Builder::new().prefix("drain-mcp-sandbox-").permissions(private).tempdir();
     made.map_err(|e| crate::error::Failure::internal(format!("no temporary folder can be made: {e}")))
 }
 

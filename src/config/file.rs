@@ -136,20 +136,22 @@ impl Reader<'_> {
             Key::ApprovalsVia,
         ];
         let list = lists.contains(&key) && is_value.is_some();
-        let text = match value.get_ref() {
+        let place = self.place(name, value);
+        let raw = match value.get_ref() {
             DeValue::Array(items) if list => {
                 let items: Option<Vec<String>> = items.iter().map(|item| scalar(item.get_ref())).collect();
-                items.map(|items| items.join(" "))
+                items.map(|items| listed(&items, &place)).transpose()?
             }
-            other => scalar(other),
+            other => scalar(other).map(|text| Raw::new(&text, place.clone())),
         };
-        let text = text.ok_or_else(|| {
+        let raw = raw.ok_or_else(|| {
             let wanted = if list { "one value or a list of texts" } else { "one value" };
-            Bad::new(format!("this is {}", article(value.get_ref().type_str())), format!("Write {wanted}"))
-                .at(self.place(name, value))
+            Bad::new(format!("this is {}", article(value.get_ref().type_str())), format!("Write {wanted}")).at(&place)
         })?;
-        if !text.trim().is_empty() {
-            let raw = Raw::new(&text, self.place(name, value));
+        if raw.text.is_empty() && list {
+            return Err(nothing(&place));
+        }
+        if !raw.text.is_empty() {
             let layer = &mut self.parsed.layer;
             if is_value.is_some() {
                 layer.values.insert(key, raw)
@@ -188,7 +190,7 @@ impl Reader<'_> {
             )
             .at(place));
         }
-        let api_url = needed("api_url")?.parse(values::url)?;
+        let api_url = needed("api_url")?.parse(values::plain_url)?;
         let wallet = needed("wallet")?;
         let (wallet, warning): (Address, _) = wallet
             .parse(values::address)
@@ -231,6 +233,22 @@ fn scalar(value: &DeValue<'_>) -> Option<String> {
         DeValue::Boolean(yes) => Some(yes.to_string()),
         _ => None,
     }
+}
+
+/// A list item by item. An empty one would count as unset, and so lift the limit that it was meant to set.
+fn listed(items: &[String], place: &str) -> Result<Raw, ConfigError> {
+    let items: Vec<&str> = items.iter().map(|item| item.trim()).collect();
+    if items.is_empty() || items.contains(&"") {
+        return Err(nothing(place));
+    }
+    if items.iter().any(|item| item.contains(['\n', '\r'])) {
+        return Err(Bad::new("an item holds a line break", "Write each item on one line").at(place));
+    }
+    Ok(Raw::list(&items.join("\n"), place))
+}
+
+fn nothing(place: &str) -> ConfigError {
+    Bad::new("it is empty, or one of its items is", "Write at least one item, or remove the key").at(place)
 }
 
 fn article(kind: &str) -> String {

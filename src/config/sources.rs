@@ -120,11 +120,23 @@ impl Sources {
 pub(super) struct Raw {
     pub(super) text: Zeroizing<String>,
     pub(super) name: String,
+    /// True for a list of the file: each line is an item.
+    listed: bool,
 }
 
 impl Raw {
     pub(super) fn new(text: &str, name: impl Into<String>) -> Self {
-        Self { text: Zeroizing::new(text.trim().to_string()), name: name.into() }
+        Self { text: Zeroizing::new(text.trim().to_string()), name: name.into(), listed: false }
+    }
+
+    /// A list: one item a line.
+    pub(super) fn list(lines: &str, name: impl Into<String>) -> Self {
+        Self { listed: true, ..Self::new(lines, name) }
+    }
+
+    /// The items: those of a list as they are; else what commas and blanks separate.
+    pub(super) fn items(&self) -> Vec<&str> {
+        if self.listed { self.text.lines().collect() } else { values::words(&self.text).collect() }
     }
 
     /// Parses the text; an error says where it was set.

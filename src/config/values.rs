@@ -57,7 +57,7 @@ pub(super) fn ways(text: &str) -> Result<Vec<Via>, Bad> {
 
 /// Where events are posted to: https, or http on this machine.
 pub(super) fn webhook(text: &str) -> Result<Url, Bad> {
-    let url = url(text)?;
+    let url = plain_url(text)?;
     if url.scheme() == "https" || is_loopback(&url) {
         return Ok(url);
     }
@@ -173,13 +173,24 @@ pub(super) fn url(text: &str) -> Result<Url, Bad> {
     Ok(url)
 }
 
+/// The same for what is asked over [`crate::http_client`], which sends no user name and refuses each call to such a URL.
+pub(super) fn plain_url(text: &str) -> Result<Url, Bad> {
+    let url = url(text)?;
+    if url.username().is_empty() && url.password().is_none() {
+        return Ok(url);
+    }
+    Err(Bad::new(
+        "the URL carries a user name or password, which is never sent",
+        "Write it without; a token may stand in its path or query",
+    ))
+}
+
 /// Several names, at least one, in lower case.
-pub(super) fn names(text: &str) -> Result<Vec<String>, Bad> {
-    let names: Vec<String> = words(text).map(str::to_ascii_lowercase).collect();
-    if names.is_empty() {
+pub(super) fn names(items: &[&str]) -> Result<Vec<String>, Bad> {
+    if items.is_empty() {
         return Err(Bad::new("it holds no name", "Write one or more, separated by commas or blanks, or unset it"));
     }
-    Ok(names)
+    Ok(items.iter().map(|name| name.to_ascii_lowercase()).collect())
 }
 
 /// Several texts, separated by commas or blanks.

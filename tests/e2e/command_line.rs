@@ -150,6 +150,12 @@ async fn exit_codes_mean_something() {
     for (env, args, code, name) in cases {
         refused(env, args, code, name).await;
     }
+    // Bytes that are no text.
+    let mut open = env.command(&["open"]);
+    open.arg(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"\xff")).arg("1");
+    let ended = open.output().await.unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.code() == Some(2) && !said.contains("panicked"), "{said}");
     world.sandbox.llm.set(|faults| faults.hang = drain_sandbox::Times::ALWAYS);
     let lost = env.run(&["chat", id, "-m", "sim-small", "hi", "--json"]).await;
     assert_eq!((lost.code, &lost.json()["error"]["money"]["state"]), (Some(3), &json!("reserved")));

@@ -4,7 +4,6 @@ use drain_protocol::{B256, Usdc};
 use drain_sandbox::contracts::{CHANNEL_V1, CHANNEL_V2};
 use drain_sandbox::marketplace::{FEE_WALLET, Sandbox, SandboxConfig};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use super::agent::Agent;
 use super::sums::{ChannelSums, Sums};

@@ -31,6 +31,7 @@ fn files_that_are_wrong() {
         ("providers = 3\n", "[[providers]]"),
         ("[[providers]]\nid = \"a\"\n", "api_url is missing"),
         ("[[providers]]\nid = \"a\"\napi_url = \"ftp://x\"\nwallet=\"0x1\"\n", "api_url of providers"),
+        ("[[providers]]\nid = \"a\"\napi_url = \"https://u:SECRETSECRET@x\"\nwallet=\"0x1\"\n", "api_url of providers"),
         ("[chain]\nrpc_urls = [\"https://a.example/SECRETSECRET\", 3, {}]\n", "chain.rpc_urls"),
         ("[chain]\nrpc_urls = \"https://a.example/SECRETSECRET\" x\n", "line 2"),
     ] {
@@ -51,7 +52,7 @@ fn m12_nothing_secret_is_shown() {
         ("DRAIN_KEYSTORE", &path(&folder, "k")),
         ("DRAIN_SIGNER", "keystore"),
         ("DRAIN_RPC_URL", "https://user:hunter2@rpc.example/v2/hunter2?key=hunter2"),
-        ("DRAIN_DIRECTORY_URL", "https://u:hunter2@dir.example/x?token=hunter2"),
+        ("DRAIN_DIRECTORY_URL", "https://dir.example/x?token=hunter2"),
     ]);
     for shown in [format!("{config:?}"), format!("{config:#?}"), format!("{:?}", config.warnings)] {
         assert!(!shown.contains("hunter2") && !shown.contains(&KEY[2..]), "{shown}");
@@ -62,6 +63,7 @@ fn m12_nothing_secret_is_shown() {
         vec![("DRAIN_RPC_URL", "https://hunter2@:99999999/hunter2")],
         vec![("DRAIN_RPC_URL", "hunter2://host/hunter2")],
         vec![("DRAIN_CONTRACT", KEY)],
+        vec![("DRAIN_DIRECTORY_URL", "https://u:hunter2@dir.example")],
         vec![
             ("DRAIN_KEYSTORE_PASSWORD", "hunter2"),
             ("DRAIN_KEYSTORE_PASSWORD_FILE", "/x"),
@@ -165,4 +167,38 @@ fn m12_a_secret_in_the_wrong_variable_is_not_shown() {
             assert!(!shown.contains(secret), "{bad:?}: {shown}");
         }
     }
+}
+
+/// M5: a list limits what it says, item by item, or it is an error.
+#[test]
+fn m5_a_list_is_taken_as_it_is_written() {
+    let parties = |text: &str| {
+        let folder = home(&[("config.toml", &format!("[limits]\n{text}\n"))]);
+        load(&[("DRAIN_HOME", &folder.path().display().to_string())]).map(|config| config.limits.parties.clone())
+    };
+    let found = parties("deny_categories = [\"Web Scraping\", \"a,b\"]\nallow_providers = \"c, d\"").unwrap();
+    assert_eq!(found.deny_categories, ["web scraping", "a,b"]);
+    assert_eq!(found.allow_providers, Some(vec!["c".into(), "d".into()]));
+    for empty in ["[]", "[\"\"]", "[\"llm\", \" \"]", "\"\"", "[\"a\\nb\"]"] {
+        for name in ["allow_providers", "allow_categories", "deny_categories"] {
+            let found = parties(&format!("{name} = {empty}")).unwrap_err().to_string();
+            assert!(found.contains(name) && found.contains("line 2"), "{empty}: {found}");
+        }
+    }
+}
+
+/// M5: before a person set one, an agent that types on a terminal could.
+#[test]
+fn m5_a_missing_passphrase_is_warned_of() {
+    let folder = home(&[]);
+    let at = folder.path().display().to_string();
+    let warned = |more: &[(&str, &str)]| {
+        let pairs: Vec<(&str, &str)> = [("DRAIN_HOME", at.as_str())].iter().chain(more).copied().collect();
+        ok(&pairs).warnings.iter().any(|warning| warning.contains("drain-mcp approvals passphrase"))
+    };
+    assert!(!warned(&[]));
+    assert!(warned(&[("DRAIN_APPROVE_REQUESTS_ABOVE", "0.1")]) && warned(&[("DRAIN_APPROVE_DEPOSITS_ABOVE", "0")]));
+    assert!(!warned(&[("DRAIN_APPROVE_DEPOSITS_ABOVE", "1"), ("DRAIN_APPROVALS_VIA", "elicitation")]));
+    crate::operator::set(folder.path(), "correct horse").unwrap();
+    assert!(!warned(&[("DRAIN_APPROVE_DEPOSITS_ABOVE", "1")]));
 }
