@@ -200,8 +200,11 @@ impl Shared {
         if let Post::Here(holding) = post {
             holding.leave().await;
         } else if let Some(keeper) = self.inner.keeper.get() {
-            // No runtime is started in a process that ends.
+            // No runtime is started in a process that ends, and a command that opens a key does not outlive it.
             keeper.abort();
+            while !keeper.is_finished() {
+                tokio::task::yield_now().await;
+            }
         }
     }
 }

@@ -54,6 +54,7 @@ mod takeover;
 mod transactions;
 mod transfers;
 mod trust;
+mod unlocking;
 mod wallet;
 mod watcher;
 mod weather;
