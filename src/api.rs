@@ -48,6 +48,12 @@ impl Progress {
         Self { lines: Some(sender), person: None }
     }
 
+    /// The same person, and other lines.
+    pub fn with_lines(mut self, sender: mpsc::Sender<String>) -> Self {
+        self.lines = Some(sender);
+        self
+    }
+
     /// With a person who can be asked.
     pub fn with_person(mut self, person: mpsc::Sender<Question>) -> Self {
         self.person = Some(person);

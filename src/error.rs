@@ -108,6 +108,8 @@ codes! {
     TransactionReverted = "transaction_reverted", AfterFix;
     /// A transaction is on its way; its outcome is not final yet.
     TransactionPending = "transaction_pending", Safe;
+    /// A person has not pressed on the signing device yet, or what follows is not over: the same call collects it.
+    WaitingForDevice = "waiting_for_device", Safe;
     /// The provider's close answer breaks a rule (M6).
     CloseRefused = "close_refused", AfterFix;
     /// The gas of a close would cost more than it brings back (M10).

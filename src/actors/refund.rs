@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
-use drain_protocol::Nonce;
+use drain_protocol::Usdc;
 
 use super::channel::{ChannelActor, CloseKind, End, answer};
 use super::services::{Purse, Services, ask, gone};
@@ -26,10 +26,18 @@ pub struct Look;
 #[derive(Clone, Copy, Debug, Default)]
 struct Memory {
     tries: Tries,
-    /// The last voucher seen, and the block time at which it was new; zero when it was there at the first look.
-    paid: Option<(Nonce, u64)>,
+    /// What its record showed of payments, and the block time at which that was new; zero when it was there at the first
+    /// look.
+    paid: Option<(Payments, u64)>,
     /// Nothing before this block time.
     not_before: u64,
+}
+
+/// What changes with each payment, and not with a question for the provider's books.
+type Payments = (u64, u64, Usdc);
+
+const fn payments(record: &ChannelRecord) -> Payments {
+    (record.used_at, record.requests, record.books.signed)
 }
 
 /// One per key.
@@ -55,12 +63,12 @@ impl RefundActor {
             let Some(mut holding) = holding(&record) else { continue };
             let memory = self.memory.entry(record.intent).or_default();
             let paid = match memory.paid {
-                None => (record.books.nonce, 0),
-                Some((nonce, at)) if nonce == record.books.nonce => (nonce, at),
+                None => (payments(&record), 0),
+                Some((before, at)) if before == payments(&record) => (before, at),
                 // A new payment: the first words of memory are out of date.
                 Some(_) => {
                     memory.not_before = 0;
-                    (record.books.nonce, now)
+                    (payments(&record), now)
                 }
             };
             memory.paid = Some(paid);
@@ -143,15 +151,14 @@ pub(super) fn holding(record: &ChannelRecord) -> Option<Holding> {
     })
 }
 
-/// The channel's actor. One that stopped is started from the journal, and found the next time.
-async fn find(supervisor: &Addr<Supervisor>, record: &ChannelRecord) -> Result<Addr<ChannelActor>, Failure> {
-    match supervisor.send(FindOpening(record.intent)).await.map_err(|error| gone(&error))? {
-        Some(actor) => Ok(actor),
-        None => {
-            supervisor.do_send(ChannelOpened(Box::new(record.clone())));
-            Err(Failure::unspent(Code::Busy, "The channel is being started", "Again in a moment."))
-        }
+/// The channel's actor. One that stopped is started from the journal.
+pub(super) async fn find(supervisor: &Addr<Supervisor>, record: &ChannelRecord) -> Result<Addr<ChannelActor>, Failure> {
+    let running = async || supervisor.send(FindOpening(record.intent)).await.map_err(|error| gone(&error));
+    if let Some(actor) = running().await? {
+        return Ok(actor);
     }
+    supervisor.do_send(ChannelOpened(Box::new(record.clone())));
+    running().await?.ok_or_else(|| Failure::internal("a channel could not be started"))
 }
 
 /// Closes through the channel's queue (M6): what is in flight goes first, and a channel that pays again meanwhile stays.

@@ -167,6 +167,18 @@ impl Chain {
         self.pool().read("eth_getTransactionCount", &json!([account, block]), number).await
     }
 
+    /// How many transactions of the account are mined, by the word of two endpoints, or of the one where a single one is
+    /// configured: the lower and the higher. Too high a word would sign for a slot whose turn never comes.
+    pub async fn mined_agreed(&self, account: Address) -> Result<(u64, u64), ChainError> {
+        let params = json!([account, BlockNumberOrTag::Latest]);
+        let said = self.pool().ask_two("eth_getTransactionCount", &params, None, number).await?;
+        let counts = || said.iter().filter_map(|(_, count)| *count);
+        match (counts().min(), counts().max()) {
+            (Some(lower), Some(higher)) => Ok((lower, higher)),
+            _ => Err(ChainError::malformed("a count of transactions reverted")),
+        }
+    }
+
     /// A channel, or `None` where the contract has none: closed, or never opened.
     pub async fn channel(&self, on: &Deployment, id: ChannelId) -> Result<Option<OnChainChannel>, ChainError> {
         self.channel_at(on, id, BlockNumberOrTag::Latest).await
@@ -237,7 +249,17 @@ impl Chain {
 
     /// How many channels the consumer has opened on this contract: what a recovery must find (M10).
     pub async fn opened_count(&self, on: &Deployment, consumer: Address) -> Result<u64, ChainError> {
-        let count = self.view(on.contract(), &DrainChannel::noncesCall { consumer }).await?;
+        self.opened_count_at(on, consumer, BlockNumberOrTag::Latest).await
+    }
+
+    /// The same as of a block.
+    pub async fn opened_count_at(
+        &self,
+        on: &Deployment,
+        consumer: Address,
+        block: BlockNumberOrTag,
+    ) -> Result<u64, ChainError> {
+        let count = self.view_at(on.contract(), &DrainChannel::noncesCall { consumer }, block).await?;
         u64::try_from(count).map_err(|_| ChainError::malformed("nonces() is larger than any count"))
     }
 

@@ -2,7 +2,7 @@
 
 use super::exit::Exit;
 use super::prompt::Nobody;
-use super::session::{Session, interrupted};
+use super::session::{Session, hold_to_the_end, interrupted};
 use super::signer::{address_of, no_signer, open, take};
 use crate::actors::Runtime;
 use crate::config::SignerConfig;
@@ -49,5 +49,6 @@ pub(super) async fn run(session: &mut Session) -> Result<Exit, Failure> {
         _ = runtime.shutdown() => {}
         () = interrupted() => {}
     }
+    hold_to_the_end(runtime);
     result.map(|()| Exit::Ok)
 }

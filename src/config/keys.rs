@@ -104,6 +104,8 @@ keys! {
         "Host and port of an emulator's command port in place of a device on USB. For tests.";
     LedgerTimeout: "DRAIN_LEDGER_TIMEOUT", Some("signer.ledger_timeout"), None, Plain, "5m",
         "How long a press on the Ledger is waited for.";
+    DeviceWait: "DRAIN_DEVICE_WAIT", Some("signer.device_wait"), None, Plain, "45s",
+        "With a Ledger: a tool call that still waits after so long answers waiting_for_device and goes on; the same call again collects its result. Less than the MCP client's own limit.";
 
     ChainId: "DRAIN_CHAIN_ID" or "DRAINCHAIN_ID", Some("chain.chain_id"), None, Plain, "137",
         "137 is Polygon, 80002 its test network Amoy. Another chain needs DRAIN_RPC_URL, DRAIN_CONTRACT and DRAIN_USDC.";

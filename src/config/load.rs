@@ -47,6 +47,8 @@ impl Config {
         let chain = chain::resolve(&mut layers)?;
         let marketplace = marketplace(&mut layers)?;
         let signer = signer(&mut layers, &home)?;
+        let device_wait = layers.or_table(Key::DeviceWait, values::wait)?;
+        let device_wait = matches!(signer, SignerConfig::Ledger(_)).then_some(device_wait);
         let agent = layers.or_table(Key::Agent, values::name)?;
         let limits = Arc::new(limits(&mut layers)?);
         let approvals = approvals(&mut layers)?;
@@ -66,6 +68,7 @@ impl Config {
             chain,
             marketplace,
             signer,
+            device_wait,
             agent,
             limits,
             approvals,

@@ -49,6 +49,8 @@ pub struct Config {
     pub marketplace: MarketplaceConfig,
     /// Which key, if any.
     pub signer: SignerConfig,
+    /// Only where a person presses for each signature: a tool call that still waits after so long is answered, and goes on.
+    pub device_wait: Option<Duration>,
     /// The agent's name, for its budget and its records.
     pub agent: String,
     /// What only a person raises.

@@ -16,6 +16,7 @@ mod check;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod counting_tests;
+mod foreign;
 mod freeze;
 mod ids;
 mod mark;
@@ -48,10 +49,11 @@ use drain_protocol::text::shell_word;
 
 pub use approvals::{Approval, ApprovalId, ApprovalState};
 pub(crate) use channel::provider_key;
-pub use channel::{ChannelRecord, Found, NewChannel};
+pub use channel::{ChannelRecord, NewChannel};
+pub use foreign::{Adopted, Found};
 pub use freeze::{FreezeSource, Frozen};
 pub use ids::{IntentId, Receipt, TxId};
-pub use openings::Adopted;
+pub use openings::{KnownOpenings, Whose};
 pub use pins::{Pin, PinCheck};
 pub use reorgs::Settled;
 pub use schema::lock;
@@ -126,6 +128,9 @@ pub enum JournalError {
     /// A row holds what no version of ours writes.
     #[error("the journal holds a value that makes no sense: {0}")]
     Corrupt(String),
+    /// What the chain is said to hold cannot be.
+    #[error("an endpoint tells of a {0}")]
+    Impossible(String),
     /// No such channel, voucher or transaction.
     #[error("the journal knows no {0}")]
     Unknown(String),
@@ -202,6 +207,11 @@ impl From<JournalError> for Failure {
             JournalError::Answered(..) => {
                 Self::unspent(Code::InvalidArgument, text, "List what waits with drain-mcp approvals.")
             }
+            JournalError::Impossible(_) => Self::unspent(
+                Code::ChainUnavailable,
+                text,
+                "An RPC endpoint is wrong or lying: check DRAIN_RPC_URL with drain-mcp doctor, or use another.",
+            ),
             JournalError::Unknown(_) => {
                 Self::unspent(Code::UnknownChannel, text, "List the channels with drain_channels.")
             }

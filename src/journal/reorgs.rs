@@ -118,10 +118,13 @@ fn undo(db: &Connection, id: TxId) -> Result<Option<Option<IntentId>>, JournalEr
 }
 
 /// A channel's new id, before it is recorded. What was signed under the old one stays recorded, in a row of its own that
-/// signs nothing; under the new one the books are fresh, or those that it had before.
+/// signs nothing; under the new one the books are fresh, or those that are known of it already: it had the id before, or a
+/// search found it and took it for a foreign one.
 pub(super) fn take_id(db: &Connection, intent: IntentId, channel_id: ChannelId) -> Result<(), JournalError> {
     let before = load(db, intent)?;
-    let Some(old) = before.channel_id.filter(|old| *old != channel_id) else { return Ok(()) };
+    if before.channel_id == Some(channel_id) {
+        return Ok(());
+    }
     let known: Option<i64> = db
         .prepare_cached("SELECT intent FROM channels WHERE chain_id = ?1 AND contract = ?2 AND channel_id = ?3")?
         .query_row(
@@ -133,34 +136,54 @@ pub(super) fn take_id(db: &Connection, intent: IntentId, channel_id: ChannelId) 
             |r| r.get(0),
         )
         .optional()?;
-    let note = format!("a reorganisation of the chain gave this channel another id, {channel_id}; this one is gone");
+    if before.channel_id.is_none() && known.is_none() {
+        return Ok(());
+    }
+    let vouchers = "UPDATE vouchers SET intent = ?2 WHERE intent = ?1";
+    let id_of = "UPDATE channels SET channel_id = ?2 WHERE intent = ?1";
+    let mut kept = None;
+    if let Some(old) = before.channel_id {
+        let aside = set_aside(db, intent, channel_id)?;
+        db.prepare_cached(vouchers)?.execute([intent.0, aside])?;
+        kept = Some((aside, old));
+    }
+    if let Some(known) = known {
+        db.prepare_cached(id_of)?.execute(params![known, None::<String>])?;
+    }
+    // One statement, since M2 is kept by a trigger per id.
+    db.prepare_cached(
+        "UPDATE channels SET channel_id = ?2, \
+         (claimed, signed, charged, disputed, nonce, requests, recovered, books_known, state, refunded, expires_at, taken_in_the_end) = \
+         (SELECT COALESCE(k.claimed, 0), COALESCE(k.signed, 0), COALESCE(k.charged, 0), COALESCE(k.disputed, 0), \
+          COALESCE(k.nonce, 0), COALESCE(k.requests, 0), COALESCE(k.recovered, o.recovered), COALESCE(k.books_known, o.books_known), \
+          IIF(k.state = 'closed', k.state, o.state), IIF(k.state = 'closed', k.refunded, o.refunded), COALESCE(k.expires_at, o.expires_at), \
+          k.taken_in_the_end \
+          FROM channels o LEFT JOIN channels k ON k.intent = ?3 WHERE o.intent = ?1) WHERE intent = ?1",
+    )?
+    .execute(params![intent.0, channel_id.to_string(), known])?;
+    if let Some((aside, old)) = kept {
+        db.prepare_cached(id_of)?.execute(params![aside, old.to_string()])?;
+    }
+    if let Some(known) = known {
+        db.prepare_cached(vouchers)?.execute([known, intent.0])?;
+        db.prepare_cached("UPDATE transactions SET intent = ?2 WHERE intent = ?1")?.execute([known, intent.0])?;
+        db.prepare_cached("UPDATE transactions SET used_by = ?2 WHERE used_by = ?1")?.execute([known, intent.0])?;
+        db.prepare_cached("DELETE FROM channels WHERE intent = ?1")?.execute([known])?;
+    }
+    Ok(())
+}
+
+/// A channel's books in a row of their own, without an id so far, that signs nothing.
+fn set_aside(db: &Connection, intent: IntentId, new: ChannelId) -> Result<i64, JournalError> {
+    let note = format!("a reorganisation of the chain gave this channel another id, {new}; this one is gone");
     db.prepare_cached(
         "INSERT INTO channels (chain_id, contract, generation, token, consumer, provider_id, provider_name, provider_wallet, api_url, category, \
          prices, duration, state, expires_at, deposit, cap, claimed, signed, charged, disputed, nonce, requests, recovered, books_known, offences, \
          created_at, used_at, agent, note) \
          SELECT chain_id, contract, generation, token, consumer, provider_id, provider_name, provider_wallet, api_url, category, \
          prices, duration, 'failed', expires_at, deposit, cap, claimed, signed, charged, disputed, nonce, requests, recovered, books_known, offences, \
-         created_at, used_at, agent, ?2 FROM channels WHERE intent = ?1",
+         0, used_at, agent, ?2 FROM channels WHERE intent = ?1",
     )?
     .execute(params![intent.0, note])?;
-    let kept = db.last_insert_rowid();
-    let vouchers = "UPDATE vouchers SET intent = ?2 WHERE intent = ?1";
-    db.prepare_cached(vouchers)?.execute([intent.0, kept])?;
-    let id_of = "UPDATE channels SET channel_id = ?2 WHERE intent = ?1";
-    if let Some(known) = known {
-        db.prepare_cached(id_of)?.execute(params![known, None::<String>])?;
-    }
-    // One statement, since M2 is kept by a trigger per id.
-    db.prepare_cached(
-        "UPDATE channels SET channel_id = ?2, (claimed, signed, charged, disputed, nonce, requests) = \
-         (SELECT COALESCE(MAX(claimed), 0), COALESCE(MAX(signed), 0), COALESCE(MAX(charged), 0), COALESCE(MAX(disputed), 0), \
-          COALESCE(MAX(nonce), 0), COALESCE(MAX(requests), 0) FROM channels WHERE intent = ?3) WHERE intent = ?1",
-    )?
-    .execute(params![intent.0, channel_id.to_string(), known])?;
-    db.prepare_cached(id_of)?.execute(params![kept, old.to_string()])?;
-    if let Some(known) = known {
-        db.prepare_cached(vouchers)?.execute([known, intent.0])?;
-        db.prepare_cached("DELETE FROM channels WHERE intent = ?1")?.execute([known])?;
-    }
-    Ok(())
+    Ok(db.last_insert_rowid())
 }

@@ -209,6 +209,15 @@ pub(super) fn may_land(db: &Connection, intent: IntentId) -> Result<bool, Journa
     Ok(statement.query_row([intent.0], |r| r.get(0))?)
 }
 
+/// Whether a close of this channel may still land.
+pub(super) fn close_may_land(db: &Connection, intent: IntentId) -> Result<bool, JournalError> {
+    let mut statement = db.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM transactions WHERE intent = ?1 AND kind IN ('close', 'cooperative_close') \
+         AND state IN ('signed', 'broadcast'))",
+    )?;
+    Ok(statement.query_row([intent.0], |r| r.get(0))?)
+}
+
 impl Journal {
     /// Records that a transaction is wanted, unless its gas would pass a limit of the operator's.
     pub async fn plan_transaction(&self, new: NewTransaction, limits: Arc<Limits>) -> Result<TxId, JournalError> {

@@ -99,8 +99,13 @@ impl Bench {
     pub async fn adopt(&mut self, provider: u8, deposit: u32, signed: u32) -> IntentId {
         let new = self.wish(provider, deposit, at(0));
         let id = drain_protocol::ChannelId([self.channels; 32].into());
-        let found = Found { claimed: usdc(signed), signed: usdc(signed), nonce_floor: Nonce::new(1_000_000).unwrap() };
-        self.journal.adopt(new, id, START + 86_400, found).await.unwrap().intent
+        let found = Found {
+            over: false,
+            claimed: usdc(signed),
+            signed: usdc(signed),
+            nonce_floor: Nonce::new(1_000_000).unwrap(),
+        };
+        self.journal.record_foreign(new, id, START + 86_400, found).await.unwrap().intent
     }
 
     /// So that the time of windows is known.

@@ -24,6 +24,12 @@ mod harness;
 mod import;
 mod injection;
 mod kills;
+#[cfg(feature = "aws")]
+mod kms;
+#[cfg(feature = "aws")]
+#[allow(dead_code, reason = "the signers' tests use the rest")]
+#[path = "../kms/server.rs"]
+mod kms_server;
 mod layer;
 mod liars;
 mod lies;

@@ -5,13 +5,17 @@ What moto lacks: it ignores MessageType=DIGEST and signs the hash of the digest;
 
 POST /drain/key    {"spec", "private", "state"}      a key of this kind (secp256k1), this value (random), in this state (Enabled): {"id"}
 POST /drain/fault  {"key", "action", "kind", "times"}  the next requests for this key go wrong; times -1: all of them
-GET  /drain/seen?key=ID                              how many requests of each action came for a key, and their headers
+POST /drain/mend   {"key"}                           no faults any more
+POST /drain/state  {"key", "state"}                  Enabled, Disabled, PendingDeletion or PendingImport
+GET  /drain/seen?key=ID                              the requests that came for a key
+GET  /drain/peak?key=ID                              how many were under way at once, at most
 """
 
 import base64
 import collections
 import io
 import json
+import socket
 import threading
 import time
 import urllib.parse
@@ -55,6 +59,7 @@ KmsResponse.sign, ECDSAPrivateKey.sign = sign_with_type, sign_digest
 lock = threading.Lock()
 faults = collections.defaultdict(list)
 seen = collections.defaultdict(list)
+under_way, peak = collections.Counter(), collections.Counter()
 
 # What AWS answers: status, code and text.
 ERRORS = {
@@ -111,25 +116,34 @@ class Faulty:
         with lock:
             headers = {name: value for name, value in environ.items() if name.startswith("HTTP_")}
             seen[key].append({"action": action, "headers": headers, "body": body.decode()})
+            under_way[key] += 1
+            peak[key] = max(peak[key], under_way[key])
+        try:
+            return self.kms(key, action, environ, start)
+        finally:
+            with lock:
+                under_way[key] -= 1
+
+    def kms(self, key, action, environ, start):
         fault = take_fault(key, action)
-        known = self.backend.keys.get(key)
         if fault in ERRORS:
             return error(start, ERRORS[fault])
         if fault == "hang":
-            time.sleep(30)
+            time.sleep(20)
         if fault == "slow":
-            time.sleep(0.3)
+            time.sleep(0.2)
         if fault == "drop":
-            environ["werkzeug.socket"].shutdown(2)
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             return []
         if fault == "garbage":
             return answer(start, 200, {"KeyId": key, "Signature": base64.b64encode(b"\x30\x01\x00").decode()})
         if fault == "nothing":
             return answer(start, 200, {"KeyId": key})
         if fault == "another_key":
-            # A signature that is right, by another key.
+            # A right signature, by another key.
             signature = ec.generate_private_key(ec.SECP256K1()).sign(b"", ec.ECDSA(hashes.SHA256()))
             return answer(start, 200, {"KeyId": key, "Signature": base64.b64encode(signature).decode()})
+        known = self.backend.keys.get(key)
         if known and known.key_state in STATES and action in ("Sign", "GetPublicKey"):
             return error(start, STATES[known.key_state])
         return self.moto(environ, start)
@@ -154,7 +168,8 @@ class Faulty:
             if path == "/drain/mend":
                 faults.pop(wish["key"], None)
                 return {}
-            return seen[urllib.parse.parse_qs(query)["key"][0]]
+            key = urllib.parse.parse_qs(query)["key"][0]
+            return peak[key] if path == "/drain/peak" else seen[key]
 
 
 class Handler(WSGIRequestHandler):

@@ -104,8 +104,8 @@ impl Question<'_> {
         let region = self.settings.region.as_deref().or_else(|| KmsSettings::region_of(&self.settings.key));
         match (&self.settings.endpoint, region) {
             (Some(endpoint), _) => endpoint.clone(),
-            (None, Some(region)) => format!("the region {region}"),
-            (None, None) => "the region of the AWS settings".into(),
+            (None, Some(region)) => format!("region {region}"),
+            (None, None) => "region of the AWS settings".into(),
         }
     }
 }

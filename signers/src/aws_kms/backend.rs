@@ -65,7 +65,8 @@ impl KmsBackend {
     async fn sign(&self, digest: B256, prompt: Prompt) -> Result<Signature, SignerError> {
         let patience = Patience::of(self.settings.limit);
         let _turn = match patience.wait(self.turns.acquire()).await {
-            Some(Ok(turn)) => turn,
+            // Who ends with the time passes the turn on too late to use it.
+            Some(Ok(turn)) if !patience.is_over() => turn,
             _ => {
                 let (waited, concurrency) = (patience.limit(), self.settings.concurrency);
                 return Err(KmsProblem::Busy { waited, concurrency }.into());

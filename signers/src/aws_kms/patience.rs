@@ -11,6 +11,8 @@ use crate::prompt::Prompt;
 /// Before the second try; doubled before each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// No request to a service ends sooner.
+const SHORTEST: Duration = Duration::from_millis(5);
 /// Tries without a connection: a name that does not resolve seldom does so a second later.
 const CONNECTIONS: u32 = 3;
 
@@ -29,6 +31,11 @@ impl Patience {
 
     pub(super) const fn limit(self) -> Duration {
         self.limit
+    }
+
+    /// Whether nothing can be asked any more in what is left.
+    pub(super) fn is_over(self) -> bool {
+        Instant::now() + SHORTEST >= self.deadline
     }
 
     /// Waits for `work`, and no longer than the time that is left.

@@ -32,7 +32,7 @@ pub enum KmsProblem {
         key: String,
     },
     /// No such key there.
-    #[error("there is no KMS key {key} in {place}; correct DRAIN_KMS_KEY_ID, DRAIN_KMS_REGION or the AWS account")]
+    #[error("AWS KMS ({place}) has no key {key}; correct DRAIN_KMS_KEY_ID, DRAIN_KMS_REGION or the AWS account")]
     NoSuchKey {
         /// The key.
         key: String,
@@ -88,7 +88,7 @@ pub enum KmsProblem {
     },
     /// No connection.
     #[error(
-        "AWS KMS cannot be reached at {place} ({cause}); check the network, DRAIN_KMS_REGION and DRAIN_KMS_ENDPOINT, then try again"
+        "AWS KMS ({place}) cannot be reached: {cause}; check the network, DRAIN_KMS_REGION and DRAIN_KMS_ENDPOINT, then try again"
     )]
     Unreachable {
         /// The region or endpoint that was asked.
@@ -122,7 +122,7 @@ pub enum KmsProblem {
     },
     /// The turn did not come.
     #[error(
-        "{concurrency} signatures were under way for all of {}; try again later, or raise DRAIN_KMS_CONCURRENCY", humane(*waited)
+        "all {concurrency} turns at AWS KMS were taken for {}; try again later, or raise DRAIN_KMS_CONCURRENCY", humane(*waited)
     )]
     Busy {
         /// The time limit.

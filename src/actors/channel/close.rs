@@ -121,6 +121,7 @@ async fn set_state(desk: &mut Desk, state: ChannelState) -> Result<(), Failure> 
 async fn read(desk: &mut Desk, channel_id: ChannelId) -> Result<OnChainChannel, Failure> {
     let found = desk.services.chain.channel_agreed(&desk.record.deployment, channel_id).await?;
     let Some(on_chain) = found.filter(|channel| channel.consumer == desk.purse.address) else {
+        desk.watch_again();
         return Err(Failure::unspent(
             Code::ChannelNotOpen,
             "The contract knows this channel no more: it was closed, here or elsewhere",

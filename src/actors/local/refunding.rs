@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::Local;
-use crate::actors::refund::{close, holding};
+use crate::actors::refund::{close, find, holding};
 use crate::actors::view;
-use crate::api::{Progress, RefundFailure, RefundReport};
-use crate::error::{Failure, Money};
+use crate::api::{ChannelState, ChannelView, Progress, RefundFailure, RefundReport};
+use crate::error::{Code, Failure, Money};
 use crate::journal::ChannelRecord;
 use crate::policy::refund::{Due, Settings, Tries, due};
 
@@ -50,15 +50,27 @@ impl Local {
             Due::Now(way) => way,
         };
         progress.say(format!("closing {id}"));
-        let closed = match self.find_channel(id).await {
+        let closed = match find(&self.supervisor, &record).await {
             Ok(channel) => close(&self.services, &channel, &record, &holding, way, progress.clone()).await,
             Err(failure) => Err(failure),
         };
         match closed {
             Ok(closed) => report.closed = Some(closed),
-            Err(failure) => report.failure = Some(told(&failure)),
+            Err(failure) => match self.closed_meanwhile(&record, &failure).await {
+                Some(channel) => report.channel = channel,
+                None => report.failure = Some(told(&failure)),
+            },
         }
         report
+    }
+
+    /// The channel, where the runtime's own refund was quicker: nothing is left to do.
+    async fn closed_meanwhile(&self, record: &ChannelRecord, failure: &Failure) -> Option<ChannelView> {
+        if failure.code != Code::ChannelNotOpen {
+            return None;
+        }
+        let now = self.purse().ok()?.journal.channel(record.intent).await.ok()?;
+        (now.state == ChannelState::Closed).then(|| view::channel(&now, self.services.clock.block_time()))
     }
 }
 
