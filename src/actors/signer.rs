@@ -98,7 +98,7 @@ fn prompt(progress: Progress) -> Prompt {
 
 fn failure(error: SignerError) -> Failure {
     Failure::unspent(
-        Code::SignerFailed,
+        Code::from(&error),
         format!("{error} ({})", error.code()),
         "Follow the text, then call again; nothing was signed.",
     )

@@ -25,7 +25,7 @@ pub fn failed(error: &SignerError) -> Failure {
         SignerError::Service(_) => "Correct it and try again; docs/signers.md has the whole set-up.",
         _ => "Correct it and try again.",
     };
-    Failure::unspent(Code::SignerFailed, format!("{error}."), next)
+    Failure::unspent(Code::from(error), format!("{error}."), next)
 }
 
 /// What the signer may sign: channels on the configured contracts, and transfers to `recipients` alone.

@@ -47,13 +47,6 @@ pub(super) fn list(db: &Connection, ended: bool) -> Result<Vec<ChannelRecord>, J
     Ok(records)
 }
 
-fn set_state(db: &Connection, intent: IntentId, state: ChannelState) -> Result<(), JournalError> {
-    let changed = db
-        .prepare_cached("UPDATE channels SET state = ?2 WHERE intent = ?1")?
-        .execute(params![intent.0, state_name(state)])?;
-    if changed == 1 { Ok(()) } else { Err(JournalError::Unknown(format!("channel {intent}"))) }
-}
-
 impl Journal {
     /// Records the wish to open a channel, unless a limit on what may be locked or opened forbids it (M9). A pending
     /// opening of the same provider is returned instead, with `true`.
@@ -176,9 +169,18 @@ impl Journal {
             .await
     }
 
-    /// Moves a channel between opening, open, closing and failed. Its end on chain is [`Journal::closed`].
-    pub async fn set_state(&self, intent: IntentId, state: ChannelState) -> Result<(), JournalError> {
-        self.writer.run(move |db| set_state(db, intent, state)).await
+    /// A close begins: from here on nothing is signed (M6). Only of a channel that is open; one whose opening the chain took
+    /// back is followed, not closed.
+    pub async fn begin_close(&self, intent: IntentId) -> Result<ChannelRecord, JournalError> {
+        self.writer
+            .run(move |db| {
+                let rows = db
+                    .prepare_cached("UPDATE channels SET state = 'closing' WHERE intent = ?1 AND state = 'open'")?
+                    .execute([intent.0])?;
+                let record = load(db, intent)?;
+                if rows == 1 { Ok(record) } else { Err(JournalError::NotOpen(state_name(record.state))) }
+            })
+            .await
     }
 
     /// An opening or a close that came to nothing: failed, or open again. Left as it is while a transaction of it may
@@ -213,7 +215,9 @@ impl Journal {
                 let before = load(db, intent)?;
                 // An end that is told twice gives back once.
                 if before.state != ChannelState::Closed {
-                    let excess = before.books.signed.saturating_sub(claimed);
+                    // What came back may be one node's word: it frees nothing that was seen taken.
+                    let taken = claimed.max(before.books.claimed);
+                    let excess = before.books.signed.saturating_sub(taken);
                     usage::give_back(db, intent, &before.provider_key(), excess, usage::now(db, moment)?)?;
                 }
                 db.prepare_cached(

@@ -3,12 +3,12 @@
 use drain_protocol::{Address, B256, ChannelId};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::channel::load;
+use super::channel::{load, provider_key_of};
 use super::row::address;
 use super::row::{self, column};
 use super::transactions::TxKind;
 use super::writer::When;
-use super::{ChannelRecord, IntentId, Journal, JournalError, TxId};
+use super::{ChannelRecord, IntentId, Journal, JournalError, TxId, usage};
 
 /// How long after its end a transaction is compared with the chain, in seconds.
 const SETTLED_AFTER: u64 = 86_400;
@@ -72,9 +72,13 @@ impl Journal {
             .run(move |db| {
                 let (mut channels, mut any) = (Vec::new(), false);
                 for id in gone {
-                    let Some(intent) = undo(db, id)? else { continue };
+                    let Some(changed) = undo(db, id)? else { continue };
                     any = true;
-                    channels.extend(intent.filter(|intent| !channels.contains(intent)));
+                    for intent in changed {
+                        if !channels.contains(&intent) {
+                            channels.push(intent);
+                        }
+                    }
                 }
                 let records: Result<_, _> = channels.into_iter().map(|intent| load(db, intent)).collect();
                 records.map(|records| any.then_some(records))
@@ -88,33 +92,44 @@ const OPENING_NOTE: &str =
 const CLOSING_NOTE: &str =
     "a reorganisation of the chain took the close back; it is followed again, and nothing is signed meanwhile";
 
-/// The transaction's channel, if it has one whose state changed; `None` for one that is not final.
-fn undo(db: &Connection, id: TxId) -> Result<Option<Option<IntentId>>, JournalError> {
-    let found: Option<(String, Option<i64>)> = db
-        .prepare_cached("SELECT kind, intent FROM transactions WHERE id = ?1 AND state IN ('final', 'reverted')")?
-        .query_row([id.0], |r| Ok((r.get(0)?, r.get(1)?)))
-        .optional()?;
-    let Some((kind, intent)) = found else { return Ok(None) };
-    db.prepare_cached(
+/// The channels whose state may have changed; `None` for a transaction that is not final.
+fn undo(db: &Connection, id: TxId) -> Result<Option<Vec<IntentId>>, JournalError> {
+    let mut statement = db.prepare_cached(
         "UPDATE transactions SET state = 'broadcast', reason = NULL, finished_at = NULL, block_number = NULL, block_hash = NULL, gas_used = NULL \
-         WHERE id = ?1 OR (state = 'dropped' AND reason = 'replaced' AND raw IS NOT NULL AND (chain_id, wallet, account_nonce) = \
-         (SELECT chain_id, wallet, account_nonce FROM transactions WHERE id = ?1))",
-    )?
-    .execute([id.0])?;
-    let Some(intent) = intent.map(IntentId) else { return Ok(Some(None)) };
-    let kind: TxKind = kind.parse().map_err(|()| JournalError::Corrupt(format!("kind = {kind}")))?;
-    let back = match kind {
-        TxKind::Open => {
-            "UPDATE channels SET state = 'opening', note = ?2 WHERE intent = ?1 AND state IN ('open', 'closing', 'failed')"
+         WHERE EXISTS (SELECT 1 FROM transactions WHERE id = ?1 AND state IN ('final', 'reverted')) AND (id = ?1 OR \
+         (state = 'dropped' AND reason = 'replaced' AND raw IS NOT NULL AND (chain_id, wallet, account_nonce) = \
+          (SELECT chain_id, wallet, account_nonce FROM transactions WHERE id = ?1))) RETURNING id, kind, intent",
+    )?;
+    let mut rows = statement.query([id.0])?;
+    let mut again = Vec::new();
+    while let Some(r) = rows.next()? {
+        let kind: TxKind = row::parsed(r, "kind")?;
+        again.push((TxId(r.get("id")?), kind, r.get::<_, Option<i64>>("intent")?.map(IntentId)));
+    }
+    if again.is_empty() {
+        return Ok(None);
+    }
+    let mut channels = Vec::new();
+    for (again, kind, intent) in again {
+        let Some(intent) = intent else { continue };
+        // What had never landed undoes nothing that is recorded, but may land now.
+        let (state, from, note) = match (kind, again == id) {
+            (TxKind::Open, true) => ("opening", "'open', 'closing', 'failed'", OPENING_NOTE),
+            (TxKind::Open, false) => ("opening", "'failed'", OPENING_NOTE),
+            (TxKind::Close | TxKind::CooperativeClose, true) => ("closing", "'closed', 'open'", CLOSING_NOTE),
+            (TxKind::Close | TxKind::CooperativeClose, false) => ("closing", "'open'", CLOSING_NOTE),
+            _ => continue,
+        };
+        if state == "closing" && again == id {
+            usage::charge_again(db, intent, &provider_key_of(db, intent)?)?;
         }
-        TxKind::Close | TxKind::CooperativeClose => {
-            "UPDATE channels SET state = 'closing', refunded = NULL, note = ?2 WHERE intent = ?1 AND state IN ('closed', 'open')"
-        }
-        _ => return Ok(Some(None)),
-    };
-    let note = if kind == TxKind::Open { OPENING_NOTE } else { CLOSING_NOTE };
-    db.prepare_cached(back)?.execute(params![intent.0, note])?;
-    Ok(Some(Some(intent)))
+        db.prepare_cached(&format!(
+            "UPDATE channels SET state = ?2, refunded = NULL, note = ?3 WHERE intent = ?1 AND state IN ({from})"
+        ))?
+        .execute(params![intent.0, state, note])?;
+        channels.push(intent);
+    }
+    Ok(Some(channels))
 }
 
 /// A channel's new id, before it is recorded. What was signed under the old one stays recorded, in a row of its own that

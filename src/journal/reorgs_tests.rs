@@ -194,3 +194,81 @@ async fn m10_an_opening_that_the_chain_took_back_is_no_known_one() {
     assert_eq!(known(&bench).await, (1, 0));
     bench.restart();
 }
+
+#[tokio::test]
+async fn m4_a_close_that_is_taken_back_charges_again_what_it_gave_back() {
+    let mut bench = Bench::new(|limits| limits.per_day = Usdc::new(3_000_000));
+    let intent = bench.open(9, 5_000_000, at(0)).await;
+    let other = bench.open(8, 5_000_000, at(0)).await;
+    for _ in 0..3 {
+        bench.sign(intent, 1_000_000, "a", at(1)).await.unwrap();
+    }
+    let used = |bench: &Bench| bench.reads("SELECT SUM(amount) FROM usage WHERE scope = 'all' AND window = 'day'");
+    let close = sent(&bench, intent, TxKind::CooperativeClose, 3).await;
+    let (taken, back) = (Usdc::new(2_400_000), Usdc::new(2_600_000));
+    let wallet = bench.journal.closed(intent, Some(close), taken, back, at(2)).await.unwrap().consumer;
+    assert_eq!(used(&bench), 2_400_000);
+    bench.journal.undo(vec![close]).await.unwrap();
+    assert_eq!(used(&bench), 3_000_000, "it may be claimed again");
+    assert!(matches!(bench.sign(other, 1, "a", at(3)).await, Err(JournalError::OverLimit(_))));
+    bench.journal.closed(intent, Some(close), taken, back, at(4)).await.unwrap();
+    assert_eq!(used(&bench), 2_400_000, "once");
+    bench.sign(other, 600_000, "a", at(5)).await.unwrap();
+    bench.sign(other, 1, "a", at(5)).await.unwrap_err();
+    assert_eq!(backup::verify(&bench.file(), None).unwrap().problems, Vec::<String>::new());
+    assert_eq!(bench.journal.locked(137, wallet).await.unwrap(), Usdc::new(5_000_000));
+}
+
+#[tokio::test]
+async fn m4_a_refund_that_a_node_makes_up_frees_no_budget() {
+    let mut bench = Bench::new(|_| {});
+    let intent = bench.open(9, 5_000_000, at(0)).await;
+    for _ in 0..3 {
+        bench.sign(intent, 1_000_000, "a", at(1)).await.unwrap();
+    }
+    bench.journal.claimed(intent, Usdc::new(2_400_000)).await.unwrap();
+    // Watched, without a transaction of ours: the event says that all came back.
+    bench.journal.closed(intent, None, Usdc::ZERO, Usdc::new(5_000_000), at(2)).await.unwrap();
+    assert_eq!(bench.reads("SELECT SUM(amount) FROM usage WHERE scope = 'all' AND window = 'day'"), 2_400_000);
+}
+
+#[tokio::test]
+async fn m6_a_close_begins_on_an_open_channel_only() {
+    let mut bench = Bench::new(|_| {});
+    let intent = bench.open(9, 1_000_000, at(0)).await;
+    bench.journal.undo(vec![TxId(1)]).await.unwrap();
+    assert!(matches!(bench.journal.begin_close(intent).await, Err(JournalError::NotOpen(_))));
+    assert_eq!(bench.journal.channel(intent).await.unwrap().state, ChannelState::Opening, "it is followed");
+    let id = bench.journal.channel(intent).await.unwrap().channel_id.unwrap();
+    bench.journal.opened(intent, TxId(1), id, Usdc::new(1_000_000), at(0).at + 3_700).await.unwrap();
+    assert_eq!(bench.journal.begin_close(intent).await.unwrap().state, ChannelState::Closing);
+    assert!(matches!(bench.journal.begin_close(intent).await, Err(JournalError::NotOpen(_))));
+}
+
+#[tokio::test]
+async fn m7_an_opening_whose_transaction_was_displaced_in_its_slot_has_failed() {
+    let mut bench = Bench::new(|_| {});
+    let intent = bench.begin(9, 1_000_000, at(0)).await.unwrap();
+    let approval = sent(&bench, intent, TxKind::Approve, 0).await;
+    let outbid = sent(&bench, intent, TxKind::Approve, 0).await;
+    // Its own transaction is no end of it.
+    bench.journal.finish_transaction(outbid, TxState::Final, None).await.unwrap();
+    let state = async |bench: &Bench| bench.journal.channel(intent).await.unwrap().state;
+    assert_eq!(state(&bench).await, ChannelState::Opening);
+    let refused = sent(&bench, intent, TxKind::Open, 1).await;
+    let other = bench.open(8, 2_000_000, at(0)).await;
+    let wallet = bench.journal.channel(other).await.unwrap().consumer;
+    let close = sent(&bench, other, TxKind::CooperativeClose, 1).await;
+    bench.journal.closed(other, Some(close), Usdc::ZERO, Usdc::new(2_000_000), at(2)).await.unwrap();
+    assert_eq!(state(&bench).await, ChannelState::Failed);
+    assert_eq!(bench.journal.locked(137, wallet).await.unwrap(), Usdc::ZERO);
+    // Where the close is taken back, both may land.
+    let undone = bench.journal.undo(vec![close]).await.unwrap().unwrap();
+    let undone: Vec<_> = undone.iter().map(|record| (record.intent, record.state)).collect();
+    assert_eq!(undone.len(), 2);
+    assert!(undone.contains(&(intent, ChannelState::Opening)) && undone.contains(&(other, ChannelState::Closing)));
+    assert_eq!(bench.journal.locked(137, wallet).await.unwrap(), Usdc::new(3_000_000));
+    let unfinished = bench.journal.unfinished_transactions(137, wallet).await.unwrap();
+    assert_eq!(unfinished.iter().map(|tx| tx.id).collect::<Vec<_>>(), [refused, close]);
+    assert!(!unfinished.iter().any(|tx| tx.id == approval));
+}

@@ -21,6 +21,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0005_reorgs.sql"),
     include_str!("migrations/0006_survival.sql"),
     include_str!("migrations/0007_approvals.sql"),
+    include_str!("migrations/0008_given_back.sql"),
     include_str!("migrations/0009_left_in_contract.sql"),
 ];
 

@@ -130,9 +130,14 @@ impl Bench {
         Ok(self.journal.authorize(self.request(intent, bound, agent, when)).await?.receipt())
     }
 
-    /// One number of the journal's file, as another process reads it.
+    /// The journal's file.
+    pub fn file(&self) -> std::path::PathBuf {
+        self.home.path().join("journal.db")
+    }
+
+    /// One number of it, as another process reads it.
     pub fn reads(&self, query: &str) -> u64 {
-        let file = rusqlite::Connection::open(self.home.path().join("journal.db")).unwrap();
+        let file = rusqlite::Connection::open(self.file()).unwrap();
         file.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs()
     }
 
