@@ -36,7 +36,7 @@ const READS: u32 = 5;
 #[derive(Clone)]
 enum Post {
     /// The key is being opened; without it, providers can be read.
-    Opening(Local),
+    Opening(Box<Local>),
     /// Nobody is found yet.
     Between,
     /// To this process' own runtime.
@@ -90,7 +90,7 @@ impl Shared {
         signer: impl Future<Output = Result<Signer, Failure>> + 'static,
     ) -> Self {
         let keyless = Local::without_wallet(services.clone(), still_closed());
-        let shared = Self::at(services.clone(), Post::Opening(keyless.clone()));
+        let shared = Self::at(services.clone(), Post::Opening(Box::new(keyless.clone())));
         let inner = Arc::downgrade(&shared.inner);
         let keeper = actix::spawn(async move {
             let signer = signer.await;
