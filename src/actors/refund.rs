@@ -12,10 +12,12 @@ use super::supervisor::{ChannelOpened, FindOpening, Supervisor};
 use crate::api::{ChannelState, Closed, Progress};
 use crate::error::{Code, Failure};
 use crate::journal::{ChannelRecord, IntentId};
-use crate::policy::refund::{Due, Holding, Tries, Way, due, worth_it};
+use crate::policy::refund::{Due, Holding, Tries, Way, due, left, worth_it};
 
 /// Where gas is dearer than a refund, it is asked again after so long, in seconds.
 const GAS_PAUSE: u64 = 3_600;
+/// Where nothing is left at all.
+const EMPTY_PAUSE: u64 = 86_400;
 
 /// The watcher saw a block: is anything due?
 #[derive(Clone, Copy, Debug, Message)]
@@ -29,6 +31,8 @@ struct Memory {
     /// What its record showed of payments, and the block time at which that was new; zero when it was there at the first
     /// look.
     paid: Option<(Payments, u64)>,
+    /// Block time at which a close was first seen to be under way.
+    closing: Option<u64>,
     /// Nothing before this block time.
     not_before: u64,
 }
@@ -73,6 +77,8 @@ impl RefundActor {
             };
             memory.paid = Some(paid);
             holding.used_at = holding.used_at.max(paid.1);
+            memory.closing = holding.closing.map(|_| memory.closing.unwrap_or(now));
+            holding.closing = memory.closing;
             if now < memory.not_before || self.closing.contains(&record.intent) {
                 continue;
             }
@@ -88,10 +94,11 @@ impl RefundActor {
 
     fn close(&self, record: ChannelRecord, holding: Holding, way: Way, ctx: &mut Context<Self>) {
         let intent = record.intent;
-        let (services, supervisor) = (self.services.clone(), self.supervisor.clone());
+        let (services, purse, supervisor) = (self.services.clone(), self.purse.clone(), self.supervisor.clone());
+        let pause = if left(&holding, way).is_zero() { EMPTY_PAUSE } else { GAS_PAUSE };
         let work = tokio::spawn(async move {
             let channel = find(&supervisor, &record).await?;
-            close(&services, &channel, &record, &holding, way, Progress::none()).await
+            close(&services, &purse, &channel, &record, holding, way, Progress::none()).await
         });
         ctx.spawn(work.into_actor(self).map(move |done, actor, _| {
             actor.closing.remove(&intent);
@@ -101,7 +108,7 @@ impl RefundActor {
                 Ok(Ok(closed)) => report(intent, &closed),
                 Ok(Err(failure)) if failure.code == Code::NotWorthIt => {
                     tracing::info!(channel = %intent, %failure, "not closed now");
-                    memory.not_before = now.saturating_add(GAS_PAUSE);
+                    memory.not_before = now.saturating_add(pause);
                 }
                 // Paid again meanwhile, or over already: the next look tells.
                 Ok(Err(failure)) if matches!(failure.code, Code::Busy | Code::ChannelNotOpen) => {
@@ -135,8 +142,9 @@ fn report(intent: IntentId, closed: &Closed) {
 pub(super) fn holding(record: &ChannelRecord) -> Option<Holding> {
     record.channel_id?;
     let closing = match record.state {
-        ChannelState::Open | ChannelState::Expired => false,
-        ChannelState::Closing => true,
+        ChannelState::Open | ChannelState::Expired => None,
+        // Since before anybody looked.
+        ChannelState::Closing => Some(0),
         ChannelState::Opening | ChannelState::Closed | ChannelState::Failed => return None,
     };
     Some(Holding {
@@ -164,19 +172,23 @@ pub(super) async fn find(supervisor: &Addr<Supervisor>, record: &ChannelRecord) 
 /// Closes through the channel's queue (M6): what is in flight goes first, and a channel that pays again meanwhile stays.
 pub(super) async fn close(
     services: &Services,
+    purse: &Purse,
     channel: &Addr<ChannelActor>,
     record: &ChannelRecord,
-    holding: &Holding,
+    mut holding: Holding,
     way: Way,
     progress: Progress,
 ) -> Result<Closed, Failure> {
     let per_gas = services.chain.fees().await?.expected_per_gas();
-    if !worth_it(&services.config.refunds.settings, holding, way, per_gas) {
-        return Err(Failure::unspent(
-            Code::NotWorthIt,
-            "The gas of the close would cost more than it brings back",
-            "It is closed when gas is cheaper. DRAIN_POL_USDC says what a POL is worth; drain-mcp close closes all the same.",
-        ));
+    let worth = |holding: &Holding| worth_it(&services.config.refunds.settings, holding, way, per_gas);
+    if way == Way::AtExpiry && !worth(&holding) {
+        holding.claimed = taken_in_the_end(services, record).await?;
+        if !worth(&holding) {
+            purse.journal.not_worth_closing(record.intent, holding.claimed).await?;
+        }
+    }
+    if !worth(&holding) {
+        return Err(not_worth_it(&holding, way));
     }
     let (kind, only_after) = match way {
         Way::Cooperative => (CloseKind::Cooperative, Some(record.books.nonce)),
@@ -185,6 +197,36 @@ pub(super) async fn close(
     let (reply, receiver) = tokio::sync::oneshot::channel();
     ask(channel, End { kind, only_after, progress, reply }).await?;
     answer(receiver).await
+}
+
+/// What the provider has for good: the record's figure may be one endpoint's word.
+async fn taken_in_the_end(services: &Services, record: &ChannelRecord) -> Result<Usdc, Failure> {
+    let found = match record.channel_id {
+        Some(id) => services.chain.channel_in_the_end(&record.deployment, id).await?,
+        None => None,
+    };
+    found.map(|channel| channel.claimed).ok_or_else(|| {
+        Failure::unspent(Code::ChannelNotOpen, "The contract knows this channel no more", "Look at drain_balance.")
+    })
+}
+
+fn not_worth_it(holding: &Holding, way: Way) -> Failure {
+    let left = left(holding, way);
+    let (message, next): (String, &str) = match way {
+        Way::AtExpiry if left.is_zero() => (
+            "The provider has taken the whole deposit: no close brings anything back".into(),
+            "Nothing is to be done. It counts against no limit any more; drain-mcp close removes it from the contract, for its gas.",
+        ),
+        Way::Cooperative if left.is_zero() => (
+            "All of the deposit is signed for: a close with the provider's consent brings nothing back".into(),
+            "What the provider does not claim comes back at expiry.",
+        ),
+        _ => (
+            format!("The gas of the close would cost more than the {left} USDC that it brings back"),
+            "It is closed when gas is cheaper. DRAIN_POL_USDC says what a POL is worth; drain-mcp close closes all the same.",
+        ),
+    };
+    Failure::unspent(Code::NotWorthIt, message, next)
 }
 
 impl Actor for RefundActor {

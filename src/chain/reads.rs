@@ -198,13 +198,33 @@ impl Chain {
     /// A channel as of now, by the word of two endpoints, or of the one where a single one is configured: what a close
     /// relies on. Where a claim makes them differ for a moment, the worse for us counts.
     pub async fn channel_agreed(&self, on: &Deployment, id: ChannelId) -> Result<Option<OnChainChannel>, ChainError> {
+        self.channel_by_two(on, id, BlockNumberOrTag::Latest, Usdc::max).await
+    }
+
+    /// The same as of a final block, and the better for us counts: what one endpoint says was taken gives up no refund.
+    pub async fn channel_in_the_end(
+        &self,
+        on: &Deployment,
+        id: ChannelId,
+    ) -> Result<Option<OnChainChannel>, ChainError> {
+        let block = self.finalized_number().await?.into();
+        self.channel_by_two(on, id, block, Usdc::min).await
+    }
+
+    async fn channel_by_two(
+        &self,
+        on: &Deployment,
+        id: ChannelId,
+        block: BlockNumberOrTag,
+        claimed: fn(Usdc, Usdc) -> Usdc,
+    ) -> Result<Option<OnChainChannel>, ChainError> {
         let data = Bytes::from(DrainChannel::getChannelCall { channelId: id.0 }.abi_encode());
-        let call = json!([{ "to": on.contract(), "data": data }, BlockNumberOrTag::Latest]);
+        let call = json!([{ "to": on.contract(), "data": data }, block]);
         let decode = |value| {
             DrainChannel::getChannelCall::abi_decode_returns_validate(&plain::<Bytes>(value)?)
                 .map_err(|_| "no channel".to_owned())
         };
-        let said = self.pool().ask_two("eth_call", &call, None, decode).await?;
+        let said = self.pool().ask_two("eth_call", &call, block.as_number(), decode).await?;
         let mut found: Vec<(&str, Option<OnChainChannel>)> = Vec::new();
         for (endpoint, channel) in &said {
             found.push((&endpoint.host, channel.as_ref().map_or(Ok(None), on_chain)?));
@@ -214,7 +234,7 @@ impl Chain {
             agreed = match (agreed.flatten(), *other) {
                 (None, None) => Some(None),
                 (Some(one), Some(other)) if one.same_but_for_claims(&other) => {
-                    Some(Some(OnChainChannel { claimed: one.claimed.max(other.claimed), ..one }))
+                    Some(Some(OnChainChannel { claimed: claimed(one.claimed, other.claimed), ..one }))
                 }
                 _ => {
                     let (one, other) = (hosts.next().unwrap_or_default(), hosts.next().unwrap_or_default());

@@ -50,6 +50,9 @@ pub(super) struct Closed {
 
 /// Takes the key out of the configuration: no second copy stays behind.
 pub(super) fn take(config: &mut Config, recipients: Vec<Address>) -> Closed {
+    // The operator's own account can always be sent to.
+    let treasury = config.treasury.as_ref().map(|treasury| treasury.address);
+    let recipients = recipients.into_iter().chain(treasury).collect();
     let policy = policy(&config.chain, config.limits.unlimited_allowance, recipients);
     Closed { signer: std::mem::replace(&mut config.signer, SignerConfig::None), policy }
 }

@@ -10,6 +10,10 @@ mod approvals;
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod approvals_tests;
 pub mod backup;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod backup_tests;
+mod carry;
 mod channel;
 mod channels;
 mod check;
@@ -30,6 +34,7 @@ mod records;
 mod reorgs;
 #[cfg(test)]
 mod reorgs_tests;
+mod restore;
 mod row;
 mod schema;
 mod transactions;
@@ -86,6 +91,16 @@ pub enum JournalError {
     /// Written by a newer version.
     #[error("the journal {path} was written by a newer drain-mcp (schema {found}, this one knows {known})")]
     Newer {
+        /// The file.
+        path: PathBuf,
+        /// Schema of the file.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// Written by an older version.
+    #[error("the journal {path} is of an older version (schema {found}, this one knows {known})")]
+    Older {
         /// The file.
         path: PathBuf,
         /// Schema of the file.

@@ -48,8 +48,18 @@ impl Bench {
 
     /// As after a restart.
     pub fn restart(&mut self) {
-        drop(std::mem::replace(&mut self.journal, Journal::open(tempfile::tempdir().unwrap().path()).unwrap()));
+        self.stop();
         self.journal = Journal::open(self.home.path()).unwrap();
+    }
+
+    /// Nobody has the journal open.
+    pub fn stop(&mut self) {
+        drop(std::mem::replace(&mut self.journal, Journal::open(tempfile::tempdir().unwrap().path()).unwrap()));
+    }
+
+    /// Where the journal lies.
+    pub fn folder(&self) -> &std::path::Path {
+        self.home.path()
     }
 
     pub fn wish(&mut self, provider: u8, deposit: u32, when: Moment) -> NewChannel {
@@ -141,7 +151,7 @@ impl Bench {
         file.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs()
     }
 
-    fn settle(&self, receipt: Receipt, charged: u32) {
+    pub fn settle(&self, receipt: Receipt, charged: u32) {
         let outcome = Outcome::Settled { answered: true, charged: usdc(charged), disputed: Usdc::ZERO };
         self.journal.settle_later(receipt, outcome, START).unwrap();
     }

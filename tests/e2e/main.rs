@@ -64,6 +64,7 @@ mod takeover;
 mod tap;
 mod transactions;
 mod transfers;
+mod treasury;
 mod trust;
 mod unlocking;
 mod wallet;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Local;
 use crate::actors::refund::{close, find, holding};
+use crate::actors::services::Purse;
 use crate::actors::view;
 use crate::api::{ChannelState, ChannelView, Progress, RefundFailure, RefundReport};
 use crate::error::{Code, Failure, Money};
@@ -13,19 +14,21 @@ use crate::policy::refund::{Due, Settings, Tries, due};
 impl Local {
     /// Closes what can be closed now, one after another, each until it is final.
     pub(super) async fn refund(&self, idle: Option<u64>, progress: Progress) -> Result<Vec<RefundReport>, Failure> {
-        let records = self.purse()?.journal.channels(false).await?;
+        let purse = self.purse()?;
+        let records = purse.journal.channels(false).await?;
         let head = self.services.chain.head().await?;
         self.services.clock.saw_block(head.timestamp);
         let settings = Settings { idle: idle.map(Duration::from_secs), ..self.services.config.refunds.settings };
         let mut reports = Vec::new();
         for record in records {
-            reports.push(self.refund_of(&settings, record, head.timestamp, &progress).await);
+            reports.push(self.refund_of(purse, &settings, record, head.timestamp, &progress).await);
         }
         Ok(reports)
     }
 
     async fn refund_of(
         &self,
+        purse: &Purse,
         settings: &Settings,
         record: ChannelRecord,
         now: u64,
@@ -51,7 +54,7 @@ impl Local {
         };
         progress.say(format!("closing {id}"));
         let closed = match find(&self.supervisor, &record).await {
-            Ok(channel) => close(&self.services, &channel, &record, &holding, way, progress.clone()).await,
+            Ok(channel) => close(&self.services, purse, &channel, &record, holding, way, progress.clone()).await,
             Err(failure) => Err(failure),
         };
         match closed {
