@@ -10,11 +10,11 @@ use super::chain;
 use super::error::{Bad, ConfigError, quoted};
 use super::file;
 use super::keys::Key;
-use super::sources::{Layers, Sources};
+use super::sources::{Layers, Sources, others_can_look};
 use super::values::{self, is_loopback};
 use super::{
-    ApprovalConfig, ChainConfig, Config, MarketplaceConfig, NotifyConfig, Password, RefundConfig, RequestConfig,
-    SignerConfig,
+    ApprovalConfig, ChainConfig, Config, MarketplaceConfig, NotifyConfig, Password, PasswordFrom, RefundConfig,
+    RequestConfig, SignerConfig,
 };
 use super::{kms, ledger, treasury};
 use crate::operator;
@@ -209,8 +209,13 @@ fn signer(layers: &mut Layers, home: &Path) -> Result<SignerConfig, ConfigError>
                 Some(raw) => raw.parse(|text| values::path(text, layers.person.as_deref()))?,
                 None => default_path,
             };
-            let password = layers.get(Key::KeystorePassword)?.map(|raw| Password::new(&raw.text));
-            Ok(SignerConfig::Keystore { path, password })
+            if others_can_look(&path) {
+                layers.warnings.push(format!(
+                    "the keystore {} can be read by other users, who can try passwords on it (chmod 600 it)",
+                    path.display()
+                ));
+            }
+            Ok(SignerConfig::Keystore { path, password: password(layers)? })
         }
         Wish::AwsKms => {
             if kms.is_none() {
@@ -237,6 +242,21 @@ fn signer(layers: &mut Layers, home: &Path) -> Result<SignerConfig, ConfigError>
             .at(at)
         }),
     }
+}
+
+/// From the strongest source; within one, a password and a command contradict each other.
+fn password(layers: &mut Layers) -> Result<Option<PasswordFrom>, ConfigError> {
+    let given = layers.ranked(Key::KeystorePassword)?;
+    let command = layers.ranked(Key::KeystorePasswordCommand)?;
+    Ok(match (given, command) {
+        (Some((rank, given)), Some((other, command))) if rank == other => {
+            return Err(Bad::new(format!("{} is set too", command.name), "Keep one of the two").at(given.name.clone()));
+        }
+        (Some((rank, given)), command) if command.as_ref().is_none_or(|(other, _)| rank < *other) => {
+            Some(PasswordFrom::Given(Password::new(&given.text)))
+        }
+        (_, command) => command.map(|(_, command)| PasswordFrom::Command(command.text.to_string())),
+    })
 }
 
 #[derive(Debug)]

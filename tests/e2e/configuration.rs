@@ -69,10 +69,11 @@ async fn secrets_from_files() {
     refused(&only(&file(&world, "empty", "\n")), &["DRAIN_PRIVATE_KEY_FILE", "empty"]).await;
     refused(&only(&file(&world, "large", &"a".repeat(100_000))), &["DRAIN_PRIVATE_KEY_FILE", "large"]).await;
 
-    // Readable by all: it works, with a warning.
+    // Readable by all: it may be theirs already.
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(&key_file, std::fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(works(&only(&key_file)).await.stderr.contains("chmod 600"));
+    let loose = refused(&only(&key_file), &["DRAIN_PRIVATE_KEY_FILE", "other users"]).await;
+    assert!(!loose.everything().contains(&key));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
