@@ -51,6 +51,17 @@ impl Runtime {
         Ok(Self(Shared::locked(services(config)?, wallet, why).await))
     }
 
+    /// Starts with a key that is still being opened, and answers at once: providers can be read meanwhile, and everything
+    /// that needs the wallet waits. Where opening fails, it is as [`Self::locked`], or without the wallet's address as
+    /// [`Self::without_wallet`]. Call on the main thread of a running actix system.
+    pub fn opening(
+        config: Config,
+        wallet: Option<Address>,
+        signer: impl Future<Output = Result<Signer, Failure>> + 'static,
+    ) -> Result<Self, Failure> {
+        Ok(Self(Shared::opening(services(config)?, wallet, signer)))
+    }
+
     /// Whether all of this is the sandbox's play money.
     pub fn play_money(&self) -> bool {
         self.config().play_money

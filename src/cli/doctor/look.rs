@@ -50,17 +50,12 @@ async fn key(config: &Config) -> (Line, Option<Address>) {
         (SignerConfig::Local(_), Ok(address)) => Line::ok("key", format!("private key of {}", shown(*address))),
         (SignerConfig::Keystore { path, password }, Ok(address)) => {
             let found = format!("keystore {} of {}", path.display(), shown(*address));
-            match (others_can_read(path), password.is_some()) {
-                (true, _) => Line::warn(
-                    "key",
-                    format!("{found}: other users can read the file"),
-                    format!("chmod 600 {}", path.display()),
-                ),
-                (false, true) => Line::ok("key", format!("{found}, password configured")),
-                (false, false) => Line::warn(
+            match password {
+                Some(_) => Line::ok("key", format!("{found}, password configured")),
+                None => Line::warn(
                     "key",
                     format!("{found}, no password configured"),
-                    "An MCP client cannot type it: set DRAIN_KEYSTORE_PASSWORD_FILE (chmod 600) for the server.",
+                    "An MCP client cannot type it: set DRAIN_KEYSTORE_PASSWORD_FILE (chmod 600) or DRAIN_KEYSTORE_PASSWORD_COMMAND for the server.",
                 ),
             }
         }
