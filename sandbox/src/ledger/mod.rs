@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -22,6 +22,8 @@ pub use keys::{Keys, TEST_PHRASE};
 
 /// The longest command.
 const MAX_COMMAND: usize = 260;
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 16;
 /// Exchanges that are remembered.
 const MAX_LOG: usize = 100_000;
 
@@ -91,6 +93,8 @@ pub struct LedgerPeer {
     address: SocketAddr,
     shared: Arc<Shared>,
     server: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+    /// Keeps the port while nothing listens on it, so that nobody else answers there.
+    port: Mutex<Option<TcpSocket>>,
 }
 
 #[derive(Debug)]
@@ -141,7 +145,7 @@ impl LedgerPeer {
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), finger: watch::Sender::new(Finger::Approve) });
         let server = tokio::spawn(serve(listener, shared.clone()));
-        Ok(Self { address, shared, server: tokio::sync::Mutex::new(Some(server)) })
+        Ok(Self { address, shared, server: tokio::sync::Mutex::new(Some(server)), port: Mutex::new(None) })
     }
 
     /// Where it listens.
@@ -155,6 +159,7 @@ impl LedgerPeer {
             server.abort();
             // Ends with the error of an aborted task.
             let _ = server.await;
+            *self.port() = self.reserve().ok();
         }
         let mut state = self.shared.lock();
         // Without power it forgets what it was asked.
@@ -170,10 +175,23 @@ impl LedgerPeer {
     pub async fn plug(&self) -> io::Result<()> {
         let mut server = self.server.lock().await;
         if server.is_none() {
-            let listener = TcpListener::bind(self.address).await?;
+            let kept = self.port().take();
+            let listener = kept.map_or_else(|| self.reserve(), Ok)?.listen(BACKLOG)?;
             *server = Some(tokio::spawn(serve(listener, self.shared.clone())));
         }
         Ok(())
+    }
+
+    fn port(&self) -> MutexGuard<'_, Option<TcpSocket>> {
+        self.port.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reserve(&self) -> io::Result<TcpSocket> {
+        let socket = TcpSocket::new_v4()?;
+        // Connections of before are still being forgotten.
+        socket.set_reuseaddr(true)?;
+        socket.bind(self.address)?;
+        Ok(socket)
     }
 
     /// What the person does from now on, with a prompt that waits, too.
