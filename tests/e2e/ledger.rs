@@ -318,10 +318,13 @@ fn m10_nothing_prompts_by_itself_and_the_operator_is_told_what_waits_for_a_press
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_press_that_outlasts_the_client_is_collected_by_the_same_call_and_asked_for_once() {
     let (world, device) = (process_world().await, device().await);
-    let env = env(&world, &device).with("DRAIN_DEVICE_WAIT", "300ms");
+    let env = env(&world, &device);
+    let mut opener = Agent::start(&env, Greeting::Discover).await;
+    let channel = opener.open("sim-llm", "1", "24h").await;
+    opener.leave().await;
+    let env = env.with("DRAIN_DEVICE_WAIT", "300ms");
     for greeting in [Greeting::Initialize, Greeting::Discover] {
         let mut agent = Agent::start(&env, greeting).await;
-        let channel = agent.open("sim-llm", "1", "24h").await;
         let (pressed, paid) = (device.screens().len(), figures(&world.sandbox.llm).len());
         device.finger(Finger::Wait);
         for _ in 0..3 {
@@ -344,7 +347,6 @@ async fn a_press_that_outlasts_the_client_is_collected_by_the_same_call_and_aske
         assert_eq!(rejected.data["money"]["state"], "not_spent");
         device.finger(Finger::Approve);
         agent.ok("drain_chat", chat(&channel, "Again")).await;
-        agent.ok("drain_cooperative_close", json!({ "channelId": channel })).await;
         agent.leave().await;
     }
 }
