@@ -81,6 +81,8 @@ keys! {
         "An encrypted key file, as drain-mcp wallet new and geth write it.";
     KeystorePassword: "DRAIN_KEYSTORE_PASSWORD", None, Some("signer.keystore_password_file"), Secret, "asked for on a terminal",
         "The keystore's password.";
+    KeystorePasswordCommand: "DRAIN_KEYSTORE_PASSWORD_COMMAND", Some("signer.keystore_password_command"), Some("signer.keystore_password_command_file"), Private, "none",
+        "A shell command that writes the keystore's password to its standard output, such as secret-tool lookup service drain-mcp: one line, within a minute. It sees nothing of our environment but PATH, HOME and the session's own variables.";
     KmsKeyId: "DRAIN_KMS_KEY_ID", Some("signer.kms_key_id"), None, Plain, "none",
         "A key in AWS KMS (spec ECC_SECG_P256K1): its id or ARN, not an alias. Credentials come from AWS's own settings.";
     KmsAddress: "DRAIN_KMS_ADDRESS", Some("signer.kms_address"), None, Plain, "asked of KMS at start",

@@ -5,7 +5,7 @@ use drain_protocol::{Generation, U256, Usdc, deployment};
 use super::Bench;
 use super::open::no_deployment;
 use crate::actors::local::recovering::openings;
-use crate::api::WalletView;
+use crate::api::{WalletView, unknown_told};
 use crate::error::Failure;
 
 /// Below this a wallet soon cannot send: one cent's worth of POL.
@@ -53,12 +53,7 @@ pub(super) async fn view(bench: &Bench) -> Result<WalletView, Failure> {
     }
     // Only a hint too.
     if let Ok(openings) = openings(&bench.services, &bench.purse).await {
-        let missing: u64 = openings.iter().map(|on| on.on_chain.saturating_sub(on.known)).sum();
-        if missing > 0 {
-            advice.push(format!(
-                "{missing} channels of this wallet are on chain and not in this record; their deposits may be waiting. A person finds them with drain-mcp channels recover."
-            ));
-        }
+        advice.extend(unknown_told(&openings));
     }
     Ok(WalletView {
         address: owner,
