@@ -33,7 +33,10 @@ impl TreasuryConfig {
     /// How a person refills the wallet.
     pub fn refill(&self) -> String {
         match &self.ledger {
-            Some(_) => "A person refills the wallet: drain-mcp wallet fund --usdc 5 --pol 0.1 (two presses on the Ledger).".into(),
+            Some(_) => {
+                "A person refills the wallet: drain-mcp wallet fund --usdc 5 --pol 0.1 (two presses on the Ledger)."
+                    .into()
+            }
             None => format!("A person refills the wallet from the treasury, {}.", self.address),
         }
     }
