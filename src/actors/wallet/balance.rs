@@ -37,6 +37,13 @@ pub(super) async fn view(bench: &Bench) -> Result<WalletView, Failure> {
     let locked = bench.purse.journal.locked(config.chain_id, owner).await?;
     let spent_today = bench.purse.journal.spent_today(bench.services.clock.now()).await?;
     let mut advice = advice(usdc, wei, &format!("{owner}"));
+    if let Some(treasury) = bench.services.config.treasury.as_ref().filter(|treasury| usdc < treasury.refill_below) {
+        advice.push(format!(
+            "{usdc} USDC are below DRAIN_REFILL_BELOW ({}). {}",
+            treasury.refill_below,
+            treasury.refill()
+        ));
+    }
     if config.chain_id == deployment::POLYGON {
         // Only a hint: a failed read of another token is no reason to fail.
         let bridged = chain.usdc_balance(deployment::POLYGON_USDC_E, owner).await.unwrap_or_default();
