@@ -20,6 +20,8 @@ mod providers;
 mod refund;
 mod rescue;
 pub mod sandbox;
+#[cfg(feature = "sandbox")]
+mod sandbox_ledger;
 mod serve;
 mod session;
 mod signer;

@@ -9,9 +9,13 @@ use super::output::Output;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  drain-mcp sandbox           prints the environment and the lines to paste into an MCP client\n  \
+              drain-mcp sandbox --ledger  with a software Ledger: its screens here, Enter for the press\n  \
               drain-mcp sandbox --json | head -1 | jq .env"
 )]
 pub struct Args {
+    /// Give the key to a software Ledger whose prompts are shown and answered here
+    #[arg(long)]
+    pub ledger: bool,
     /// From the global flag.
     #[arg(skip)]
     pub json: bool,
@@ -32,6 +36,8 @@ pub async fn run(args: Args) -> ExitCode {
     use drain_sandbox::marketplace::{Sandbox, SandboxConfig};
     use serde_json::{Map, Value, json};
 
+    use super::sandbox_ledger;
+
     let output = Output { json: args.json, play_money: true };
     let sandbox = match Sandbox::start(SandboxConfig::default()).await {
         Ok(sandbox) => sandbox,
@@ -47,7 +53,21 @@ pub async fn run(args: Args) -> ExitCode {
             return Exit::Failed.into();
         }
     };
+    let device = match args.ledger {
+        false => None,
+        true => match sandbox_ledger::start(&sandbox).await {
+            Ok(device) => Some(device),
+            Err(failure) => {
+                output.failure(&failure);
+                return Exit::Failed.into();
+            }
+        },
+    };
     let mut env = sandbox.env();
+    if let Some(device) = &device {
+        env.retain(|(name, _)| name != "DRAIN_PRIVATE_KEY");
+        env.extend(sandbox_ledger::env(device));
+    }
     env.push(("DRAIN_HOME".into(), home.path().display().to_string()));
     env.push(("DRAIN_PLAY_MONEY".into(), "on".into()));
     let pairs: Map<String, Value> = env.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
@@ -65,7 +85,16 @@ pub async fn run(args: Args) -> ExitCode {
         output.failure(&failure);
         return Exit::Failed.into();
     }
-    super::session::interrupted().await;
+    let attended = async {
+        match &device {
+            Some(device) => sandbox_ledger::attend(device, &output).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = super::session::interrupted() => {}
+        () = attended => {}
+    }
     drop((sandbox, home));
     Exit::Ok.into()
 }
