@@ -48,6 +48,12 @@ impl Progress {
         Self { lines: Some(sender), person: None }
     }
 
+    /// The same person, and other lines.
+    pub fn with_lines(mut self, sender: mpsc::Sender<String>) -> Self {
+        self.lines = Some(sender);
+        self
+    }
+
     /// With a person who can be asked.
     pub fn with_person(mut self, person: mpsc::Sender<Question>) -> Self {
         self.person = Some(person);
@@ -503,6 +509,19 @@ pub enum SendAmount {
     Usdc(Option<Usdc>),
     /// POL in wei; `None` is all but the gas.
     Native(Option<U256>),
+}
+
+/// What went back to the treasury.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Swept {
+    /// The treasury.
+    pub to: Address,
+    /// USDC.
+    pub usdc: Usdc,
+    /// POL, as a decimal number.
+    pub pol: String,
+    /// Hashes, in order; none where nothing was above the marks.
+    pub transactions: Vec<String>,
 }
 
 /// An agent's word on a provider.

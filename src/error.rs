@@ -1,6 +1,7 @@
 //! The one failure that people and agents see: what happened, to the money too, and what to do next (M15).
 
 use drain_protocol::Usdc;
+use drain_signers::SignerError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,36 @@ codes! {
     NoSigner = "no_signer", AfterFix;
     /// The signer refused or failed.
     SignerFailed = "signer_failed", AfterFix;
+    /// No Ledger is connected.
+    LedgerAbsent = "ledger_absent", AfterFix;
+    /// The Ledger asks for its PIN.
+    LedgerLocked = "ledger_locked", AfterFix;
+    /// The Ledger's Ethereum app is not open.
+    LedgerWrongApp = "ledger_wrong_app", AfterFix;
+    /// The Ledger's Ethereum app must be updated.
+    LedgerAppTooOld = "ledger_app_too_old", AfterFix;
+    /// The Ledger's Ethereum app signs nothing that it cannot show in full.
+    LedgerBlindSigningOff = "ledger_blind_signing_off", AfterFix;
+    /// A person rejected it on the Ledger.
+    LedgerRejected = "ledger_rejected", AfterFix;
+    /// The Ledger is in use by another program or an earlier request.
+    LedgerBusy = "ledger_busy", Safe;
+    /// This user may not open the Ledger's USB device.
+    LedgerNotAllowed = "ledger_not_allowed", AfterFix;
+    /// The Ledger was unplugged before it answered.
+    LedgerUnplugged = "ledger_unplugged", AfterFix;
+    /// Nobody pressed in time.
+    LedgerNoAnswer = "ledger_no_answer", AfterFix;
+    /// The Ledger's account is not the configured one.
+    LedgerOtherAddress = "ledger_other_address", AfterFix;
+    /// The Ledger does not let the configured path be used.
+    LedgerPathRefused = "ledger_path_refused", AfterFix;
+    /// The Ledger's answer makes no sense.
+    LedgerGarbled = "ledger_garbled", AfterFix;
+    /// The Ledger answered with a status that is not known.
+    LedgerStatus = "ledger_status", AfterFix;
+    /// USB cannot be used here.
+    LedgerNoUsb = "ledger_no_usb", AfterFix;
     /// Another process owns this wallet, and does not share it for this.
     WalletInUse = "wallet_in_use", AfterFix;
     /// The process that has the wallet speaks another version of the socket's protocol.
@@ -108,6 +139,8 @@ codes! {
     TransactionReverted = "transaction_reverted", AfterFix;
     /// A transaction is on its way; its outcome is not final yet.
     TransactionPending = "transaction_pending", Safe;
+    /// A person has not pressed on the signing device yet, or what follows is not over: the same call collects it.
+    WaitingForDevice = "waiting_for_device", Safe;
     /// The provider's close answer breaks a rule (M6).
     CloseRefused = "close_refused", AfterFix;
     /// The gas of a close would cost more than it brings back (M10).
@@ -118,6 +151,14 @@ codes! {
     Cancelled = "cancelled", No;
     /// A fault of ours.
     Internal = "internal", No;
+}
+
+impl From<&SignerError> for Code {
+    /// Where a person at a device can act, the device's own code.
+    fn from(error: &SignerError) -> Self {
+        let SignerError::Device(problem) = error else { return Self::SignerFailed };
+        Self::ALL.iter().copied().find(|code| code.as_str() == problem.code()).unwrap_or(Self::SignerFailed)
+    }
 }
 
 /// Whether the same call may be made again.

@@ -4,6 +4,7 @@
 //! event is told once in ten minutes.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,8 @@ pub enum EventKind {
     Alarm,
     /// What was left of a channel came back.
     RefundDone,
+    /// The wallet is short of money, and the treasury could refill it.
+    RefillNeeded,
 }
 
 /// One event, as it is told: a JSON object.
@@ -59,7 +62,14 @@ pub struct Event {
 
 /// Where events go. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Notifier(Option<mpsc::Sender<Event>>);
+pub struct Notifier(Option<Queues>);
+
+/// Alarms have a queue of their own: no number of other events keeps them out.
+#[derive(Clone, Debug)]
+struct Queues {
+    alarms: mpsc::Sender<Event>,
+    others: mpsc::Sender<Event>,
+}
 
 impl Notifier {
     /// Starts the teller, where the operator wants one; call inside of a runtime.
@@ -67,28 +77,37 @@ impl Notifier {
         if config.command.is_none() && config.webhook.is_none() {
             return Self(None);
         }
-        let (sender, events) = mpsc::channel(QUEUE);
-        tokio::spawn(tell_all(config.clone(), events));
-        Self(Some(sender))
+        let ((alarms, first), (others, then)) = (mpsc::channel(QUEUE), mpsc::channel(QUEUE));
+        tokio::spawn(tell_all(config.clone(), first, then));
+        Self(Some(Queues { alarms, others }))
     }
 
     /// Tells an event, soon. Dropped where too many wait.
     pub fn tell(&self, event: Event) {
-        if let Some(sender) = &self.0
-            && sender.try_send(Event { text: one_line(&event.text, MOST_TEXT), ..event }).is_err()
-        {
+        let Some(queues) = &self.0 else { return };
+        let queue = if event.event == EventKind::Alarm { &queues.alarms } else { &queues.others };
+        if queue.try_send(Event { text: one_line(&event.text, MOST_TEXT), ..event }).is_err() {
             tracing::warn!("an event was not told: too many wait");
         }
     }
 }
 
-async fn tell_all(config: NotifyConfig, mut events: mpsc::Receiver<Event>) {
+async fn tell_all(config: NotifyConfig, mut alarms: mpsc::Receiver<Event>, mut others: mpsc::Receiver<Event>) {
     let webhook = config.webhook.map(|url| (HttpClient::new(UrlPolicy::new(&url, true)), url));
     let mut told: HashMap<(EventKind, String), Instant> = HashMap::new();
-    while let Some(event) = events.recv().await {
+    loop {
+        let event = tokio::select! {
+            biased;
+            Some(event) = alarms.recv() => event,
+            Some(event) = others.recv() => event,
+            else => return,
+        };
         told.retain(|_, at| at.elapsed() < QUIET);
-        if told.insert((event.event, event.subject.clone()), Instant::now()).is_some() {
-            continue;
+        // Alarms of one kind may be about different money: those with other words are told too.
+        let about = if event.event == EventKind::Alarm { &event.text } else { &event.subject };
+        match told.entry((event.event, about.clone())) {
+            Entry::Occupied(_) => continue,
+            Entry::Vacant(place) => _ = place.insert(Instant::now()),
         }
         let Ok(body) = serde_json::to_vec(&event) else { continue };
         if let Some(command) = &config.command

@@ -102,18 +102,26 @@ async fn adopt(
         if on_chain.consumer != purse.address {
             continue;
         }
-        let listing = listing(services, purse, supervisor, &provider_id, &on_chain).await?;
-        let prices = match base_url(&listing.api_url) {
-            Ok(base) => services.provider.pricing(&base).await.map(|(_, body)| body).unwrap_or_default(),
-            Err(_) => String::new(),
-        };
+        let mut listing = listing(services, purse, supervisor, &provider_id, &on_chain).await?;
+        let mut prices = String::new();
+        if let Ok(base) = base_url(&listing.api_url) {
+            match services.provider.pricing(&base).await {
+                Ok((_, body)) => prices = body,
+                Err(error) => {
+                    let failure = error.into_failure(&listing.name);
+                    tracing::warn!(%failure, "a channel of channels.json can be closed; drain-mcp channels adopt lets it be paid on once its provider tells prices");
+                    listing.api_url.clear();
+                }
+            }
+        }
         let channel = new_channel(services, purse, *deployment, &provider_id, &listing, prices, &on_chain);
         let found = Found {
             claimed: on_chain.claimed,
-            signed: signed.max(on_chain.claimed).min(on_chain.deposit),
+            signed: signed.max(on_chain.claimed),
             nonce_floor: services.clock.nonce_floor(),
+            over: false,
         };
-        let record = purse.journal.adopt(channel, id, on_chain.expiry, found).await?;
+        let record = purse.journal.record_foreign(channel, id, on_chain.expiry, found).await?;
         supervisor.do_send(ChannelOpened(Box::new(record)));
         return Ok(true);
     }

@@ -68,21 +68,25 @@ async fn decision(
     tokio::pin!(asked);
     let mut open = true;
     loop {
+        // Read first: an answer may have come before this listened.
+        let now = purse.journal.approval(approval.id, services.clock.moment()).await?;
+        if let Some(verdict) = now.as_ref().and_then(verdict) {
+            return verdict;
+        }
         tokio::select! {
             answer = &mut asked, if open => {
                 open = false;
                 let Some(verdict) = answer else { continue };
-                decide(services, purse, approval.id, verdict, Via::Elicitation).await?;
+                // Refused where somebody at a terminal was quicker: that answer counts.
+                if let Err(failure) = decide(services, purse, approval.id, verdict, Via::Elicitation).await {
+                    tracing::warn!(%failure, "an answer at the client was not taken");
+                }
             }
             changed = decisions.changed() => {
                 if changed.is_err() {
                     return Err(needed(approval));
                 }
             }
-        }
-        let now = purse.journal.approval(approval.id, services.clock.moment()).await?;
-        if let Some(verdict) = now.as_ref().and_then(verdict) {
-            return verdict;
         }
     }
 }

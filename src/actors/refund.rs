@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
-use drain_protocol::Nonce;
+use drain_protocol::Usdc;
 
 use super::channel::{ChannelActor, CloseKind, End, answer};
 use super::services::{Purse, Services, ask, gone};
@@ -12,10 +12,12 @@ use super::supervisor::{ChannelOpened, FindOpening, Supervisor};
 use crate::api::{ChannelState, Closed, Progress};
 use crate::error::{Code, Failure};
 use crate::journal::{ChannelRecord, IntentId};
-use crate::policy::refund::{Due, Holding, Tries, Way, due, worth_it};
+use crate::policy::refund::{Due, Holding, Tries, Way, due, left, worth_it};
 
 /// Where gas is dearer than a refund, it is asked again after so long, in seconds.
 const GAS_PAUSE: u64 = 3_600;
+/// Where nothing is left at all.
+const EMPTY_PAUSE: u64 = 86_400;
 
 /// The watcher saw a block: is anything due?
 #[derive(Clone, Copy, Debug, Message)]
@@ -26,10 +28,20 @@ pub struct Look;
 #[derive(Clone, Copy, Debug, Default)]
 struct Memory {
     tries: Tries,
-    /// The last voucher seen, and the block time at which it was new; zero when it was there at the first look.
-    paid: Option<(Nonce, u64)>,
+    /// What its record showed of payments, and the block time at which that was new; zero when it was there at the first
+    /// look.
+    paid: Option<(Payments, u64)>,
+    /// Block time at which a close was first seen to be under way.
+    closing: Option<u64>,
     /// Nothing before this block time.
     not_before: u64,
+}
+
+/// What changes with each payment, and not with a question for the provider's books.
+type Payments = (u64, u64, Usdc);
+
+const fn payments(record: &ChannelRecord) -> Payments {
+    (record.used_at, record.requests, record.books.signed)
 }
 
 /// One per key.
@@ -55,16 +67,18 @@ impl RefundActor {
             let Some(mut holding) = holding(&record) else { continue };
             let memory = self.memory.entry(record.intent).or_default();
             let paid = match memory.paid {
-                None => (record.books.nonce, 0),
-                Some((nonce, at)) if nonce == record.books.nonce => (nonce, at),
+                None => (payments(&record), 0),
+                Some((before, at)) if before == payments(&record) => (before, at),
                 // A new payment: the first words of memory are out of date.
                 Some(_) => {
                     memory.not_before = 0;
-                    (record.books.nonce, now)
+                    (payments(&record), now)
                 }
             };
             memory.paid = Some(paid);
             holding.used_at = holding.used_at.max(paid.1);
+            memory.closing = holding.closing.map(|_| memory.closing.unwrap_or(now));
+            holding.closing = memory.closing;
             if now < memory.not_before || self.closing.contains(&record.intent) {
                 continue;
             }
@@ -80,10 +94,11 @@ impl RefundActor {
 
     fn close(&self, record: ChannelRecord, holding: Holding, way: Way, ctx: &mut Context<Self>) {
         let intent = record.intent;
-        let (services, supervisor) = (self.services.clone(), self.supervisor.clone());
+        let (services, purse, supervisor) = (self.services.clone(), self.purse.clone(), self.supervisor.clone());
+        let pause = if left(&holding, way).is_zero() { EMPTY_PAUSE } else { GAS_PAUSE };
         let work = tokio::spawn(async move {
             let channel = find(&supervisor, &record).await?;
-            close(&services, &channel, &record, &holding, way, Progress::none()).await
+            close(&services, &purse, &channel, &record, holding, way, Progress::none()).await
         });
         ctx.spawn(work.into_actor(self).map(move |done, actor, _| {
             actor.closing.remove(&intent);
@@ -93,7 +108,7 @@ impl RefundActor {
                 Ok(Ok(closed)) => report(intent, &closed),
                 Ok(Err(failure)) if failure.code == Code::NotWorthIt => {
                     tracing::info!(channel = %intent, %failure, "not closed now");
-                    memory.not_before = now.saturating_add(GAS_PAUSE);
+                    memory.not_before = now.saturating_add(pause);
                 }
                 // Paid again meanwhile, or over already: the next look tells.
                 Ok(Err(failure)) if matches!(failure.code, Code::Busy | Code::ChannelNotOpen) => {
@@ -127,8 +142,9 @@ fn report(intent: IntentId, closed: &Closed) {
 pub(super) fn holding(record: &ChannelRecord) -> Option<Holding> {
     record.channel_id?;
     let closing = match record.state {
-        ChannelState::Open | ChannelState::Expired => false,
-        ChannelState::Closing => true,
+        ChannelState::Open | ChannelState::Expired => None,
+        // Since before anybody looked.
+        ChannelState::Closing => Some(0),
         ChannelState::Opening | ChannelState::Closed | ChannelState::Failed => return None,
     };
     Some(Holding {
@@ -143,33 +159,36 @@ pub(super) fn holding(record: &ChannelRecord) -> Option<Holding> {
     })
 }
 
-/// The channel's actor. One that stopped is started from the journal, and found the next time.
-async fn find(supervisor: &Addr<Supervisor>, record: &ChannelRecord) -> Result<Addr<ChannelActor>, Failure> {
-    match supervisor.send(FindOpening(record.intent)).await.map_err(|error| gone(&error))? {
-        Some(actor) => Ok(actor),
-        None => {
-            supervisor.do_send(ChannelOpened(Box::new(record.clone())));
-            Err(Failure::unspent(Code::Busy, "The channel is being started", "Again in a moment."))
-        }
+/// The channel's actor. One that stopped is started from the journal.
+pub(super) async fn find(supervisor: &Addr<Supervisor>, record: &ChannelRecord) -> Result<Addr<ChannelActor>, Failure> {
+    let running = async || supervisor.send(FindOpening(record.intent)).await.map_err(|error| gone(&error));
+    if let Some(actor) = running().await? {
+        return Ok(actor);
     }
+    supervisor.do_send(ChannelOpened(Box::new(record.clone())));
+    running().await?.ok_or_else(|| Failure::internal("a channel could not be started"))
 }
 
 /// Closes through the channel's queue (M6): what is in flight goes first, and a channel that pays again meanwhile stays.
 pub(super) async fn close(
     services: &Services,
+    purse: &Purse,
     channel: &Addr<ChannelActor>,
     record: &ChannelRecord,
-    holding: &Holding,
+    mut holding: Holding,
     way: Way,
     progress: Progress,
 ) -> Result<Closed, Failure> {
     let per_gas = services.chain.fees().await?.expected_per_gas();
-    if !worth_it(&services.config.refunds.settings, holding, way, per_gas) {
-        return Err(Failure::unspent(
-            Code::NotWorthIt,
-            "The gas of the close would cost more than it brings back",
-            "It is closed when gas is cheaper. DRAIN_POL_USDC says what a POL is worth; drain-mcp close closes all the same.",
-        ));
+    let worth = |holding: &Holding| worth_it(&services.config.refunds.settings, holding, way, per_gas);
+    if way == Way::AtExpiry && !worth(&holding) {
+        holding.claimed = taken_in_the_end(services, record).await?;
+        if !worth(&holding) {
+            purse.journal.not_worth_closing(record.intent, holding.claimed).await?;
+        }
+    }
+    if !worth(&holding) {
+        return Err(not_worth_it(&holding, way));
     }
     let (kind, only_after) = match way {
         Way::Cooperative => (CloseKind::Cooperative, Some(record.books.nonce)),
@@ -178,6 +197,36 @@ pub(super) async fn close(
     let (reply, receiver) = tokio::sync::oneshot::channel();
     ask(channel, End { kind, only_after, progress, reply }).await?;
     answer(receiver).await
+}
+
+/// What the provider has for good: the record's figure may be one endpoint's word.
+async fn taken_in_the_end(services: &Services, record: &ChannelRecord) -> Result<Usdc, Failure> {
+    let found = match record.channel_id {
+        Some(id) => services.chain.channel_in_the_end(&record.deployment, id).await?,
+        None => None,
+    };
+    found.map(|channel| channel.claimed).ok_or_else(|| {
+        Failure::unspent(Code::ChannelNotOpen, "The contract knows this channel no more", "Look at drain_balance.")
+    })
+}
+
+fn not_worth_it(holding: &Holding, way: Way) -> Failure {
+    let left = left(holding, way);
+    let (message, next): (String, &str) = match way {
+        Way::AtExpiry if left.is_zero() => (
+            "The provider has taken the whole deposit: no close brings anything back".into(),
+            "Nothing is to be done. It counts against no limit any more; drain-mcp close removes it from the contract, for its gas.",
+        ),
+        Way::Cooperative if left.is_zero() => (
+            "All of the deposit is signed for: a close with the provider's consent brings nothing back".into(),
+            "What the provider does not claim comes back at expiry.",
+        ),
+        _ => (
+            format!("The gas of the close would cost more than the {left} USDC that it brings back"),
+            "It is closed when gas is cheaper. DRAIN_POL_USDC says what a POL is worth; drain-mcp close closes all the same.",
+        ),
+    };
+    Failure::unspent(Code::NotWorthIt, message, next)
 }
 
 impl Actor for RefundActor {

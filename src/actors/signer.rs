@@ -3,6 +3,7 @@
 use actix::{Actor, Context, Handler, Message, ResponseFuture};
 use drain_protocol::SignedVoucher;
 use drain_signers::{Prompt, SignedTransaction, Signer, SignerError, TransactionRequest, VoucherRequest};
+use tokio_util::sync::CancellationToken;
 
 use crate::api::Progress;
 use crate::error::{Code, Failure};
@@ -40,6 +41,8 @@ pub struct SignVoucher {
     pub leave: Authorized,
     /// Where an interactive backend says what a person must do.
     pub progress: Progress,
+    /// Cancelled when nobody wants the voucher any more.
+    pub gone: Option<CancellationToken>,
 }
 
 /// Sign a transaction that the journal planned (M7).
@@ -55,10 +58,24 @@ pub struct SignTransaction {
 impl Handler<SignVoucher> for SignerActor {
     type Result = ResponseFuture<Result<SignedVoucher, Failure>>;
 
-    fn handle(&mut self, SignVoucher { leave, progress }: SignVoucher, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, SignVoucher { leave, progress, gone }: SignVoucher, _: &mut Self::Context) -> Self::Result {
         let signer = self.signer.clone();
         let request = VoucherRequest { domain: leave.domain(), voucher: leave.voucher(), deposit: leave.deposit() };
-        Box::pin(async move { signer.sign_voucher(&request, &prompt(progress)).await.map_err(failure) })
+        Box::pin(async move {
+            let prompt = prompt(progress);
+            let unwanted = async {
+                match gone {
+                    Some(gone) => gone.cancelled().await,
+                    None => std::future::pending().await,
+                }
+            };
+            // Dropped, the backend asks no longer. What was never handed out is worth nothing to anybody.
+            tokio::select! {
+                biased;
+                signed = signer.sign_voucher(&request, &prompt) => signed.map_err(failure),
+                () = unwanted => Err(Failure::unspent(Code::Cancelled, "Nobody waits for this request any more", "Call again if it is still wanted.")),
+            }
+        })
     }
 }
 
@@ -81,7 +98,7 @@ fn prompt(progress: Progress) -> Prompt {
 
 fn failure(error: SignerError) -> Failure {
     Failure::unspent(
-        Code::SignerFailed,
+        Code::from(&error),
         format!("{error} ({})", error.code()),
         "Follow the text, then call again; nothing was signed.",
     )

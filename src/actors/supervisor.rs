@@ -13,6 +13,7 @@ use super::services::{Purse, Services};
 use super::signer::SignerActor;
 use super::wallet::{Undone, WalletActor};
 use super::watcher::{ChainEvent, Watch, WatcherActor};
+use crate::api::ChannelState;
 use crate::journal::{ChannelRecord, IntentId};
 
 /// Waiting look-ups.
@@ -245,7 +246,8 @@ impl Handler<ChannelOpened> for Supervisor {
         // Two of one channel would sign over each other: a running one stays, and reads its record.
         if let Some(running) = self.channels.get(&record.intent).filter(|actor| actor.connected()) {
             running.do_send(Seen::Recorded);
-            if self.watched.get(&record.intent).map(|watch| watch.channel_id) != record.channel_id {
+            // The watcher has forgotten one that it saw closed, which a reorganisation may have taken back.
+            if matches!(record.state, ChannelState::Open | ChannelState::Closing) {
                 self.register(&record);
             }
             return;

@@ -80,7 +80,7 @@ async fn freeze(
     });
     if frozen.map_err(unreadable)? {
         tracing::error!(alarm = "wallet_frozen", channel = %channel_id, %taken, "{reason}: no voucher, approval or opening any more (M11)");
-        services.tell(Some(purse), EventKind::Alarm, "wallet_frozen", reason);
+        services.tell(Some(purse), EventKind::Alarm, "key_used_elsewhere", reason);
     }
     Ok(true)
 }

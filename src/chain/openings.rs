@@ -1,6 +1,6 @@
 //! Every channel that an account ever opened, read from the contracts' events, newest first (M10).
 
-use drain_protocol::{Address, ChannelId, Usdc};
+use drain_protocol::{Address, B256, ChannelId, Usdc};
 
 use super::{Chain, ChainError, ChannelEvent, Watched};
 
@@ -20,6 +20,8 @@ pub struct Opening {
     pub deposit: Usdc,
     /// Unix seconds of block time.
     pub expiry: u64,
+    /// What made it.
+    pub transaction: B256,
 }
 
 impl Chain {
@@ -29,7 +31,14 @@ impl Chain {
         let events = self.watched_events(&Watched::Consumer(consumer), first, last).await?;
         let openings = events.into_iter().filter_map(|event| match event {
             ChannelEvent::Opened { at, channel_id, consumer: by, provider, deposit, expiry } if by == consumer => {
-                Some(Opening { contract: at.contract, channel_id, provider, deposit, expiry })
+                Some(Opening {
+                    contract: at.contract,
+                    channel_id,
+                    provider,
+                    deposit,
+                    expiry,
+                    transaction: at.transaction,
+                })
             }
             _ => None,
         });

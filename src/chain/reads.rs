@@ -167,6 +167,18 @@ impl Chain {
         self.pool().read("eth_getTransactionCount", &json!([account, block]), number).await
     }
 
+    /// How many transactions of the account are mined, by the word of two endpoints, or of the one where a single one is
+    /// configured: the lower and the higher. Too high a word would sign for a slot whose turn never comes.
+    pub async fn mined_agreed(&self, account: Address) -> Result<(u64, u64), ChainError> {
+        let params = json!([account, BlockNumberOrTag::Latest]);
+        let said = self.pool().ask_two("eth_getTransactionCount", &params, None, number).await?;
+        let counts = || said.iter().filter_map(|(_, count)| *count);
+        match (counts().min(), counts().max()) {
+            (Some(lower), Some(higher)) => Ok((lower, higher)),
+            _ => Err(ChainError::malformed("a count of transactions reverted")),
+        }
+    }
+
     /// A channel, or `None` where the contract has none: closed, or never opened.
     pub async fn channel(&self, on: &Deployment, id: ChannelId) -> Result<Option<OnChainChannel>, ChainError> {
         self.channel_at(on, id, BlockNumberOrTag::Latest).await
@@ -186,13 +198,33 @@ impl Chain {
     /// A channel as of now, by the word of two endpoints, or of the one where a single one is configured: what a close
     /// relies on. Where a claim makes them differ for a moment, the worse for us counts.
     pub async fn channel_agreed(&self, on: &Deployment, id: ChannelId) -> Result<Option<OnChainChannel>, ChainError> {
+        self.channel_by_two(on, id, BlockNumberOrTag::Latest, Usdc::max).await
+    }
+
+    /// The same as of a final block, and the better for us counts: what one endpoint says was taken gives up no refund.
+    pub async fn channel_in_the_end(
+        &self,
+        on: &Deployment,
+        id: ChannelId,
+    ) -> Result<Option<OnChainChannel>, ChainError> {
+        let block = self.finalized_number().await?.into();
+        self.channel_by_two(on, id, block, Usdc::min).await
+    }
+
+    async fn channel_by_two(
+        &self,
+        on: &Deployment,
+        id: ChannelId,
+        block: BlockNumberOrTag,
+        claimed: fn(Usdc, Usdc) -> Usdc,
+    ) -> Result<Option<OnChainChannel>, ChainError> {
         let data = Bytes::from(DrainChannel::getChannelCall { channelId: id.0 }.abi_encode());
-        let call = json!([{ "to": on.contract(), "data": data }, BlockNumberOrTag::Latest]);
+        let call = json!([{ "to": on.contract(), "data": data }, block]);
         let decode = |value| {
             DrainChannel::getChannelCall::abi_decode_returns_validate(&plain::<Bytes>(value)?)
                 .map_err(|_| "no channel".to_owned())
         };
-        let said = self.pool().ask_two("eth_call", &call, None, decode).await?;
+        let said = self.pool().ask_two("eth_call", &call, block.as_number(), decode).await?;
         let mut found: Vec<(&str, Option<OnChainChannel>)> = Vec::new();
         for (endpoint, channel) in &said {
             found.push((&endpoint.host, channel.as_ref().map_or(Ok(None), on_chain)?));
@@ -202,7 +234,7 @@ impl Chain {
             agreed = match (agreed.flatten(), *other) {
                 (None, None) => Some(None),
                 (Some(one), Some(other)) if one.same_but_for_claims(&other) => {
-                    Some(Some(OnChainChannel { claimed: one.claimed.max(other.claimed), ..one }))
+                    Some(Some(OnChainChannel { claimed: claimed(one.claimed, other.claimed), ..one }))
                 }
                 _ => {
                     let (one, other) = (hosts.next().unwrap_or_default(), hosts.next().unwrap_or_default());
@@ -237,7 +269,17 @@ impl Chain {
 
     /// How many channels the consumer has opened on this contract: what a recovery must find (M10).
     pub async fn opened_count(&self, on: &Deployment, consumer: Address) -> Result<u64, ChainError> {
-        let count = self.view(on.contract(), &DrainChannel::noncesCall { consumer }).await?;
+        self.opened_count_at(on, consumer, BlockNumberOrTag::Latest).await
+    }
+
+    /// The same as of a block.
+    pub async fn opened_count_at(
+        &self,
+        on: &Deployment,
+        consumer: Address,
+        block: BlockNumberOrTag,
+    ) -> Result<u64, ChainError> {
+        let count = self.view_at(on.contract(), &DrainChannel::noncesCall { consumer }, block).await?;
         u64::try_from(count).map_err(|_| ChainError::malformed("nonces() is larger than any count"))
     }
 

@@ -152,6 +152,12 @@ async fn import(Import { file, replace }: Import, session: &mut Session) -> Resu
             imported.channels
         )];
         lines.extend(imported.replaced.iter().map(|kept| format!("The one before is kept as {}.", kept.display())));
+        if !imported.began_anew.is_empty() {
+            lines.push(format!(
+                "Of the one before could not be read, and is as the copy knew it: {}. Was the wallet frozen? drain-mcp wallet freeze freezes it.",
+                imported.began_anew.join(", ")
+            ));
+        }
         if !imported.manifest {
             lines.push("No manifest lay beside the copy: its checksum was not compared.".into());
         }

@@ -61,7 +61,7 @@ fn line(report: &RefundReport) -> String {
         (None, None, Some(failure)) => {
             format!("{id} ({name}): {} {}", failure.message, as_commands(&failure.next))
         }
-        (None, None, None) => format!("{id} ({name}): nothing to do"),
+        (None, None, None) => format!("{id} ({name}): closed already"),
     }
 }
 

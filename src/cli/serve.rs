@@ -2,7 +2,7 @@
 
 use super::exit::Exit;
 use super::prompt::Tty;
-use super::session::{Session, interrupted};
+use super::session::{Session, hold_to_the_end, interrupted};
 use super::signer::{address_of, signer_of};
 use crate::actors::Runtime;
 use crate::config::SignerConfig;
@@ -45,5 +45,6 @@ pub(super) async fn run(session: &mut Session) -> Result<Exit, Failure> {
         _ = runtime.shutdown() => {}
         () = interrupted() => {}
     }
+    hold_to_the_end(runtime);
     result.map(|()| Exit::Ok)
 }

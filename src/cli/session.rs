@@ -107,6 +107,7 @@ impl Session {
             _ = runtime.shutdown() => {}
             () = interrupted() => {}
         }
+        hold_to_the_end(runtime);
         reporter.finish().await;
         result
     }
@@ -128,6 +129,12 @@ fn shared_without_password(config: &Config, recipients: &[Address]) -> Option<Ad
 /// The process that had the wallet ended in the moment in which it was to be used.
 fn holder_left() -> Failure {
     Failure::unspent(Code::SignerFailed, "The process that had the wallet has just ended.", "Run the command again.")
+}
+
+/// The wallet's lock goes with the process: a transaction of the wallet's may still be at work, and no other runtime is to
+/// begin before that has ended with us.
+pub(super) fn hold_to_the_end(runtime: Runtime) {
+    std::mem::forget(runtime);
 }
 
 /// Flags as the strongest source.

@@ -18,7 +18,7 @@ pub fn failed(error: &SignerError) -> Failure {
         SignerError::Service(_) => "Correct it and try again; docs/signers.md has the whole set-up.",
         _ => "Correct it and try again.",
     };
-    Failure::unspent(Code::SignerFailed, format!("{error}."), next)
+    Failure::unspent(Code::from(error), format!("{error}."), next)
 }
 
 /// What the signer may sign: channels on the configured contracts, and transfers to `recipients` alone.
@@ -34,6 +34,9 @@ pub async fn signer_of(
     recipients: Vec<Address>,
     terminal: &mut (dyn Terminal + Send),
 ) -> Result<Option<Signer>, Failure> {
+    // The operator's own account can always be sent to.
+    let treasury = config.treasury.as_ref().map(|treasury| treasury.address);
+    let recipients = recipients.into_iter().chain(treasury).collect();
     let policy = policy(&config.chain, config.limits.unlimited_allowance, recipients);
     // The key moves into the backend: no second copy stays behind.
     let backend: SharedBackend = match std::mem::replace(&mut config.signer, SignerConfig::None) {

@@ -1,5 +1,5 @@
-//! Copies of a journal: out of the live file without stopping its owner, back in with all its channels recovered, and the
-//! look at one that tells what is wrong.
+//! Copies of a journal: out of the live file without stopping its owner, and the look at one that tells what is wrong. Back
+//! in it goes by `restore.rs`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -14,16 +14,17 @@ use sha2::{Digest, Sha256};
 
 use super::channel::ChannelRecord;
 use super::channels;
-use super::mark::Mark;
-use super::schema::{self, FILE, LOG};
+use super::mark::{Identity, Mark};
+pub use super::restore::{Imported, import};
+use super::schema::{self, FILE};
 use super::{JournalError, check};
 use crate::clock::Clock;
 use crate::error::{Code, Failure};
 
-/// The copy under way, in the wallet's folder.
-const INCOMING: &str = "journal.importing";
 /// Longest wait for the owner's short locks.
 const BUSY: Duration = Duration::from_secs(5);
+/// The first schema in which a journal has a name.
+const IDENTIFIED: i64 = 6;
 /// A manifest has less.
 const MAX_MANIFEST: u64 = 64 * 1024;
 
@@ -36,7 +37,7 @@ pub struct Manifest {
     pub wallet: Address,
     /// The journal's schema.
     pub schema: i64,
-    /// Which journal.
+    /// Which journal; empty where its schema has no name for it.
     pub journal: String,
     /// How many commits it held.
     pub commits: u64,
@@ -73,19 +74,6 @@ pub struct Verified {
     pub problems: Vec<String>,
 }
 
-/// A journal that was taken in.
-#[derive(Clone, Debug, Serialize)]
-pub struct Imported {
-    /// Where it lies now.
-    pub path: PathBuf,
-    /// Channels that are not over: all of them are recovered now.
-    pub channels: usize,
-    /// The one before, kept.
-    pub replaced: Option<PathBuf>,
-    /// Whether a manifest vouched for the file.
-    pub manifest: bool,
-}
-
 /// Where a wallet's journal lies.
 pub fn path(folder: &Path) -> PathBuf {
     folder.join(FILE)
@@ -97,14 +85,14 @@ fn manifest_path(file: &Path) -> PathBuf {
     name.into()
 }
 
-fn beside(file: &Path, ending: &str) -> PathBuf {
+pub(super) fn beside(file: &Path, ending: &str) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(ending);
     name.into()
 }
 
 /// Opens a journal for reading only; its owner goes on undisturbed.
-fn reader(path: &Path) -> Result<(Connection, i64), JournalError> {
+pub(super) fn reader(path: &Path) -> Result<(Connection, i64), JournalError> {
     if !path.exists() {
         return Err(JournalError::Missing { path: path.into() });
     }
@@ -135,8 +123,10 @@ pub fn export(folder: &Path, to: &Path, chain_id: u64, wallet: Address) -> Resul
     OpenOptions::new().create_new(true).write(true).mode(0o600).open(to).map_err(failed)?;
     let copied = copy_out(&source, schema, to, chain_id, wallet);
     if copied.is_err() {
-        // A half of a copy helps nobody.
-        let _ = fs::remove_file(to);
+        // A half of a copy helps nobody, and would be in the way of the next one.
+        for file in [to, &manifest_path(to)] {
+            let _ = fs::remove_file(file);
+        }
     }
     copied
 }
@@ -151,8 +141,11 @@ fn copy_out(source: &Connection, schema: i64, to: &Path, chain_id: u64, wallet: 
         let reason = format!("{first} (the copy was not kept)");
         return Err(JournalError::Damaged { path: source.path().unwrap_or_default().into(), reason }.into());
     }
-    let identity = schema::identity(&copy).map_err(|error| error.at(to))?;
-    let channels = channels::list(&copy, false).map_err(|error| error.at(to))?.len();
+    let channels = alive(&copy, "1").map_err(|error| error.at(to))?;
+    let identity = match schema::identity(&copy) {
+        Err(_) if schema < IDENTIFIED => Identity { id: String::new(), commits: 0 },
+        identity => identity.map_err(|error| error.at(to))?,
+    };
     drop(copy);
     File::open(to).and_then(|file| file.sync_all()).map_err(failed)?;
     let (bytes, sha256) = digest(to).map_err(failed)?;
@@ -180,12 +173,12 @@ fn digest(path: &Path) -> std::io::Result<(u64, String)> {
     Ok((bytes, alloy::hex::encode(hash.finalize())))
 }
 
-fn sync_folder_of(file: &Path) -> std::io::Result<()> {
+pub(super) fn sync_folder_of(file: &Path) -> std::io::Result<()> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
 }
 
-fn problems(db: &Connection) -> Vec<String> {
+pub(super) fn problems(db: &Connection) -> Vec<String> {
     let mut problems = check::pages(db, true);
     if problems.is_empty() {
         problems = check::books(db);
@@ -233,15 +226,14 @@ fn look(db: &Connection, path: &Path, schema: i64) -> Result<Verified, JournalEr
         problems = check::budgets(db);
     }
     let number = |query: &str| db.query_row(query, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs);
-    let open = channels::list(db, false)?;
     // An older schema has no identity.
     let identity = schema::identity(db).ok();
     Ok(Verified {
         path: path.into(),
         schema,
         commits: identity.map_or(0, |identity| identity.commits),
-        channels: open.len(),
-        recovered: open.iter().filter(|record| record.recovered).count(),
+        channels: alive(db, "1")?,
+        recovered: alive(db, "recovered = 1")?,
         vouchers: number("SELECT COUNT(*) FROM vouchers")?,
         unfinished: number("SELECT COUNT(*) FROM transactions WHERE state IN ('planned', 'signed', 'broadcast')")?,
         notice: db.query_row("SELECT notice FROM identity", [], |row| row.get(0)).ok().flatten(),
@@ -249,13 +241,23 @@ fn look(db: &Connection, path: &Path, schema: i64) -> Result<Verified, JournalEr
     })
 }
 
+/// Channels that are not over and of which this is true, in a journal of any version.
+pub(super) fn alive(db: &Connection, which: &str) -> Result<usize, JournalError> {
+    let query = format!("SELECT COUNT(*) FROM channels WHERE state IN ('opening', 'open', 'closing') AND {which}");
+    let count: i64 = db.query_row(&query, [], |row| row.get(0))?;
+    usize::try_from(count).map_err(|_| JournalError::Corrupt(format!("{count} channels")))
+}
+
 /// All channels of a journal, read beside its owner.
 pub fn channels(path: &Path) -> Result<Vec<ChannelRecord>, Failure> {
-    let (db, _) = reader(path)?;
+    let (db, found) = reader(path)?;
+    if found < schema::KNOWN {
+        return Err(JournalError::Older { path: path.into(), found, known: schema::KNOWN }.into());
+    }
     Ok(channels::list(&db, true).map_err(|error| error.at(path))?)
 }
 
-fn read_manifest(file: &Path) -> Result<Option<Manifest>, Failure> {
+pub(super) fn read_manifest(file: &Path) -> Result<Option<Manifest>, Failure> {
     let path = manifest_path(file);
     let Ok(opened) = File::open(&path) else { return Ok(None) };
     let mut text = String::new();
@@ -264,7 +266,7 @@ fn read_manifest(file: &Path) -> Result<Option<Manifest>, Failure> {
     parsed.map(Some).map_err(|reason| Failure::from(JournalError::Damaged { path, reason }))
 }
 
-fn contradiction(manifest: &Manifest, file: &Path) -> Result<(), String> {
+pub(super) fn contradiction(manifest: &Manifest, file: &Path) -> Result<(), String> {
     let (bytes, sha256) = digest(file).map_err(|e| e.to_string())?;
     if (bytes, &sha256) == (manifest.bytes, &manifest.sha256) {
         return Ok(());
@@ -273,105 +275,4 @@ fn contradiction(manifest: &Manifest, file: &Path) -> Result<(), String> {
         "it is not the file that was exported: {bytes} bytes with SHA-256 {sha256}, the manifest says {} with {}",
         manifest.bytes, manifest.sha256
     ))
-}
-
-/// Takes a copy in as the wallet's journal, checked first, with every channel that is not over recovered. Whoever calls
-/// has the wallet's lock. The one before is kept beside it, and only `replace` moves it away.
-pub fn import(folder: &Path, from: &Path, replace: bool, chain_id: u64, wallet: Address) -> Result<Imported, Failure> {
-    let target = folder.join(FILE);
-    let exists = target.exists() || folder.join(LOG).exists();
-    if exists && !replace {
-        return Err(Failure::unspent(
-            Code::InvalidArgument,
-            format!("{} is there already: a copy put over it would forget what was signed since", target.display()),
-            "With --replace it is taken all the same, and the present one is kept beside it.",
-        ));
-    }
-    let incoming = folder.join(INCOMING);
-    let checked = read_manifest(from).and_then(|manifest| {
-        if let Some(manifest) = &manifest {
-            contradiction(manifest, from).map_err(|reason| JournalError::Damaged { path: from.into(), reason })?;
-        }
-        let (channels, identity) = take_in(&incoming, from, chain_id, wallet)?;
-        Ok((manifest.is_some(), channels, identity))
-    });
-    let (manifest, channels, identity) = checked.map_err(|failure| {
-        remove(&incoming);
-        let next = "Nothing was changed. Use another copy: drain-mcp journal verify FILE tells what is wrong with one.";
-        Failure { next: next.into(), ..failure }
-    })?;
-    let failed = |e: std::io::Error| Failure::from(JournalError::of_file(&target, &e));
-    let replaced = if exists { Some(move_away(&target).map_err(failed)?) } else { None };
-    fs::rename(&incoming, &target).map_err(failed)?;
-    sync_folder_of(&target).map_err(failed)?;
-    Mark::open(folder).write(&identity);
-    Ok(Imported { path: target, channels, replaced, manifest })
-}
-
-/// Copies, checks and marks; the result is durable.
-fn take_in(
-    incoming: &Path,
-    from: &Path,
-    chain_id: u64,
-    wallet: Address,
-) -> Result<(usize, super::mark::Identity), Failure> {
-    remove(incoming);
-    // A copy of files at rest may have its log beside it.
-    for ending in ["", "-wal"] {
-        let (source, copy) = (beside(from, ending), beside(incoming, ending));
-        if ending.is_empty() || source.exists() {
-            let mut source = File::open(&source).map_err(|e| JournalError::of_file(&source, &e))?;
-            let to = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&copy);
-            to.and_then(|mut to| std::io::copy(&mut source, &mut to)).map_err(|e| JournalError::of_file(&copy, &e))?;
-        }
-    }
-    let taken = Connection::open(incoming).map_err(JournalError::from).and_then(|mut db| {
-        let version = schema::version(&db)?;
-        let first = if version == 0 { Some("it holds no journal".into()) } else { problems(&db).into_iter().next() };
-        if let Some(reason) = first {
-            return Err(JournalError::Damaged { path: from.into(), reason });
-        }
-        let others: bool = db.query_row(
-            "SELECT EXISTS (SELECT 1 FROM channels WHERE chain_id != ?1 OR consumer != ?2) \
-             OR EXISTS (SELECT 1 FROM transactions WHERE chain_id != ?1 OR wallet != ?2)",
-            (i64::try_from(chain_id).unwrap_or(i64::MAX), format!("{wallet:#x}")),
-            |row| row.get(0),
-        )?;
-        if others {
-            let reason = format!("it belongs to another wallet or chain than {wallet} on {chain_id}");
-            return Err(JournalError::Damaged { path: from.into(), reason });
-        }
-        // One file from here on, whatever it was, and durable.
-        db.pragma_update_and_check(None, "journal_mode", "DELETE", |row| row.get::<_, String>(0))?;
-        db.pragma_update(None, "synchronous", "FULL")?;
-        schema::migrate(&mut db, version)?;
-        let (identity, _) = schema::distrust(&db, &format!("was imported from {}.", from.display()))?;
-        let channels = channels::list(&db, false)?.len();
-        Ok((channels, identity))
-    });
-    let taken = taken.map_err(|error| error.at(from))?;
-    File::open(incoming).and_then(|file| file.sync_all()).map_err(|e| JournalError::of_file(incoming, &e))?;
-    Ok(taken)
-}
-
-fn remove(file: &Path) {
-    for ending in ["", "-wal", "-shm", "-journal"] {
-        // What is not there need not be removed; what cannot be is refused when it is made anew.
-        let _ = fs::remove_file(beside(file, ending));
-    }
-}
-
-/// Keeps the present journal and its log under a name that says when it was replaced.
-fn move_away(target: &Path) -> std::io::Result<PathBuf> {
-    let now = Clock::default().now();
-    let free = (0..).map(|n| beside(target, &format!(".replaced-{}", now + n))).find(|path| !path.exists());
-    let kept = free.unwrap_or_else(|| beside(target, ".replaced"));
-    for ending in ["-wal", ""] {
-        let file = beside(target, ending);
-        if file.exists() {
-            fs::rename(file, beside(&kept, ending))?;
-        }
-    }
-    let _ = fs::remove_file(beside(target, "-shm"));
-    Ok(kept)
 }

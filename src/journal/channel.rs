@@ -1,7 +1,7 @@
 //! A channel as wanted and as recorded.
 
 use alloy::primitives::keccak256;
-use drain_protocol::{Address, ChannelId, Deployment, Generation, Nonce, Usdc};
+use drain_protocol::{Address, ChannelId, Deployment, Generation, Usdc};
 use rusqlite::{Connection, Row};
 
 use super::row::{self, address};
@@ -59,17 +59,6 @@ impl NewChannel {
             prices: keccak256(&self.prices),
         }
     }
-}
-
-/// What is known of a channel that another journal, or none, kept.
-#[derive(Clone, Copy, Debug)]
-pub struct Found {
-    /// Taken on chain.
-    pub claimed: Usdc,
-    /// The least that was signed.
-    pub signed: Usdc,
-    /// New nonces start above it: from the clock in microseconds (design section 4).
-    pub nonce_floor: Nonce,
 }
 
 /// A channel as recorded.

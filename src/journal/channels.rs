@@ -5,7 +5,7 @@ use std::sync::Arc;
 use drain_protocol::{Address, ChannelId, Nonce, Usdc};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::channel::{COLUMNS, ChannelRecord, Found, NewChannel, load, provider_key, record, state_name};
+use super::channel::{COLUMNS, ChannelRecord, NewChannel, load, provider_key, record, state_name};
 use super::freeze::refuse_frozen_by;
 use super::row::{self, address, column};
 use super::writer::When;
@@ -45,13 +45,6 @@ pub(super) fn list(db: &Connection, ended: bool) -> Result<Vec<ChannelRecord>, J
         }
     }
     Ok(records)
-}
-
-fn set_state(db: &Connection, intent: IntentId, state: ChannelState) -> Result<(), JournalError> {
-    let changed = db
-        .prepare_cached("UPDATE channels SET state = ?2 WHERE intent = ?1")?
-        .execute(params![intent.0, state_name(state)])?;
-    if changed == 1 { Ok(()) } else { Err(JournalError::Unknown(format!("channel {intent}"))) }
 }
 
 impl Journal {
@@ -120,33 +113,6 @@ impl Journal {
             .map(drop)
     }
 
-    /// Records a channel that this journal did not open, as recovered: at least `signed` was promised, maybe the whole
-    /// deposit. One that is known already is left as it is.
-    pub async fn adopt(
-        &self,
-        new: NewChannel,
-        channel_id: ChannelId,
-        expires_at: u64,
-        found: Found,
-    ) -> Result<ChannelRecord, JournalError> {
-        self.writer
-            .run(move |db| {
-                let known: Option<i64> = db
-                    .prepare_cached("SELECT intent FROM channels WHERE chain_id = ?1 AND contract = ?2 AND channel_id = ?3")?
-                    .query_row(params![column(new.deployment.chain_id())?, address(new.deployment.contract()), channel_id.to_string()], |r| r.get(0))
-                    .optional()?;
-                if let Some(known) = known {
-                    return load(db, IntentId(known));
-                }
-                let intent = insert(db, &new, ChannelState::Open, Some(channel_id), expires_at)?;
-                // It was opened some day, by somebody: no opening of this hour.
-                db.prepare_cached("UPDATE channels SET recovered = 1, books_known = 0, created_at = 0, claimed = ?2, signed = ?3, charged = ?3, nonce = ?4 WHERE intent = ?1")?
-                    .execute(params![intent.0, found.claimed.as_i64(), found.signed.as_i64(), found.nonce_floor.as_i64()])?;
-                load(db, intent)
-            })
-            .await
-    }
-
     /// All channels whose record can be read, newest first; those at their end only when asked for.
     pub async fn channels(&self, ended: bool) -> Result<Vec<ChannelRecord>, JournalError> {
         self.writer.run(move |db| list(db, ended)).await
@@ -181,7 +147,8 @@ impl Journal {
         self.writer.run(move |db| Ok(locked(db, chain_id, consumer, 0)?.deposits)).await
     }
 
-    /// The opening is final on chain: from now on it pays, even if it was given up before. Ends its transaction too.
+    /// The opening is final on chain: from now on it pays, even if it was given up before, unless a close of it may land
+    /// (M6). Ends its transaction too.
     pub async fn opened(
         &self,
         intent: IntentId,
@@ -193,17 +160,27 @@ impl Journal {
         self.writer
             .run(move |db| {
                 reorgs::take_id(db, intent, channel_id)?;
-                db.prepare_cached("UPDATE channels SET state = 'open', channel_id = ?2, deposit = ?3, expires_at = ?4, note = NULL WHERE intent = ?1 AND state IN ('opening', 'failed')")?
-                    .execute(params![intent.0, channel_id.to_string(), deposit.as_i64(), column(expires_at)?])?;
+                let state = if transactions::close_may_land(db, intent)? { ChannelState::Closing } else { ChannelState::Open };
+                db.prepare_cached("UPDATE channels SET state = ?5, channel_id = ?2, deposit = ?3, expires_at = ?4, note = NULL WHERE intent = ?1 AND state IN ('opening', 'failed')")?
+                    .execute(params![intent.0, channel_id.to_string(), deposit.as_i64(), column(expires_at)?, state_name(state)])?;
                 transactions::finish(db, transaction, TxState::Final, None)?;
                 load(db, intent)
             })
             .await
     }
 
-    /// Moves a channel between opening, open, closing and failed. Its end on chain is [`Journal::closed`].
-    pub async fn set_state(&self, intent: IntentId, state: ChannelState) -> Result<(), JournalError> {
-        self.writer.run(move |db| set_state(db, intent, state)).await
+    /// A close begins: from here on nothing is signed (M6). Only of a channel that is open; one whose opening the chain took
+    /// back is followed, not closed.
+    pub async fn begin_close(&self, intent: IntentId) -> Result<ChannelRecord, JournalError> {
+        self.writer
+            .run(move |db| {
+                let rows = db
+                    .prepare_cached("UPDATE channels SET state = 'closing' WHERE intent = ?1 AND state = 'open'")?
+                    .execute([intent.0])?;
+                let record = load(db, intent)?;
+                if rows == 1 { Ok(record) } else { Err(JournalError::NotOpen(state_name(record.state))) }
+            })
+            .await
     }
 
     /// An opening or a close that came to nothing: failed, or open again. Left as it is while a transaction of it may
@@ -238,7 +215,9 @@ impl Journal {
                 let before = load(db, intent)?;
                 // An end that is told twice gives back once.
                 if before.state != ChannelState::Closed {
-                    let excess = before.books.signed.saturating_sub(claimed);
+                    // What came back may be one node's word: it frees nothing that was seen taken.
+                    let taken = claimed.max(before.books.claimed);
+                    let excess = before.books.signed.saturating_sub(taken);
                     usage::give_back(db, intent, &before.provider_key(), excess, usage::now(db, moment)?)?;
                 }
                 db.prepare_cached(
@@ -303,7 +282,7 @@ impl Journal {
     }
 }
 
-fn insert(
+pub(super) fn insert(
     db: &Connection,
     new: &NewChannel,
     state: ChannelState,

@@ -10,12 +10,17 @@ mod approvals;
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod approvals_tests;
 pub mod backup;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod backup_tests;
+mod carry;
 mod channel;
 mod channels;
 mod check;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod counting_tests;
+mod foreign;
 mod freeze;
 mod ids;
 mod mark;
@@ -29,6 +34,7 @@ mod records;
 mod reorgs;
 #[cfg(test)]
 mod reorgs_tests;
+mod restore;
 mod row;
 mod schema;
 mod transactions;
@@ -48,10 +54,11 @@ use drain_protocol::text::shell_word;
 
 pub use approvals::{Approval, ApprovalId, ApprovalState};
 pub(crate) use channel::provider_key;
-pub use channel::{ChannelRecord, Found, NewChannel};
+pub use channel::{ChannelRecord, NewChannel};
+pub use foreign::{Adopted, Found};
 pub use freeze::{FreezeSource, Frozen};
 pub use ids::{IntentId, Receipt, TxId};
-pub use openings::Adopted;
+pub use openings::{KnownOpenings, Whose};
 pub use pins::{Pin, PinCheck};
 pub use reorgs::Settled;
 pub use schema::lock;
@@ -84,6 +91,16 @@ pub enum JournalError {
     /// Written by a newer version.
     #[error("the journal {path} was written by a newer drain-mcp (schema {found}, this one knows {known})")]
     Newer {
+        /// The file.
+        path: PathBuf,
+        /// Schema of the file.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// Written by an older version.
+    #[error("the journal {path} is of an older version (schema {found}, this one knows {known})")]
+    Older {
         /// The file.
         path: PathBuf,
         /// Schema of the file.
@@ -126,6 +143,9 @@ pub enum JournalError {
     /// A row holds what no version of ours writes.
     #[error("the journal holds a value that makes no sense: {0}")]
     Corrupt(String),
+    /// What the chain is said to hold cannot be.
+    #[error("an endpoint tells of a {0}")]
+    Impossible(String),
     /// No such channel, voucher or transaction.
     #[error("the journal knows no {0}")]
     Unknown(String),
@@ -202,6 +222,11 @@ impl From<JournalError> for Failure {
             JournalError::Answered(..) => {
                 Self::unspent(Code::InvalidArgument, text, "List what waits with drain-mcp approvals.")
             }
+            JournalError::Impossible(_) => Self::unspent(
+                Code::ChainUnavailable,
+                text,
+                "An RPC endpoint is wrong or lying: check DRAIN_RPC_URL with drain-mcp doctor, or use another.",
+            ),
             JournalError::Unknown(_) => {
                 Self::unspent(Code::UnknownChannel, text, "List the channels with drain_channels.")
             }

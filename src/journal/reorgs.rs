@@ -3,12 +3,12 @@
 use drain_protocol::{Address, B256, ChannelId};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::channel::load;
+use super::channel::{load, provider_key_of};
 use super::row::address;
 use super::row::{self, column};
 use super::transactions::TxKind;
 use super::writer::When;
-use super::{ChannelRecord, IntentId, Journal, JournalError, TxId};
+use super::{ChannelRecord, IntentId, Journal, JournalError, TxId, usage};
 
 /// How long after its end a transaction is compared with the chain, in seconds.
 const SETTLED_AFTER: u64 = 86_400;
@@ -72,9 +72,13 @@ impl Journal {
             .run(move |db| {
                 let (mut channels, mut any) = (Vec::new(), false);
                 for id in gone {
-                    let Some(intent) = undo(db, id)? else { continue };
+                    let Some(changed) = undo(db, id)? else { continue };
                     any = true;
-                    channels.extend(intent.filter(|intent| !channels.contains(intent)));
+                    for intent in changed {
+                        if !channels.contains(&intent) {
+                            channels.push(intent);
+                        }
+                    }
                 }
                 let records: Result<_, _> = channels.into_iter().map(|intent| load(db, intent)).collect();
                 records.map(|records| any.then_some(records))
@@ -88,40 +92,54 @@ const OPENING_NOTE: &str =
 const CLOSING_NOTE: &str =
     "a reorganisation of the chain took the close back; it is followed again, and nothing is signed meanwhile";
 
-/// The transaction's channel, if it has one whose state changed; `None` for one that is not final.
-fn undo(db: &Connection, id: TxId) -> Result<Option<Option<IntentId>>, JournalError> {
-    let found: Option<(String, Option<i64>)> = db
-        .prepare_cached("SELECT kind, intent FROM transactions WHERE id = ?1 AND state IN ('final', 'reverted')")?
-        .query_row([id.0], |r| Ok((r.get(0)?, r.get(1)?)))
-        .optional()?;
-    let Some((kind, intent)) = found else { return Ok(None) };
-    db.prepare_cached(
+/// The channels whose state may have changed; `None` for a transaction that is not final.
+fn undo(db: &Connection, id: TxId) -> Result<Option<Vec<IntentId>>, JournalError> {
+    let mut statement = db.prepare_cached(
         "UPDATE transactions SET state = 'broadcast', reason = NULL, finished_at = NULL, block_number = NULL, block_hash = NULL, gas_used = NULL \
-         WHERE id = ?1 OR (state = 'dropped' AND reason = 'replaced' AND raw IS NOT NULL AND (chain_id, wallet, account_nonce) = \
-         (SELECT chain_id, wallet, account_nonce FROM transactions WHERE id = ?1))",
-    )?
-    .execute([id.0])?;
-    let Some(intent) = intent.map(IntentId) else { return Ok(Some(None)) };
-    let kind: TxKind = kind.parse().map_err(|()| JournalError::Corrupt(format!("kind = {kind}")))?;
-    let back = match kind {
-        TxKind::Open => {
-            "UPDATE channels SET state = 'opening', note = ?2 WHERE intent = ?1 AND state IN ('open', 'closing', 'failed')"
+         WHERE EXISTS (SELECT 1 FROM transactions WHERE id = ?1 AND state IN ('final', 'reverted')) AND (id = ?1 OR \
+         (state = 'dropped' AND reason = 'replaced' AND raw IS NOT NULL AND (chain_id, wallet, account_nonce) = \
+          (SELECT chain_id, wallet, account_nonce FROM transactions WHERE id = ?1))) RETURNING id, kind, intent",
+    )?;
+    let mut rows = statement.query([id.0])?;
+    let mut again = Vec::new();
+    while let Some(r) = rows.next()? {
+        let kind: TxKind = row::parsed(r, "kind")?;
+        again.push((TxId(r.get("id")?), kind, r.get::<_, Option<i64>>("intent")?.map(IntentId)));
+    }
+    if again.is_empty() {
+        return Ok(None);
+    }
+    let mut channels = Vec::new();
+    for (again, kind, intent) in again {
+        let Some(intent) = intent else { continue };
+        // What had never landed undoes nothing that is recorded, but may land now.
+        let (state, from, note) = match (kind, again == id) {
+            (TxKind::Open, true) => ("opening", "'open', 'closing', 'failed'", OPENING_NOTE),
+            (TxKind::Open, false) => ("opening", "'failed'", OPENING_NOTE),
+            (TxKind::Close | TxKind::CooperativeClose, true) => ("closing", "'closed', 'open'", CLOSING_NOTE),
+            (TxKind::Close | TxKind::CooperativeClose, false) => ("closing", "'open'", CLOSING_NOTE),
+            _ => continue,
+        };
+        if state == "closing" && again == id {
+            usage::charge_again(db, intent, &provider_key_of(db, intent)?)?;
         }
-        TxKind::Close | TxKind::CooperativeClose => {
-            "UPDATE channels SET state = 'closing', refunded = NULL, note = ?2 WHERE intent = ?1 AND state IN ('closed', 'open')"
-        }
-        _ => return Ok(Some(None)),
-    };
-    let note = if kind == TxKind::Open { OPENING_NOTE } else { CLOSING_NOTE };
-    db.prepare_cached(back)?.execute(params![intent.0, note])?;
-    Ok(Some(Some(intent)))
+        db.prepare_cached(&format!(
+            "UPDATE channels SET state = ?2, refunded = NULL, note = ?3 WHERE intent = ?1 AND state IN ({from})"
+        ))?
+        .execute(params![intent.0, state, note])?;
+        channels.push(intent);
+    }
+    Ok(Some(channels))
 }
 
 /// A channel's new id, before it is recorded. What was signed under the old one stays recorded, in a row of its own that
-/// signs nothing; under the new one the books are fresh, or those that it had before.
+/// signs nothing; under the new one the books are fresh, or those that are known of it already: it had the id before, or a
+/// search found it and took it for a foreign one.
 pub(super) fn take_id(db: &Connection, intent: IntentId, channel_id: ChannelId) -> Result<(), JournalError> {
     let before = load(db, intent)?;
-    let Some(old) = before.channel_id.filter(|old| *old != channel_id) else { return Ok(()) };
+    if before.channel_id == Some(channel_id) {
+        return Ok(());
+    }
     let known: Option<i64> = db
         .prepare_cached("SELECT intent FROM channels WHERE chain_id = ?1 AND contract = ?2 AND channel_id = ?3")?
         .query_row(
@@ -133,34 +151,54 @@ pub(super) fn take_id(db: &Connection, intent: IntentId, channel_id: ChannelId) 
             |r| r.get(0),
         )
         .optional()?;
-    let note = format!("a reorganisation of the chain gave this channel another id, {channel_id}; this one is gone");
+    if before.channel_id.is_none() && known.is_none() {
+        return Ok(());
+    }
+    let vouchers = "UPDATE vouchers SET intent = ?2 WHERE intent = ?1";
+    let id_of = "UPDATE channels SET channel_id = ?2 WHERE intent = ?1";
+    let mut kept = None;
+    if let Some(old) = before.channel_id {
+        let aside = set_aside(db, intent, channel_id)?;
+        db.prepare_cached(vouchers)?.execute([intent.0, aside])?;
+        kept = Some((aside, old));
+    }
+    if let Some(known) = known {
+        db.prepare_cached(id_of)?.execute(params![known, None::<String>])?;
+    }
+    // One statement, since M2 is kept by a trigger per id.
+    db.prepare_cached(
+        "UPDATE channels SET channel_id = ?2, \
+         (claimed, signed, charged, disputed, nonce, requests, recovered, books_known, state, refunded, expires_at, taken_in_the_end) = \
+         (SELECT COALESCE(k.claimed, 0), COALESCE(k.signed, 0), COALESCE(k.charged, 0), COALESCE(k.disputed, 0), \
+          COALESCE(k.nonce, 0), COALESCE(k.requests, 0), COALESCE(k.recovered, o.recovered), COALESCE(k.books_known, o.books_known), \
+          IIF(k.state = 'closed', k.state, o.state), IIF(k.state = 'closed', k.refunded, o.refunded), COALESCE(k.expires_at, o.expires_at), \
+          k.taken_in_the_end \
+          FROM channels o LEFT JOIN channels k ON k.intent = ?3 WHERE o.intent = ?1) WHERE intent = ?1",
+    )?
+    .execute(params![intent.0, channel_id.to_string(), known])?;
+    if let Some((aside, old)) = kept {
+        db.prepare_cached(id_of)?.execute(params![aside, old.to_string()])?;
+    }
+    if let Some(known) = known {
+        db.prepare_cached(vouchers)?.execute([known, intent.0])?;
+        db.prepare_cached("UPDATE transactions SET intent = ?2 WHERE intent = ?1")?.execute([known, intent.0])?;
+        db.prepare_cached("UPDATE transactions SET used_by = ?2 WHERE used_by = ?1")?.execute([known, intent.0])?;
+        db.prepare_cached("DELETE FROM channels WHERE intent = ?1")?.execute([known])?;
+    }
+    Ok(())
+}
+
+/// A channel's books in a row of their own, without an id so far, that signs nothing.
+fn set_aside(db: &Connection, intent: IntentId, new: ChannelId) -> Result<i64, JournalError> {
+    let note = format!("a reorganisation of the chain gave this channel another id, {new}; this one is gone");
     db.prepare_cached(
         "INSERT INTO channels (chain_id, contract, generation, token, consumer, provider_id, provider_name, provider_wallet, api_url, category, \
          prices, duration, state, expires_at, deposit, cap, claimed, signed, charged, disputed, nonce, requests, recovered, books_known, offences, \
          created_at, used_at, agent, note) \
          SELECT chain_id, contract, generation, token, consumer, provider_id, provider_name, provider_wallet, api_url, category, \
          prices, duration, 'failed', expires_at, deposit, cap, claimed, signed, charged, disputed, nonce, requests, recovered, books_known, offences, \
-         created_at, used_at, agent, ?2 FROM channels WHERE intent = ?1",
+         0, used_at, agent, ?2 FROM channels WHERE intent = ?1",
     )?
     .execute(params![intent.0, note])?;
-    let kept = db.last_insert_rowid();
-    let vouchers = "UPDATE vouchers SET intent = ?2 WHERE intent = ?1";
-    db.prepare_cached(vouchers)?.execute([intent.0, kept])?;
-    let id_of = "UPDATE channels SET channel_id = ?2 WHERE intent = ?1";
-    if let Some(known) = known {
-        db.prepare_cached(id_of)?.execute(params![known, None::<String>])?;
-    }
-    // One statement, since M2 is kept by a trigger per id.
-    db.prepare_cached(
-        "UPDATE channels SET channel_id = ?2, (claimed, signed, charged, disputed, nonce, requests) = \
-         (SELECT COALESCE(MAX(claimed), 0), COALESCE(MAX(signed), 0), COALESCE(MAX(charged), 0), COALESCE(MAX(disputed), 0), \
-          COALESCE(MAX(nonce), 0), COALESCE(MAX(requests), 0) FROM channels WHERE intent = ?3) WHERE intent = ?1",
-    )?
-    .execute(params![intent.0, channel_id.to_string(), known])?;
-    db.prepare_cached(id_of)?.execute(params![kept, old.to_string()])?;
-    if let Some(known) = known {
-        db.prepare_cached(vouchers)?.execute([known, intent.0])?;
-        db.prepare_cached("DELETE FROM channels WHERE intent = ?1")?.execute([known])?;
-    }
-    Ok(())
+    Ok(db.last_insert_rowid())
 }

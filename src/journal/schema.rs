@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use super::mark::{Identity, Mark};
-use super::{JournalError, check, place};
+use super::{JournalError, check, place, restore};
 use crate::clock::Clock;
 
 /// Each step runs once, in order, in its own transaction. Never edit a step that was released.
@@ -21,6 +21,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0005_reorgs.sql"),
     include_str!("migrations/0006_survival.sql"),
     include_str!("migrations/0007_approvals.sql"),
+    include_str!("migrations/0008_given_back.sql"),
     include_str!("migrations/0009_left_in_contract.sql"),
 ];
 
@@ -54,6 +55,7 @@ pub(super) fn open(folder: &Path) -> Result<Opened, JournalError> {
     let path = folder.join(FILE);
     private_folder(folder).map_err(|e| JournalError::of_file(folder, &e))?;
     place::check(folder)?;
+    restore::finish(folder).map_err(|e| JournalError::of_file(&path, &e))?;
     let remembered = Mark::read(folder);
     let fresh = !path.exists();
     let size = fs::metadata(&path).map(|data| data.len());
@@ -77,7 +79,7 @@ pub(super) fn open(folder: &Path) -> Result<Opened, JournalError> {
         let found = version(&connection)?;
         let size = size.unwrap_or(0).saturating_add(fs::metadata(folder.join(LOG)).map_or(0, |data| data.len()));
         if found > 0 && size <= CHECKED_AT_START {
-            believable(&connection, found, size <= THOROUGHLY)?;
+            believable(&connection, size <= THOROUGHLY)?;
         }
         configure(&connection)?;
         migrate(&mut connection, found)?;
@@ -91,12 +93,15 @@ pub(super) fn open(folder: &Path) -> Result<Opened, JournalError> {
                 known
             }
             _ => {
-                let made = if fresh {
-                    "was made anew: the one before is gone."
+                let (made, limits) = if fresh {
+                    ("was made anew: the one before is gone.", "Budgets, freezes, set-asides and pins begin anew.")
                 } else {
-                    "is an older copy, or another one, than was last used here."
+                    (
+                        "is an older copy, or another one, than was last used here.",
+                        "Budgets, freezes, set-asides and pins are as it knew them.",
+                    )
                 };
-                let (identity, notice) = distrust(&connection, &format!("{} {made}", path.display()))?;
+                let (identity, notice) = distrust(&connection, &format!("{} {made}", path.display()), limits)?;
                 tracing::error!("{notice}");
                 identity
             }
@@ -113,10 +118,9 @@ pub(super) fn open(folder: &Path) -> Result<Opened, JournalError> {
 }
 
 /// Pages and sums, so that a damaged journal signs nothing.
-fn believable(connection: &Connection, version: i64, thoroughly: bool) -> Result<(), JournalError> {
+fn believable(connection: &Connection, thoroughly: bool) -> Result<(), JournalError> {
     let mut problems = check::pages(connection, thoroughly);
-    // The sums are asked of this version's tables.
-    if problems.is_empty() && version == KNOWN {
+    if problems.is_empty() {
         problems = check::books(connection);
     }
     match problems.first() {
@@ -133,17 +137,23 @@ pub(super) fn identity(connection: &Connection) -> Result<Identity, JournalError
 }
 
 /// The history may be incomplete: every channel that is not over is recovered, its numbers go on from the clock, and its
-/// books are read from the provider before it pays. From here on it is another journal than the one it was a copy of.
-pub(super) fn distrust(connection: &Connection, why: &str) -> Result<(Identity, String), JournalError> {
+/// books are read from the provider before it pays. A person's yes may have been used since (M5): none counts. `limits` says
+/// what became of the rest. From here on it is another journal than the one it was a copy of.
+pub(super) fn distrust(connection: &Connection, why: &str, limits: &str) -> Result<(Identity, String), JournalError> {
     let transaction = connection.unchecked_transaction()?;
     let floor = Clock::default().nonce_floor();
     let marked = transaction.execute(
         "UPDATE channels SET recovered = 1, books_known = 0, nonce = MAX(nonce, ?1) WHERE state != 'closed'",
         [floor.as_i64()],
     )?;
+    transaction.execute(
+        "UPDATE approvals SET state = 'used', used_by = 'an older copy was put in place' WHERE state = 'approved'",
+        [],
+    )?;
     let notice = format!(
         "The journal {why} {marked} channels of it may have a history that it does not hold: they are recovered channels, whose whole \
-         deposit counts as exposed. Channels that it does not know at all are found by drain-mcp channels recover."
+         deposit counts as exposed. Channels that it does not know at all are found by drain-mcp channels recover. \
+         {limits} No yes of a person in it counts any more."
     );
     transaction.execute(
         "UPDATE identity SET id = lower(hex(randomblob(16))), notice = ?1, commits = commits + 1",
@@ -210,8 +220,22 @@ pub(super) fn version(connection: &Connection) -> Result<i64, JournalError> {
     Ok(found)
 }
 
+/// A journal of an older version.
+#[cfg(test)]
+pub(super) fn make(path: &Path, version: i64) -> Result<(), JournalError> {
+    let mut connection = Connection::open(path)?;
+    steps(&mut connection, MIGRATIONS.iter().enumerate().take(usize::try_from(version).unwrap_or(0)))
+}
+
 pub(super) fn migrate(connection: &mut Connection, found: i64) -> Result<(), JournalError> {
-    for (index, step) in MIGRATIONS.iter().enumerate().skip(usize::try_from(found).unwrap_or(0)) {
+    steps(connection, MIGRATIONS.iter().enumerate().skip(usize::try_from(found).unwrap_or(0)))
+}
+
+fn steps<'a>(
+    connection: &mut Connection,
+    steps: impl Iterator<Item = (usize, &'a &'static str)>,
+) -> Result<(), JournalError> {
+    for (index, step) in steps {
         let transaction = connection.transaction()?;
         transaction.execute_batch(step)?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;

@@ -151,7 +151,8 @@ fn record(r: &Row<'_>) -> Result<TxRecord, JournalError> {
 }
 
 /// Ends a transaction; one that ended already stays as it is. Where it is mined, others signed for its slot can never
-/// land: they end with it.
+/// land: they end with it, and with them another channel's opening of which nothing else may land. (Another channel's close
+/// is not put back here: one may wait for its turn, and the channel must sign nothing meanwhile. Its next close finds out.)
 pub(super) fn finish(db: &Connection, id: TxId, state: TxState, reason: Option<&str>) -> Result<(), JournalError> {
     db.prepare_cached(
         "UPDATE transactions SET state = ?2, reason = ?3, finished_at = unixepoch() WHERE id = ?1 AND state IN ('planned', 'signed', 'broadcast')",
@@ -161,6 +162,14 @@ pub(super) fn finish(db: &Connection, id: TxId, state: TxState, reason: Option<&
         db.prepare_cached(
             "UPDATE transactions SET state = 'dropped', reason = 'replaced', finished_at = unixepoch() WHERE id != ?1 AND state IN ('signed', 'broadcast') \
              AND (chain_id, wallet, account_nonce) = (SELECT chain_id, wallet, account_nonce FROM transactions WHERE id = ?1)",
+        )?
+        .execute([id.0])?;
+        db.prepare_cached(
+            "UPDATE channels SET state = 'failed' WHERE state = 'opening' AND intent IN \
+             (SELECT other.intent FROM transactions other JOIN transactions mined ON mined.id = ?1 \
+              WHERE (other.chain_id, other.wallet, other.account_nonce) = (mined.chain_id, mined.wallet, mined.account_nonce) \
+              AND other.state = 'dropped' AND other.intent IS NOT mined.intent) \
+             AND NOT EXISTS (SELECT 1 FROM transactions t WHERE t.intent = channels.intent AND t.state IN ('signed', 'broadcast'))",
         )?
         .execute([id.0])?;
     }
@@ -205,6 +214,15 @@ fn pol(gwei: i64) -> Result<Pol, JournalError> {
 pub(super) fn may_land(db: &Connection, intent: IntentId) -> Result<bool, JournalError> {
     let mut statement = db.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM transactions WHERE intent = ?1 AND state IN ('signed', 'broadcast'))",
+    )?;
+    Ok(statement.query_row([intent.0], |r| r.get(0))?)
+}
+
+/// Whether a close of this channel may still land.
+pub(super) fn close_may_land(db: &Connection, intent: IntentId) -> Result<bool, JournalError> {
+    let mut statement = db.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM transactions WHERE intent = ?1 AND kind IN ('close', 'cooperative_close') \
+         AND state IN ('signed', 'broadcast'))",
     )?;
     Ok(statement.query_row([intent.0], |r| r.get(0))?)
 }

@@ -64,6 +64,7 @@ pub(super) const fn meaning(error: &JournalError) -> &'static str {
             "Nothing is signed, and the file is left as it is. Deposits stay in the contract: what providers can take is what was signed before"
         }
         JournalError::Missing { .. } => "Deposits stay in the contract",
+        JournalError::Older { .. } => "Nothing was changed",
         _ => "Nothing is signed while the record cannot be written",
     }
 }
@@ -81,6 +82,7 @@ pub(super) fn way_out(error: &JournalError) -> String {
             path.display()
         ),
         JournalError::Corrupt(_) => "Look with drain-mcp journal verify, and put a backup in its place with drain-mcp journal import BACKUP --replace.".into(),
+        JournalError::Older { .. } => "Start drain-mcp once: that brings it up to date. A copy is brought up to date by drain-mcp journal import.".into(),
         JournalError::Newer { .. } => "Use the newer drain-mcp with this DRAIN_HOME.".into(),
         JournalError::Disk { kind: DiskTrouble::Full, .. } => {
             "Make room on the disk of DRAIN_HOME, then call again.".into()

@@ -167,19 +167,40 @@ pub(super) fn give_back(
         let counted_at = row::unsigned(voucher, "counted_at")?;
         let back = growth.min(left);
         left = left.saturating_sub(back);
-        for (scope, window) in (Payer { provider, agent: &agent, newcomer }).budgets() {
-            db.prepare_cached(
-                "UPDATE usage SET amount = MAX(amount - ?4, 0) WHERE scope = ?1 AND window = ?2 AND bucket = ?3",
-            )?
-            .execute(params![
-                scope.name(),
-                window.name,
-                column(counted_at / window.bucket)?,
-                back.as_i64()
-            ])?;
-        }
-        db.prepare_cached("UPDATE vouchers SET growth = growth - ?3 WHERE intent = ?1 AND nonce = ?2")?
-            .execute(params![intent.0, nonce, back.as_i64()])?;
+        let payer = Payer { provider, agent: &agent, newcomer };
+        add(db, payer, counted_at, -back.as_i64())?;
+        db.prepare_cached(
+            "UPDATE vouchers SET growth = growth - ?3, given_back = given_back + ?3 WHERE intent = ?1 AND nonce = ?2",
+        )?
+        .execute(params![intent.0, nonce, back.as_i64()])?;
+    }
+    Ok(())
+}
+
+/// The chain took the end of a channel back: what it gave back may be claimed again, and counts as before.
+pub(super) fn charge_again(db: &Connection, intent: IntentId, provider: &str) -> Result<(), JournalError> {
+    let mut statement = db.prepare_cached(
+        "SELECT given_back, agent, newcomer, counted_at FROM vouchers WHERE intent = ?1 AND given_back > 0",
+    )?;
+    let mut rows = statement.query([intent.0])?;
+    while let Some(voucher) = rows.next()? {
+        let given_back = row::usdc(voucher, "given_back")?;
+        let (agent, newcomer): (String, bool) = (voucher.get("agent")?, voucher.get("newcomer")?);
+        let payer = Payer { provider, agent: &agent, newcomer };
+        add(db, payer, row::unsigned(voucher, "counted_at")?, given_back.as_i64())?;
+    }
+    db.prepare_cached("UPDATE vouchers SET growth = growth + given_back, given_back = 0 WHERE intent = ?1")?
+        .execute([intent.0])?;
+    Ok(())
+}
+
+/// Changes the buckets that a voucher was counted in. One that is gone is in no window any more.
+fn add(db: &Connection, payer: Payer<'_>, counted_at: u64, units: i64) -> Result<(), JournalError> {
+    for (scope, window) in payer.budgets() {
+        db.prepare_cached(
+            "UPDATE usage SET amount = MAX(amount + ?4, 0) WHERE scope = ?1 AND window = ?2 AND bucket = ?3",
+        )?
+        .execute(params![scope.name(), window.name, column(counted_at / window.bucket)?, units])?;
     }
     Ok(())
 }

@@ -48,8 +48,18 @@ impl Bench {
 
     /// As after a restart.
     pub fn restart(&mut self) {
-        drop(std::mem::replace(&mut self.journal, Journal::open(tempfile::tempdir().unwrap().path()).unwrap()));
+        self.stop();
         self.journal = Journal::open(self.home.path()).unwrap();
+    }
+
+    /// Nobody has the journal open.
+    pub fn stop(&mut self) {
+        drop(std::mem::replace(&mut self.journal, Journal::open(tempfile::tempdir().unwrap().path()).unwrap()));
+    }
+
+    /// Where the journal lies.
+    pub fn folder(&self) -> &std::path::Path {
+        self.home.path()
     }
 
     pub fn wish(&mut self, provider: u8, deposit: u32, when: Moment) -> NewChannel {
@@ -99,8 +109,13 @@ impl Bench {
     pub async fn adopt(&mut self, provider: u8, deposit: u32, signed: u32) -> IntentId {
         let new = self.wish(provider, deposit, at(0));
         let id = drain_protocol::ChannelId([self.channels; 32].into());
-        let found = Found { claimed: usdc(signed), signed: usdc(signed), nonce_floor: Nonce::new(1_000_000).unwrap() };
-        self.journal.adopt(new, id, START + 86_400, found).await.unwrap().intent
+        let found = Found {
+            over: false,
+            claimed: usdc(signed),
+            signed: usdc(signed),
+            nonce_floor: Nonce::new(1_000_000).unwrap(),
+        };
+        self.journal.record_foreign(new, id, START + 86_400, found).await.unwrap().intent
     }
 
     /// So that the time of windows is known.
@@ -125,13 +140,18 @@ impl Bench {
         Ok(self.journal.authorize(self.request(intent, bound, agent, when)).await?.receipt())
     }
 
-    /// One number of the journal's file, as another process reads it.
+    /// The journal's file.
+    pub fn file(&self) -> std::path::PathBuf {
+        self.home.path().join("journal.db")
+    }
+
+    /// One number of it, as another process reads it.
     pub fn reads(&self, query: &str) -> u64 {
-        let file = rusqlite::Connection::open(self.home.path().join("journal.db")).unwrap();
+        let file = rusqlite::Connection::open(self.file()).unwrap();
         file.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs()
     }
 
-    fn settle(&self, receipt: Receipt, charged: u32) {
+    pub fn settle(&self, receipt: Receipt, charged: u32) {
         let outcome = Outcome::Settled { answered: true, charged: usdc(charged), disputed: Usdc::ZERO };
         self.journal.settle_later(receipt, outcome, START).unwrap();
     }

@@ -16,6 +16,7 @@ mod schema;
 pub mod server;
 mod supervise;
 pub mod tools;
+mod waiting;
 
 #[cfg(test)]
 mod samples;

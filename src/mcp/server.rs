@@ -18,12 +18,12 @@ use super::person::Person;
 use super::resources::Resource;
 use super::supervise::{What, supervise};
 use super::tools::{self, Definition, Running};
-use super::{instructions, resources};
+use super::{instructions, resources, waiting};
 use crate::actors::Runtime;
 use crate::api::{Progress, Question};
 
 /// Progress lines that may wait for a slow client; more are dropped.
-const PROGRESS_QUEUE: usize = 32;
+pub(super) const PROGRESS_QUEUE: usize = 32;
 
 /// One thing that a client asks for.
 #[derive(Debug)]
@@ -42,7 +42,8 @@ enum Reply {
     Ask(Box<InputRequiredResult>),
 }
 
-type Handler = Arc<dyn Fn(Job, Progress) -> Running + Send + Sync>;
+/// Does the work of a job.
+pub(super) type Handler = Arc<dyn Fn(Job, Progress) -> Running + Send + Sync>;
 
 /// The MCP server. Cheap to clone; all clones share one runtime.
 #[derive(Clone)]
@@ -62,8 +63,13 @@ impl Server {
     /// A server over `runtime`.
     pub fn new(runtime: Runtime) -> Self {
         let play_money = runtime.play_money();
-        let handler = move |job, progress| -> Running { Box::pin(work(runtime.clone(), job, progress)) };
-        Self::with_handler(Arc::new(handler), play_money)
+        let device_wait = runtime.config().device_wait;
+        let handler: Handler = Arc::new(move |job, progress| Box::pin(work(runtime.clone(), job, progress)));
+        let handler = match device_wait {
+            Some(patience) => waiting::patient(handler, patience),
+            None => handler,
+        };
+        Self::with_handler(handler, play_money)
     }
 
     /// A server that lets `handler` do the work: the seam for tests.

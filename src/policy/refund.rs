@@ -37,8 +37,8 @@ pub struct Holding {
     pub generation: Generation,
     /// The record may be incomplete: no cooperative close without a person (design section 4).
     pub recovered: bool,
-    /// A close is under way.
-    pub closing: bool,
+    /// Since when a close is under way, as far as that was seen.
+    pub closing: Option<u64>,
     /// When it expires.
     pub expires_at: u64,
     /// When it last paid.
@@ -82,15 +82,14 @@ pub enum Due {
 
 /// What to do with a channel at block time `now`.
 pub fn due(settings: &Settings, holding: &Holding, tries: &Tries, now: u64) -> Due {
-    let not_before = match (tries.at, tries.refused.max(tries.failed)) {
-        (0, _) => 0,
-        (at, tried) => at.saturating_add(pause(tried)),
+    // Failures of the way that is due: a provider that refused holds up no close that needs nobody.
+    let not_before = |tried| if tried == 0 { 0 } else { tries.at.saturating_add(pause(tried)) };
+    let asked_again = not_before(tries.refused.max(tries.failed));
+    let (way, at) = match cooperative_at(settings, holding, tries, now.max(asked_again)) {
+        Some(at) => (Way::Cooperative, at.max(asked_again)),
+        None => (Way::AtExpiry, holding.expires_at.max(not_before(tries.failed))),
     };
-    let (way, at) = match cooperative_at(settings, holding, tries, now.max(not_before)) {
-        Some(at) => (Way::Cooperative, at),
-        None => (Way::AtExpiry, holding.expires_at),
-    };
-    let at = at.max(not_before).max(if holding.closing { holding.used_at.saturating_add(UNDER_WAY) } else { 0 });
+    let at = at.max(holding.closing.map_or(0, |since| since.saturating_add(UNDER_WAY)));
     if at <= now { Due::Now(way) } else { Due::At(at) }
 }
 
@@ -112,14 +111,22 @@ fn pause(tried: u32) -> u64 {
     600u64.saturating_mul(1 << tried.saturating_sub(1).min(4)).min(7_200)
 }
 
+/// What a close brings back at most.
+pub fn left(holding: &Holding, way: Way) -> Usdc {
+    match way {
+        Way::Cooperative => holding.deposit.saturating_sub(holding.signed.max(holding.claimed)),
+        Way::AtExpiry => holding.deposit.saturating_sub(holding.claimed),
+    }
+}
+
 /// Whether a close brings back more than its gas costs, at `wei_per_gas`.
 pub fn worth_it(settings: &Settings, holding: &Holding, way: Way, wei_per_gas: u128) -> bool {
-    let (left, gas) = match way {
-        Way::Cooperative => (holding.deposit.saturating_sub(holding.signed.max(holding.claimed)), COOPERATIVE_GAS),
-        Way::AtExpiry => (holding.deposit.saturating_sub(holding.claimed), CLOSE_GAS),
+    let gas = match way {
+        Way::Cooperative => COOPERATIVE_GAS,
+        Way::AtExpiry => CLOSE_GAS,
     };
     let wei = wei_per_gas.saturating_mul(u128::from(gas));
-    units(left) > cost(Pol::from_wei(drain_protocol::U256::from(wei)), settings.pol_in_usdc)
+    units(left(holding, way)) > cost(Pol::from_wei(drain_protocol::U256::from(wei)), settings.pol_in_usdc)
 }
 
 /// Gas money in USDC base units, rounded up.
@@ -149,7 +156,7 @@ mod tests {
         Holding {
             generation: Generation::V2,
             recovered: false,
-            closing: false,
+            closing: None,
             expires_at: 1_024 * HOUR,
             used_at: 1_000 * HOUR,
             deposit: Usdc::new(1_000_000),
@@ -202,9 +209,21 @@ mod tests {
         assert_eq!(tries.refused, MOST_REFUSALS);
         assert_eq!(pauses[..3], [600, 1_200, 2_400]);
         assert_eq!(now, holding().expires_at);
-        // At expiry it goes on until it is final.
+        // At expiry nobody is asked any more, and its own failures count from the first.
+        assert_eq!(due(&settings(), &holding(), &tries, now), Due::Now(Way::AtExpiry));
+        let failed = Tries { failed: 1, at: now, ..tries };
+        assert_eq!(due(&settings(), &holding(), &failed, now), Due::At(now + 600));
+        // It goes on until it is final.
         let tries = Tries { failed: 9, at: now, ..tries };
         assert_eq!(due(&settings(), &holding(), &tries, now), Due::At(now + 7_200));
+    }
+
+    #[test]
+    fn m10_a_close_that_somebody_began_has_its_time_however_long_nothing_was_paid() {
+        let since = holding().expires_at + HOUR;
+        let begun = Holding { closing: Some(since), ..holding() };
+        assert_eq!(at(begun, since), Due::At(since + UNDER_WAY));
+        assert_eq!(at(begun, since + UNDER_WAY), Due::Now(Way::AtExpiry));
     }
 
     #[test]

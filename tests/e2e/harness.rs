@@ -79,6 +79,8 @@ impl World {
                 telemetry: false,
             },
             signer: SignerConfig::None,
+            device_wait: None,
+            treasury: None,
             agent: "tester".into(),
             limits: Arc::new(Limits {
                 per_request: Usdc::new(250_000),

@@ -253,3 +253,22 @@ fn m14_a_channel_whose_provider_moved_is_taken_over_to_be_closed_only() {
         assert_eq!(vouchers(&world.sandbox.image), []);
     });
 }
+
+#[test]
+fn m10_a_channel_whose_provider_tells_no_prices_is_taken_over_and_comes_back_at_expiry() {
+    in_system(async {
+        let world = World::start().await;
+        let channel = opened_elsewhere(&world, CHANNEL_V2, &world.sandbox.llm, 86_400).await;
+        leave_behind(&world, &json!({ channel.to_string(): "sim-llm" }));
+        world.sandbox.llm.set(|faults| faults.pricing_down = true);
+        let runtime = world.runtime().await;
+        taken_over(&runtime, channel).await;
+        assert_eq!(ask(&runtime, channel, "sim-small", "Hello").await.unwrap_err().code.as_str(), "url_refused");
+        // It is up again: a person says whom the channel pays.
+        world.sandbox.llm.set(|faults| faults.pricing_down = false);
+        runtime.adopt(channel, Some("sim-llm".into())).await.unwrap();
+        ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
+        world.advance(86_400).await;
+        runtime.close(channel, Progress::none()).await.unwrap();
+    });
+}

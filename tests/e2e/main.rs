@@ -16,6 +16,7 @@ mod configuration;
 mod contracts;
 mod crowd;
 mod demo;
+mod descriptors;
 mod directory;
 mod disk;
 mod doctor;
@@ -31,6 +32,8 @@ mod kms;
 #[path = "../kms/server.rs"]
 mod kms_server;
 mod layer;
+#[cfg(feature = "ledger")]
+mod ledger;
 mod liars;
 mod lies;
 mod life;
@@ -59,6 +62,7 @@ mod survivor;
 mod takeover;
 mod transactions;
 mod transfers;
+mod treasury;
 mod trust;
 mod wallet;
 mod watcher;

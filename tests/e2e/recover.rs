@@ -1,14 +1,17 @@
 //! The journal is gone, or another client opened channels: they are found on chain (M10).
 
+use std::sync::Arc;
+
 use alloy::sol_types::{SolCall, SolEvent};
 use drain_mcp::api::{ChannelState, Progress};
 use drain_mcp::error::Code;
 use drain_protocol::contract::{DrainChannel, Erc20};
 use drain_protocol::{Address, ChannelId, Generation, U256};
 use drain_sandbox::SandboxConfig;
+use drain_sandbox::chain::{ChainConfig, Faults};
 use drain_sandbox::contracts::{CHANNEL_V1, CHANNEL_V2, USDC};
 
-use crate::harness::{World, ask, failed, in_system, open, until, usdc, view};
+use crate::harness::{World, ask, failed, in_system, open, unspent, until, usdc, view};
 
 /// Opens a channel with the agent's key, past any runtime, as another client would.
 pub async fn open_elsewhere(world: &World, contract: Address, units: u64, seconds: u64) -> ChannelId {
@@ -124,5 +127,113 @@ fn m10_a_node_without_old_events_is_not_called_complete() {
         assert!(!recovery.complete && recovery.found == 0, "{recovery:?}");
         world.chain().main().update_faults(|faults| faults.hide_logs = false);
         assert!(runtime.recover(Progress::none()).await.unwrap().complete);
+    });
+}
+
+/// Fetches the receipts of nobody: a transaction is mined, and its sender does not hear of it.
+fn no_receipts(world: &World, on: bool) {
+    world.chain().main().update_faults(|faults| {
+        faults.fail_rate = if on { 1.0 } else { 0.0 };
+        faults.methods = vec!["eth_getTransactionReceipt".into()];
+    });
+}
+
+#[test]
+fn m10_a_search_leaves_an_opening_of_ours_that_is_on_its_way_to_the_wallet() {
+    in_system(async {
+        let chain = ChainConfig { finality_depth: 3, ..ChainConfig::default() };
+        let world = Arc::new(World::with(SandboxConfig { chain, ..SandboxConfig::default() }).await);
+        open_elsewhere(&world, CHANNEL_V2, 300_000, 86_400).await;
+        world.chain().mine(5);
+        let runtime = world.runtime().await;
+        world.chain().hold(true);
+        let opening = tokio::spawn({
+            let runtime = runtime.clone();
+            async move { open(&runtime, "sim-llm", "1", "24h").await }
+        });
+        // The approval is seen final; of the opening nobody tells while it becomes final.
+        until("the approval is sent", async || world.chain().pending() == 1).await;
+        world.chain().hold(false);
+        world.chain().mine(5);
+        world.chain().hold(true);
+        until("the opening is sent", async || world.chain().pending() == 1).await;
+        no_receipts(&world, true);
+        world.chain().hold(false);
+        world.chain().mine(1);
+        // Mined and not final; final and not recorded: the search takes it for no foreign one.
+        for (blocks, found) in [(0, 1), (5, 0)] {
+            world.chain().mine(blocks);
+            let recovery = runtime.recover(Progress::none()).await.unwrap();
+            assert!(recovery.complete && recovery.found == found, "{recovery:?}");
+            assert_eq!(runtime.balance().await.unwrap().locked, usdc("1.3"), "each deposit counts once");
+            assert!(!runtime.balance().await.unwrap().advice.iter().any(|line| line.contains("recover")));
+        }
+        no_receipts(&world, false);
+        let channel = opening.await.unwrap().unwrap();
+        let mine = view(&runtime, channel).await;
+        assert_eq!((mine.state, mine.recovered, mine.intent.as_str()), (ChannelState::Open, false, "c1"));
+        assert_eq!(runtime.channels(true).await.unwrap().len(), 2);
+        assert_eq!(runtime.balance().await.unwrap().locked, usdc("1.3"));
+        let again = runtime.recover(Progress::none()).await.unwrap();
+        assert!(again.complete && again.found == 0, "{again:?}");
+    });
+}
+
+#[test]
+fn m10_what_a_node_without_old_events_did_not_tell_is_asked_of_the_next_one() {
+    in_system(async {
+        let world = World::start().await;
+        let old = open_elsewhere(&world, CHANNEL_V2, 300_000, 864_000).await;
+        world.chain().mine(25_000);
+        let runtime = world.runtime().await;
+        world.chain().main().update_faults(|faults| faults.hide_logs = true);
+        assert!(!runtime.recover(Progress::none()).await.unwrap().complete);
+        world.chain().main().update_faults(|faults| faults.hide_logs = false);
+        let recovery = runtime.recover(Progress::none()).await.unwrap();
+        assert!(recovery.complete && recovery.found == 1, "{recovery:?}");
+        assert_eq!(view(&runtime, old).await.deposit, usdc("0.3"));
+    });
+}
+
+#[test]
+fn m10_a_contract_that_is_configured_later_is_searched_from_the_newest_block_on() {
+    in_system(async {
+        let world = World::start().await;
+        let old = open_elsewhere(&world, CHANNEL_V1, 300_000, 864_000).await;
+        open_elsewhere(&world, CHANNEL_V2, 200_000, 864_000).await;
+        world.chain().mine(25_000);
+        let mut config = world.config();
+        config.chain.deployments.retain(|on| on.generation == Generation::V2);
+        let runtime = world.runtime_with(config).await;
+        let recovery = runtime.recover(Progress::none()).await.unwrap();
+        assert!(recovery.complete && recovery.found == 1, "{recovery:?}");
+        runtime.shutdown().await;
+        drop(runtime);
+        let runtime = world.runtime().await;
+        let recovery = runtime.recover(Progress::none()).await.unwrap();
+        assert!(recovery.complete && recovery.found == 1, "{recovery:?}");
+        assert_eq!(view(&runtime, old).await.generation, Generation::V1);
+    });
+}
+
+#[test]
+fn m10_one_endpoint_that_does_not_know_a_channel_does_not_end_it() {
+    in_system(async {
+        let world = World::start().await;
+        let channel = open_elsewhere(&world, CHANNEL_V2, 300_000, 86_400).await;
+        let honest = world.chain().endpoint(Faults::default()).await.unwrap();
+        let mut config = world.config();
+        config.chain.rpc_urls.push(honest.url().parse().unwrap());
+        let runtime = world.runtime_with(config).await;
+        let none = vec![0; 5 * 32];
+        world.chain().main().update_faults(|faults| {
+            faults.call_overrides.insert(DrainChannel::getChannelCall::SELECTOR.into(), none.into());
+        });
+        unspent(runtime.recover(Progress::none()).await, Code::ContractFrozen);
+        assert!(runtime.channels(true).await.unwrap().is_empty(), "nothing is recorded of it");
+        world.chain().main().set_faults(Faults::default());
+        let recovery = runtime.recover(Progress::none()).await.unwrap();
+        assert!(recovery.complete && recovery.found == 1, "{recovery:?}");
+        assert_eq!(view(&runtime, channel).await.state, ChannelState::Open);
     });
 }

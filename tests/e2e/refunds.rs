@@ -1,14 +1,18 @@
 //! Unspent money comes back without anyone asking (M10).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use alloy::sol_types::SolCall;
 use drain_mcp::api::{ChannelState, Progress};
 use drain_mcp::config::Config;
 use drain_mcp::error::Code;
+use drain_protocol::contract::DrainChannel;
 use drain_protocol::{ChannelId, Generation, Usdc};
+use serde_json::{Value, json};
 
-use crate::harness::{World, ask, in_system, open, until, usdc, view};
+use crate::harness::{World, ask, in_system, open, unspent, until, usdc, view};
+use crate::watcher::relay;
 
 const HOUR: u64 = 3_600;
 
@@ -207,5 +211,68 @@ fn m10_a_command_that_does_one_thing_closes_nothing_by_itself() {
         let channel = open(&runtime, "sim-llm", "1", "2h").await.unwrap();
         advance_and_see(&world, 3 * HOUR).await;
         assert_eq!(view(&runtime, channel).await.state, ChannelState::Expired);
+    });
+}
+
+/// What was taken of an expired channel is no reason to leave it before two endpoints say so.
+#[test]
+fn m10_one_endpoint_that_says_all_is_taken_keeps_no_refund_back() {
+    in_system(async {
+        let world = World::start().await;
+        let target = Arc::new(Mutex::new(None::<ChannelId>));
+        let lie = {
+            let target = target.clone();
+            move |method: &str, params: &Value, answer: &mut Value| {
+                let Some(id) = *target.lock().unwrap() else { return };
+                let call = DrainChannel::getChannelCall { channelId: id.0 }.abi_encode();
+                if method == "eth_call" && params[0]["data"] == json!(alloy::hex::encode_prefixed(call)) {
+                    let result = answer["result"].as_str().unwrap().to_owned();
+                    // Consumer, provider, deposit, claimed, expiry: all that was deposited is claimed.
+                    let words = |from: usize, to: usize| &result[2 + 64 * from..2 + 64 * to];
+                    answer["result"] = json!(format!("0x{}{}{}", words(0, 3), words(2, 3), words(4, 5)));
+                }
+            }
+        };
+        let mut config = serving(&world);
+        let liar = relay::relay(world.sandbox.rpc_url(), lie).await;
+        config.chain.rpc_urls.insert(0, liar.parse().unwrap());
+        let runtime = world.runtime_with(config).await;
+        let channel = open(&runtime, "sim-llm", "1", "2h").await.unwrap();
+        ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
+        let signed = view(&runtime, channel).await.signed;
+        *target.lock().unwrap() = Some(channel);
+        world.sandbox.llm.claim(channel.0).await.unwrap();
+        let claimed = || world.journaled("SELECT claimed FROM channels");
+        until("the lie is believed", async || claimed() == 1_000_000).await;
+        world.advance(3 * HOUR).await;
+        closed(&world, channel).await;
+        assert_eq!(view(&runtime, channel).await.refunded, Some(usdc("1").saturating_sub(signed)));
+    });
+}
+
+/// A channel that its provider has emptied, but for less than a close costs, stands in the way of no other.
+#[test]
+fn m9_what_is_not_worth_its_close_holds_no_limit_shut() {
+    in_system(async {
+        let world = World::start().await;
+        let mut config = serving(&world);
+        config.refunds.settings.pol_in_usdc = usdc("1000000");
+        let limits = Arc::make_mut(&mut config.limits);
+        (limits.open_channels, limits.locked) = (1, usdc("1.5"));
+        let runtime = world.runtime_with(config).await;
+        let channel = open(&runtime, "sim-llm", "1", "2h").await.unwrap();
+        ask(&runtime, channel, "sim-small", "Hello").await.unwrap();
+        let signed = view(&runtime, channel).await.signed;
+        world.sandbox.llm.claim(channel.0).await.unwrap();
+        until("the claim is known", async || view(&runtime, channel).await.claimed == signed).await;
+        // While it could pay, all of it counts.
+        assert_eq!(runtime.balance().await.unwrap().locked, usdc("1"));
+        unspent(open(&runtime, "sim-weather", "0.2", "2h").await, Code::LimitReached);
+        world.advance(3 * HOUR).await;
+        let rest = usdc("1").saturating_sub(signed);
+        until("it is left", async || runtime.balance().await.unwrap().locked == rest).await;
+        assert_eq!(state(&world, channel), "open");
+        open(&runtime, "sim-weather", "0.2", "2h").await.unwrap();
+        unspent(open(&runtime, "sim-llm", "0.2", "2h").await, Code::LimitReached);
     });
 }

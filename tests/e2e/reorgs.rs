@@ -11,9 +11,10 @@ use drain_protocol::{ChannelId, Generation, Usdc};
 use drain_sandbox::chain::{ChainConfig, ReorgTxs};
 use drain_sandbox::contracts::{CHANNEL_V1, CHANNEL_V2};
 use drain_sandbox::marketplace::SandboxConfig;
+use drain_sandbox::provider::CloseAmount;
 use tokio::sync::mpsc;
 
-use crate::harness::{World, ask, in_system, open, unspent, until, usdc};
+use crate::harness::{World, ask, in_system, open, unspent, until, usdc, vouchers};
 
 const FATES: [ReorgTxs; 3] = [ReorgTxs::Drop, ReorgTxs::Requeue, ReorgTxs::Remine { shift: 30 }];
 
@@ -299,5 +300,49 @@ fn m10_a_last_close_that_is_taken_back_while_nothing_runs_is_made_good_at_the_ne
         until("it is closed again", async || world.sent().await == 3).await;
         until("it is recorded", async || runtime.channels(false).await.unwrap().is_empty()).await;
         assert_eq!(world.held().await, usdc("99").checked_add(refund).unwrap());
+    });
+}
+
+#[test]
+fn m11_a_channel_whose_close_was_taken_back_and_failed_is_watched_again() {
+    in_system(async {
+        let world = World::start().await;
+        let runtime = world.runtime_with(watchful(&world)).await;
+        let channel = open(&runtime, "sim-llm", "1", "24h").await.unwrap();
+        let signed = ask(&runtime, channel, "sim-small", "Hello").await.unwrap().channel.signed;
+        // It stays unclaimed: the provider signs for nothing and claims later.
+        world.sandbox.llm.set(|faults| faults.close_amount = CloseAmount::Exactly(0));
+        runtime.cooperative_close(channel, Progress::none()).await.unwrap();
+        world.chain().hold(true);
+        world.chain().reorg(1, ReorgTxs::Drop);
+        until("it is noticed", async || recorded(&runtime).await.state == ChannelState::Closing).await;
+        world.chain().revert_next(1);
+        world.chain().hold(false);
+        until("it is open", async || recorded(&runtime).await.state == ChannelState::Open).await;
+        world.sandbox.llm.claim(channel.0).await.unwrap();
+        until("the claim is seen", async || recorded(&runtime).await.claimed == signed).await;
+    });
+}
+
+#[test]
+fn m2_an_opening_that_is_gone_signs_nothing_while_the_wallet_is_busy() {
+    in_system(async {
+        let world = World::start().await;
+        let runtime = world.runtime_with(watchful(&world)).await;
+        let channel = open(&runtime, "sim-llm", "1", "24h").await.unwrap();
+        world.chain().hold(true);
+        let run = runtime.clone();
+        let other = tokio::spawn(async move { open(&run, "sim-weather", "1", "24h").await });
+        until("the wallet is busy", async || world.chain().pending() == 1).await;
+        world.chain().reorg(1, ReorgTxs::Drop);
+        until("it is noticed", async || {
+            let seen = runtime.channels(false).await.unwrap();
+            seen.iter().any(|view| view.provider_id == "sim-llm" && view.state == ChannelState::Opening)
+        })
+        .await;
+        assert!(!other.is_finished());
+        ask(&runtime, channel, "sim-small", "Hello").await.unwrap_err();
+        assert_eq!(vouchers(&world.sandbox.llm), []);
+        world.chain().hold(false);
     });
 }

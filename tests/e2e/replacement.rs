@@ -8,9 +8,10 @@ use drain_mcp::api::{ChannelState, Progress, SendAmount};
 use drain_mcp::config::Config;
 use drain_mcp::error::{Code, Money};
 use drain_protocol::{ChannelId, U256};
-use drain_sandbox::chain::ChainConfig;
+use drain_sandbox::chain::{ChainConfig, Faults};
 use drain_sandbox::contracts::{CHANNEL_V1, CHANNEL_V2};
 use drain_sandbox::marketplace::SandboxConfig;
+use drain_sandbox::provider::CloseAmount;
 use drain_signers::{Policy, Signer};
 use serde_json::json;
 
@@ -226,5 +227,42 @@ fn m7_a_missing_earlier_transaction_is_sent_again_and_one_of_somebody_else_is_ex
         let failure = runtime.approve(Some(usdc("5")), Progress::none()).await.unwrap_err();
         assert!(failure.message.contains("transaction number 0 of this wallet is missing"), "{failure:?}");
         assert_eq!((failure.money, world.sent().await), (Money::NotSpent, 0));
+    });
+}
+
+#[test]
+fn m7_a_close_that_would_revert_by_now_frees_its_slot_and_what_waits_behind_it_goes_on() {
+    in_system(async {
+        let world = World::start().await;
+        let chain = world.chain();
+        // The agent's node; the provider has another one.
+        let node = chain.endpoint(Faults::default()).await.unwrap();
+        let mut config = hasty(&world);
+        config.chain.rpc_urls = vec![node.url().parse().unwrap()];
+        let runtime = world.runtime_with(config).await;
+        let channel = open(&runtime, "sim-llm", "1", "24h").await.unwrap();
+        let signed = ask(&runtime, channel, "sim-small", "Hello").await.unwrap().channel.signed;
+        // The provider signs for less than it claims then.
+        world.sandbox.llm.set(|faults| faults.close_amount = CloseAmount::Exactly(signed.units() - 1));
+        chain.hold(true);
+        let run = runtime.clone();
+        let closing = tokio::spawn(async move { run.cooperative_close(channel, Progress::none()).await });
+        until("the close is in the pool", async || chain.pending() == 1).await;
+        // Nothing is outbid before the claim is there; from here on gas is too dear for the close as it was sent.
+        node.set_faults(Faults { hang: true, ..Faults::default() });
+        chain.set_base_fee(400 * GWEI);
+        chain.mine(1);
+        let (claim, ()) = tokio::join!(world.sandbox.llm.claim(channel.0), async {
+            until("the claim is in the pool", async || chain.pending() == 2).await;
+            chain.hold(false);
+        });
+        assert_eq!((claim.unwrap().amount, chain.pending()), (signed.units(), 1));
+        node.set_faults(Faults::default());
+        let other = open(&runtime, "sim-weather", "1", "24h").await.unwrap();
+        let failure = closing.await.unwrap().unwrap_err();
+        assert_eq!((failure.code, failure.money), (Code::TransactionReverted, Money::GasOnly));
+        let kinds = "SELECT COUNT(*) FROM transactions WHERE kind = 'cooperative_close'";
+        assert!(world.journaled(kinds) >= 2, "it was outbid");
+        ask(&runtime, other, "sim/forecast", "Lisbon").await.unwrap();
     });
 }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::harness::{World, ask, in_system, open, until, usdc};
 
 #[path = "../../src/chain/tests/relay.rs"]
-mod relay;
+pub mod relay;
 
 /// Whether a request asks the contract for this channel as of a numbered block.
 fn compares(id: ChannelId, method: &str, params: &Value) -> bool {

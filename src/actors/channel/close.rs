@@ -47,7 +47,7 @@ pub(super) async fn end(
             // Before the state changes, since the question takes a voucher too (of amount zero).
             settle_unknown(desk, progress).await?;
             // From here on nothing is signed: what the provider signs must stay the last word (M6).
-            set_state(desk, ChannelState::Closing).await?;
+            begin(desk).await?;
             reach(Point::CloseBegun);
             match cooperative(desk, channel_id, &on_chain, progress).await {
                 Ok(call) => call,
@@ -63,7 +63,7 @@ pub(super) async fn end(
         }
     };
     if desk.record.state != ChannelState::Closing {
-        set_state(desk, ChannelState::Closing).await?;
+        begin(desk).await?;
     }
     reach(Point::CloseConsented);
     progress.say(format!("sending the {} transaction", call.kind()));
@@ -111,9 +111,8 @@ async fn read_record(desk: &mut Desk) {
     }
 }
 
-async fn set_state(desk: &mut Desk, state: ChannelState) -> Result<(), Failure> {
-    desk.purse.journal.set_state(desk.record.intent, state).await?;
-    desk.record.state = state;
+async fn begin(desk: &mut Desk) -> Result<(), Failure> {
+    desk.record.state = desk.purse.journal.begin_close(desk.record.intent).await?.state;
     Ok(())
 }
 
@@ -121,6 +120,7 @@ async fn set_state(desk: &mut Desk, state: ChannelState) -> Result<(), Failure> 
 async fn read(desk: &mut Desk, channel_id: ChannelId) -> Result<OnChainChannel, Failure> {
     let found = desk.services.chain.channel_agreed(&desk.record.deployment, channel_id).await?;
     let Some(on_chain) = found.filter(|channel| channel.consumer == desk.purse.address) else {
+        desk.watch_again();
         return Err(Failure::unspent(
             Code::ChannelNotOpen,
             "The contract knows this channel no more: it was closed, here or elsewhere",

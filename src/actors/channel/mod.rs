@@ -18,10 +18,11 @@ use drain_protocol::{Nonce, Usdc};
 use futures::TryFutureExt;
 use reqwest::Url;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::services::{Purse, Services, gone};
 use super::signer::SignerActor;
-use super::supervisor::{Addresses, Find, Supervisor};
+use super::supervisor::{Addresses, ChannelOpened, Find, Supervisor};
 use super::wallet::WalletActor;
 use crate::api::{ChannelState, ChatCall, ChatReply, Closed, Progress};
 use crate::error::{Code, Failure};
@@ -122,6 +123,8 @@ pub(super) struct Desk {
     pub docs_checked: bool,
     /// Whom the request on the desk is for.
     pub caller: Caller,
+    /// Cancelled when nobody waits for the request any more: a device that asks a person then asks no longer.
+    pub gone: Option<CancellationToken>,
 }
 
 impl Desk {
@@ -148,9 +151,15 @@ impl Desk {
                 }
             }
             Err(error) => {
-                tracing::error!(%error, "what the chain says could not be recorded; it is read again at the next start");
+                tracing::error!(%error, "what the chain says could not be recorded; it is looked at again");
+                self.watch_again();
             }
         }
+    }
+
+    /// The watcher forgets a channel that it saw closed. What is not closed in the journal is compared with the chain again.
+    fn watch_again(&self) {
+        self.supervisor.do_send(ChannelOpened(Box::new(self.record.clone())));
     }
 
     async fn addresses(&self) -> Result<Addresses, Failure> {
@@ -193,21 +202,21 @@ pub struct ChannelActor {
     purse: Purse,
     supervisor: Addr<Supervisor>,
     queue: VecDeque<Job>,
-    /// The job that has the desk ends the channel.
-    ending: bool,
+    /// Set while the job that has the desk ends the channel; cancelled before that is answered.
+    ending: Option<CancellationToken>,
 }
 
 impl ChannelActor {
     /// From the record; never from another actor's memory.
     pub fn new(services: Services, purse: Purse, supervisor: Addr<Supervisor>, record: ChannelRecord) -> Self {
         let intent = record.intent;
-        let mut actor = Self { desk: None, intent, services, purse, supervisor, queue: VecDeque::new(), ending: false };
+        let mut actor = Self { desk: None, intent, services, purse, supervisor, queue: VecDeque::new(), ending: None };
         actor.desk = Some(actor.lay_desk(record, HashMap::new()));
         actor
     }
 
     fn lay_desk(&self, record: ChannelRecord, lengths: HashMap<String, AnswerLength>) -> Desk {
-        // A record without readable prices can still be closed; paying asks the provider again.
+        // A record without readable prices can still be closed.
         let prices = PriceList::parse(record.prices.as_bytes()).unwrap_or_default();
         Desk {
             base: record.api_url.parse().ok(),
@@ -219,10 +228,12 @@ impl ChannelActor {
             lengths,
             docs_checked: false,
             caller: self.services.operator(),
+            gone: None,
         }
     }
 
     fn enqueue(&mut self, job: Job, ctx: &mut Context<Self>) -> Result<(), Failure> {
+        self.queue.retain(|job| !job.abandoned());
         if self.queue.len() >= self.services.config.requests.queue {
             return Err(Failure::unspent(
                 Code::Busy,
@@ -237,7 +248,8 @@ impl ChannelActor {
 
     /// Whether somebody ends the channel or waits to: a request behind that would wait for the chain.
     fn is_ending(&self) -> bool {
-        self.ending || self.queue.iter().any(|job| matches!(job, Job::End(_)) && !job.abandoned())
+        self.ending.as_ref().is_some_and(|ended| !ended.is_cancelled())
+            || self.queue.iter().any(|job| matches!(job, Job::End(_)) && !job.abandoned())
     }
 
     /// Starts the next job, if the desk is free.
@@ -251,25 +263,40 @@ impl ChannelActor {
                 self.queue.push_front(job);
                 return;
             };
-            self.ending = matches!(job, Job::End(_));
+            let ended = CancellationToken::new();
+            self.ending = matches!(job, Job::End(_)).then(|| ended.clone());
             let task = tokio::spawn(async move {
                 match job {
                     Job::Idle(reply) => drop(reply.send(())),
                     Job::Take(seen) => desk.take_in(seen).await,
-                    Job::Pay(Pay { call, caller, progress, reply }) => {
+                    Job::Pay(Pay { call, caller, progress, mut reply }) => {
                         desk.caller = caller;
-                        let result = pay::pay(&mut desk, call, &progress).await;
+                        let gone = desk.gone.insert(CancellationToken::new()).clone();
+                        let result = {
+                            let paying = pay::pay(&mut desk, call, &progress);
+                            tokio::pin!(paying);
+                            tokio::select! {
+                                biased;
+                                result = &mut paying => result,
+                                () = reply.closed() => {
+                                    gone.cancel();
+                                    paying.await
+                                }
+                            }
+                        };
+                        desk.gone = None;
                         let _ = reply.send(result);
                     }
                     Job::End(End { kind, only_after, progress, reply }) => {
                         let result = close::end(&mut desk, kind, only_after, &progress).await;
+                        ended.cancel();
                         let _ = reply.send(result);
                     }
                 }
                 desk
             });
             ctx.spawn(task.into_actor(self).map(|done, actor, ctx| {
-                actor.ending = false;
+                actor.ending = None;
                 match done {
                     Ok(desk) => {
                         actor.desk = Some(desk);

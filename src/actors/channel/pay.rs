@@ -289,7 +289,7 @@ pub(super) async fn sign(
     };
     desk.record.books = leave.books();
     let signed = match desk.signer().await {
-        Ok(signer) => ask(&signer, SignVoucher { leave, progress: progress.clone() }).await,
+        Ok(signer) => ask(&signer, SignVoucher { leave, progress: progress.clone(), gone: desk.gone.clone() }).await,
         Err(failure) => Err(failure),
     };
     match signed {
@@ -367,7 +367,7 @@ fn answered(desk: &mut Desk, plan: &Plan, sent: Sent, answer: ChatAnswer, costs:
         booked
             .push("the answer is no JSON of the agreed form: this is what came, and what the provider charged".into());
     }
-    desk.record.requests += 1;
+    desk.record.requests += u64::from(usable);
     if let Some(usage) = answer.usage.filter(|_| plan.by_token) {
         let cut = answer.finish_reason.as_deref() == Some("length");
         desk.lengths.entry(plan.request.model.clone()).or_default().observe(usage.completion_tokens, cut);

@@ -56,6 +56,10 @@ fn before_work(refusal: &Refusal) -> bool {
 }
 
 fn fresh(desk: &Desk) -> bool {
+    // Nobody knows when a channel that was found on chain was opened.
+    if desk.record.duration == 0 {
+        return false;
+    }
     let opened = desk.record.expires_at.saturating_sub(desk.record.duration);
     desk.services.clock.block_time() < opened.saturating_add(FRESH)
 }

@@ -1,10 +1,9 @@
 //! Channels that this journal does not know are found on chain (M10). What is found is *foreign*: shown, counted as locked,
 //! and closed at expiry only; it is recorded as recovered (design section 4) and without the URL of a provider.
 
-use std::collections::HashMap;
-
+use alloy::eips::BlockNumberOrTag;
 use drain_protocol::directory::Listing;
-use drain_protocol::{ChannelId, Deployment};
+use drain_protocol::{Address, ChannelId, Usdc};
 
 use super::Local;
 use crate::actors::directory::Read;
@@ -13,64 +12,102 @@ use crate::actors::services::{Purse, Services, ask};
 use crate::actors::supervisor::ChannelOpened;
 use crate::actors::view;
 use crate::api::{ChannelView, OpeningsFound, Progress, Recovery};
-use crate::chain::Opening;
+use crate::chain::{ChainError, Opening};
 use crate::error::{Code, Failure};
-use crate::journal::{Adopted, Found, NewChannel};
+use crate::journal::{Adopted, Found, NewChannel, Whose};
 
-/// What is known and what is there, contract by contract.
+/// Blocks at the end of what was read that are read again: a reorganisation may have changed them.
+const READ_AGAIN: u64 = 256;
+
+/// What is known, and what is there as of a final block, contract by contract.
 pub(in crate::actors) async fn openings(services: &Services, purse: &Purse) -> Result<Vec<OpeningsFound>, Failure> {
+    count(services, purse, None).await
+}
+
+/// The same. Of openings of ours that are on their way only those count as known that a search `found` on chain; without a
+/// search, all: nobody need look for them.
+async fn count(services: &Services, purse: &Purse, found: Option<&[Opening]>) -> Result<Vec<OpeningsFound>, Failure> {
+    let (chain, chain_id) = (&services.chain, services.config.chain.chain_id);
     let mut all = Vec::new();
     for on in &services.config.chain.deployments {
-        let on_chain = services.chain.opened_count(on, purse.address).await?;
-        let known = purse.journal.known_openings(services.config.chain.chain_id, on.contract(), purse.address).await?;
+        // The record first: what becomes final and known in between makes a search go on, never end too early.
+        let recorded = purse.journal.known_openings(chain_id, on.contract(), purse.address).await?;
+        let mut known = recorded.recorded;
+        match found {
+            None => known = known.saturating_add(recorded.opening),
+            Some(found) => {
+                for opening in found.iter().filter(|opening| opening.contract == on.contract()) {
+                    known += u64::from(whose(services, purse, opening).await? == Whose::OnItsWay);
+                }
+            }
+        }
+        let last = BlockNumberOrTag::Number(chain.finalized_number().await?);
+        let on_chain = chain.opened_count_at(on, purse.address, last).await?;
         all.push(OpeningsFound { contract: on.contract(), generation: on.generation, on_chain, known });
     }
     Ok(all)
 }
 
+async fn whose(services: &Services, purse: &Purse, opening: &Opening) -> Result<Whose, Failure> {
+    let chain_id = services.config.chain.chain_id;
+    Ok(purse.journal.whose(chain_id, opening.contract, opening.channel_id, opening.transaction).await?)
+}
+
 fn complete(found: &[OpeningsFound]) -> bool {
-    found.iter().all(|on| on.known >= on.on_chain)
+    found.iter().all(|on| on.known == on.on_chain)
 }
 
 impl Local {
-    /// Searches the contracts' events backwards until every opening is known, and goes on where an earlier search was
-    /// broken off.
+    /// Searches the contracts' events backwards from the newest final block until every opening is known, and goes on where
+    /// an earlier search was broken off. Blocks that an earlier search read are skipped, until the beginning is reached and
+    /// something is missing all the same: then they are read too, since an endpoint may not have told all.
     pub(super) async fn recover(&self, progress: Progress) -> Result<Recovery, Failure> {
         let purse = self.purse()?.clone();
         let (journal, chain) = (&purse.journal, &self.services.chain);
-        let mut found = 0;
         let head = chain.head().await?;
         self.services.clock.saw_block(head.timestamp);
-        // Blocks that an earlier search read are not read again, but for the last ones: a reorg may have changed them.
-        let mut done: Vec<(u64, u64)> = journal.searched().await?.into_iter().collect();
-        let mut last = head.number;
-        let mut openings_known = openings(&self.services, &purse).await?;
-        while !complete(&openings_known) {
-            if let Some((first, to)) = done.first().copied()
-                && last <= to
-            {
-                done.clear();
-                if first == 0 {
+        // What may still change is not searched: it is found when it is final.
+        let newest = chain.finalized_number().await?.min(head.number);
+        let contracts: Vec<Address> = self.services.config.chain.deployments.iter().map(|on| on.contract()).collect();
+        let mut read_before = journal.searched(&contracts).await?;
+        let (mut found, mut on_their_way, mut skipped): (u64, Vec<Opening>, bool) = (0, Vec::new(), false);
+        // All blocks from this one on were read.
+        let mut from = newest.saturating_add(1);
+        let mut known = count(&self.services, &purse, Some(&on_their_way)).await?;
+        while !complete(&known) {
+            if from == 0 {
+                journal.forget_searched().await?;
+                if !skipped {
                     break;
                 }
-                last = first - 1;
+                progress.say("something is missing in what was read before; reading it again");
+                (from, skipped) = (newest.saturating_add(1), false);
             }
-            let left: u64 = openings_known.iter().map(|on| on.on_chain.saturating_sub(on.known)).sum();
-            progress.say(format!("block {last}: {left} openings to be found"));
-            let (first, events) = chain.openings_before(purse.address, last).await?;
+            if let Some((first, last)) = read_before
+                && from <= last.saturating_add(1)
+            {
+                (read_before, skipped, from) = (None, true, from.min(first));
+                continue;
+            }
+            let left: u64 = known.iter().map(|on| on.on_chain.saturating_sub(on.known)).sum();
+            progress.say(format!("block {}: {left} openings to be found", from - 1));
+            let (first, events) = chain.openings_before(purse.address, from - 1).await?;
             for opening in events {
-                found += u64::from(self.record_found(&purse, opening).await?);
+                match self.record_found(&purse, &opening).await? {
+                    Whose::Known => {}
+                    Whose::OnItsWay if on_their_way.contains(&opening) => {}
+                    Whose::OnItsWay => on_their_way.push(opening),
+                    Whose::Foreign => found += 1,
+                }
             }
-            if done.is_empty() {
-                journal.set_searched((first, head.number.saturating_sub(256)), self.services.clock.now()).await?;
+            from = first;
+            if read_before.is_none() {
+                let read = (first, newest.saturating_sub(READ_AGAIN));
+                journal.set_searched(read, &contracts, self.services.clock.now()).await?;
             }
-            openings_known = openings(&self.services, &purse).await?;
-            if first == 0 {
-                break;
-            }
-            last = first - 1;
+            known = count(&self.services, &purse, Some(&on_their_way)).await?;
         }
-        Ok(Recovery { complete: complete(&openings_known), found, contracts: openings_known })
+        Ok(Recovery { complete: complete(&known), found, contracts: known })
     }
 
     /// Makes a foreign channel payable, by a person's word: the provider is the one that is named, or the only listing that
@@ -114,41 +151,53 @@ impl Local {
         Ok(shown)
     }
 
-    /// True when it is new to the journal. One that is over is recorded too: so it is known what is missing.
-    async fn record_found(&self, purse: &Purse, opening: Opening) -> Result<bool, Failure> {
-        let (services, journal) = (&self.services, &purse.journal);
-        let deployments: HashMap<_, &Deployment> =
-            services.config.chain.deployments.iter().map(|on| (on.contract(), on)).collect();
-        let Some(on) = deployments.get(&opening.contract) else { return Ok(false) };
-        if journal.knows(services.config.chain.chain_id, opening.contract, opening.channel_id).await? {
-            return Ok(false);
+    /// Records an opening that is new to the journal; one that is over too, so that it is known what is missing. Whose it was
+    /// before is the answer.
+    async fn record_found(&self, purse: &Purse, opening: &Opening) -> Result<Whose, Failure> {
+        let (services, chain) = (&self.services, &self.services.chain);
+        let (contract, id) = (opening.contract, opening.channel_id);
+        let Some(on) = services.config.chain.deployments.iter().find(|on| on.contract() == contract) else {
+            return Ok(Whose::Known);
+        };
+        let whose = whose(services, purse, opening).await?;
+        if whose != Whose::Foreign {
+            return Ok(whose);
         }
-        let on_chain = services.chain.channel(on, opening.channel_id).await?;
-        let claimed = on_chain.as_ref().map(|channel| channel.claimed).unwrap_or_default();
-        let name = opening.provider.to_string();
+        // An event is one node's word, and one that is behind knows no new channels: what is recorded as over is never
+        // looked at again, so that takes two, at a final block.
+        let over = chain.channel_is_gone(on, id, chain.finalized_number().await?).await?;
+        let there = if over { None } else { chain.channel_agreed(on, id).await? };
+        if there.is_some_and(|channel| channel.consumer != purse.address) {
+            let what = format!("a node says that this wallet opened the channel {id}, which is another one's");
+            return Err(ChainError::Disagreement { what }.into());
+        }
+        // Where it was closed a moment ago, the event is all that is known; the watcher sees the close.
+        let (provider, deposit, expiry, claimed) = match there {
+            Some(channel) => (channel.provider, channel.deposit, channel.expiry, channel.claimed),
+            None => (opening.provider, opening.deposit, opening.expiry, Usdc::ZERO),
+        };
+        let name = provider.to_string();
         let new = NewChannel {
-            deployment: **on,
+            deployment: *on,
             consumer: purse.address,
             provider_id: name.clone(),
             provider_name: name,
-            provider_wallet: opening.provider,
+            provider_wallet: provider,
             api_url: String::new(),
             category: "llm".into(),
             prices: String::new(),
-            deposit: opening.deposit,
-            cap: opening.deposit.min(services.config.limits.per_channel),
+            deposit,
+            cap: deposit.min(services.config.limits.per_channel),
             duration: 0,
             agent: services.config.agent.clone(),
             at: services.clock.now(),
         };
-        let found = Found { claimed, signed: claimed, nonce_floor: services.clock.nonce_floor() };
-        let record = journal.adopt(new, opening.channel_id, opening.expiry, found).await?;
-        if on_chain.is_some() {
+        let found = Found { claimed, signed: claimed, nonce_floor: services.clock.nonce_floor(), over };
+        let record = purse.journal.record_foreign(new, id, expiry, found).await?;
+        // Of one that is over nobody here knows what came back, and to whom: nothing is said of it.
+        if !over {
             self.supervisor.do_send(ChannelOpened(Box::new(record)));
-        } else {
-            // What came back, and to whom, nobody here knows: nothing is said of it.
-            journal.found_closed(record.intent).await?;
         }
-        Ok(true)
+        Ok(whose)
     }
 }

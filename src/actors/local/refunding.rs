@@ -3,29 +3,32 @@
 use std::time::Duration;
 
 use super::Local;
-use crate::actors::refund::{close, holding};
+use crate::actors::refund::{close, find, holding};
+use crate::actors::services::Purse;
 use crate::actors::view;
-use crate::api::{Progress, RefundFailure, RefundReport};
-use crate::error::{Failure, Money};
+use crate::api::{ChannelState, ChannelView, Progress, RefundFailure, RefundReport};
+use crate::error::{Code, Failure, Money};
 use crate::journal::ChannelRecord;
 use crate::policy::refund::{Due, Settings, Tries, due};
 
 impl Local {
     /// Closes what can be closed now, one after another, each until it is final.
     pub(super) async fn refund(&self, idle: Option<u64>, progress: Progress) -> Result<Vec<RefundReport>, Failure> {
-        let records = self.purse()?.journal.channels(false).await?;
+        let purse = self.purse()?;
+        let records = purse.journal.channels(false).await?;
         let head = self.services.chain.head().await?;
         self.services.clock.saw_block(head.timestamp);
         let settings = Settings { idle: idle.map(Duration::from_secs), ..self.services.config.refunds.settings };
         let mut reports = Vec::new();
         for record in records {
-            reports.push(self.refund_of(&settings, record, head.timestamp, &progress).await);
+            reports.push(self.refund_of(purse, &settings, record, head.timestamp, &progress).await);
         }
         Ok(reports)
     }
 
     async fn refund_of(
         &self,
+        purse: &Purse,
         settings: &Settings,
         record: ChannelRecord,
         now: u64,
@@ -50,15 +53,27 @@ impl Local {
             Due::Now(way) => way,
         };
         progress.say(format!("closing {id}"));
-        let closed = match self.find_channel(id).await {
-            Ok(channel) => close(&self.services, &channel, &record, &holding, way, progress.clone()).await,
+        let closed = match find(&self.supervisor, &record).await {
+            Ok(channel) => close(&self.services, purse, &channel, &record, holding, way, progress.clone()).await,
             Err(failure) => Err(failure),
         };
         match closed {
             Ok(closed) => report.closed = Some(closed),
-            Err(failure) => report.failure = Some(told(&failure)),
+            Err(failure) => match self.closed_meanwhile(&record, &failure).await {
+                Some(channel) => report.channel = channel,
+                None => report.failure = Some(told(&failure)),
+            },
         }
         report
+    }
+
+    /// The channel, where the runtime's own refund was quicker: nothing is left to do.
+    async fn closed_meanwhile(&self, record: &ChannelRecord, failure: &Failure) -> Option<ChannelView> {
+        if failure.code != Code::ChannelNotOpen {
+            return None;
+        }
+        let now = self.purse().ok()?.journal.channel(record.intent).await.ok()?;
+        (now.state == ChannelState::Closed).then(|| view::channel(&now, self.services.clock.block_time()))
     }
 }
 

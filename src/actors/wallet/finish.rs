@@ -11,7 +11,7 @@ use crate::actors::supervisor::{ChannelOpened, Supervisor};
 use crate::api::{ChannelState, Progress};
 use crate::chain::{self, ChainError};
 use crate::error::{Code, Failure, Money};
-use crate::journal::{ChannelRecord, IntentId, TxId, TxKind, TxRecord, TxState};
+use crate::journal::{ChannelRecord, IntentId, TxKind, TxRecord, TxState};
 use crate::notify::EventKind;
 use crate::points::{Point, reach};
 
@@ -142,19 +142,14 @@ pub(super) async fn take_up(bench: &Bench, supervisor: &Addr<Supervisor>, left: 
     Ok(())
 }
 
-/// What a reorganisation took back is followed to its end once more, and the channels read their records again.
-pub(super) async fn undone(
+/// What a reorganisation took back is followed to its end once more; `undone` are the channels that it was for.
+pub(super) async fn follow_again(
     bench: &Bench,
     supervisor: &Addr<Supervisor>,
-    transactions: Vec<TxId>,
+    undone: Vec<ChannelRecord>,
 ) -> Result<(), Failure> {
-    let Some(before) = bench.purse.journal.undo(transactions).await? else { return Ok(()) };
-    // At once, so that nothing is signed meanwhile.
-    for record in &before {
-        supervisor.do_send(ChannelOpened(Box::new(record.clone())));
-    }
     take_up(bench, supervisor, Left::ByFault).await?;
-    for record in before {
+    for record in undone {
         // Where nothing of it may land any more, the chain has told: it failed, or it is open again.
         if let Some(record) = put_back(bench, record.intent).await {
             supervisor.do_send(ChannelOpened(Box::new(record)));
@@ -165,10 +160,12 @@ pub(super) async fn undone(
 
 /// An opening that an earlier run, or a chain that refused it, left behind: followed to its end.
 pub(super) async fn resume_opening(bench: &Bench, record: ChannelRecord) -> Result<ChannelRecord, Failure> {
+    let mut money = Money::NotSpent;
     for slot in bench.slots(Some(record.intent)).await? {
         match take_up_slot(bench, slot).await {
             Ok(Some(opened)) => return Ok(opened),
-            Ok(None) => {}
+            // The session fee, which pays for the next opening, or an allowance.
+            Ok(None) => money = Money::GasOnly,
             Err(failure) => {
                 // Its deposit counts as locked as long as it may land, and not longer.
                 put_back(bench, record.intent).await;
@@ -181,7 +178,8 @@ pub(super) async fn resume_opening(bench: &Bench, record: ChannelRecord) -> Resu
         Code::TransactionReverted,
         "An earlier opening of this provider was broken off and is cleared now",
         "Call again.",
-    ))
+    )
+    .with_money(money))
 }
 
 /// A close that an earlier call or run left behind, followed to its end; one that every node still refuses is issued

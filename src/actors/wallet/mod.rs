@@ -259,6 +259,20 @@ impl WalletActor {
         }));
     }
 
+    /// The channels read their records again at once; what was for them is followed when its turn comes.
+    fn follow_again(&mut self, undone: Vec<ChannelRecord>, ctx: &mut Context<Self>) {
+        for record in &undone {
+            self.supervisor.do_send(ChannelOpened(Box::new(record.clone())));
+        }
+        let (bench, supervisor) = (self.bench.clone(), self.supervisor.clone());
+        let job = async move {
+            if let Err(failure) = finish::follow_again(&bench, &supervisor, undone).await {
+                tracing::error!(%failure, "what a reorganisation took back could not be followed; the next start does it");
+            }
+        };
+        self.enqueue(job, ctx);
+    }
+
     fn opened(&mut self, provider_id: &str, result: Result<ChannelMade, Failure>) {
         if let Ok(made) = &result {
             self.supervisor.do_send(ChannelOpened(Box::new(made.record.clone())));
@@ -368,13 +382,16 @@ impl Handler<Undone> for WalletActor {
     type Result = ();
 
     fn handle(&mut self, Undone { transactions }: Undone, ctx: &mut Self::Context) {
-        let (bench, supervisor) = (self.bench.clone(), self.supervisor.clone());
-        let job = async move {
-            if let Err(failure) = finish::undone(&bench, &supervisor, transactions).await {
-                tracing::error!(%failure, "what a reorganisation took back could not be followed; it is noticed again");
+        // Recorded beside the queue: a channel whose opening is gone signs nothing while the wallet is busy.
+        let journal = self.bench.purse.journal.clone();
+        let undo = async move { journal.undo(transactions).await };
+        ctx.spawn(undo.into_actor(self).map(|undone, actor, ctx| match undone {
+            Ok(Some(undone)) => actor.follow_again(undone, ctx),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!(%error, "what a reorganisation took back could not be recorded; it is noticed again");
             }
-        };
-        self.enqueue(job, ctx);
+        }));
     }
 }
 

@@ -197,7 +197,16 @@ impl Bench {
         if matches!(request.call, Call::Open { .. } | Call::Close { .. } | Call::CooperativeClose { .. }) {
             chain.verify_deployment(&request.deployment).await?;
         }
-        chain.simulate(self.purse.address, request.to(), request.calldata(), request.value()).await?;
+        match chain.simulate(self.purse.address, request.to(), request.calldata(), request.value()).await {
+            // It would revert now, as when a provider claimed meanwhile: mined, that frees the slot, and what waits behind
+            // it goes on. Left as it is, it would hold up every close of this wallet until fees fall.
+            Err(ChainError::Reverted { reason }) => {
+                tracing::warn!(kind = %newest.kind, reason, "a transaction that is not mined would revert now; it is outbid to free its slot");
+            }
+            simulated => {
+                simulated?;
+            }
+        }
         self.affordable(&request).await?;
         let next = self.sign(&request, newest.intent, newest.account_nonce, progress).await?;
         let hash = next.hash.unwrap_or_default();

@@ -1,6 +1,5 @@
 //! One transaction from the wish to its final receipt (M7): planned, simulated, signed, stored, broadcast, final.
 
-use alloy::eips::BlockNumberOrTag;
 use drain_protocol::{Deployment, U256, Usdc};
 use drain_signers::{Call, TransactionRequest};
 
@@ -156,8 +155,10 @@ impl Bench {
     /// The slot for a new transaction. One of this wallet that waits elsewhere would be replaced by ours, or ours by it.
     async fn free_slot(&self) -> Result<u64, Failure> {
         let (chain, wallet) = (&self.services.chain, self.purse.address);
-        let latest = chain.account_nonce_at(wallet, BlockNumberOrTag::Latest).await?;
+        let (lower, higher) = chain.mined_agreed(wallet).await?;
         let used = self.purse.journal.account_nonces_used(chain.chain_id(), wallet).await?;
+        // The lower word counts, unless that node is behind what this journal saw final.
+        let latest = lower.max(used.min(higher));
         if latest < used {
             // A reorganisation took it back, or the node is behind. The slot is not ours to use for anything else.
             self.fill_gap(latest, used).await?;

@@ -8,7 +8,7 @@ use super::*;
 use crate::error::{Code, Failure};
 
 /// Answers `eth_chainId` rightly and everything else with this status and body.
-async fn server(status: u16, body: impl Into<Vec<u8>>) -> String {
+pub(super) async fn server(status: u16, body: impl Into<Vec<u8>>) -> String {
     let (listener, body) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), body.into());
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {

@@ -229,3 +229,15 @@ async fn an_endpoint_that_is_behind_is_not_believed_about_newer_blocks() {
     // Without a block it is: that is what being behind means.
     assert!(chain.channel(&rig.v2, event.channel_id).await.unwrap().is_none());
 }
+
+#[tokio::test]
+async fn m7_no_slot_is_taken_on_one_nodes_word() {
+    let rig = Rig::new().await;
+    let (lower, higher) = chain_on(&[rig.dev.url()]).mined_agreed(rig.address()).await.unwrap();
+    assert_eq!(lower, higher);
+    // It tells of a thousand transactions.
+    let liar = canned::server(200, r#"{"jsonrpc":"2.0","id":1,"result":"0x3e8"}"#).await;
+    for urls in [[liar.as_str(), rig.dev.url()], [rig.dev.url(), liar.as_str()]] {
+        assert_eq!(chain_on(&urls).mined_agreed(rig.address()).await.unwrap(), (lower, 1_000));
+    }
+}

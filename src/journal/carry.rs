@@ -1,0 +1,90 @@
+//! What goes over from the journal that a copy replaces: limits that were used, freezes, and a person's or a provider's
+//! record that keeps money where it is (M4, M11, M14). It only ever tightens: the copy may know more of some things, and the
+//! journal before of others.
+
+use std::path::Path;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OpenFlags, params_from_iter};
+
+use super::{JournalError, schema};
+
+/// What it is, how it is read, and how it is written beside what is there.
+type Rule = (&'static str, &'static str, &'static str);
+
+const RULES: &[Rule] = &[
+    (
+        "freezes",
+        "SELECT name, value, at FROM flags WHERE name IN ('frozen_by_claim', 'frozen_by_operator')",
+        "INSERT INTO flags (name, value, at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+    ),
+    (
+        "providers that were set aside",
+        "SELECT provider, answered, failed, refused, offences, forgiven, recent, charged, disputed, first_at, last_at, set_aside, set_aside_at \
+         FROM provider_records WHERE set_aside IS NOT NULL",
+        "INSERT INTO provider_records (provider, answered, failed, refused, offences, forgiven, recent, charged, disputed, first_at, last_at, \
+         set_aside, set_aside_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) \
+         ON CONFLICT (provider) DO UPDATE SET set_aside = COALESCE(set_aside, excluded.set_aside), \
+         set_aside_at = COALESCE(set_aside_at, excluded.set_aside_at)",
+    ),
+    (
+        "pins of providers",
+        "SELECT provider_id, api_url, wallet, prices, pinned_at, contract FROM provider_pins",
+        "INSERT INTO provider_pins (provider_id, api_url, wallet, prices, pinned_at, contract) VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+    ),
+    (
+        "the pin of the fee's wallet",
+        "SELECT chain_id, wallet FROM fee_wallet_pin",
+        "INSERT INTO fee_wallet_pin (chain_id, wallet) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+    ),
+    (
+        "the clock of budgets",
+        // A damaged figure must not stop the clock for years.
+        "SELECT at FROM window_clock WHERE at <= unixepoch() + 86400",
+        "UPDATE window_clock SET at = MAX(at, ?1)",
+    ),
+];
+
+const BUDGETS: &str = "budgets that were used";
+const READ_BUDGETS: &str = "SELECT scope, window, bucket, amount FROM usage";
+/// What went on from the copy's own history holds it already.
+const SAME_HISTORY: &str = "INSERT INTO usage (scope, window, bucket, amount) VALUES (?1, ?2, ?3, ?4) \
+     ON CONFLICT DO UPDATE SET amount = MAX(amount, excluded.amount)";
+const ANOTHER_HISTORY: &str = "INSERT INTO usage (scope, window, bucket, amount) VALUES (?1, ?2, ?3, ?4) \
+     ON CONFLICT DO UPDATE SET amount = amount + excluded.amount";
+
+/// Carries over what can be read of the journal at `before`, and names what cannot.
+pub(super) fn over(before: &Path, copy: &mut Connection) -> Result<Vec<String>, JournalError> {
+    let opened =
+        Connection::open_with_flags(before, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX);
+    let (Ok(before), known) = (opened, schema::identity(copy)?) else {
+        return Ok(RULES.iter().map(|(what, ..)| *what).chain([BUDGETS]).map(Into::into).collect());
+    };
+    let same = schema::identity(&before).is_ok_and(|identity| identity.id == known.id);
+    let budgets = (BUDGETS, READ_BUDGETS, if same { SAME_HISTORY } else { ANOTHER_HISTORY });
+    let mut unread = Vec::new();
+    for (what, read, write) in RULES.iter().chain([&budgets]) {
+        // All of a thing or nothing.
+        let part = copy.transaction()?;
+        match rows(&before, read) {
+            Ok(rows) => {
+                for row in rows {
+                    part.prepare_cached(write)?.execute(params_from_iter(row))?;
+                }
+                part.commit()?;
+            }
+            Err(error) => {
+                tracing::warn!(what, %error, "the journal before cannot be read");
+                unread.push((*what).into());
+            }
+        }
+    }
+    Ok(unread)
+}
+
+fn rows(db: &Connection, query: &str) -> rusqlite::Result<Vec<Vec<Value>>> {
+    let mut statement = db.prepare(query)?;
+    let columns = statement.column_count();
+    let rows = statement.query_map([], |row| (0..columns).map(|column| row.get(column)).collect())?;
+    rows.collect()
+}
