@@ -511,6 +511,19 @@ pub enum SendAmount {
     Native(Option<U256>),
 }
 
+/// What went back to the treasury.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Swept {
+    /// The treasury.
+    pub to: Address,
+    /// USDC.
+    pub usdc: Usdc,
+    /// POL, as a decimal number.
+    pub pol: String,
+    /// Hashes, in order; none where nothing was above the marks.
+    pub transactions: Vec<String>,
+}
+
 /// An agent's word on a provider.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Feedback {

@@ -41,6 +41,8 @@ pub enum EventKind {
     Alarm,
     /// What was left of a channel came back.
     RefundDone,
+    /// The wallet is short of money, and the treasury could refill it.
+    RefillNeeded,
 }
 
 /// One event, as it is told: a JSON object.

@@ -10,6 +10,8 @@
 mod disk;
 mod errors;
 mod latency;
+#[cfg(feature = "ledger")]
+mod ledger;
 mod machine;
 mod money;
 mod process;
@@ -30,7 +32,7 @@ use world::World;
 type Measure = fn(&mut World) -> Result<Vec<Row>>;
 
 /// Every figure with the name that selects it.
-const FIGURES: [(&str, Measure); 10] = [
+const FIGURES: &[(&str, Measure)] = &[
     ("signed", money::signed_to_charged),
     ("deposit", money::chats_out_of_a_deposit),
     ("parallel", money::parallel_on_one_channel),
@@ -41,6 +43,8 @@ const FIGURES: [(&str, Measure); 10] = [
     ("start", process::start),
     ("memory", process::memory),
     ("signing", signing::vouchers),
+    #[cfg(feature = "ledger")]
+    ("ledger", ledger::vouchers),
 ];
 
 fn main() -> Result<()> {
@@ -51,7 +55,7 @@ fn main() -> Result<()> {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let mut report = Report::begin()?;
     let mut world = World::start()?;
-    for (name, measure) in FIGURES {
+    for (name, measure) in FIGURES.iter().copied() {
         if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part.as_str())) {
             continue;
         }

@@ -7,10 +7,11 @@ use super::sharing::Shared;
 use super::startup::{no_signer, services};
 use crate::api::{
     ApprovalView, Approved, ChannelView, ChatCall, ChatReply, Closed, Command, Feedback, OpenRequest, Opened, Progress,
-    ProviderDetails, ProviderPage, ProviderQuery, Recovery, RefundReport, Reply, SendAmount, WalletView,
+    ProviderDetails, ProviderPage, ProviderQuery, Recovery, RefundReport, Reply, SendAmount, Swept, WalletView,
 };
 use crate::config::{Config, Password};
 use crate::error::Failure;
+use crate::policy::Pol;
 use crate::policy::approvals::Verdict;
 
 /// The facade; cheap to clone.
@@ -176,6 +177,17 @@ impl Runtime {
         progress: Progress,
     ) -> Result<String, Failure> {
         self.0.holder().await?.send(to, amount, again, progress).await
+    }
+
+    /// Sends from the treasury to the wallet that software uses, within the day's limit; only in the process that holds the
+    /// treasury's account.
+    pub async fn fund(&self, to: Address, usdc: Usdc, pol: Pol, progress: Progress) -> Result<Vec<String>, Failure> {
+        self.0.holder().await?.fund(to, usdc, pol, progress).await
+    }
+
+    /// Sends what is above the marks back to the operator's treasury.
+    pub async fn sweep(&self, progress: Progress) -> Result<Swept, Failure> {
+        answer!(self.0.run(Command::Sweep, progress).await?, Reply::Swept)
     }
 
     /// Why the wallet is frozen, if it is (M11); only in the process that holds it.

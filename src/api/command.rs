@@ -2,14 +2,14 @@
 //! it over the socket.
 //!
 //! Moving money out and showing a key are not among it: only the person at the terminal of the process that holds the
-//! wallet does these (M5).
+//! wallet does these (M5). A sweep is: its one recipient is the operator's own account, by the holder's configuration.
 
 use drain_protocol::{ChannelId, Usdc};
 use serde::{Deserialize, Serialize};
 
 use super::{
     ApprovalView, Approved, ChannelView, ChatCall, ChatReply, Closed, Feedback, OpenRequest, Opened, ProviderDetails,
-    ProviderPage, ProviderQuery, Recovery, RefundReport, WalletView,
+    ProviderPage, ProviderQuery, Recovery, RefundReport, Swept, WalletView,
 };
 use crate::config::Password;
 use crate::error::Failure;
@@ -51,6 +51,8 @@ pub enum Command {
         /// The provider's id; without it the one listing with the channel's wallet.
         provider: Option<String>,
     },
+    /// Send what is above the marks back to the operator's treasury, and to nobody else.
+    Sweep,
     /// Tell the marketplace about a provider.
     Feedback(Feedback),
     /// Ask the marketplace's gas station for POL.
@@ -100,6 +102,8 @@ pub enum Reply {
     Refunds(Vec<RefundReport>),
     /// Of [`Command::Recover`].
     Recovered(Recovery),
+    /// Of [`Command::Sweep`].
+    Swept(Swept),
     /// Of [`Command::Feedback`].
     Sent,
     /// Of [`Command::RequestGas`]: the transaction.
@@ -143,9 +147,12 @@ impl Command {
             | Self::Recover
             | Self::Adopt { .. } => Effect::Repeatable,
             Self::Chat(_) => Effect::Pays,
-            Self::Approve(_) | Self::Open(_) | Self::Close(_) | Self::CooperativeClose(_) | Self::Refund(_) => {
-                Effect::Joins
-            }
+            Self::Approve(_)
+            | Self::Open(_)
+            | Self::Close(_)
+            | Self::CooperativeClose(_)
+            | Self::Refund(_)
+            | Self::Sweep => Effect::Joins,
             Self::Feedback(_) | Self::RequestGas | Self::Decide { .. } => Effect::Tells,
         }
     }

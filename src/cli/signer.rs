@@ -34,6 +34,9 @@ pub async fn signer_of(
     recipients: Vec<Address>,
     terminal: &mut (dyn Terminal + Send),
 ) -> Result<Option<Signer>, Failure> {
+    // The operator's own account can always be sent to.
+    let treasury = config.treasury.as_ref().map(|treasury| treasury.address);
+    let recipients = recipients.into_iter().chain(treasury).collect();
     let policy = policy(&config.chain, config.limits.unlimited_allowance, recipients);
     // The key moves into the backend: no second copy stays behind.
     let backend: SharedBackend = match std::mem::replace(&mut config.signer, SignerConfig::None) {

@@ -105,6 +105,19 @@ keys! {
     DeviceWait: "DRAIN_DEVICE_WAIT", Some("signer.device_wait"), None, Plain, "45s",
         "With a Ledger: a tool call that still waits after so long answers waiting_for_device and goes on; the same call again collects its result. Less than the MCP client's own limit.";
 
+    Treasury: "DRAIN_TREASURY", Some("treasury.at"), None, Plain, "none",
+        "Where the operator's own money is: ledger (the account of DRAIN_LEDGER_ADDRESS, which funds the wallet), or an address. Sweeps go there and nowhere else.";
+    RefillBelow: "DRAIN_REFILL_BELOW", Some("treasury.refill_below"), None, Plain, "1",
+        "With a treasury: below so much USDC in the wallet a refill is asked for.";
+    SweepKeep: "DRAIN_SWEEP_KEEP", Some("treasury.keep"), None, Plain, "5",
+        "What drain-mcp wallet sweep leaves in the wallet, beside what pending openings need. At least twice DRAIN_REFILL_BELOW.";
+    SweepKeepPol: "DRAIN_SWEEP_KEEP_POL", Some("treasury.keep_pol"), None, Plain, "0.5",
+        "What a sweep leaves of POL, and the most that one refill brings.";
+    FundPerDay: "DRAIN_MAX_FUND_PER_DAY", Some("treasury.fund_per_day"), None, Plain, "20",
+        "The most USDC that refills bring in a day.";
+    SweepsPerDay: "DRAIN_MAX_SWEEPS_PER_DAY", Some("treasury.sweeps_per_day"), None, Plain, "4",
+        "How many sweeps a day sends.";
+
     ChainId: "DRAIN_CHAIN_ID" or "DRAINCHAIN_ID", Some("chain.chain_id"), None, Plain, "137",
         "137 is Polygon, 80002 its test network Amoy. Another chain needs DRAIN_RPC_URL, DRAIN_CONTRACT and DRAIN_USDC.";
     RpcUrls: "DRAIN_RPC_URL", Some("chain.rpc_urls"), Some("chain.rpc_urls_file"), Private, "public endpoints of the chain",
@@ -185,7 +198,7 @@ keys! {
     ApprovalValid: "DRAIN_APPROVAL_VALID", Some("approvals.valid"), None, Plain, "1h",
         "How long a question can be answered and a yes be used.";
     NotifyCommand: "DRAIN_NOTIFY_COMMAND", Some("notify.command"), Some("notify.command_file"), Private, "none",
-        "A shell command that is run for each event (approval_waiting, cap_reached, alarm, refund_done), with the event as JSON on its standard input.";
+        "A shell command that is run for each event (approval_waiting, cap_reached, alarm, refund_done, refill_needed), with the event as JSON on its standard input.";
     NotifyWebhook: "DRAIN_NOTIFY_WEBHOOK", Some("notify.webhook"), Some("notify.webhook_file"), Private, "none",
         "An https URL that each event is posted to as JSON.";
     MaxSessionFee: "DRAIN_MAX_SESSION_FEE", Some("limits.session_fee"), None, Plain, "0.01",

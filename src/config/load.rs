@@ -16,7 +16,7 @@ use super::{
     ApprovalConfig, ChainConfig, Config, MarketplaceConfig, NotifyConfig, Password, RefundConfig, RequestConfig,
     SignerConfig,
 };
-use super::{kms, ledger};
+use super::{kms, ledger, treasury};
 use crate::policy::Limits;
 use crate::policy::approvals::Thresholds;
 use crate::policy::limits::Parties;
@@ -46,6 +46,7 @@ impl Config {
 
         let chain = chain::resolve(&mut layers)?;
         let marketplace = marketplace(&mut layers)?;
+        let treasury = treasury::settings(&mut layers)?;
         let signer = signer(&mut layers, &home)?;
         let device_wait = layers.or_table(Key::DeviceWait, values::wait)?;
         let device_wait = matches!(signer, SignerConfig::Ledger(_)).then_some(device_wait);
@@ -69,6 +70,7 @@ impl Config {
             marketplace,
             signer,
             device_wait,
+            treasury,
             agent,
             limits,
             approvals,
@@ -144,6 +146,9 @@ fn signer(layers: &mut Layers, home: &Path) -> Result<SignerConfig, ConfigError>
     let keystore = layers.get(Key::Keystore)?;
     let (kms, kms_settings) = kms::settings(layers)?;
     let (ledger, ledger_settings) = ledger::settings(layers)?.unzip();
+    // As the treasury it funds the key that signs, and is not that key.
+    let is_treasury = treasury::is_ledger(layers)?;
+    let ledger = ledger.filter(|_| !is_treasury);
     let default_path = home.join("keystore.json");
     let wish = layers.get(Key::Signer)?;
     let kind = match &wish {
@@ -211,6 +216,11 @@ fn signer(layers: &mut Layers, home: &Path) -> Result<SignerConfig, ConfigError>
             }
             Ok(SignerConfig::AwsKms(kms_settings))
         }
+        Wish::Ledger if is_treasury => Err(Bad::new(
+            "the Ledger is the treasury (DRAIN_TREASURY=ledger), which funds another key",
+            "Set DRAIN_SIGNER to keystore, aws-kms or local, or take DRAIN_TREASURY away",
+        )
+        .at(Key::Signer.spec().env)),
         Wish::Ledger => ledger_settings.map(SignerConfig::Ledger).ok_or_else(|| {
             let at = wish.map_or_else(|| Key::Signer.spec().env.to_string(), |raw| raw.name);
             Bad::new(

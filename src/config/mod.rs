@@ -15,6 +15,7 @@ mod nearest;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod treasury;
 mod values;
 
 use std::fmt;
@@ -32,6 +33,7 @@ use zeroize::Zeroizing;
 pub use error::ConfigError;
 pub use keys::Key;
 pub use sources::Sources;
+pub use treasury::TreasuryConfig;
 pub use values::{is_loopback, shown_url};
 
 use crate::policy::Limits;
@@ -51,6 +53,8 @@ pub struct Config {
     pub signer: SignerConfig,
     /// Only where a person presses for each signature: a tool call that still waits after so long is answered, and goes on.
     pub device_wait: Option<Duration>,
+    /// Where the operator's own money is, if it is named.
+    pub treasury: Option<TreasuryConfig>,
     /// The agent's name, for its budget and its records.
     pub agent: String,
     /// What only a person raises.

@@ -30,6 +30,11 @@ impl Pol {
         u64::try_from(gwei).map_or(Self::MAX, Self::from_gwei)
     }
 
+    /// In wei, exactly.
+    pub fn to_wei(self) -> U256 {
+        U256::from(self.0).saturating_mul(U256::from(WEI_PER_GWEI))
+    }
+
     /// In gwei.
     pub const fn gwei(self) -> u64 {
         self.0

@@ -80,6 +80,7 @@ impl World {
             },
             signer: SignerConfig::None,
             device_wait: None,
+            treasury: None,
             agent: "tester".into(),
             limits: Arc::new(Limits {
                 per_request: Usdc::new(250_000),

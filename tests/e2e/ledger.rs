@@ -220,6 +220,25 @@ async fn a_client_hears_what_to_press() {
     agent.leave().await;
 }
 
+/// The prompt stays on the screen, and nobody waits for it any more: neither does the process, and a late press pays nothing.
+#[tokio::test]
+async fn who_leaves_while_the_device_asks_pays_nothing() {
+    let (world, device) = (process_world().await, device().await);
+    let env = env(&world, &device);
+    let mut agent = Agent::start(&env, Greeting::Lines("2025-11-25")).await;
+    let channel = agent.open("sim-llm", "1", "24h").await;
+    device.finger(Finger::Wait);
+    agent.ask("tools/call", json!({ "name": "drain_chat", "arguments": chat(&channel, "Hello") })).await;
+    until("a prompt", async || device.asking()).await;
+    agent.leave().await;
+    device.finger(Finger::Approve);
+    assert!(figures(&world.sandbox.llm).is_empty());
+    let mut agent = Agent::start(&env, Greeting::Initialize).await;
+    agent.ok("drain_chat", chat(&channel, "Hello")).await;
+    assert_eq!(figures(&world.sandbox.llm).len(), 1);
+    agent.leave().await;
+}
+
 #[tokio::test]
 async fn it_starts_without_the_device_and_the_commands_say_what_to_do() {
     let (world, device) = (process_world().await, device().await);

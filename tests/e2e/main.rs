@@ -62,6 +62,7 @@ mod survivor;
 mod takeover;
 mod transactions;
 mod transfers;
+mod treasury;
 mod trust;
 mod wallet;
 mod watcher;

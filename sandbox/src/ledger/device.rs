@@ -58,8 +58,18 @@ impl Device {
             // Some apps know a command of the same number.
             return if *instruction == 0x02 { Step::Answer(vec![7; 20], DONE) } else { Step::status(OTHER_CLASS) };
         }
+        let step = self.app(config, [*instruction, *p1, *p2], data);
+        if !matches!(step, Step::Answer(_, DONE) | Step::Prompt { .. }) {
+            // After an error it has forgotten everything.
+            *self = Self::default();
+        }
+        step
+    }
+
+    /// A command of the Ethereum app.
+    fn app(&mut self, config: &LedgerPeerConfig, [instruction, p1, p2]: [u8; 3], data: &[u8]) -> Step {
         let done = |understood: Option<()>| Step::status(if understood.is_some() { DONE } else { REFUSED });
-        match (*instruction, *p1, *p2) {
+        match (instruction, p1, p2) {
             (0x06, 0, 0) => Step::Answer(configuration(config), DONE),
             (0x02, 0 | 1, 0) => account(config, data),
             (0x1a, ..) if !config.full_eip712 => Step::status(UNKNOWN),
@@ -69,7 +79,7 @@ impl Device {
             (0x1c, 0, 0xff) => done(self.message.value(data)),
             (0x0c, 0, 1) => self.sign_message(config, data).unwrap_or(Step::status(REFUSED)),
             (0x0c, 0, 0) => sign_hashes(config, data).unwrap_or(Step::status(REFUSED)),
-            (0x04, 0 | 0x80, 0) => self.sign_transaction(config, *p1 == 0, data).unwrap_or(Step::status(REFUSED)),
+            (0x04, 0 | 0x80, 0) => self.sign_transaction(config, p1 == 0, data).unwrap_or(Step::status(REFUSED)),
             (0x06 | 0x02 | 0x1a | 0x1c | 0x0c | 0x04, ..) => Step::status(BAD_PARAMETERS),
             _ => Step::status(UNKNOWN),
         }

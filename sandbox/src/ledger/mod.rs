@@ -104,8 +104,8 @@ struct State {
     config: LedgerPeerConfig,
     device: Device,
     fault: Option<LedgerFault>,
-    /// What the next connection's first command is answered with.
-    late: Option<(Vec<u8>, u16)>,
+    /// What a command is answered with after so many others.
+    late: Option<(usize, Vec<u8>, u16)>,
     screens: Vec<Vec<String>>,
     asking: bool,
     log: Vec<(Vec<u8>, Vec<u8>)>,
@@ -184,9 +184,9 @@ impl LedgerPeer {
         self.shared.lock().fault = fault;
     }
 
-    /// The answer to a prompt that nobody waits for any more meets the next connection's first command.
-    pub fn late_answer(&self, data: Vec<u8>, status: u16) {
-        self.shared.lock().late = Some((data, status));
+    /// The answer to a prompt that nobody waits for any more meets a command: the next one, or that after `others`.
+    pub fn late_answer(&self, others: usize, data: Vec<u8>, status: u16) {
+        self.shared.lock().late = Some((others, data, status));
     }
 
     /// Changes app or settings.
@@ -255,8 +255,10 @@ async fn connection(mut stream: TcpStream, shared: Arc<Shared>) {
 async fn answer(shared: &Shared, command: &[u8]) -> (u32, Vec<u8>, u16) {
     let (fault, step) = {
         let mut state = shared.lock();
-        if let Some((data, status)) = state.late.take() {
-            return (data.len() as u32, data, status);
+        match state.late.take() {
+            Some((0, data, status)) => return (data.len() as u32, data, status),
+            Some((others, data, status)) => state.late = Some((others - 1, data, status)),
+            None => {}
         }
         let State { config, device, fault, .. } = &mut *state;
         let fault = *fault;

@@ -83,27 +83,40 @@ impl LedgerBackend {
 impl Device {
     async fn serve(&self, job: &Job, prompt: &Prompt, asker: &mut oneshot::Sender<Outcome>) -> Outcome {
         // Up to here nothing is on the screen: who gives up leaves nothing behind.
-        let (mut session, shown) = tokio::select! {
+        let mut session = tokio::select! {
             ready = self.prepare(job) => ready?,
             () = asker.closed() => return Err(DeviceProblem::Unplugged),
         };
         match job {
-            Job::Voucher(request) => session.voucher(request, shown, prompt).await,
             Job::Transaction(request) => session.transaction(request, prompt).await,
+            Job::Voucher(request) => {
+                // Not left in the middle: the app would mix half of a definition with the next one.
+                let shown = session.define_voucher().await?;
+                if asker.is_closed() {
+                    return Err(DeviceProblem::Unplugged);
+                }
+                session.voucher(request, shown, prompt).await
+            }
         }
     }
 
-    /// All that needs no press. Says, too, whether the device knows full EIP-712.
-    async fn prepare(&self, job: &Job) -> Result<(Session, bool), DeviceProblem> {
+    /// All that needs no press and leaves no trace.
+    ///
+    /// Twice: the late answer to a prompt that was given up may have met one of these commands, and a fresh connection does
+    /// not have it. Nothing of this request is on the screen yet.
+    async fn prepare(&self, job: &Job) -> Result<Session, DeviceProblem> {
+        match self.prepare_once(job).await {
+            Err(DeviceProblem::Garbled { .. } | DeviceProblem::Rejected) => self.prepare_once(job).await,
+            done => done,
+        }
+    }
+
+    async fn prepare_once(&self, job: &Job) -> Result<Session, DeviceProblem> {
         let mut session = Session::open(&self.connect, &self.path, self.address, self.waits).await?;
-        let shown = match job {
-            Job::Voucher(_) => session.define_voucher().await?,
-            Job::Transaction(request) => {
-                session.check_transaction(request).await?;
-                false
-            }
-        };
-        Ok((session, shown))
+        if let Job::Transaction(request) = job {
+            session.check_transaction(request).await?;
+        }
+        Ok(session)
     }
 }
 

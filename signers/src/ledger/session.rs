@@ -47,16 +47,9 @@ struct Question<'a> {
 
 /// A connection to the right app.
 async fn to_the_app(connect: &Connect, limit: Duration) -> Result<Connection, DeviceProblem> {
-    for last in [false, true] {
-        let mut connection = connect.connect().await?;
-        match connection.exchange(&apdu::app_and_version(), limit).await.and_then(app::check) {
-            Ok(()) => return Ok(connection),
-            // The late answer to a prompt that was given up may meet this command: a fresh connection asks again.
-            Err(DeviceProblem::Garbled { .. } | DeviceProblem::Rejected) if !last => {}
-            Err(problem) => return Err(problem),
-        }
-    }
-    Err(DeviceProblem::garbled("no app's name"))
+    let mut connection = connect.connect().await?;
+    app::check(connection.exchange(&apdu::app_and_version(), limit).await?)?;
+    Ok(connection)
 }
 
 /// The accounts at some paths. Needs no press.
@@ -120,10 +113,25 @@ impl Session {
             return signature(self.press(&command, &question).await?);
         }
         let question = self.question(describe::voucher(request), &describe::voucher_screen(request), prompt);
-        for command in typed_data::values(request) {
-            self.press(&command, &question).await?.nothing()?;
+        match self.typed(request, path, &question).await {
+            // Refused though the setting is on: it did not understand. It has forgotten all now, and the next one works.
+            Err(DeviceProblem::BlindSigningOff) if self.must_sign_blindly().await.is_ok() => {
+                Err(DeviceProblem::garbled("it refused a message that it knows how to show"))
+            }
+            done => done,
         }
-        signature(self.press(&apdu::sign_typed(path), &question).await?)
+    }
+
+    async fn typed(
+        &mut self,
+        request: &VoucherRequest,
+        path: Vec<u8>,
+        question: &Question<'_>,
+    ) -> Result<[u8; 65], DeviceProblem> {
+        for command in typed_data::values(request) {
+            self.press(&command, question).await?.nothing()?;
+        }
+        signature(self.press(&apdu::sign_typed(path), question).await?)
     }
 
     /// Has a person sign a transaction: r, s, and v as 27 or 28.

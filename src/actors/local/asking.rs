@@ -78,6 +78,6 @@ impl Local {
                 _ => {}
             }
         }
-        result
+        result.map_err(|failure| self.asking_for_refill(failure))
     }
 }

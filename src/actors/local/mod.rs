@@ -7,6 +7,7 @@ mod paying;
 mod reading;
 pub(super) mod recovering;
 mod refunding;
+mod treasury;
 
 use std::time::Duration;
 
@@ -80,6 +81,7 @@ impl Local {
             Command::Refund(idle) => Reply::Refunds(self.refund(idle, progress).await?),
             Command::Recover => Reply::Recovered(self.recover(progress).await?),
             Command::Adopt { channel, provider } => Reply::Channel(Box::new(self.adopt(channel, provider).await?)),
+            Command::Sweep => Reply::Swept(self.sweep(progress).await?),
             Command::Feedback(feedback) => {
                 self.feedback(feedback).await?;
                 Reply::Sent

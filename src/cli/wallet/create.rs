@@ -82,7 +82,18 @@ fn make(path: &Path, given: Option<Password>, args: &Args, terminal: &mut dyn Te
         }
     }
     super::store(path, &secret, &password)?;
+    if shown && !args.yes {
+        remember(path, terminal)?;
+    }
     Ok(Made { address, path: path.into(), phrase, shown })
+}
+
+/// The person has typed words of the phrase back. A folder that takes no mark is said: the wallet is made.
+fn remember(path: &Path, terminal: &mut dyn Terminal) -> Result<(), Failure> {
+    match super::backup::confirmed(path) {
+        Ok(()) => Ok(()),
+        Err(e) => terminal.show(&format!("The confirmed backup could not be noted ({e}).")).map_err(terminal_failed),
+    }
 }
 
 fn show(phrase: &Phrase, terminal: &mut dyn Terminal) -> std::io::Result<()> {

@@ -50,6 +50,8 @@ fn import(path: &Path, given: Option<Password>, index: u32, terminal: &mut dyn T
     drop(text);
     let password = super::password(given, terminal)?;
     super::store(path, &secret, &password)?;
+    // Who imports a key has it already. A folder that takes no mark asks again before it is funded.
+    let _ = super::backup::confirmed(path);
     Ok(secret.address())
 }
 

@@ -1,10 +1,13 @@
 //! `drain-mcp wallet`: the key and the money on it. Only a person does these things; no MCP tool reaches them (M5).
 
+mod backup;
 mod create;
 mod export;
 mod freeze;
+mod fund;
 mod import;
 mod send;
+mod sweep;
 mod unfreeze;
 
 use std::path::{Path, PathBuf};
@@ -43,6 +46,12 @@ pub enum Command {
     Balance(balance::Args),
     /// Send USDC or POL from the wallet
     Send(send::Args),
+    /// Say whether the key's backup is confirmed, and confirm it
+    Backup(backup::Args),
+    /// Send USDC and POL from the treasury's Ledger to the wallet
+    Fund(fund::Args),
+    /// Send what the wallet does not need back to the treasury
+    Sweep(sweep::Args),
     /// Ask the marketplace's gas station for a little POL
     Gas(GasArgs),
     /// Look at a Ledger device
@@ -86,6 +95,9 @@ pub(super) async fn run(command: Command, session: &mut Session) -> Result<Exit,
         Command::Address(_) => address(session).await,
         Command::Balance(args) => balance::run(args, session).await,
         Command::Send(args) => send::run(args, session).await,
+        Command::Backup(_) => backup::run(session),
+        Command::Fund(args) => fund::run(args, session).await,
+        Command::Sweep(_) => sweep::run(session).await,
         Command::Gas(_) => gas(session).await,
         // Handled before a session exists.
         Command::Ledger(_) => Ok(Exit::Ok),

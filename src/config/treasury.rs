@@ -1,0 +1,71 @@
+//! Where the operator's own money is, beside the wallet that software can use (design section 8).
+
+use drain_protocol::{Address, Usdc};
+use drain_signers::LedgerSettings;
+
+use super::error::{Bad, ConfigError};
+use super::keys::Key;
+use super::ledger;
+use super::sources::Layers;
+use super::values;
+use crate::policy::Pol;
+
+/// How money comes to the wallet and goes back.
+#[derive(Clone, Debug)]
+pub struct TreasuryConfig {
+    /// Whose money it is. Sweeps go to this account and nowhere else.
+    pub address: Address,
+    /// The device that funds the wallet; without one a person funds it from elsewhere.
+    pub ledger: Option<LedgerSettings>,
+    /// Below this much USDC a refill is asked for.
+    pub refill_below: Usdc,
+    /// What a sweep leaves; at least twice the refill mark, so that no sweep is followed by a refill.
+    pub keep: Usdc,
+    /// What a sweep leaves of the chain's own coin, and the most that one refill brings.
+    pub keep_pol: Pol,
+    /// The most USDC that refills bring in a day.
+    pub fund_per_day: Usdc,
+    /// How many sweeps a day sends.
+    pub sweeps_per_day: usize,
+}
+
+/// Whether the Ledger is the treasury, and so not what signs for the wallet.
+pub(super) fn is_ledger(layers: &mut Layers) -> Result<bool, ConfigError> {
+    Ok(layers.get(Key::Treasury)?.is_some_and(|raw| raw.text.trim() == "ledger"))
+}
+
+/// `None` where the operator named none.
+pub(super) fn settings(layers: &mut Layers) -> Result<Option<TreasuryConfig>, ConfigError> {
+    let refill_below = layers.or_table(Key::RefillBelow, values::amount)?;
+    let keep = layers.or_table(Key::SweepKeep, values::amount)?;
+    let keep_pol = layers.or_table(Key::SweepKeepPol, values::pol)?;
+    let fund_per_day = layers.or_table(Key::FundPerDay, values::amount)?;
+    let sweeps_per_day = layers.or_table(Key::SweepsPerDay, |text| values::number(text, 1, 100))?;
+    let Some(raw) = layers.get(Key::Treasury)? else { return Ok(None) };
+    if keep < refill_below.saturating_add(refill_below) {
+        return Err(Bad::new(
+            format!(
+                "a sweep would leave {keep} USDC, too near to the {refill_below} below which a refill is asked for"
+            ),
+            "Set it to twice DRAIN_REFILL_BELOW or more",
+        )
+        .at(Key::SweepKeep.spec().env));
+    }
+    let ledger = if is_ledger(layers)? { ledger::settings(layers)?.map(|(_, settings)| settings) } else { None };
+    let address = match &ledger {
+        Some(ledger) => ledger.address,
+        None if is_ledger(layers)? => {
+            return Err(Bad::new(
+                "it says ledger, but no account is set",
+                "Set DRAIN_LEDGER_ADDRESS; drain-mcp wallet ledger list shows the device's accounts",
+            )
+            .at(&raw.name));
+        }
+        None => {
+            let (address, warning) = raw.parse(values::address)?;
+            layers.warnings.extend(warning);
+            address
+        }
+    };
+    Ok(Some(TreasuryConfig { address, ledger, refill_below, keep, keep_pol, fund_per_day, sweeps_per_day }))
+}
