@@ -75,6 +75,12 @@ impl Clock {
         self.block.borrow().is_some()
     }
 
+    /// Waits until any block was seen.
+    pub async fn first_block(&self) {
+        // The sender lives in `self`.
+        let _ = self.block.subscribe().wait_for(Option::is_some).await;
+    }
+
     /// A nonce above any that a counter reached: microseconds since 1970 (design section 4).
     pub fn nonce_floor(&self) -> Nonce {
         floor(since_epoch())

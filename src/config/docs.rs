@@ -52,7 +52,7 @@ pub fn markdown() -> String {
         let toml: Vec<&str> = spec.toml.into_iter().chain(spec.toml_file).collect();
         let note = match spec.kind {
             Kind::Plain => "",
-            Kind::Private => " May hold credentials: shown by scheme and host only.",
+            Kind::Private => " May hold credentials: never shown, of a URL scheme and host alone.",
             Kind::Secret => " Never shown.",
         };
         // Writing to a String cannot fail.

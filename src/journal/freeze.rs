@@ -5,6 +5,7 @@
 use drain_protocol::{Nonce, Usdc};
 use rusqlite::{Connection, params};
 
+use super::channels::mark_recovered;
 use super::row::{self, column};
 use super::{IntentId, Journal, JournalError, TxKind, channel};
 use crate::error::{Code, Failure};
@@ -118,8 +119,7 @@ impl Journal {
                 if record.recovered || taken <= record.books.signed {
                     return Ok(false);
                 }
-                db.prepare_cached("UPDATE channels SET recovered = 1, nonce = MAX(nonce, ?2) WHERE intent = ?1")?
-                    .execute(params![intent.0, nonce_floor.as_i64()])?;
+                mark_recovered(db, intent, nonce_floor)?;
                 freeze(db, CLAIM, &reason, at)?;
                 Ok(true)
             })

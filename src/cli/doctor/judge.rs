@@ -5,6 +5,7 @@ use std::time::Duration;
 use drain_protocol::{Address, Deployment, Generation, U256, Usdc, deployment};
 
 use super::report::Line;
+use crate::api::{OpeningsFound, unknown};
 use crate::chain::{ChainError, Fee};
 use crate::error::Failure;
 
@@ -162,6 +163,21 @@ pub(super) fn allowance(on: &Deployment, allowance: U256, limit: Usdc, unlimited
         );
     }
     Line::ok("allowance", format!("{found}; opening raises it as needed"))
+}
+
+/// The contracts' count of this wallet's channels against the record.
+pub(super) fn openings(found: &[OpeningsFound]) -> Line {
+    let (on_chain, missing) = (found.iter().map(|on| on.on_chain).fold(0, u64::saturating_add), unknown(found));
+    match missing {
+        0 => Line::ok("openings", format!("all {on_chain} channels that the contracts count are in the record")),
+        _ => Line::warn(
+            "openings",
+            format!(
+                "{missing} of {on_chain} channels that the contracts count are not in the record; their deposits may be waiting"
+            ),
+            "Run drain-mcp channels recover.",
+        ),
+    }
 }
 
 /// POL with four decimals, rounded down.
