@@ -117,6 +117,7 @@ fn m7_a_fault_at_the_device_sends_no_transaction_and_binds_no_deposit() {
             mend(&device);
             assert_eq!((world.transactions(), world.held().await), (sent, held), "{code:?}");
             assert_eq!(runtime.balance().await.unwrap().locked, usdc("0"), "{code:?}");
+            assert_eq!(world.journaled("SELECT count(*) FROM transactions WHERE state = 'planned'"), 0, "{code:?}");
         }
         open(&runtime, "sim-llm", "1", "24h").await.unwrap();
     });
