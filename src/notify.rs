@@ -12,9 +12,9 @@ use drain_protocol::text::one_line;
 use reqwest::Url;
 use serde::Serialize;
 use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
 use tokio::sync::mpsc;
 
+use crate::child;
 use crate::config::NotifyConfig;
 use crate::http_client::{HttpClient, RequestLimits, UrlPolicy, post_json};
 
@@ -43,6 +43,8 @@ pub enum EventKind {
     RefundDone,
     /// The wallet is short of money, and the treasury could refill it.
     RefillNeeded,
+    /// Money can come back by a press on the signing device.
+    PressNeeded,
 }
 
 /// One event, as it is told: a JSON object.
@@ -123,15 +125,10 @@ async fn tell_all(config: NotifyConfig, mut alarms: mpsc::Receiver<Event>, mut o
     }
 }
 
-/// Runs the command with the event on its standard input, and without our variables: keys are none of its business (M12).
+/// Runs the command with the event on its standard input, and without our environment: keys are none of its business (M12).
 async fn run(command: &str, body: &[u8]) -> Result<(), String> {
-    let mut shell = Command::new("sh");
-    shell.arg("-c").arg(command).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("DRAIN") {
-            shell.env_remove(name);
-        }
-    }
+    let mut shell = child::shell(command);
+    shell.stdin(Stdio::piped());
     let mut child = shell.spawn().map_err(|error| error.to_string())?;
     let work = async {
         if let Some(mut stdin) = child.stdin.take() {

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::local::Local;
 use super::services::Services;
 use crate::api::{Command, Effect, Progress, Reply};
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Code, Failure, Money};
 use crate::policy::approvals::Via;
@@ -35,6 +36,8 @@ const READS: u32 = 5;
 /// Where commands go.
 #[derive(Clone)]
 enum Post {
+    /// The key is being opened; without it, providers can be read.
+    Opening(Box<Local>),
     /// Nobody is found yet.
     Between,
     /// To this process' own runtime.
@@ -81,6 +84,28 @@ impl Shared {
         Self::at(services, Post::Here(Arc::new(holding)))
     }
 
+    /// With a key that is being opened in the background.
+    pub(super) fn opening(
+        services: Services,
+        wallet: Option<Address>,
+        signer: impl Future<Output = Result<Signer, Failure>> + 'static,
+    ) -> Self {
+        let keyless = Local::without_wallet(services.clone(), still_closed());
+        let shared = Self::at(services.clone(), Post::Opening(Box::new(keyless.clone())));
+        let inner = Arc::downgrade(&shared.inner);
+        let keeper = actix::spawn(async move {
+            let signer = signer.await;
+            let Some(wallet) = signer.as_ref().map_or(wallet, |signer| Some(signer.address())) else {
+                let (Some(inner), Err(why)) = (inner.upgrade(), signer) else { return };
+                inner.post.send_replace(Post::Here(Arc::new(Holding::nothing(keyless.because(why)))));
+                return;
+            };
+            keep(inner, Candidate::new(services, wallet, signer).with(keyless)).await;
+        });
+        let _ = shared.inner.keeper.set(keeper);
+        shared
+    }
+
     fn at(services: Services, post: Post) -> Self {
         Self { inner: Arc::new(Inner { services, post: watch::Sender::new(post), keeper: Default::default() }) }
     }
@@ -105,11 +130,15 @@ impl Shared {
         &self.inner.services.config
     }
 
+    pub(super) fn clock(&self) -> &Clock {
+        &self.inner.services.clock
+    }
+
     /// Where commands go now; waits while nobody is found. The keeper ends that wait.
     async fn post(&self) -> Post {
         let mut post = self.inner.post.subscribe();
         let found = post.wait_for(|post| match post {
-            Post::Between => false,
+            Post::Opening(_) | Post::Between => false,
             Post::Here(_) => true,
             Post::There(remote) => !remote.is_gone(),
         });
@@ -119,6 +148,18 @@ impl Shared {
 
     /// Does what a command says, wherever the wallet is. One that moves money is sent to one holder only.
     pub(super) async fn run(&self, command: Command, progress: Progress) -> Result<Reply, Failure> {
+        let opening = match &*self.inner.post.borrow() {
+            Post::Opening(keyless) => Some(keyless.clone()),
+            _ => None,
+        };
+        if let Some(keyless) = opening {
+            if matches!(command, Command::Providers(_) | Command::Provider(_)) {
+                return keyless.run(command, self.inner.services.operator(), progress).await;
+            }
+            progress.say("the wallet's key is being opened");
+            // As long as it takes: what opens a key has limits of its own.
+            self.post().await;
+        }
         let deadline = Instant::now() + HAND_OVER * 2;
         let mut reads = 0;
         while Instant::now() < deadline {
@@ -133,7 +174,7 @@ impl Shared {
                     // It ends what it has begun first, and is not asked again.
                     Fate::NotBegun => drop(tokio::time::timeout_at(deadline, remote.gone().cancelled()).await),
                 },
-                Post::Between => break,
+                Post::Opening(_) | Post::Between => break,
             }
         }
         Err(Failure::unspent(
@@ -154,7 +195,7 @@ impl Shared {
         match self.post().await {
             Post::Here(holding) => Ok(holding.local.clone()),
             Post::There(remote) => Err(only_the_holder(remote.pid)),
-            Post::Between => Err(only_the_holder(None)),
+            Post::Opening(_) | Post::Between => Err(only_the_holder(None)),
         }
     }
 
@@ -164,8 +205,11 @@ impl Shared {
         if let Post::Here(holding) = post {
             holding.leave().await;
         } else if let Some(keeper) = self.inner.keeper.get() {
-            // No runtime is started in a process that ends.
+            // No runtime is started in a process that ends, and a command that opens a key does not outlive it.
             keeper.abort();
+            while !keeper.is_finished() {
+                tokio::task::yield_now().await;
+            }
         }
     }
 }
@@ -232,6 +276,11 @@ fn lost(command: &Command, remote: &Remote, last: Option<String>) -> Failure {
             "Call again if it is still wanted.",
         ),
     }
+}
+
+/// Never told: what needs the key waits until it is open, or is known not to open.
+fn still_closed() -> Failure {
+    Failure::unspent(Code::SignerFailed, "the wallet's key is being opened", "Call again.")
 }
 
 fn only_the_holder(pid: Option<i32>) -> Failure {

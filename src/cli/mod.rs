@@ -14,6 +14,7 @@ mod kms;
 mod ledger;
 mod open;
 mod output;
+mod password;
 mod prompt;
 mod providers;
 mod refund;
@@ -138,7 +139,7 @@ fn after_help() -> String {
 /// The program: reads the command line, runs the command, gives the exit code.
 pub fn main() -> ExitCode {
     // Before any key is read, which is before anything else is.
-    harden::no_core_dumps();
+    let unprotected = harden::no_core_dumps();
     harden::tls();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -148,6 +149,9 @@ pub fn main() -> ExitCode {
         return ledger::pipe();
     }
     let output = Output { json: cli.global.json, play_money: false };
+    for problem in unprotected {
+        output.remark(&format!("warning: {problem}"));
+    }
     if let Err(error) = harden::log(Sources::from_process().log_filter(), cli.global.verbose) {
         output.failure(&error.into());
         return Exit::Usage.into();
@@ -173,7 +177,7 @@ fn workers() -> usize {
 
 /// Tells what is wrong with the command line, or shows the help.
 fn usage(error: &clap::Error) -> ExitCode {
-    let wants_json = std::env::args().any(|arg| arg == "--json");
+    let wants_json = std::env::args_os().any(|arg| arg == "--json");
     if error.use_stderr() && wants_json {
         let text = error.to_string();
         let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_string();

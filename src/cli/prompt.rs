@@ -46,6 +46,28 @@ impl Terminal for Tty {
     }
 }
 
+/// Nobody: standard input is an MCP client's.
+#[derive(Clone, Copy, Debug)]
+pub struct Nobody;
+
+impl Terminal for Nobody {
+    fn present(&self) -> bool {
+        false
+    }
+
+    fn show(&mut self, _: &str) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn line(&mut self, _: &str) -> io::Result<String> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn secret(&mut self, _: &str) -> io::Result<Zeroizing<String>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
 /// Everything that is piped into this process, for secrets without a terminal.
 pub fn piped_secret() -> io::Result<Zeroizing<String>> {
     // Filled once and never grown, so that no copy of a secret is left behind.

@@ -5,16 +5,23 @@ use std::sync::Arc;
 use drain_protocol::Address;
 use drain_signers::{LocalBackend, Policy, SharedBackend, Signer, SignerError, keystore};
 
+use super::password::resolve;
 use super::prompt::{Terminal, terminal_failed};
 use super::{kms, ledger};
 use crate::config::{ChainConfig, Config, Password, SignerConfig};
 use crate::error::{Code, Failure};
 
+/// What to do where a password is needed and cannot be typed.
+pub(super) const NO_PASSWORD: &str = "Set DRAIN_KEYSTORE_PASSWORD_FILE to a file that holds it (chmod 600), \
+    DRAIN_KEYSTORE_PASSWORD_COMMAND to a command of the system's keyring, or DRAIN_KEYSTORE_PASSWORD.";
+
 /// How a signer's failure reads on the command line.
 pub fn failed(error: &SignerError) -> Failure {
     let next = match error {
         SignerError::KeystoreMissing { .. } => "Make a wallet with drain-mcp wallet new, or correct DRAIN_KEYSTORE.",
-        SignerError::WrongPassword { .. } => "Type the password again, or correct DRAIN_KEYSTORE_PASSWORD.",
+        SignerError::WrongPassword { .. } => {
+            "Type the password again, or correct DRAIN_KEYSTORE_PASSWORD (or its _FILE or _COMMAND)."
+        }
         SignerError::Service(_) => "Correct it and try again; docs/signers.md has the whole set-up.",
         _ => "Correct it and try again.",
     };
@@ -27,19 +34,35 @@ fn policy(chain: &ChainConfig, unlimited_allowance: bool, recipients: Vec<Addres
 }
 
 /// The signer of a configuration; `None` where no key is configured. Takes the key out of the configuration.
-///
-/// Opening a keystore takes half a second of computing: it runs on a thread that may block.
 pub async fn signer_of(
     config: &mut Config,
     recipients: Vec<Address>,
     terminal: &mut (dyn Terminal + Send),
 ) -> Result<Option<Signer>, Failure> {
+    open(take(config, recipients), terminal).await
+}
+
+/// A key that is not open yet, and what it may sign.
+pub(super) struct Closed {
+    signer: SignerConfig,
+    policy: Policy,
+}
+
+/// Takes the key out of the configuration: no second copy stays behind.
+pub(super) fn take(config: &mut Config, recipients: Vec<Address>) -> Closed {
     // The operator's own account can always be sent to.
     let treasury = config.treasury.as_ref().map(|treasury| treasury.address);
     let recipients = recipients.into_iter().chain(treasury).collect();
     let policy = policy(&config.chain, config.limits.unlimited_allowance, recipients);
-    // The key moves into the backend: no second copy stays behind.
-    let backend: SharedBackend = match std::mem::replace(&mut config.signer, SignerConfig::None) {
+    Closed { signer: std::mem::replace(&mut config.signer, SignerConfig::None), policy }
+}
+
+/// Opens it. A keystore takes half a second of computing: it runs on a thread that may block.
+pub(super) async fn open(
+    Closed { signer, policy }: Closed,
+    terminal: &mut (dyn Terminal + Send),
+) -> Result<Option<Signer>, Failure> {
+    let backend: SharedBackend = match signer {
         SignerConfig::None => return Ok(None),
         SignerConfig::Local(secret) => Arc::new(LocalBackend::new(secret)),
         SignerConfig::AwsKms(settings) => kms::backend(settings).await?,
@@ -48,7 +71,7 @@ pub async fn signer_of(
             // Before the person types: a missing or damaged file is said first.
             keystore::address_of(&path).map_err(|e| failed(&e))?;
             let password = match password {
-                Some(password) => password,
+                Some(from) => resolve(from).await?,
                 None => ask_password(&path, terminal)?,
             };
             let opened = tokio::task::spawn_blocking(move || keystore::open(&path, password.expose())).await;
@@ -64,7 +87,7 @@ fn ask_password(path: &std::path::Path, terminal: &mut dyn Terminal) -> Result<P
         return Err(Failure::unspent(
             Code::SignerFailed,
             format!("The keystore {} needs its password, and nobody is here to type it.", path.display()),
-            "Set DRAIN_KEYSTORE_PASSWORD_FILE to a file that holds it (chmod 600), or DRAIN_KEYSTORE_PASSWORD.",
+            NO_PASSWORD,
         ));
     }
     let typed = terminal.secret(&format!("Password of {}: ", path.display())).map_err(terminal_failed)?;

@@ -81,6 +81,8 @@ keys! {
         "An encrypted key file, as drain-mcp wallet new and geth write it.";
     KeystorePassword: "DRAIN_KEYSTORE_PASSWORD", None, Some("signer.keystore_password_file"), Secret, "asked for on a terminal",
         "The keystore's password.";
+    KeystorePasswordCommand: "DRAIN_KEYSTORE_PASSWORD_COMMAND", Some("signer.keystore_password_command"), Some("signer.keystore_password_command_file"), Private, "none",
+        "A shell command that writes the keystore's password to its standard output, such as secret-tool lookup service drain-mcp: one line, within a minute. It sees nothing of our environment but PATH, HOME and the session's own variables.";
     KmsKeyId: "DRAIN_KMS_KEY_ID", Some("signer.kms_key_id"), None, Plain, "none",
         "A key in AWS KMS (spec ECC_SECG_P256K1): its id or ARN, not an alias. Credentials come from AWS's own settings.";
     KmsAddress: "DRAIN_KMS_ADDRESS", Some("signer.kms_address"), None, Plain, "asked of KMS at start",
@@ -198,7 +200,7 @@ keys! {
     ApprovalValid: "DRAIN_APPROVAL_VALID", Some("approvals.valid"), None, Plain, "1h",
         "How long a question can be answered and a yes be used.";
     NotifyCommand: "DRAIN_NOTIFY_COMMAND", Some("notify.command"), Some("notify.command_file"), Private, "none",
-        "A shell command that is run for each event (approval_waiting, cap_reached, alarm, refund_done, refill_needed), with the event as JSON on its standard input.";
+        "A shell command that is run for each event (approval_waiting, cap_reached, alarm, refund_done, refill_needed, press_needed), with the event as JSON on its standard input.";
     NotifyWebhook: "DRAIN_NOTIFY_WEBHOOK", Some("notify.webhook"), Some("notify.webhook_file"), Private, "none",
         "An https URL that each event is posted to as JSON.";
     MaxSessionFee: "DRAIN_MAX_SESSION_FEE", Some("limits.session_fee"), None, Plain, "0.01",

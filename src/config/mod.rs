@@ -124,8 +124,8 @@ pub enum SignerConfig {
     Keystore {
         /// The JSON file.
         path: PathBuf,
-        /// Its password, where one was given; else it is asked for on a terminal.
-        password: Option<Password>,
+        /// Where its password comes from; without one it is asked for on a terminal.
+        password: Option<PasswordFrom>,
     },
     /// A key in AWS KMS. Only in builds with the feature `aws`.
     AwsKms(KmsSettings),
@@ -205,6 +205,24 @@ pub struct ListedProvider {
     pub wallet: Address,
     /// Its category.
     pub category: String,
+}
+
+/// Where a keystore's password comes from.
+#[derive(Clone)]
+pub enum PasswordFrom {
+    /// The operator set it, in a variable or in a file.
+    Given(Password),
+    /// A shell command writes it: an operating system's keyring. May hold credentials: never shown.
+    Command(String),
+}
+
+impl fmt::Debug for PasswordFrom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Given(_) => "[secret]",
+            Self::Command(_) => "[command]",
+        })
+    }
 }
 
 /// A keystore's password. Erased on drop; shows nothing of itself.

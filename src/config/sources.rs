@@ -1,11 +1,11 @@
 //! Where values come from: three layers, each a map from keys to texts, asked from the strongest to the weakest.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::error::{Bad, ConfigError};
 use super::keys::{IGNORED, Key, Kind};
@@ -47,7 +47,9 @@ impl Sources {
 
     /// From given variables, for tests and the sandbox.
     pub fn from_pairs<K: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
-        Self { env: pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect(), ..Self::default() }
+        let mut sources = Self::default();
+        sources.env.extend(pairs.into_iter().map(|(name, value)| (name.into(), value.into())));
+        sources
     }
 
     /// What is logged, before anything else is read.
@@ -115,16 +117,34 @@ impl Sources {
     }
 }
 
+impl Drop for Sources {
+    fn drop(&mut self) {
+        self.env.values_mut().for_each(Zeroize::zeroize);
+    }
+}
+
 /// A text and where it was set. Erased on drop.
 #[derive(Clone)]
 pub(super) struct Raw {
     pub(super) text: Zeroizing<String>,
     pub(super) name: String,
+    /// True for a list of the file: each line is an item.
+    listed: bool,
 }
 
 impl Raw {
     pub(super) fn new(text: &str, name: impl Into<String>) -> Self {
-        Self { text: Zeroizing::new(text.trim().to_string()), name: name.into() }
+        Self { text: Zeroizing::new(text.trim().to_string()), name: name.into(), listed: false }
+    }
+
+    /// A list: one item a line.
+    pub(super) fn list(lines: &str, name: impl Into<String>) -> Self {
+        Self { listed: true, ..Self::new(lines, name) }
+    }
+
+    /// The items: those of a list as they are; else what commas and blanks separate.
+    pub(super) fn items(&self) -> Vec<&str> {
+        if self.listed { self.text.lines().collect() } else { values::words(&self.text).collect() }
     }
 
     /// Parses the text; an error says where it was set.
@@ -162,9 +182,7 @@ impl Layers {
                 }
                 (Some(value), None) => return Ok(Some((rank, value.clone()))),
                 (None, Some(file)) => {
-                    let (raw, warning) = read_secret_file(file, self.person.as_deref(), key.spec().kind)?;
-                    self.warnings.extend(warning);
-                    return Ok(Some((rank, raw)));
+                    return Ok(Some((rank, read_secret_file(file, self.person.as_deref(), key.spec().kind)?)));
                 }
                 (None, None) => {}
             }
@@ -183,16 +201,21 @@ impl Layers {
     }
 }
 
-fn read_secret_file(named: &Raw, person: Option<&Path>, kind: Kind) -> Result<(Raw, Option<String>), ConfigError> {
+/// A file that holds one value. A secret that other users can read is refused: it may be theirs already.
+fn read_secret_file(named: &Raw, person: Option<&Path>, kind: Kind) -> Result<Raw, ConfigError> {
     let path = named.parse(|text| values::path(text, person))?;
     let failed = |problem: String, fix: &str| Bad::new(problem, fix).at(&named.name);
+    // Where there is no such file, the text may be the secret itself (M12).
     let unreadable = |e: std::io::Error| {
-        failed(format!("{} cannot be read: {e}", path.display()), "Name a file that this user can read")
+        failed(format!("the file that it names cannot be read: {e}"), "Name a file that this user can read")
     };
     let file = File::open(&path).map_err(unreadable)?;
-    let warning = others_can_read(&file)
-        .then(|| format!("{}: other users of this machine can read {} (chmod 600 it)", named.name, path.display()))
-        .filter(|_| kind == Kind::Secret);
+    if kind == Kind::Secret && file.metadata().is_ok_and(|meta| is_loose(&meta)) {
+        return Err(failed(
+            format!("other users of this machine can read {}", path.display()),
+            "chmod 600 it; in a container, mount it with mode 0400",
+        ));
+    }
     // Filled once and never grown, so that no copy of a secret is left behind.
     let mut text = Zeroizing::new(String::with_capacity(MAX_SECRET_FILE as usize + 1));
     file.take(MAX_SECRET_FILE + 1).read_to_string(&mut text).map_err(unreadable)?;
@@ -208,16 +231,24 @@ fn read_secret_file(named: &Raw, person: Option<&Path>, kind: Kind) -> Result<(R
             "Name a file that holds the value and nothing else",
         ));
     }
-    Ok((Raw::new(text.trim_matches('\u{feff}'), &named.name), warning))
+    Ok(Raw::new(text.trim_matches('\u{feff}'), &named.name))
 }
 
+/// Whether others than the owner can look into a file of ours.
+pub(super) fn others_can_look(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| is_loose(&meta))
+}
+
+/// A pipe is read by one process alone. Where root owns the file, a group may read it: that is how orchestrators hand
+/// secrets to a process that is not root.
 #[cfg(unix)]
-fn others_can_read(file: &File) -> bool {
+fn is_loose(meta: &Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;
-    file.metadata().is_ok_and(|meta| meta.is_file() && meta.mode() & 0o077 != 0)
+    let handed = meta.uid() == 0 && !rustix::process::geteuid().is_root();
+    meta.is_file() && meta.mode() & if handed { 0o037 } else { 0o077 } != 0
 }
 
 #[cfg(not(unix))]
-fn others_can_read(_: &File) -> bool {
+fn is_loose(_: &Metadata) -> bool {
     false
 }

@@ -11,7 +11,7 @@ use drain_protocol::{Generation, Usdc, deployment};
 use super::keys::{Key, Kind};
 use crate::policy::limits::Parties;
 
-use super::{Config, ConfigError, SignerConfig, Sources, docs, file};
+use super::{Config, ConfigError, PasswordFrom, SignerConfig, Sources, docs, file};
 
 const KEY: &str = "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d";
 const ADDRESS: &str = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8";
@@ -34,8 +34,14 @@ fn home(files: &[(&str, &str)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in files {
         std::fs::write(folder.path().join(name), text).unwrap();
+        mode(&folder.path().join(name), 0o600);
     }
     folder
+}
+
+fn mode(path: &Path, mode: u32) {
+    #[cfg(unix)]
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
 }
 
 fn path(folder: &tempfile::TempDir, name: &str) -> String {
@@ -89,6 +95,7 @@ fn every_variable_has_an_effect() {
         (Key::Signer, "keystore", "Keystore { path: \"/nonexistent/.drain-mcp/keystore.json\""),
         (Key::Keystore, &store, "store.json\", password: None"),
         (Key::KeystorePassword, "hunter2", ""),
+        (Key::KeystorePasswordCommand, "echo hunter2", ""),
         // Where KMS is not built in, naming a key of it is an error; the rest counts with a key only.
         (
             Key::KmsKeyId,
@@ -230,8 +237,8 @@ fn bad_values_name_their_variable() {
         (Key::PollInterval, &["1ms"]),
         (Key::TransactionTimeout, &["never"]),
         (Key::ReplaceAfter, &["0"]),
-        (Key::DirectoryUrl, &["ftp://x"]),
-        (Key::MarketplaceUrl, &["http://"]),
+        (Key::DirectoryUrl, &["ftp://x", "https://user:pw@dir.example"]),
+        (Key::MarketplaceUrl, &["http://", "https://user@base.example"]),
         (Key::MarketplaceTimeout, &["?"]),
         (Key::DirectoryMaxAge, &["1.5"]),
         (Key::Telemetry, &["maybe"]),
@@ -257,7 +264,7 @@ fn bad_values_name_their_variable() {
         (Key::ApprovalWait, &["soon"]),
         (Key::ApprovalValid, &["0", "1y"]),
         (Key::NotifyCommand, &[]),
-        (Key::NotifyWebhook, &["http://hook.example", "ftp://x"]),
+        (Key::NotifyWebhook, &["http://hook.example", "ftp://x", "https://user:pw@hook.example"]),
         (Key::MaxPerChannel, &["-1", "abc", "1e3", "0.0000001", "99999999999999999999"]),
         (Key::MaxLocked, &["1,5"]),
         (Key::MaxSessionFee, &["x"]),
@@ -279,7 +286,10 @@ fn bad_values_name_their_variable() {
     for key in Key::ALL {
         let name = key.spec().env;
         let Some((_, values)) = bad.iter().find(|(k, _)| k == key) else {
-            assert!(matches!(key, Key::Log | Key::Keystore | Key::KeystorePassword), "{key:?} is not tested");
+            assert!(
+                matches!(key, Key::Log | Key::Keystore | Key::KeystorePassword | Key::KeystorePasswordCommand),
+                "{key:?} is not tested"
+            );
             continue;
         };
         for value in *values {
@@ -356,7 +366,7 @@ fn secrets_from_files() {
     let config = ok(&[("DRAIN_PRIVATE_KEY_FILE", &path(&folder, "key"))]);
     let SignerConfig::Local(secret) = &config.signer else { panic!() };
     assert_eq!(secret.address().to_string(), ADDRESS);
-    assert!(config.warnings.iter().any(|w| w.contains("chmod 600")), "{:?}", config.warnings);
+    assert_eq!(config.warnings, Vec::<String>::new());
     assert_eq!(ok(&[("DRAIN_RPC_URL_FILE", &path(&folder, "urls"))]).chain.rpc_urls.len(), 2);
 
     let both = error(&[("DRAIN_PRIVATE_KEY", KEY), ("DRAIN_PRIVATE_KEY_FILE", &path(&folder, "key"))]);
@@ -377,6 +387,68 @@ fn secrets_from_files() {
     assert!(matches!(ok(&[("DRAIN_HOME", &home), ("DRAIN_PRIVATE_KEY", KEY)]).signer, SignerConfig::Local(_)));
 }
 
+/// A raw key or password that others can read is refused, an encrypted one is warned of.
+#[test]
+#[cfg(unix)]
+fn m12_loose_file_modes() {
+    let folder = home(&[("key", KEY), ("pw", "hunter2"), ("k.json", "{}")]);
+    let (key, pw, store) = (path(&folder, "key"), path(&folder, "pw"), path(&folder, "k.json"));
+    let with_key = [("DRAIN_PRIVATE_KEY_FILE", key.as_str())];
+    let with_password = [("DRAIN_KEYSTORE", store.as_str()), ("DRAIN_KEYSTORE_PASSWORD_FILE", pw.as_str())];
+    for loose in [0o640, 0o620, 0o604, 0o644, 0o444] {
+        mode(Path::new(&key), loose);
+        mode(Path::new(&pw), loose);
+        for (pairs, name) in [(&with_key[..], &key), (&with_password[..], &pw)] {
+            let found = error(pairs);
+            let said = found.contains("chmod 600") && found.contains(name.as_str()) && found.contains("_FILE: ");
+            assert!(said && !found.contains("hunter2") && !found.contains(&KEY[2..]), "{loose:o}: {found}");
+        }
+    }
+    for tight in [0o600, 0o400] {
+        mode(Path::new(&key), tight);
+        mode(Path::new(&pw), tight);
+        assert_eq!(ok(&with_key).warnings, Vec::<String>::new());
+        assert_eq!(ok(&with_password).warnings, Vec::<String>::new());
+    }
+    mode(Path::new(&store), 0o644);
+    let warned = ok(&with_password).warnings;
+    assert!(warned.len() == 1 && warned[0].contains("chmod 600") && warned[0].contains(&store), "{warned:?}");
+    // A raw key has no place in config.toml at all, whatever its mode.
+    let folder = home(&[("config.toml", &format!("[signer]\nprivate_key = \"{KEY}\"\n"))]);
+    let found = error(&[("DRAIN_HOME", &folder.path().display().to_string())]);
+    assert!(found.contains("secrets do not belong") && !found.contains(&KEY[2..]), "{found}");
+}
+
+#[test]
+fn a_password_comes_from_a_command() {
+    let folder = home(&[("pw", "hunter2"), ("command", "echo 'a b'\n")]);
+    let keystore = ("DRAIN_KEYSTORE", "/k");
+    let from = |pairs: &[(&str, &str)]| match ok(pairs).signer {
+        SignerConfig::Keystore { password, .. } => password,
+        other => panic!("{other:?}"),
+    };
+    let command = ("DRAIN_KEYSTORE_PASSWORD_COMMAND", "secret-tool lookup service drain-mcp");
+    assert!(matches!(from(&[keystore, command]), Some(PasswordFrom::Command(line)) if line == command.1));
+    let in_file = ("DRAIN_KEYSTORE_PASSWORD_COMMAND_FILE", path(&folder, "command"));
+    assert!(
+        matches!(from(&[keystore, (in_file.0, &in_file.1)]), Some(PasswordFrom::Command(line)) if line == "echo 'a b'")
+    );
+    assert!(from(&[keystore]).is_none());
+    let shown = format!("{:?}", ok(&[keystore, command]));
+    assert!(shown.contains("[command]") && !shown.contains("secret-tool"), "{shown}");
+    // Within one source they contradict each other; the environment counts before the file.
+    let file = path(&folder, "pw");
+    for other in [("DRAIN_KEYSTORE_PASSWORD", "hunter2"), ("DRAIN_KEYSTORE_PASSWORD_FILE", file.as_str())] {
+        let both = error(&[keystore, command, other]);
+        assert!(both.contains(command.0) && both.contains(other.0) && !both.contains("hunter2"), "{both}");
+    }
+    std::fs::write(folder.path().join("config.toml"), "[signer]\nkeystore_password_command = \"false\"\n").unwrap();
+    let home = folder.path().display().to_string();
+    let given = from(&[keystore, ("DRAIN_HOME", &home), ("DRAIN_KEYSTORE_PASSWORD", "hunter2")]);
+    assert!(matches!(given, Some(PasswordFrom::Given(_))));
+    assert!(matches!(from(&[keystore, ("DRAIN_HOME", &home)]), Some(PasswordFrom::Command(line)) if line == "false"));
+}
+
 #[test]
 fn the_signer_is_inferred() {
     assert!(matches!(ok(&[("DRAIN_PRIVATE_KEY", &format!(" {KEY}\n"))]).signer, SignerConfig::Local(_)));
@@ -390,7 +462,7 @@ fn the_signer_is_inferred() {
     let folder = home(&[("keystore.json", "{}"), ("pw", "hunter2\n")]);
     let home = folder.path().display().to_string();
     let config = ok(&[("DRAIN_HOME", &home), ("DRAIN_KEYSTORE_PASSWORD_FILE", &path(&folder, "pw"))]);
-    let SignerConfig::Keystore { password: Some(password), .. } = &config.signer else { panic!() };
+    let SignerConfig::Keystore { password: Some(PasswordFrom::Given(password)), .. } = &config.signer else { panic!() };
     assert_eq!(password.expose(), "hunter2");
     let config = ok(&[("DRAIN_HOME", &home), ("DRAIN_PRIVATE_KEY", KEY)]);
     assert!(matches!(config.signer, SignerConfig::Local(_)) && config.warnings.len() == 1);

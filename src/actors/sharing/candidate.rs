@@ -76,6 +76,11 @@ impl Candidate {
         Self { folder: folder(&services.config, wallet), services, wallet, signer, hello, keyless: None, shared: false }
     }
 
+    /// With what serves discovery already.
+    pub(super) fn with(self, keyless: Local) -> Self {
+        Self { keyless: Some(keyless), ..self }
+    }
+
     /// Takes the lock and starts the runtime; `None` when another process has it, or this one cannot sign. Only on the
     /// main thread.
     pub(super) async fn take(&self) -> Result<Option<Arc<Holding>>, Failure> {

@@ -40,8 +40,8 @@ struct Made {
     shown: bool,
 }
 
-pub(super) fn run(args: &Args, session: &mut Session) -> Result<Exit, Failure> {
-    let (path, password) = super::target(session.config()?);
+pub(super) async fn run(args: &Args, session: &mut Session) -> Result<Exit, Failure> {
+    let (path, password) = super::target(session.config()?).await?;
     let made = make(&path, password, args, &mut Tty)?;
     super::shadowed(session);
     // Where it was not shown on the terminal, it is part of the answer, if that was asked for.

@@ -29,8 +29,8 @@ pub struct Args {
     pub index: u32,
 }
 
-pub(super) fn run(args: &Args, session: &mut Session) -> Result<Exit, Failure> {
-    let (path, password) = super::target(session.config()?);
+pub(super) async fn run(args: &Args, session: &mut Session) -> Result<Exit, Failure> {
+    let (path, password) = super::target(session.config()?).await?;
     let address = import(&path, password, args.index, &mut Tty)?;
     super::shadowed(session);
     session.output.answer(&json!({ "address": address.to_string(), "keystore": path }), || {

@@ -18,6 +18,7 @@ use serde_json::json;
 
 use super::balance;
 use super::exit::Exit;
+use super::password::resolve;
 use super::prompt::{Terminal, new_password};
 use super::session::{Needs, Session};
 use super::signer::{failed, find_address, no_signer};
@@ -89,8 +90,8 @@ impl Command {
 
 pub(super) async fn run(command: Command, session: &mut Session) -> Result<Exit, Failure> {
     match command {
-        Command::New(args) => create::run(&args, session),
-        Command::Import(args) => import::run(&args, session),
+        Command::New(args) => create::run(&args, session).await,
+        Command::Import(args) => import::run(&args, session).await,
         Command::Export(args) => export::run(&args, session),
         Command::Address(_) => address(session).await,
         Command::Balance(args) => balance::run(args, session).await,
@@ -140,11 +141,16 @@ fn funding(address: Address) -> String {
 }
 
 /// Where a new key goes and with which password, if one is configured.
-fn target(config: &mut Config) -> (PathBuf, Option<Password>) {
-    match &mut config.signer {
+async fn target(config: &mut Config) -> Result<(PathBuf, Option<Password>), Failure> {
+    let (path, from) = match &mut config.signer {
         SignerConfig::Keystore { path, password } => (path.clone(), password.take()),
         _ => (config.home.join("keystore.json"), None),
-    }
+    };
+    let password = match from {
+        Some(from) => Some(resolve(from).await?),
+        None => None,
+    };
+    Ok((path, password))
 }
 
 /// Refuses before a person types anything: a keystore is never overwritten.
@@ -165,7 +171,7 @@ fn password(given: Option<Password>, terminal: &mut dyn Terminal) -> Result<Pass
         None => Err(Failure::unspent(
             Code::InvalidArgument,
             "The keystore needs a password, and nobody is here to type it.",
-            "Set DRAIN_KEYSTORE_PASSWORD_FILE to a file that holds it (chmod 600), or DRAIN_KEYSTORE_PASSWORD.",
+            super::signer::NO_PASSWORD,
         )),
     }
 }
