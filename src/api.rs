@@ -11,8 +11,10 @@ use tokio::sync::{mpsc, oneshot};
 use crate::policy::approvals::Verdict;
 
 mod command;
+mod openings;
 
 pub use command::{Command, Effect, Reply};
+pub use openings::{OpeningsFound, Recovery, unknown, unknown_told};
 
 /// Addresses are spelled as everywhere else, with their checksum.
 fn checksummed<S: serde::Serializer>(address: &Address, serializer: S) -> Result<S::Ok, S::Error> {
@@ -419,33 +421,6 @@ pub struct RefundFailure {
     pub pending: bool,
     /// What to do next.
     pub next: String,
-}
-
-/// How many openings of the wallet a contract counts, and how many of them are recorded here.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct OpeningsFound {
-    /// The contract.
-    #[serde(serialize_with = "checksummed")]
-    #[schemars(with = "String")]
-    pub contract: Address,
-    /// V1 or V2.
-    #[schemars(with = "String")]
-    pub generation: Generation,
-    /// The contract's count.
-    pub on_chain: u64,
-    /// In our record.
-    pub known: u64,
-}
-
-/// What a search for the wallet's channels found.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct Recovery {
-    /// Every opening that the contracts count is known.
-    pub complete: bool,
-    /// How many were new.
-    pub found: u64,
-    /// Contract by contract.
-    pub contracts: Vec<OpeningsFound>,
 }
 
 /// A question to a person.

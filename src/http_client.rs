@@ -1,6 +1,6 @@
-//! The one place that talks HTTP to the outside (M14).
+//! The one place that talks HTTP to strangers (M14); the operator's own RPC endpoints are asked by `chain`.
 //!
-//! Every request, to a provider or to the marketplace, leaves through [`HttpClient`]: https to public addresses only
+//! Every request to a provider or to the marketplace leaves through [`HttpClient`]: https to public addresses only
 //! (unless the [`UrlPolicy`] says otherwise), no redirects, no cookies, no proxies, a deadline over the whole exchange
 //! and a limit on what is read. An [`HttpError`] says whether the request can have reached the server, because that
 //! decides what happened to the money (M15).

@@ -43,6 +43,8 @@ pub enum EventKind {
     RefundDone,
     /// The wallet is short of money, and the treasury could refill it.
     RefillNeeded,
+    /// Money can come back by a press on the signing device.
+    PressNeeded,
 }
 
 /// One event, as it is told: a JSON object.

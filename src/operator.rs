@@ -5,7 +5,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use scrypt::Scrypt;
@@ -57,7 +57,7 @@ pub fn set(home: &Path, passphrase: &str) -> Result<(), Failure> {
     let salt = SaltString::b64_encode(alloy::primitives::B128::random().as_slice()).map_err(|e| unusable(&path, e))?;
     let hash = Scrypt.hash_password(passphrase.as_bytes(), &salt).map_err(|e| unusable(&path, e))?.to_string();
     let write = || -> io::Result<()> {
-        fs::create_dir_all(home)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(home)?;
         // Beside it and then in its place: a crash leaves the old one or the new one.
         let beside = path.with_extension("new");
         let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&beside)?;
@@ -106,6 +106,14 @@ mod tests {
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         let kept = fs::read_to_string(&file).unwrap();
         assert!(kept.starts_with("$scrypt$") && !kept.contains("horse"));
+    }
+
+    #[test]
+    fn a_home_that_it_makes_is_private() {
+        let parent = tempfile::tempdir().unwrap();
+        let home = parent.path().join("a/home");
+        set(&home, "correct horse").unwrap();
+        assert_eq!(fs::metadata(&home).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]

@@ -62,10 +62,10 @@ pub fn one_line(text: &str, max: usize) -> String {
     bounded(kept, max)
 }
 
-/// True when [`one_line`] would change the text, or it is empty or longer than `max` characters: an identifier in
-/// which something may hide.
+/// True when [`one_line`] would change the text, or it is empty or longer than `max` characters, or a program would take
+/// it for an option: an identifier in which something may hide.
 pub(crate) fn is_unclean(text: &str, max: usize) -> bool {
-    text.is_empty() || one_line(text, max) != text
+    text.is_empty() || text.starts_with('-') || one_line(text, max) != text
 }
 
 /// Words of others inside of a sentence of ours: one line, at most `max` characters, in quotation marks that they cannot
@@ -79,6 +79,25 @@ pub fn quoted(text: &str, max: usize) -> String {
     };
     let line = one_line(text, max).replace(['<', '>'], "");
     format!("\"{}\"", line.chars().map(inside).collect::<String>())
+}
+
+/// Runs of hexadecimal digits longer than an address: a key, or most of one, that got into the wrong place.
+fn key_runs(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_ascii_hexdigit()).filter(|run| run.len() > 40)
+}
+
+/// True for a text that may be a private key and is no path, name or host.
+pub fn may_be_key(text: &str) -> bool {
+    let text = text.trim();
+    key_runs(text).any(|run| run.len() + 2 >= text.len())
+}
+
+/// The text without what may be a private key in it, for messages that repeat what a person set (M12).
+pub fn without_keys(text: &str) -> String {
+    let mut runs: Vec<&str> = key_runs(text).collect();
+    // One that holds another goes first, or its rest would stay.
+    runs.sort_by_key(|run| std::cmp::Reverse(run.len()));
+    runs.into_iter().fold(text.to_owned(), |shown, run| shown.replace(run, "[hidden]"))
 }
 
 /// An identifier of others as one word of a command that a person types: quoted where a shell would read more into it.
@@ -115,6 +134,17 @@ mod tests {
         assert_eq!(shell_word("x; curl evil|sh"), "'x; curl evil|sh'");
         assert_eq!(shell_word("$(a)'`b`\n"), r"'$(a)'\''`b`'");
         assert_eq!(shell_word(""), "''");
+        // A program would take it for an option, however it is quoted.
+        assert!(is_unclean("--config=/tmp/x.toml", 200) && is_unclean("-x", 200) && !is_unclean("a-b", 200));
+    }
+
+    #[test]
+    fn m12_what_may_be_a_key_is_left_out() {
+        let (address, key) = ("ab".repeat(20), "ab".repeat(32));
+        assert_eq!(without_keys(&format!("no 0x{key}, no {key}0 here")), "no 0x[hidden], no [hidden] here");
+        assert_eq!(without_keys(&format!("0x{address}")), format!("0x{address}"));
+        assert!(may_be_key(&key) && may_be_key(&format!(" 0X{key}")) && may_be_key(&key[..60]));
+        assert!(!may_be_key(&format!("0x{address}")) && !may_be_key(&format!("/overlay/{key}/x")));
     }
 
     #[test]

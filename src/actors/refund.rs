@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use drain_protocol::Usdc;
+use drain_protocol::text::quoted;
 
 use super::channel::{ChannelActor, CloseKind, End, answer};
 use super::services::{Purse, Services, ask, gone};
@@ -12,12 +13,16 @@ use super::supervisor::{ChannelOpened, FindOpening, Supervisor};
 use crate::api::{ChannelState, Closed, Progress};
 use crate::error::{Code, Failure};
 use crate::journal::{ChannelRecord, IntentId};
+use crate::notify::EventKind;
 use crate::policy::refund::{Due, Holding, Tries, Way, due, left, worth_it};
 
 /// Where gas is dearer than a refund, it is asked again after so long, in seconds.
 const GAS_PAUSE: u64 = 3_600;
 /// Where nothing is left at all.
 const EMPTY_PAUSE: u64 = 86_400;
+
+/// A person at a device is asked for a close again after so long, in seconds.
+const ASKED_PAUSE: u64 = 86_400;
 
 /// The watcher saw a block: is anything due?
 #[derive(Clone, Copy, Debug, Message)]
@@ -49,6 +54,8 @@ pub struct RefundActor {
     services: Services,
     purse: Purse,
     supervisor: Addr<Supervisor>,
+    /// A close needs a person at a device: it is asked for, not begun.
+    attended: bool,
     memory: HashMap<IntentId, Memory>,
     closing: HashSet<IntentId>,
     looking: bool,
@@ -56,8 +63,8 @@ pub struct RefundActor {
 
 impl RefundActor {
     /// Does nothing before the first block is seen.
-    pub fn new(services: Services, purse: Purse, supervisor: Addr<Supervisor>) -> Self {
-        Self { services, purse, supervisor, memory: HashMap::new(), closing: HashSet::new(), looking: false }
+    pub fn new(services: Services, purse: Purse, supervisor: Addr<Supervisor>, attended: bool) -> Self {
+        Self { services, purse, supervisor, attended, memory: HashMap::new(), closing: HashSet::new(), looking: false }
     }
 
     fn judge(&mut self, records: Vec<ChannelRecord>, ctx: &mut Context<Self>) {
@@ -84,6 +91,10 @@ impl RefundActor {
             }
             match due(&self.services.config.refunds.settings, &holding, &memory.tries, now) {
                 Due::At(at) => memory.not_before = at.min(now.saturating_add(600)),
+                Due::Now(_) if self.attended => {
+                    memory.not_before = now.saturating_add(ASKED_PAUSE);
+                    ask_for_press(&self.services, &self.purse, &record);
+                }
                 Due::Now(way) => {
                     self.closing.insert(record.intent);
                     self.close(record, holding, way, ctx);
@@ -136,6 +147,17 @@ impl RefundActor {
 /// that is final (`[notify]`, refund_done).
 fn report(intent: IntentId, closed: &Closed) {
     tracing::info!(channel = %intent, refund = %closed.refund, paid = %closed.paid, transaction = closed.transaction, "a refund came back");
+}
+
+/// Where each signature is a press nothing prompts by itself: the operator is told what waits, and presses when it suits.
+fn ask_for_press(services: &Services, purse: &Purse, record: &ChannelRecord) {
+    let left = record.books.deposit.saturating_sub(record.books.signed.max(record.books.claimed));
+    let text = format!(
+        "{left} USDC can come back from the channel to {}: run drain-mcp refund --idle beside your signing device",
+        quoted(&record.provider_name, 60)
+    );
+    tracing::warn!(channel = %record.intent, "{text}");
+    services.tell(Some(purse), EventKind::PressNeeded, record.intent.to_string(), text);
 }
 
 /// What counts of a record; `None` where nothing can be closed.

@@ -6,8 +6,9 @@ use drain_signers::Signer;
 use super::sharing::Shared;
 use super::startup::{no_signer, services};
 use crate::api::{
-    ApprovalView, Approved, ChannelView, ChatCall, ChatReply, Closed, Command, Feedback, OpenRequest, Opened, Progress,
-    ProviderDetails, ProviderPage, ProviderQuery, Recovery, RefundReport, Reply, SendAmount, Swept, WalletView,
+    ApprovalView, Approved, ChannelView, ChatCall, ChatReply, Closed, Command, Feedback, OpenRequest, Opened,
+    OpeningsFound, Progress, ProviderDetails, ProviderPage, ProviderQuery, Recovery, RefundReport, Reply, SendAmount,
+    Swept, WalletView, unknown_told,
 };
 use crate::config::{Config, Password};
 use crate::error::Failure;
@@ -128,6 +129,18 @@ impl Runtime {
     /// Closes what can be closed now, and with their providers' consent what paid nothing for `idle` seconds.
     pub async fn refund(&self, idle: Option<u64>, progress: Progress) -> Result<Vec<RefundReport>, Failure> {
         answer!(self.0.run(Command::Refund(idle), progress).await?, Reply::Refunds)
+    }
+
+    /// How many openings of the wallet the contracts count, and how many the record knows (M10).
+    pub async fn openings(&self) -> Result<Vec<OpeningsFound>, Failure> {
+        answer!(self.read(Command::Openings).await?, Reply::Openings)
+    }
+
+    /// Waits until this process has read the chain for anything, and tells then of openings that the record does not know.
+    /// `None` where there are none, or the chain does not say.
+    pub async fn unknown_openings(&self) -> Option<String> {
+        self.0.clock().first_block().await;
+        self.openings().await.ok().and_then(|found| unknown_told(&found))
     }
 
     /// Searches the chain for channels of the wallet that are not recorded here.

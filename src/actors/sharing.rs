@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::local::Local;
 use super::services::Services;
 use crate::api::{Command, Effect, Progress, Reply};
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Code, Failure, Money};
 use crate::policy::approvals::Via;
@@ -127,6 +128,10 @@ impl Shared {
 
     pub(super) fn config(&self) -> &Config {
         &self.inner.services.config
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.inner.services.clock
     }
 
     /// Where commands go now; waits while nobody is found. The keeper ends that wait.

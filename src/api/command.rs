@@ -8,8 +8,8 @@ use drain_protocol::{ChannelId, Usdc};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ApprovalView, Approved, ChannelView, ChatCall, ChatReply, Closed, Feedback, OpenRequest, Opened, ProviderDetails,
-    ProviderPage, ProviderQuery, Recovery, RefundReport, Swept, WalletView,
+    ApprovalView, Approved, ChannelView, ChatCall, ChatReply, Closed, Feedback, OpenRequest, Opened, OpeningsFound,
+    ProviderDetails, ProviderPage, ProviderQuery, Recovery, RefundReport, Swept, WalletView,
 };
 use crate::config::Password;
 use crate::error::Failure;
@@ -42,6 +42,8 @@ pub enum Command {
     /// Close what can be closed now: what is expired, and with their providers' consent what paid nothing for so many
     /// seconds, where they are given.
     Refund(Option<u64>),
+    /// How many openings of the wallet the contracts count, and how many the record knows.
+    Openings,
     /// Search the chain for channels of the wallet that are not recorded here.
     Recover,
     /// A person says whom a foreign channel pays.
@@ -100,6 +102,8 @@ pub enum Reply {
     Closed(Box<Closed>),
     /// Of [`Command::Refund`].
     Refunds(Vec<RefundReport>),
+    /// Of [`Command::Openings`].
+    Openings(Vec<OpeningsFound>),
     /// Of [`Command::Recover`].
     Recovered(Recovery),
     /// Of [`Command::Sweep`].
@@ -144,6 +148,7 @@ impl Command {
             | Self::Approvals
             | Self::TrustProvider(_)
             | Self::TrustFeeWallet
+            | Self::Openings
             | Self::Recover
             | Self::Adopt { .. } => Effect::Repeatable,
             Self::Chat(_) => Effect::Pays,

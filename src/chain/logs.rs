@@ -10,6 +10,9 @@ use super::pool::ReadError;
 use super::reads::plain;
 use super::{Chain, ChainError, ChannelEvent, Watched, channel_events, channel_logs_filter};
 
+/// After so many pieces that were answered the next one is twice as wide: a refusal costs one request in so many.
+const WIDER_AFTER: u64 = 8;
+
 impl Chain {
     /// The logs that a filter finds, in the order of the chain. The filter must name its first and last block by number,
     /// as [`super::channel_logs_filter`] does; a node that does not have the last block is not asked. A range that is too
@@ -24,6 +27,10 @@ impl Chain {
             let until = next.saturating_add(span.max(1) - 1).min(last);
             match self.logs_of(&filter.clone().from_block(next).to_block(until), until).await {
                 Ok(logs) => {
+                    // A node may have meant its load and not the range.
+                    if self.0.log_pieces.fetch_add(1, Ordering::Relaxed) % WIDER_AFTER == WIDER_AFTER - 1 {
+                        self.0.log_span.store(span.saturating_mul(2), Ordering::Relaxed);
+                    }
                     found.extend(logs);
                     let Some(after) = until.checked_add(1) else { break };
                     next = after;

@@ -61,6 +61,8 @@ struct Inner {
     replace_after: Duration,
     /// The widest range of blocks that a node last gave logs for.
     log_span: AtomicU64,
+    /// Pieces of logs that were answered.
+    log_pieces: AtomicU64,
 }
 
 impl fmt::Debug for Chain {
@@ -84,6 +86,7 @@ impl Chain {
             knows_finalized: false.into(),
             replace_after: config.replace_after,
             log_span: u64::MAX.into(),
+            log_pieces: 0.into(),
         })))
     }
 

@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 
 use super::error::ChainError;
 use super::rpc::{self, Trouble};
-use super::shown::{host_of, scrub, secrets_of};
+use super::shown::{clean, host_of, secrets_of};
 
 /// First and longest time that a failing endpoint is put aside.
 const COOL_DOWN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -212,11 +212,7 @@ impl Pool {
         endpoint.requests.fetch_add(1, Ordering::Relaxed);
         let outcome = match rpc::exchange(client, &endpoint.url, method, params).await {
             Ok(value) => decode(value).map_err(|reason| Trouble::fault(format!("{method}: {reason}"), true)),
-            Err(Trouble::Fault { reason, delivered }) => {
-                Err(Trouble::Fault { reason: scrub(reason, &endpoint.secrets), delivered })
-            }
-            Err(Trouble::Refused(reason)) => Err(Trouble::Refused(scrub(reason, &endpoint.secrets))),
-            Err(other) => Err(other),
+            Err(trouble) => Err(trouble.worded(|reason| clean(&reason, &endpoint.secrets))),
         };
         match &outcome {
             Err(Trouble::Fault { reason, .. }) => endpoint.note(Err(reason)),

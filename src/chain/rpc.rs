@@ -7,8 +7,6 @@ use drain_protocol::contract::revert_reason;
 use reqwest::{Client, StatusCode, Url};
 use serde_json::{Value, json};
 
-use super::shown::clean;
-
 /// Largest answer that is read.
 const MAX_ANSWER: usize = 8 << 20;
 
@@ -39,6 +37,18 @@ impl Trouble {
         Self::Fault { reason: reason.into(), delivered }
     }
 
+    /// The same with its words changed, whichever it is.
+    pub(super) fn worded(self, change: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Fault { reason, delivered } => Self::Fault { reason: change(reason), delivered },
+            Self::Unable(reason) => Self::Unable(change(reason)),
+            Self::Reverted(reason) => Self::Reverted(change(reason)),
+            Self::Refused(reason) => Self::Refused(change(reason)),
+            Self::TooWide(reason) => Self::TooWide(change(reason)),
+            Self::WrongChain(found) => Self::WrongChain(found),
+        }
+    }
+
     pub(super) fn text(&self) -> String {
         match self {
             Self::Fault { reason, .. } | Self::Unable(reason) => reason.clone(),
@@ -48,12 +58,14 @@ impl Trouble {
     }
 }
 
-/// The HTTP client that all endpoints share. No redirects: an endpoint is the one that the operator named.
+/// The HTTP client that all endpoints share. No redirects and no proxy: an endpoint is the one that the
+/// operator named, and its URL may hold a key.
 pub(super) fn client(timeout: Duration) -> Result<Client, String> {
     // The process's TLS provider; refused if one is installed already, which is just as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
         .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
         .timeout(timeout)
         .connect_timeout(timeout.min(Duration::from_secs(10)))
         .tcp_nodelay(true)
@@ -62,7 +74,7 @@ pub(super) fn client(timeout: Duration) -> Result<Client, String> {
         .map_err(|error| chain_of(&error.without_url()))
 }
 
-/// Sends one request and gives its result. Errors never hold the URL.
+/// Sends one request and gives its result. Errors never hold the URL of our own; what the node says in them is raw.
 pub(super) async fn exchange(client: &Client, url: &Url, method: &str, params: &Value) -> Result<Value, Trouble> {
     let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
     let request = client.post(url.clone()).header("content-type", "application/json").body(body);
@@ -112,7 +124,7 @@ fn http_trouble(error: reqwest::Error) -> Trouble {
     if error.is_timeout() {
         return Trouble::fault("no answer in time", delivered);
     }
-    Trouble::fault(clean(&chain_of(&error.without_url())), delivered)
+    Trouble::fault(chain_of(&error.without_url()), delivered)
 }
 
 /// An error with its causes: reqwest alone says only "error sending request".
@@ -129,7 +141,7 @@ fn chain_of(error: &dyn std::error::Error) -> String {
 /// What a JSON-RPC error object means for this method.
 pub(super) fn meaning(method: &str, error: &Value) -> Trouble {
     let code = error.get("code").and_then(Value::as_i64).unwrap_or_default();
-    let message = clean(error.get("message").and_then(Value::as_str).unwrap_or("unnamed error"));
+    let message = error.get("message").and_then(Value::as_str).unwrap_or("unnamed error").to_owned();
     let lower = message.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
     let throttled = has(&["rate limit", "too many requests", "quota", "unauthorized", "api key", "compute units"]);

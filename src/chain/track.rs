@@ -291,7 +291,7 @@ impl Way {
         if canonical != Some(receipt.block_hash) {
             return Ok(None);
         }
-        let (mut agreed, mut absent) = (0, Vec::new());
+        let (mut agreed, mut absent, mut silent) = (0, Vec::new(), false);
         for endpoint in self.chain.pool().order() {
             match self.receipt_of(endpoint, hash).await {
                 Ok(Some(other)) if other.agrees_with(&receipt) => agreed += 1,
@@ -300,15 +300,16 @@ impl Way {
                     return Err(ChainError::Disagreement { what });
                 }
                 Ok(None) => absent.push(endpoint),
-                Err(_) => {}
+                Err(_) => silent = true,
             }
             if agreed == 2 {
                 return Ok(Some(receipt));
             }
         }
-        // A second endpoint that is behind gets its time.
+        // A second endpoint that is behind, or cannot answer now, gets its time.
         let wanted = self.chain.pool().len().min(2);
-        if agreed == 0 || (agreed < wanted && !absent.is_empty() && self.waited_for_second < self.pace.catch_up) {
+        let wait = (silent || !absent.is_empty()) && self.waited_for_second < self.pace.catch_up;
+        if agreed == 0 || (agreed < wanted && wait) {
             self.waited_for_second += 1;
             return Ok(None);
         }

@@ -1,5 +1,7 @@
 //! `drain-mcp channels`: the books.
 
+use std::time::Duration;
+
 use drain_protocol::ChannelId;
 use serde_json::json;
 
@@ -7,8 +9,12 @@ use super::exit::Exit;
 use super::output::as_commands;
 use super::prompt::{Tty, need_terminal};
 use super::session::{Needs, Session};
-use crate::api::{ChannelState, ChannelView};
+use crate::actors::Runtime;
+use crate::api::{ChannelState, ChannelView, unknown, unknown_told};
 use crate::error::Failure;
+
+/// How long the list waits for the chain's count of openings.
+const ASK_CHAIN: Duration = Duration::from_secs(3);
 
 /// Arguments of `drain-mcp channels`.
 #[derive(Debug, clap::Args)]
@@ -71,10 +77,26 @@ pub(super) async fn run(args: Args, session: &mut Session) -> Result<Exit, Failu
         session.output.answer(&view, || details(&view))?;
         return Ok(Exit::Ok);
     }
-    let views = session.run(Needs::Wallet, async |runtime, _| runtime.channels(all).await).await?;
-    session.output.answer(&json!({ "channels": views }), || match views.len() {
-        0 => "No channels. Open one with drain-mcp open PROVIDER AMOUNT; drain-mcp providers lists providers.".into(),
-        _ => views.iter().map(line).collect::<Vec<_>>().join("\n\n"),
+    let listed = async |runtime: Runtime, _| {
+        let views = runtime.channels(all).await?;
+        // Only a hint: the record is told without the chain too.
+        let openings = tokio::time::timeout(ASK_CHAIN, runtime.openings()).await;
+        Ok((views, openings.ok().and_then(Result::ok)))
+    };
+    let (views, openings) = session.run(Needs::Wallet, listed).await?;
+    let missing = openings.as_deref().map(unknown);
+    session.output.answer(&json!({ "channels": views, "unknown_openings": missing }), || {
+        let mut text = match views.len() {
+            0 => {
+                "No channels. Open one with drain-mcp open PROVIDER AMOUNT; drain-mcp providers lists providers.".into()
+            }
+            _ => views.iter().map(line).collect::<Vec<_>>().join("\n\n"),
+        };
+        if let Some(told) = openings.as_deref().and_then(unknown_told) {
+            text.push_str("\n\n");
+            text.push_str(&told);
+        }
+        text
     })?;
     Ok(Exit::Ok)
 }

@@ -44,6 +44,11 @@ impl Exit {
             (Money::NotSpent | Money::Credit { .. }, code) => match code {
                 Code::InvalidArgument | Code::InvalidConfig | Code::NoSigner => Self::Usage,
                 Code::LimitReached
+                | Code::NotAllowed
+                | Code::ApprovalNeeded
+                | Code::ApprovalDenied
+                | Code::ProviderSetAside
+                | Code::ChannelExpired
                 | Code::InsufficientUsdc
                 | Code::InsufficientGas
                 | Code::ChannelExhausted
@@ -84,6 +89,11 @@ mod tests {
             (failure(Code::ChainUnavailable), Exit::Failed),
             (failure(Code::InvalidConfig), Exit::Usage),
             (failure(Code::LimitReached), Exit::Refused),
+            (failure(Code::NotAllowed), Exit::Refused),
+            (failure(Code::ApprovalNeeded), Exit::Refused),
+            (failure(Code::ApprovalDenied), Exit::Refused),
+            (failure(Code::ProviderSetAside), Exit::Refused),
+            (failure(Code::ChannelExpired), Exit::Refused),
             (failure(Code::LimitReached).with_money(pending.clone()), Exit::Pending),
             (failure(Code::Internal).with_money(reserved), Exit::Pending),
             (failure(Code::TransactionPending), Exit::Pending),

@@ -177,7 +177,7 @@ fn workers() -> usize {
 
 /// Tells what is wrong with the command line, or shows the help.
 fn usage(error: &clap::Error) -> ExitCode {
-    let wants_json = std::env::args().any(|arg| arg == "--json");
+    let wants_json = std::env::args_os().any(|arg| arg == "--json");
     if error.use_stderr() && wants_json {
         let text = error.to_string();
         let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_string();

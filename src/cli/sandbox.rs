@@ -17,6 +17,15 @@ pub struct Args {
     pub json: bool,
 }
 
+/// A home of play money's own, so that its records never mix with real ones. Made under a name that nobody can guess and
+/// for this user alone: a configuration in it counts. Removed when it is dropped.
+#[cfg(feature = "sandbox")]
+pub fn home() -> Result<tempfile::TempDir, crate::error::Failure> {
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    let made = tempfile::Builder::new().prefix("drain-mcp-sandbox-").permissions(private).tempdir();
+    made.map_err(|e| crate::error::Failure::internal(format!("no temporary folder can be made: {e}")))
+}
+
 /// Runs until it is interrupted.
 #[cfg(feature = "sandbox")]
 pub async fn run(args: Args) -> ExitCode {
@@ -31,10 +40,15 @@ pub async fn run(args: Args) -> ExitCode {
             return Exit::Failed.into();
         }
     };
-    // A home of its own: play money's records never mix with real ones.
-    let home = std::env::temp_dir().join(format!("drain-mcp-sandbox-{}", std::process::id()));
+    let home = match home() {
+        Ok(home) => home,
+        Err(failure) => {
+            output.failure(&failure);
+            return Exit::Failed.into();
+        }
+    };
     let mut env = sandbox.env();
-    env.push(("DRAIN_HOME".into(), home.display().to_string()));
+    env.push(("DRAIN_HOME".into(), home.path().display().to_string()));
     env.push(("DRAIN_PLAY_MONEY".into(), "on".into()));
     let pairs: Map<String, Value> = env.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
     let client = json!({ "mcpServers": { "drain": { "command": "drain-mcp", "env": pairs } } });
@@ -52,9 +66,7 @@ pub async fn run(args: Args) -> ExitCode {
         return Exit::Failed.into();
     }
     super::session::interrupted().await;
-    drop(sandbox);
-    // Records of money that no longer exists; a leftover in the temporary folder harms nobody.
-    let _ = std::fs::remove_dir_all(home);
+    drop((sandbox, home));
     Exit::Ok.into()
 }
 

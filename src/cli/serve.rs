@@ -38,12 +38,20 @@ pub(super) async fn run(session: &mut Session) -> Result<Exit, Failure> {
             opened
         })?
     };
+    // Beside the serving, and when the chain is read for something else anyway.
+    let (output, told) = (session.output, runtime.clone());
+    let telling = tokio::spawn(async move {
+        if let Some(told) = told.unknown_openings().await {
+            output.remark(&format!("warning: {told}"));
+        }
+    });
     let result = tokio::select! {
         result = mcp::serve_stdio(runtime.clone()) => result.map_err(|e| {
             Failure::unspent(Code::Internal, format!("MCP: {e}."), "Start drain-mcp from an MCP client, or see drain-mcp --help.")
         }),
         () = interrupted() => Ok(()),
     };
+    telling.abort();
     // The client left: what is under way is recorded first.
     tokio::select! {
         _ = runtime.shutdown() => {}

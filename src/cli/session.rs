@@ -1,8 +1,5 @@
 //! What commands share: the configuration, the runtime for one piece of work, and what Ctrl-C does.
 
-#[cfg(feature = "sandbox")]
-use std::path::PathBuf;
-
 use drain_protocol::Address;
 
 use super::Global;
@@ -184,8 +181,9 @@ fn cancelled(needs: Needs) -> Failure {
 struct Playground {
     #[cfg(feature = "sandbox")]
     sandbox: drain_sandbox::Sandbox,
+    /// Its chain ends with this process, so its records do too.
     #[cfg(feature = "sandbox")]
-    home: PathBuf,
+    home: tempfile::TempDir,
 }
 
 #[cfg(feature = "sandbox")]
@@ -193,28 +191,18 @@ impl Playground {
     async fn start() -> Result<Self, Failure> {
         let sandbox = drain_sandbox::Sandbox::start(drain_sandbox::SandboxConfig::default()).await;
         let sandbox = sandbox.map_err(|e| Failure::internal(format!("the sandbox did not start: {e}")))?;
-        // Its chain ends with this process, so its records do too.
-        let home = std::env::temp_dir().join(format!("drain-mcp-sandbox-{}", std::process::id()));
-        Ok(Self { sandbox, home })
+        Ok(Self { sandbox, home: super::sandbox::home()? })
     }
 
     /// Nothing of the person's own environment: play money never meets a real key.
     fn sources(&self) -> Sources {
         let own = [
-            ("DRAIN_HOME", self.home.display().to_string()),
+            ("DRAIN_HOME", self.home.path().display().to_string()),
             ("DRAIN_PLAY_MONEY", "on".into()),
             ("DRAIN_POLL_INTERVAL", "200ms".into()),
         ];
         let own = own.map(|(name, value)| (name.to_string(), value));
         Sources::from_pairs(self.sandbox.env().into_iter().chain(own))
-    }
-}
-
-#[cfg(feature = "sandbox")]
-impl Drop for Playground {
-    fn drop(&mut self) {
-        // Play money's records; a leftover in the temporary folder harms nobody.
-        let _ = std::fs::remove_dir_all(&self.home);
     }
 }
 
@@ -249,5 +237,8 @@ mod tests {
         let config = session.config().unwrap();
         assert_eq!(config.warnings, Vec::<String>::new());
         assert!(config.chain.rpc_urls.iter().all(crate::config::is_loopback));
+        // A folder that nobody else could make before, with a configuration in it.
+        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&config.home).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o700);
     }
 }

@@ -1,5 +1,7 @@
 //! What is wrong with a value, and what would be right. Holds no secret and no whole URL (M12).
 
+use drain_protocol::text::without_keys;
+
 use crate::error::{Code, Failure};
 
 /// A configuration that cannot be used.
@@ -33,12 +35,14 @@ impl Bad {
     }
 
     pub(super) fn at(self, name: impl Into<String>) -> ConfigError {
-        ConfigError { name: name.into(), problem: self.problem, fix: self.fix }
+        ConfigError { name: name.into(), problem: without_keys(&self.problem), fix: self.fix }
     }
 }
 
 /// Outside text in quotes: bounded, without control characters.
 pub(super) fn quoted(text: &str) -> String {
+    // Before it is cut: a part of a key is no better.
+    let text = without_keys(text);
     let mut shown: String = text.chars().filter(|c| !c.is_control()).take(60).collect();
     if shown.len() < text.len() {
         shown.push('…');

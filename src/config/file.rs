@@ -1,5 +1,7 @@
 //! config.toml: the same keys in sections, as a layer. What it does not know it reports, with what may have been meant.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use drain_protocol::Address;
@@ -39,8 +41,31 @@ pub(super) fn read(path: &Path, named_by: Option<&str>) -> Result<Parsed, Config
         }
         Ok(_) => {}
     }
-    let text = std::fs::read_to_string(path).map_err(|e| failed(format!("{shown} cannot be read: {e}")))?;
+    let unreadable = |e: std::io::Error| failed(format!("{shown} cannot be read: {e}"));
+    let file = File::open(path).map_err(unreadable)?;
+    if others_can_write(&file).map_err(unreadable)? {
+        return Err(Bad::new(
+            format!("others can write {shown}, and it decides what is paid and what is run"),
+            "Make it your own: chown it to this user, and chmod go-w it",
+        )
+        .at(named_by.unwrap_or(&shown)));
+    }
+    let mut text = String::new();
+    file.take(MAX_FILE).read_to_string(&mut text).map_err(unreadable)?;
     parse(&text, &shown)
+}
+
+/// Whether anybody but this user and root can write it: who does raises limits and names commands (M5).
+#[cfg(unix)]
+fn others_can_write(file: &File) -> std::io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = file.metadata()?;
+    Ok(![0, rustix::process::geteuid().as_raw()].contains(&meta.uid()) || meta.mode() & 0o022 != 0)
+}
+
+#[cfg(not(unix))]
+fn others_can_write(_: &File) -> std::io::Result<bool> {
+    Ok(false)
 }
 
 /// Parses a file's text; `shown` is its name in errors.
@@ -111,20 +136,22 @@ impl Reader<'_> {
             Key::ApprovalsVia,
         ];
         let list = lists.contains(&key) && is_value.is_some();
-        let text = match value.get_ref() {
+        let place = self.place(name, value);
+        let raw = match value.get_ref() {
             DeValue::Array(items) if list => {
                 let items: Option<Vec<String>> = items.iter().map(|item| scalar(item.get_ref())).collect();
-                items.map(|items| items.join(" "))
+                items.map(|items| listed(&items, &place)).transpose()?
             }
-            other => scalar(other),
+            other => scalar(other).map(|text| Raw::new(&text, place.clone())),
         };
-        let text = text.ok_or_else(|| {
+        let raw = raw.ok_or_else(|| {
             let wanted = if list { "one value or a list of texts" } else { "one value" };
-            Bad::new(format!("this is {}", article(value.get_ref().type_str())), format!("Write {wanted}"))
-                .at(self.place(name, value))
+            Bad::new(format!("this is {}", article(value.get_ref().type_str())), format!("Write {wanted}")).at(&place)
         })?;
-        if !text.trim().is_empty() {
-            let raw = Raw::new(&text, self.place(name, value));
+        if raw.text.is_empty() && list {
+            return Err(nothing(&place));
+        }
+        if !raw.text.is_empty() {
             let layer = &mut self.parsed.layer;
             if is_value.is_some() {
                 layer.values.insert(key, raw)
@@ -163,7 +190,7 @@ impl Reader<'_> {
             )
             .at(place));
         }
-        let api_url = needed("api_url")?.parse(values::url)?;
+        let api_url = needed("api_url")?.parse(values::plain_url)?;
         let wallet = needed("wallet")?;
         let (wallet, warning): (Address, _) = wallet
             .parse(values::address)
@@ -206,6 +233,22 @@ fn scalar(value: &DeValue<'_>) -> Option<String> {
         DeValue::Boolean(yes) => Some(yes.to_string()),
         _ => None,
     }
+}
+
+/// A list item by item. An empty one would count as unset, and so lift the limit that it was meant to set.
+fn listed(items: &[String], place: &str) -> Result<Raw, ConfigError> {
+    let items: Vec<&str> = items.iter().map(|item| item.trim()).collect();
+    if items.is_empty() || items.contains(&"") {
+        return Err(nothing(place));
+    }
+    if items.iter().any(|item| item.contains(['\n', '\r'])) {
+        return Err(Bad::new("an item holds a line break", "Write each item on one line").at(place));
+    }
+    Ok(Raw::list(&items.join("\n"), place))
+}
+
+fn nothing(place: &str) -> ConfigError {
+    Bad::new("it is empty, or one of its items is", "Write at least one item, or remove the key").at(place)
 }
 
 fn article(kind: &str) -> String {

@@ -200,7 +200,7 @@ keys! {
     ApprovalValid: "DRAIN_APPROVAL_VALID", Some("approvals.valid"), None, Plain, "1h",
         "How long a question can be answered and a yes be used.";
     NotifyCommand: "DRAIN_NOTIFY_COMMAND", Some("notify.command"), Some("notify.command_file"), Private, "none",
-        "A shell command that is run for each event (approval_waiting, cap_reached, alarm, refund_done, refill_needed), with the event as JSON on its standard input.";
+        "A shell command that is run for each event (approval_waiting, cap_reached, alarm, refund_done, refill_needed, press_needed), with the event as JSON on its standard input.";
     NotifyWebhook: "DRAIN_NOTIFY_WEBHOOK", Some("notify.webhook"), Some("notify.webhook_file"), Private, "none",
         "An https URL that each event is posted to as JSON.";
     MaxSessionFee: "DRAIN_MAX_SESSION_FEE", Some("limits.session_fee"), None, Plain, "0.01",

@@ -17,8 +17,9 @@ use super::{
     RequestConfig, SignerConfig,
 };
 use super::{kms, ledger, treasury};
+use crate::operator;
 use crate::policy::Limits;
-use crate::policy::approvals::Thresholds;
+use crate::policy::approvals::{Thresholds, Via};
 use crate::policy::limits::Parties;
 use crate::policy::refund::Settings;
 
@@ -53,6 +54,12 @@ impl Config {
         let agent = layers.or_table(Key::Agent, values::name)?;
         let limits = Arc::new(limits(&mut layers)?);
         let approvals = approvals(&mut layers)?;
+        let asks = limits.approve.request.is_some() || limits.approve.deposit.is_some();
+        if asks && approvals.via.contains(&Via::Terminal) && matches!(operator::is_set(&home), Ok(false)) {
+            layers.warnings.push(
+                "a person is asked on the terminal, but no operator's passphrase is set: an agent that can type there could set its own and say yes; set yours with drain-mcp approvals passphrase".into(),
+            );
+        }
         let notify = notify(&mut layers)?;
         let refunds = RefundConfig {
             automatic: false,
@@ -109,12 +116,12 @@ fn home(layers: &mut Layers) -> Result<PathBuf, ConfigError> {
 }
 
 fn marketplace(layers: &mut Layers) -> Result<MarketplaceConfig, ConfigError> {
-    let mut directory_url = layers.or_table(Key::DirectoryUrl, values::url)?;
+    let mut directory_url = layers.or_table(Key::DirectoryUrl, values::plain_url)?;
     if directory_url.path() == "/" {
         directory_url.set_path(DIRECTORY_PATH);
     }
     let base_url = match layers.get(Key::MarketplaceUrl)? {
-        Some(raw) => raw.parse(values::url)?,
+        Some(raw) => raw.parse(values::plain_url)?,
         None => {
             let mut origin = directory_url.clone();
             origin.set_path("/");
@@ -350,7 +357,7 @@ fn notify(layers: &mut Layers) -> Result<NotifyConfig, ConfigError> {
 
 /// Several names, in lower case; `None` where nothing is set.
 fn names(layers: &mut Layers, key: Key) -> Result<Option<Vec<String>>, ConfigError> {
-    layers.get(key)?.map(|raw| raw.parse(values::names)).transpose()
+    layers.get(key)?.map(|raw| values::names(&raw.items()).map_err(|bad| bad.at(&raw.name))).transpose()
 }
 
 fn requests(layers: &mut Layers) -> Result<RequestConfig, ConfigError> {
@@ -367,7 +374,8 @@ fn requests(layers: &mut Layers) -> Result<RequestConfig, ConfigError> {
     })
 }
 
-/// The mark never covers real money: it needs a chain on this machine.
+/// The mark is refused for endpoints of others, where money is real. A node of one's own may serve a real chain: who marks
+/// that says something wrong of their own money.
 fn play_money(layers: &mut Layers, chain: &ChainConfig) -> Result<bool, ConfigError> {
     let Some(raw) = layers.get(Key::PlayMoney)? else { return Ok(false) };
     let wished = raw.parse(values::switch)?;

@@ -128,11 +128,23 @@ impl Drop for Sources {
 pub(super) struct Raw {
     pub(super) text: Zeroizing<String>,
     pub(super) name: String,
+    /// True for a list of the file: each line is an item.
+    listed: bool,
 }
 
 impl Raw {
     pub(super) fn new(text: &str, name: impl Into<String>) -> Self {
-        Self { text: Zeroizing::new(text.trim().to_string()), name: name.into() }
+        Self { text: Zeroizing::new(text.trim().to_string()), name: name.into(), listed: false }
+    }
+
+    /// A list: one item a line.
+    pub(super) fn list(lines: &str, name: impl Into<String>) -> Self {
+        Self { listed: true, ..Self::new(lines, name) }
+    }
+
+    /// The items: those of a list as they are; else what commas and blanks separate.
+    pub(super) fn items(&self) -> Vec<&str> {
+        if self.listed { self.text.lines().collect() } else { values::words(&self.text).collect() }
     }
 
     /// Parses the text; an error says where it was set.
@@ -193,8 +205,9 @@ impl Layers {
 fn read_secret_file(named: &Raw, person: Option<&Path>, kind: Kind) -> Result<Raw, ConfigError> {
     let path = named.parse(|text| values::path(text, person))?;
     let failed = |problem: String, fix: &str| Bad::new(problem, fix).at(&named.name);
+    // Where there is no such file, the text may be the secret itself (M12).
     let unreadable = |e: std::io::Error| {
-        failed(format!("{} cannot be read: {e}", path.display()), "Name a file that this user can read")
+        failed(format!("the file that it names cannot be read: {e}"), "Name a file that this user can read")
     };
     let file = File::open(&path).map_err(unreadable)?;
     if kind == Kind::Secret && file.metadata().is_ok_and(|meta| is_loose(&meta)) {

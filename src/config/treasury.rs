@@ -29,6 +29,19 @@ pub struct TreasuryConfig {
     pub sweeps_per_day: usize,
 }
 
+impl TreasuryConfig {
+    /// How a person refills the wallet.
+    pub fn refill(&self) -> String {
+        match &self.ledger {
+            Some(_) => {
+                "A person refills the wallet: drain-mcp wallet fund --usdc 5 --pol 0.1 (two presses on the Ledger)."
+                    .into()
+            }
+            None => format!("A person refills the wallet from the treasury, {}.", self.address),
+        }
+    }
+}
+
 /// Whether the Ledger is the treasury, and so not what signs for the wallet.
 pub(super) fn is_ledger(layers: &mut Layers) -> Result<bool, ConfigError> {
     Ok(layers.get(Key::Treasury)?.is_some_and(|raw| raw.text.trim() == "ledger"))

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use drain_protocol::duration::ChannelDuration;
+use drain_protocol::text::may_be_key;
 use drain_protocol::{Address, Generation, Usdc};
 use reqwest::Url;
 
@@ -25,6 +26,7 @@ pub(super) fn pol(text: &str) -> Result<Pol, Bad> {
 /// A name of ours, in records and budgets: letters, digits, dots, dashes, underscores; at most 64.
 pub(super) fn name(text: &str) -> Result<String, Bad> {
     let text = text.trim();
+    not_a_key(text, "Write a name")?;
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     if text.is_empty() || text.len() > 64 || !text.chars().all(good) {
         return Err(Bad::new(
@@ -55,7 +57,7 @@ pub(super) fn ways(text: &str) -> Result<Vec<Via>, Bad> {
 
 /// Where events are posted to: https, or http on this machine.
 pub(super) fn webhook(text: &str) -> Result<Url, Bad> {
-    let url = url(text)?;
+    let url = plain_url(text)?;
     if url.scheme() == "https" || is_loopback(&url) {
         return Ok(url);
     }
@@ -166,19 +168,29 @@ pub(super) fn url(text: &str) -> Result<Url, Bad> {
         "ws" | "wss" => return Err(Bad::new("websocket URLs are not supported", "Write the endpoint's https URL")),
         _ => return Err(Bad::new("this is neither an http nor an https URL", fix)),
     }
-    if url.host_str().is_none_or(str::is_empty) {
-        return Err(Bad::new("this URL has no host", fix));
-    }
+    let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| Bad::new("this URL has no host", fix))?;
+    not_a_key(host, fix)?;
     Ok(url)
 }
 
+/// The same for what is asked over [`crate::http_client`], which sends no user name and refuses each call to such a URL.
+pub(super) fn plain_url(text: &str) -> Result<Url, Bad> {
+    let url = url(text)?;
+    if url.username().is_empty() && url.password().is_none() {
+        return Ok(url);
+    }
+    Err(Bad::new(
+        "the URL carries a user name or password, which is never sent",
+        "Write it without; a token may stand in its path or query",
+    ))
+}
+
 /// Several names, at least one, in lower case.
-pub(super) fn names(text: &str) -> Result<Vec<String>, Bad> {
-    let names: Vec<String> = words(text).map(str::to_ascii_lowercase).collect();
-    if names.is_empty() {
+pub(super) fn names(items: &[&str]) -> Result<Vec<String>, Bad> {
+    if items.is_empty() {
         return Err(Bad::new("it holds no name", "Write one or more, separated by commas or blanks, or unset it"));
     }
-    Ok(names)
+    Ok(items.iter().map(|name| name.to_ascii_lowercase()).collect())
 }
 
 /// Several texts, separated by commas or blanks.
@@ -186,9 +198,15 @@ pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty())
 }
 
+/// A private key in the wrong place is refused before it becomes a name that is shown.
+fn not_a_key(text: &str, fix: &str) -> Result<(), Bad> {
+    if may_be_key(text) { Err(Bad::new("this is as long as a private key", fix)) } else { Ok(()) }
+}
+
 /// A path; `~/` is the person's home folder, as configuration files of MCP clients do not expand it.
 pub(super) fn path(text: &str, person: Option<&Path>) -> Result<PathBuf, Bad> {
     let text = text.trim();
+    not_a_key(text, "Write a path")?;
     match text.strip_prefix("~/").or((text == "~").then_some("")) {
         Some(rest) => Ok(person
             .ok_or_else(|| Bad::new("~ means your home folder, but HOME is not set", "Write the whole path"))?

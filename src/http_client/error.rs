@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use drain_protocol::text::quoted;
+
 use super::policy::UrlError;
 
 /// A failed exchange. Texts are short and clean; none holds a URL or a header.
@@ -40,7 +42,7 @@ pub enum HttpError {
         status: u16,
     },
     /// The body is compressed although that was not asked for.
-    #[error("the answer is encoded as {0:?}, which was not asked for")]
+    #[error("the answer is encoded as {}, which was not asked for", quoted(.0, 40))]
     Encoding(String),
     /// The URL or the address behind it is not allowed.
     #[error("not allowed: {0}")]

@@ -17,7 +17,7 @@ use super::channels;
 use super::mark::{Identity, Mark};
 pub use super::restore::{Imported, import};
 use super::schema::{self, FILE};
-use super::{JournalError, check};
+use super::{JournalError, KnownOpenings, check, openings};
 use crate::clock::Clock;
 use crate::error::{Code, Failure};
 
@@ -236,7 +236,7 @@ fn look(db: &Connection, path: &Path, schema: i64) -> Result<Verified, JournalEr
         recovered: alive(db, "recovered = 1")?,
         vouchers: number("SELECT COUNT(*) FROM vouchers")?,
         unfinished: number("SELECT COUNT(*) FROM transactions WHERE state IN ('planned', 'signed', 'broadcast')")?,
-        notice: db.query_row("SELECT notice FROM identity", [], |row| row.get(0)).ok().flatten(),
+        notice: db.query_row(super::NOTICE, [], |row| row.get(0)).ok().flatten(),
         problems,
     })
 }
@@ -255,6 +255,20 @@ pub fn channels(path: &Path) -> Result<Vec<ChannelRecord>, Failure> {
         return Err(JournalError::Older { path: path.into(), found, known: schema::KNOWN }.into());
     }
     Ok(channels::list(&db, true).map_err(|error| error.at(path))?)
+}
+
+/// How many openings on this contract a journal knows, read beside its owner; none where there is no journal.
+pub fn known_openings(
+    path: &Path,
+    chain_id: u64,
+    contract: Address,
+    consumer: Address,
+) -> Result<KnownOpenings, Failure> {
+    if !path.exists() {
+        return Ok(KnownOpenings::default());
+    }
+    let (db, _) = reader(path)?;
+    Ok(openings::known_openings(&db, chain_id, contract, consumer).map_err(|error| error.at(path))?)
 }
 
 pub(super) fn read_manifest(file: &Path) -> Result<Option<Manifest>, Failure> {

@@ -47,6 +47,13 @@ pub(super) fn list(db: &Connection, ended: bool) -> Result<Vec<ChannelRecord>, J
     Ok(records)
 }
 
+/// The history may be incomplete: nonces go on from the clock.
+pub(super) fn mark_recovered(db: &Connection, intent: IntentId, nonce_floor: Nonce) -> Result<(), JournalError> {
+    db.prepare_cached("UPDATE channels SET recovered = 1, nonce = MAX(nonce, ?2) WHERE intent = ?1")?
+        .execute(params![intent.0, nonce_floor.as_i64()])?;
+    Ok(())
+}
+
 impl Journal {
     /// Records the wish to open a channel, unless a limit on what may be locked or opened forbids it (M9). A pending
     /// opening of the same provider is returned instead, with `true`.
@@ -236,8 +243,7 @@ impl Journal {
     pub async fn mark_recovered(&self, intent: IntentId, nonce_floor: Nonce) -> Result<ChannelRecord, JournalError> {
         self.writer
             .run(move |db| {
-                db.prepare_cached("UPDATE channels SET recovered = 1, nonce = MAX(nonce, ?2) WHERE intent = ?1")?
-                    .execute(params![intent.0, nonce_floor.as_i64()])?;
+                mark_recovered(db, intent, nonce_floor)?;
                 load(db, intent)
             })
             .await

@@ -87,14 +87,7 @@ pub(super) fn pages(db: &Connection, thorough: bool) -> Vec<String> {
 
 /// Which sums do not add up; empty when all do.
 pub(super) fn books(db: &Connection) -> Vec<String> {
-    let mut problems = Vec::new();
-    for (sentence, query) in RULES {
-        match texts(db, query) {
-            Ok(names) if names.is_empty() => {}
-            Ok(names) => problems.push(format!("{sentence}: {}", names.join(", "))),
-            Err(error) => problems.push(error.to_string()),
-        }
-    }
+    let mut problems = broken(db, RULES);
     match unfinished_hashes(db) {
         Ok(names) if names.is_empty() => {}
         Ok(names) => {
@@ -108,8 +101,13 @@ pub(super) fn books(db: &Connection) -> Vec<String> {
 /// Budgets against the vouchers that they were charged with (M4). Only asked for: a budget that is off by some units is no
 /// reason to stop.
 pub(super) fn budgets(db: &Connection) -> Vec<String> {
+    broken(db, BUDGETS)
+}
+
+/// Which of the rules do not hold, and for whom.
+fn broken(db: &Connection, rules: &[(&str, &str)]) -> Vec<String> {
     let mut problems = Vec::new();
-    for (sentence, query) in BUDGETS {
+    for (sentence, query) in rules {
         match texts(db, query) {
             Ok(names) if names.is_empty() => {}
             Ok(names) => problems.push(format!("{sentence}: {}", names.join(", "))),

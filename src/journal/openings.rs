@@ -1,7 +1,7 @@
 //! Which openings on chain this journal knows, and how far a search for the others came (M10).
 
 use drain_protocol::{Address, B256, ChannelId};
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::row::{address, column};
 use super::{Journal, JournalError};
@@ -29,6 +29,22 @@ pub enum Whose {
     Foreign,
 }
 
+pub(super) fn known_openings(
+    db: &Connection,
+    chain_id: u64,
+    contract: Address,
+    consumer: Address,
+) -> Result<KnownOpenings, JournalError> {
+    let (recorded, opening): (i64, i64) = db
+        .prepare_cached(
+            "SELECT COUNT(*) FILTER (WHERE channel_id IS NOT NULL AND state IN ('open', 'closing', 'closed')), \
+                    COUNT(*) FILTER (WHERE state = 'opening') \
+             FROM channels WHERE chain_id = ?1 AND contract = ?2 AND consumer = ?3",
+        )?
+        .query_row(params![column(chain_id)?, address(contract), address(consumer)], |r| Ok((r.get(0)?, r.get(1)?)))?;
+    Ok(KnownOpenings { recorded: recorded.unsigned_abs(), opening: opening.unsigned_abs() })
+}
+
 impl Journal {
     /// How many openings on this contract are known.
     pub async fn known_openings(
@@ -37,20 +53,7 @@ impl Journal {
         contract: Address,
         consumer: Address,
     ) -> Result<KnownOpenings, JournalError> {
-        self.writer
-            .run(move |db| {
-                let (recorded, opening): (i64, i64) = db
-                    .prepare_cached(
-                        "SELECT COUNT(*) FILTER (WHERE channel_id IS NOT NULL AND state IN ('open', 'closing', 'closed')), \
-                                COUNT(*) FILTER (WHERE state = 'opening') \
-                         FROM channels WHERE chain_id = ?1 AND contract = ?2 AND consumer = ?3",
-                    )?
-                    .query_row(params![column(chain_id)?, address(contract), address(consumer)], |r| {
-                        Ok((r.get(0)?, r.get(1)?))
-                    })?;
-                Ok(KnownOpenings { recorded: recorded.unsigned_abs(), opening: opening.unsigned_abs() })
-            })
-            .await
+        self.writer.run(move |db| known_openings(db, chain_id, contract, consumer)).await
     }
 
     /// Whose an opening is, by its id and by the transaction that made it.

@@ -13,6 +13,8 @@ const FIRST_PART: usize = 2_000;
 const MAX_MEDIA: usize = 8;
 /// Base64 shorter than this is left where it is.
 const MIN_BASE64: usize = 64;
+/// Longer than any MIME type of an image or a sound.
+const MAX_MIME: usize = 40;
 
 /// An answer in the pieces in which a client can show it.
 #[derive(Debug, Default)]
@@ -96,9 +98,12 @@ fn data_urls(text: &str, blocks: &mut Vec<ContentBlock>) -> String {
 
 /// MIME type, base64 and what follows, of a data URL at the front of `url`.
 fn data_url(url: &str) -> Option<(&str, &str, &str)> {
-    let (mime, rest) = url.strip_prefix("data:")?.split_once(";base64,")?;
-    let plain = mime.len() <= 40 && mime.bytes().all(|b| b.is_ascii_alphanumeric() || b"/+-.".contains(&b));
-    if !plain || !(mime.starts_with("image/") || mime.starts_with("audio/")) {
+    let url = url.strip_prefix("data:")?;
+    // The type's own bytes end it: looking for the mark behind it would go through a whole answer for each `data:`.
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"/+-.".contains(b);
+    let (mime, rest) = url.split_at(url.bytes().take(MAX_MIME + 1).take_while(plain).count());
+    let rest = rest.strip_prefix(";base64,")?;
+    if mime.len() > MAX_MIME || !(mime.starts_with("image/") || mime.starts_with("audio/")) {
         return None;
     }
     let end = rest.bytes().position(|b| !is_base64(b)).unwrap_or(rest.len());
@@ -216,6 +221,13 @@ mod tests {
         let resource = pieces.blocks[0].as_resource().unwrap();
         assert!(resource.get_text().contains(&long));
         assert!(serde_json::to_string(resource).unwrap().contains("drain://answers/r7"));
+    }
+
+    /// Each mark is looked at, the rest of the answer is not looked through for each.
+    #[test]
+    fn an_answer_of_many_marks_is_read_once() {
+        let content = "data:".repeat((16 << 20) / 5);
+        assert!(pieces(&content, "r").truncated);
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub enum ChatError {
         costs: Box<CostHeaders>,
     },
     /// A success that is no answer and names no cost: an HTML page, nothing, garbage.
-    #[error("HTTP {status} with {} instead of an answer", if .excerpt.is_empty() { "nothing".to_owned() } else { format!("{:?}", .excerpt) })]
+    #[error("HTTP {status} with {} instead of an answer", if .excerpt.is_empty() { "nothing".to_owned() } else { quoted(.excerpt, 120) })]
     Nonsense {
         /// The status.
         status: u16,

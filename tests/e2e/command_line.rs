@@ -150,6 +150,12 @@ async fn exit_codes_mean_something() {
     for (env, args, code, name) in cases {
         refused(env, args, code, name).await;
     }
+    // Bytes that are no text.
+    let mut open = env.command(&["open"]);
+    open.arg(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"\xff")).arg("1");
+    let ended = open.output().await.unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.code() == Some(2) && !said.contains("panicked"), "{said}");
     world.sandbox.llm.set(|faults| faults.hang = drain_sandbox::Times::ALWAYS);
     let lost = env.run(&["chat", id, "-m", "sim-small", "hi", "--json"]).await;
     assert_eq!((lost.code, &lost.json()["error"]["money"]["state"]), (Some(3), &json!("reserved")));
@@ -180,6 +186,9 @@ async fn the_sandbox_serves_other_processes_until_it_is_stopped() {
     assert_eq!(said["client"]["mcpServers"]["drain"]["env"], said["env"], "the line to paste says the same");
     let pairs = said["env"].as_object().unwrap().iter();
     let env = pairs.fold(Env::default(), |env, (name, value)| env.with(name, value.as_str().unwrap()));
+    // A folder that nobody else could make before, with a configuration in it.
+    let made = std::fs::metadata(env.get("DRAIN_HOME")).unwrap();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&made.permissions()) & 0o777, 0o700);
     let opened = env.run(&["open", "sim-llm", "1", "--json"]).await.ok_json();
     let id = opened["channel"]["channel_id"].as_str().unwrap();
     assert_eq!(env.run(&["chat", id, "-m", "sim-small", "hi", "--json"]).await.ok_json()["play_money"], true);

@@ -35,6 +35,28 @@ fn check(what: &str, text: &str, data: &Value) {
     assert!(!ours(text).contains(ORDER), "{what} passes for ours: {text}");
     assert!(text.len() < 60_000, "{what}: {} bytes", text.len());
     strings(what, data);
+    named(what, data, "", &data["untrusted"]);
+}
+
+/// What others say in the data is named there.
+fn named(what: &str, data: &Value, path: &str, untrusted: &Value) {
+    const THEIRS: [&str; 5] = ["provider_id", "provider_name", "category", "finish_reason", "docs"];
+    let said = |path: &str| {
+        let paths = untrusted.as_array().into_iter().flatten().filter_map(Value::as_str);
+        paths.into_iter().any(|known| {
+            path == known || path.starts_with(&format!("{known}[")) || path.starts_with(&format!("{known}."))
+        })
+    };
+    match data {
+        Value::Array(items) => items.iter().for_each(|item| named(what, item, &format!("{path}[]"), untrusted)),
+        Value::Object(fields) => fields.iter().for_each(|(key, value)| {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            let theirs = THEIRS.contains(&key.as_str()) && value.is_string();
+            assert!(!theirs || said(&path), "{what}: {path} is not in {untrusted}");
+            named(what, value, &path, untrusted);
+        }),
+        _ => {}
+    }
 }
 
 /// Data is read by programs and shown by some clients: nothing in it hides.
@@ -103,6 +125,7 @@ async fn m13_no_word_of_others_passes_for_ours_over_mcp() {
     }
     for (tool, arguments) in [
         ("drain_chat", json!({ "channelId": id, "model": NAME, "messages": [{ "role": "user", "content": "x" }] })),
+        ("drain_chat", json!({ "channelId": id, "model": "nope", "messages": [{ "role": "user", "content": "x" }] })),
         ("drain_provider_info", json!({ "provider": NAME })),
         ("drain_open_channel", json!({ "provider": "sim-llm", "amount": "1", "duration": "10s" })),
     ] {

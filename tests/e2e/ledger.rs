@@ -117,6 +117,7 @@ fn m7_a_fault_at_the_device_sends_no_transaction_and_binds_no_deposit() {
             mend(&device);
             assert_eq!((world.transactions(), world.held().await), (sent, held), "{code:?}");
             assert_eq!(runtime.balance().await.unwrap().locked, usdc("0"), "{code:?}");
+            assert_eq!(world.journaled("SELECT count(*) FROM transactions WHERE state = 'planned'"), 0, "{code:?}");
         }
         open(&runtime, "sim-llm", "1", "24h").await.unwrap();
     });
@@ -284,6 +285,69 @@ async fn without_usb_a_request_fails_and_nothing_else_does() {
         let opening = json!({ "provider": "sim-llm", "amount": "1", "duration": "24h" });
         agent.fails("drain_open_channel", opening, &code).await;
         agent.ok("drain_providers", json!({})).await;
+        agent.leave().await;
+    }
+}
+
+#[test]
+fn m10_nothing_prompts_by_itself_and_the_operator_is_told_what_waits_for_a_press() {
+    in_system(async {
+        let (world, device) = (World::start().await, device().await);
+        let log = world.home.path().join("told");
+        let mut config = world.config();
+        config.refunds.automatic = true;
+        config.chain.poll_interval = Duration::from_millis(20);
+        config.notify.command = Some(format!("cat >> {}", log.display()));
+        let connect = Connect::Tcp(device.address().to_string());
+        let backend = LedgerBackend::new(connect, HdPath::default(), world.agent(), PATIENCE);
+        let runtime = world.runtime_of(config, backend).await;
+        open(&runtime, "sim-llm", "1", "24h").await.unwrap();
+        let pressed = device.screens().len();
+        world.advance(7 * 3_600).await;
+        until("the operator is told", async || {
+            std::fs::read_to_string(&log).unwrap_or_default().contains("press_needed")
+        })
+        .await;
+        assert_eq!(device.screens().len(), pressed);
+        // Beside the device.
+        let reports = runtime.refund(Some(3_600), drain_mcp::api::Progress::none()).await.unwrap();
+        assert!(reports[0].closed.is_some(), "{reports:?}");
+        assert_eq!(device.screens().len(), pressed + 1);
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_press_that_outlasts_the_client_is_collected_by_the_same_call_and_asked_for_once() {
+    let (world, device) = (process_world().await, device().await);
+    let env = env(&world, &device);
+    let mut opener = Agent::start(&env, Greeting::Discover).await;
+    let channel = opener.open("sim-llm", "1", "24h").await;
+    opener.leave().await;
+    let env = env.with("DRAIN_DEVICE_WAIT", "300ms");
+    for greeting in [Greeting::Initialize, Greeting::Discover] {
+        let mut agent = Agent::start(&env, greeting).await;
+        let (pressed, paid) = (device.screens().len(), figures(&world.sandbox.llm).len());
+        device.finger(Finger::Wait);
+        for _ in 0..3 {
+            let waiting = agent.fails("drain_chat", chat(&channel, "Hello"), "waiting_for_device").await;
+            assert!(waiting.text.contains("(w1): confirm on your Ledger: pay, "), "{}", waiting.text);
+            assert_eq!(waiting.data["money"]["state"], "pending");
+        }
+        assert_eq!(figures(&world.sandbox.llm).len(), paid);
+        // The press comes while no call waits.
+        device.finger(Finger::Approve);
+        until("the provider is paid", async || figures(&world.sandbox.llm).len() == paid + 1).await;
+        agent.ok("drain_chat", chat(&channel, "Hello")).await;
+        assert_eq!((device.screens().len(), figures(&world.sandbox.llm).len()), (pressed + 1, paid + 1));
+        // Rejected while no call waits: the next one is told, and the one after that asks anew.
+        device.finger(Finger::Wait);
+        agent.fails("drain_chat", chat(&channel, "Again"), "waiting_for_device").await;
+        device.finger(Finger::Reject);
+        until("the prompt is gone", async || !device.asking()).await;
+        let rejected = agent.fails("drain_chat", chat(&channel, "Again"), "ledger_rejected").await;
+        assert_eq!(rejected.data["money"]["state"], "not_spent");
+        device.finger(Finger::Approve);
+        agent.ok("drain_chat", chat(&channel, "Again")).await;
         agent.leave().await;
     }
 }

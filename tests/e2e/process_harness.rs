@@ -290,6 +290,13 @@ impl Agent {
         }
     }
 
+    /// Waits until it says this on stderr.
+    pub async fn says(&mut self, text: &str) {
+        let said = self.stderr.wait_for(|all| all.contains(text));
+        let said = tokio::time::timeout(PATIENCE, said).await;
+        assert!(said.is_ok_and(|said| said.is_ok()), "it never says {text:?}: {}", self.stderr.borrow().as_str());
+    }
+
     pub async fn read(&mut self, uri: &str) -> String {
         let result = match &mut self.link {
             Link::Client(client) => {

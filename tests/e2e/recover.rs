@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use alloy::sol_types::{SolCall, SolEvent};
+use drain_mcp::actors::Runtime;
 use drain_mcp::api::{ChannelState, Progress};
 use drain_mcp::error::Code;
 use drain_protocol::contract::{DrainChannel, Erc20};
@@ -10,8 +11,11 @@ use drain_protocol::{Address, ChannelId, Generation, U256};
 use drain_sandbox::SandboxConfig;
 use drain_sandbox::chain::{ChainConfig, Faults};
 use drain_sandbox::contracts::{CHANNEL_V1, CHANNEL_V2, USDC};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::harness::{World, ask, failed, in_system, open, unspent, until, usdc, view};
+use crate::process_harness::{self, Agent, Env, Greeting};
 
 /// Opens a channel with the agent's key, past any runtime, as another client would.
 pub async fn open_elsewhere(world: &World, contract: Address, units: u64, seconds: u64) -> ChannelId {
@@ -125,8 +129,11 @@ fn m10_a_node_without_old_events_is_not_called_complete() {
         world.chain().main().update_faults(|faults| faults.hide_logs = true);
         let recovery = runtime.recover(Progress::none()).await.unwrap();
         assert!(!recovery.complete && recovery.found == 0, "{recovery:?}");
+        let all_found = async || world.journaled("SELECT COUNT(*) FROM flags WHERE name = 'all_found'") == 1;
+        assert!(!all_found().await);
         world.chain().main().update_faults(|faults| faults.hide_logs = false);
         assert!(runtime.recover(Progress::none()).await.unwrap().complete);
+        assert!(all_found().await);
     });
 }
 
@@ -235,5 +242,107 @@ fn m10_one_endpoint_that_does_not_know_a_channel_does_not_end_it() {
         let recovery = runtime.recover(Progress::none()).await.unwrap();
         assert!(recovery.complete && recovery.found == 1, "{recovery:?}");
         assert_eq!(view(&runtime, channel).await.state, ChannelState::Open);
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m10_that_channels_are_not_in_the_record_is_said_wherever_one_looks() {
+    let world = process_harness::world().await;
+    open_elsewhere(&world, CHANNEL_V1, 300_000, 86_400).await;
+    let env = Env::of(&world);
+    let doctor = async |status: &str| {
+        let report = env.run(&["doctor", "--json"]).await.ok_json();
+        let line =
+            report["checks"].as_array().unwrap().iter().find(|line| line["check"] == "openings").unwrap().clone();
+        assert_eq!(line["status"], status, "{line}");
+        line
+    };
+    // Without any record, too.
+    assert!(doctor("warn").await["fix"].as_str().unwrap().contains("drain-mcp channels recover"));
+    let listed = env.run(&["channels"]).await;
+    assert!(listed.stdout.contains("1 channels") && listed.stdout.contains("drain-mcp channels recover"));
+    assert_eq!(env.run(&["channels", "--json"]).await.ok_json()["unknown_openings"], 1);
+
+    // A server says it when it reads the chain for something else, and asks nobody before.
+    world.chain().main().reset_request_count();
+    let mut agent = Agent::start(&env, Greeting::Initialize).await;
+    agent.tools().await;
+    assert_eq!(world.chain().request_count().values().sum::<u64>(), 0);
+    agent.open("sim-llm", "1", "24h").await;
+    agent.says("1 channels of this wallet are on chain and not in this record").await;
+    // While it has the wallet, too.
+    doctor("warn").await;
+    assert_eq!(env.run(&["channels", "--json"]).await.ok_json()["unknown_openings"], 1);
+    let ended = agent.leave().await;
+    assert_eq!(ended.stderr.matches("channels recover").count(), 1, "{}", ended.stderr);
+
+    assert_eq!(env.run(&["channels", "recover", "--json"]).await.ok_json()["found"], 1);
+    doctor("ok").await;
+    let listed = env.run(&["channels"]).await;
+    assert!(!listed.stdout.contains("recover") || !listed.stdout.contains("not in this record"), "{}", listed.stdout);
+    assert_eq!(env.run(&["channels", "--json"]).await.ok_json()["unknown_openings"], 0);
+    // The list needs no chain.
+    world.chain().main().update_faults(|faults| faults.hang = true);
+    let listed = env.run(&["channels", "--json"]).await.ok_json();
+    assert!(listed["unknown_openings"].is_null() && listed["channels"].as_array().unwrap().len() == 2, "{listed}");
+}
+
+/// Begins a search in this runtime and breaks it off, by `stop`, when it has read more than one step.
+async fn begin_search(runtime: &Runtime, world: &World, stop: impl Fn(&mut Faults)) -> JoinHandle<bool> {
+    // Slow enough that it cannot come to its end between two looks at it.
+    let logs = || vec!["eth_getLogs".to_owned()];
+    world.chain().main().update_faults(|faults| (faults.latency_ms, faults.methods) = (50, logs()));
+    let (progress, mut told) = mpsc::channel(100);
+    let search = tokio::spawn({
+        let runtime = runtime.clone();
+        async move { runtime.recover(Progress::to(progress)).await.is_ok_and(|recovery| recovery.complete) }
+    });
+    for _ in 0..3 {
+        told.recv().await.unwrap();
+    }
+    world.chain().main().update_faults(|faults| stop(faults));
+    search
+}
+
+#[test]
+fn m10_a_search_that_a_kill_or_a_failing_node_breaks_off_goes_on_and_becomes_complete() {
+    in_system(async {
+        for killed in [false, true] {
+            let world = Arc::new(World::start().await);
+            let old = open_elsewhere(&world, CHANNEL_V2, 300_000, 8_640_000).await;
+            world.chain().mine(85_000);
+            let young = open_elsewhere(&world, CHANNEL_V1, 200_000, 864_000).await;
+            if killed {
+                let life = async |runtime: Runtime, world: Arc<World>| {
+                    drop(begin_search(&runtime, &world, |faults| faults.hang = true).await);
+                };
+                world.life(world.config(), life).await;
+            } else {
+                let runtime = world.runtime().await;
+                let search = begin_search(&runtime, &world, |faults| faults.fail_rate = 1.0).await;
+                assert!(!search.await.unwrap(), "it failed");
+                runtime.shutdown().await;
+            }
+            world.chain().main().set_faults(Faults::default());
+            let value: String = world
+                .journal()
+                .query_row("SELECT value FROM flags WHERE name = 'searched'", [], |row| row.get(0))
+                .unwrap();
+            let read_to: u64 = value.split('-').next().unwrap().parse().unwrap();
+            assert!((10_000..85_000).contains(&read_to), "half-way: {value}");
+            assert_eq!(world.journaled("SELECT COUNT(*) FROM channels"), 1, "what was found is recorded");
+
+            world.chain().main().reset_request_count();
+            let runtime = world.runtime().await;
+            let recovery = runtime.recover(Progress::none()).await.unwrap();
+            assert!(recovery.complete && recovery.found == 1, "{recovery:?}");
+            let asked = world.chain().request_count().get("eth_getLogs").copied().unwrap_or_default();
+            assert!(asked <= read_to.div_ceil(10_000) + 1, "{asked} steps after {value}");
+            let mut deposits = Vec::new();
+            for channel in [old, young] {
+                deposits.push(view(&runtime, channel).await.deposit);
+            }
+            assert_eq!(deposits, [usdc("0.3"), usdc("0.2")]);
+        }
     });
 }

@@ -107,6 +107,8 @@ async fn a_wallet_that_is_short_asks_for_a_refill_and_sweeps_have_a_limit() {
     let observer = operator.world.sandbox.observer();
     observer.fund(operator.wallet, usdc("0.5"), ether("0.2")).await.unwrap();
     let mut agent = Agent::start(&env, Greeting::Discover).await;
+    let balance = agent.ok("drain_balance", serde_json::json!({})).await;
+    assert!(balance.text.contains("below DRAIN_REFILL_BELOW (1.00)"), "{}", balance.text);
     let wish = serde_json::json!({ "provider": "sim-llm", "amount": "1", "duration": "24h" });
     let short = agent.fails("drain_open_channel", wish, "insufficient_usdc").await;
     assert!(short.text.contains("drain-mcp wallet fund --usdc 5 --pol 0.1"), "{}", short.text);

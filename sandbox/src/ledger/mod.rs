@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -22,6 +22,8 @@ pub use keys::{Keys, TEST_PHRASE};
 
 /// The longest command.
 const MAX_COMMAND: usize = 260;
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 16;
 /// Exchanges that are remembered.
 const MAX_LOG: usize = 100_000;
 
@@ -91,6 +93,8 @@ pub struct LedgerPeer {
     address: SocketAddr,
     shared: Arc<Shared>,
     server: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+    /// Keeps the port while nothing listens on it, so that nobody else answers there.
+    port: Mutex<Option<TcpSocket>>,
 }
 
 #[derive(Debug)]
@@ -109,6 +113,7 @@ struct State {
     screens: Vec<Vec<String>>,
     asking: bool,
     log: Vec<(Vec<u8>, Vec<u8>)>,
+    received: usize,
 }
 
 impl State {
@@ -136,10 +141,11 @@ impl LedgerPeer {
             screens: Vec::new(),
             asking: false,
             log: Vec::new(),
+            received: 0,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), finger: watch::Sender::new(Finger::Approve) });
         let server = tokio::spawn(serve(listener, shared.clone()));
-        Ok(Self { address, shared, server: tokio::sync::Mutex::new(Some(server)) })
+        Ok(Self { address, shared, server: tokio::sync::Mutex::new(Some(server)), port: Mutex::new(None) })
     }
 
     /// Where it listens.
@@ -153,6 +159,7 @@ impl LedgerPeer {
             server.abort();
             // Ends with the error of an aborted task.
             let _ = server.await;
+            *self.port() = self.reserve().ok();
         }
         let mut state = self.shared.lock();
         // Without power it forgets what it was asked.
@@ -168,10 +175,23 @@ impl LedgerPeer {
     pub async fn plug(&self) -> io::Result<()> {
         let mut server = self.server.lock().await;
         if server.is_none() {
-            let listener = TcpListener::bind(self.address).await?;
+            let kept = self.port().take();
+            let listener = kept.map_or_else(|| self.reserve(), Ok)?.listen(BACKLOG)?;
             *server = Some(tokio::spawn(serve(listener, self.shared.clone())));
         }
         Ok(())
+    }
+
+    fn port(&self) -> MutexGuard<'_, Option<TcpSocket>> {
+        self.port.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reserve(&self) -> io::Result<TcpSocket> {
+        let socket = TcpSocket::new_v4()?;
+        // Connections of before are still being forgotten.
+        socket.set_reuseaddr(true)?;
+        socket.bind(self.address)?;
+        Ok(socket)
     }
 
     /// What the person does from now on, with a prompt that waits, too.
@@ -202,6 +222,11 @@ impl LedgerPeer {
     /// Every command so far that was answered, with its answer and status.
     pub fn exchanges(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         self.shared.lock().log.clone()
+    }
+
+    /// How many commands came, those without an answer included.
+    pub fn received(&self) -> usize {
+        self.shared.lock().received
     }
 
     /// Whether a prompt is on the screen.
@@ -255,6 +280,7 @@ async fn connection(mut stream: TcpStream, shared: Arc<Shared>) {
 async fn answer(shared: &Shared, command: &[u8]) -> (u32, Vec<u8>, u16) {
     let (fault, step) = {
         let mut state = shared.lock();
+        state.received += 1;
         match state.late.take() {
             Some((0, data, status)) => return (data.len() as u32, data, status),
             Some((others, data, status)) => state.late = Some((others - 1, data, status)),

@@ -5,6 +5,7 @@
 use drain_protocol::chat::{ChatAnswer, ChatRequest, Usage};
 use drain_protocol::headers::CostHeaders;
 use drain_protocol::pricing::{self, Price};
+use drain_protocol::text::quoted;
 use drain_protocol::{SignedVoucher, Usdc};
 use reqwest::Url;
 
@@ -249,10 +250,10 @@ fn price_of(desk: &Desk, model: &str) -> Result<Price, Failure> {
     if let Some(known) = desk.prices.models.get(model) {
         return Ok(known.price);
     }
-    let names: Vec<&str> = desk.prices.models.keys().map(String::as_str).take(20).collect();
+    let names: Vec<String> = desk.prices.models.keys().take(20).map(|name| quoted(name, 80)).collect();
     Err(Failure::unspent(
         Code::UnknownModel,
-        format!("{} does not offer the model {}", desk.name(), drain_protocol::text::quoted(model, 80)),
+        format!("{} does not offer the model {}", desk.name(), quoted(model, 80)),
         format!("Use one of: {}.", names.join(", ")),
     ))
 }

@@ -79,6 +79,7 @@ impl Local {
                 Reply::Closed(Box::new(self.end(id, CloseKind::Cooperative, progress).await?))
             }
             Command::Refund(idle) => Reply::Refunds(self.refund(idle, progress).await?),
+            Command::Openings => Reply::Openings(recovering::openings(&self.services, self.purse()?).await?),
             Command::Recover => Reply::Recovered(self.recover(progress).await?),
             Command::Adopt { channel, provider } => Reply::Channel(Box::new(self.adopt(channel, provider).await?)),
             Command::Sweep => Reply::Swept(self.sweep(progress).await?),

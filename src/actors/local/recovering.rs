@@ -11,7 +11,7 @@ use crate::actors::opening::{base_url, check_pin};
 use crate::actors::services::{Purse, Services, ask};
 use crate::actors::supervisor::ChannelOpened;
 use crate::actors::view;
-use crate::api::{ChannelView, OpeningsFound, Progress, Recovery};
+use crate::api::{ChannelView, OpeningsFound, Progress, Recovery, unknown};
 use crate::chain::{ChainError, Opening};
 use crate::error::{Code, Failure};
 use crate::journal::{Adopted, Found, NewChannel, Whose};
@@ -89,8 +89,7 @@ impl Local {
                 (read_before, skipped, from) = (None, true, from.min(first));
                 continue;
             }
-            let left: u64 = known.iter().map(|on| on.on_chain.saturating_sub(on.known)).sum();
-            progress.say(format!("block {}: {left} openings to be found", from - 1));
+            progress.say(format!("block {}: {} openings to be found", from - 1, unknown(&known)));
             let (first, events) = chain.openings_before(purse.address, from - 1).await?;
             for opening in events {
                 match self.record_found(&purse, &opening).await? {
@@ -107,7 +106,11 @@ impl Local {
             }
             known = count(&self.services, &purse, Some(&on_their_way)).await?;
         }
-        Ok(Recovery { complete: complete(&known), found, contracts: known })
+        let complete = complete(&known);
+        if complete {
+            journal.all_found(self.services.clock.now()).await?;
+        }
+        Ok(Recovery { complete, found, contracts: known })
     }
 
     /// Makes a foreign channel payable, by a person's word: the provider is the one that is named, or the only listing that

@@ -131,13 +131,7 @@ impl Local {
     pub(super) fn asking_for_refill(&self, failure: Failure) -> Failure {
         let short = matches!(failure.code, Code::InsufficientUsdc | Code::InsufficientGas);
         let Some(treasury) = self.services.config.treasury.as_ref().filter(|_| short) else { return failure };
-        let next = match &treasury.ledger {
-            Some(_) => {
-                "A person refills the wallet: drain-mcp wallet fund --usdc 5 --pol 0.1 (two presses on the Ledger). Then call again.".into()
-            }
-            None => format!("A person refills the wallet from {}. Then call again.", treasury.address),
-        };
-        let failure = Failure { next, ..failure };
+        let failure = Failure { next: format!("{} Then call again.", treasury.refill()), ..failure };
         self.services.tell(
             self.purse().ok(),
             EventKind::RefillNeeded,

@@ -5,10 +5,10 @@ use drain_protocol::{Generation, U256, Usdc, deployment};
 use super::Bench;
 use super::open::no_deployment;
 use crate::actors::local::recovering::openings;
-use crate::api::WalletView;
+use crate::api::{WalletView, unknown_told};
 use crate::error::Failure;
 
-/// Below this a wallet soon cannot send: one cent's worth of POL.
+/// Below this a wallet soon cannot send: 0.01 POL, in wei.
 const LITTLE_POL: u64 = 10_000_000_000_000_000;
 /// What the gas station wants to see.
 const GAS_STATION_USDC: Usdc = Usdc::new(5_000_000);
@@ -37,6 +37,13 @@ pub(super) async fn view(bench: &Bench) -> Result<WalletView, Failure> {
     let locked = bench.purse.journal.locked(config.chain_id, owner).await?;
     let spent_today = bench.purse.journal.spent_today(bench.services.clock.now()).await?;
     let mut advice = advice(usdc, wei, &format!("{owner}"));
+    if let Some(treasury) = bench.services.config.treasury.as_ref().filter(|treasury| usdc < treasury.refill_below) {
+        advice.push(format!(
+            "{usdc} USDC are below DRAIN_REFILL_BELOW ({}). {}",
+            treasury.refill_below,
+            treasury.refill()
+        ));
+    }
     if config.chain_id == deployment::POLYGON {
         // Only a hint: a failed read of another token is no reason to fail.
         let bridged = chain.usdc_balance(deployment::POLYGON_USDC_E, owner).await.unwrap_or_default();
@@ -50,12 +57,7 @@ pub(super) async fn view(bench: &Bench) -> Result<WalletView, Failure> {
     }
     // Only a hint too.
     if let Ok(openings) = openings(&bench.services, &bench.purse).await {
-        let missing: u64 = openings.iter().map(|on| on.on_chain.saturating_sub(on.known)).sum();
-        if missing > 0 {
-            advice.push(format!(
-                "{missing} channels of this wallet are on chain and not in this record; their deposits may be waiting. A person finds them with drain-mcp channels recover."
-            ));
-        }
+        advice.extend(unknown_told(&openings));
     }
     Ok(WalletView {
         address: owner,

@@ -71,7 +71,7 @@ impl Bench {
         };
         let place = Slot { wallet: self.purse.address, account_nonce };
         let mut way = Way::new(&self.services.chain, place, attempts);
-        let (mut once_more, mut said) = (resumed, false);
+        let (mut once_more, mut said, mut declined) = (resumed, false, false);
         loop {
             let newest = slot.last().map(|record| record.id);
             let end = way.end(|step| match step {
@@ -105,8 +105,14 @@ impl Bench {
                 Err(error) => return followed(&slot, Err(error)),
             };
             once_more = false;
-            match self.unblock(&slot, account_nonce, progress).await {
-                Ok(None) => {}
+            // A person who did not press for a higher fee is not asked again and again: it waits as it is.
+            let unblocked = if declined { Ok(None) } else { self.unblock(&slot, account_nonce, progress).await };
+            match unblocked {
+                Ok(None) => {
+                    if let Some(error) = refused.filter(|_| declined) {
+                        return followed(&slot, Err(error));
+                    }
+                }
                 Ok(Some(next)) => {
                     if let Some(attempt) = attempt(&next) {
                         way.outbid(attempt);
@@ -115,6 +121,7 @@ impl Bench {
                 }
                 Err(failure) => {
                     tracing::warn!(slot = account_nonce, %failure, "a transaction that is not mined could not be outbid");
+                    declined = matches!(failure.code, Code::LedgerRejected | Code::LedgerNoAnswer);
                     if let Some(error) = refused {
                         return followed(&slot, Err(error));
                     }

@@ -77,6 +77,29 @@ async fn a_node_that_repeats_the_key_does_not_make_us_repeat_it() {
     assert!(shown.contains("http://127.0.0.1:"), "{shown}");
 }
 
+/// M12, in each kind of error, and where the text is cut.
+#[tokio::test]
+async fn m12_no_kind_of_error_repeats_the_key() {
+    let far = format!("{}s3cr3t-in-path", "x".repeat(190));
+    for (code, message) in [
+        (-32601, "method not found for s3cr3t-in-path"),
+        (3, "execution reverted: s3cr3t-in-path"),
+        (-32000, "insufficient funds s3cr3t-in-path"),
+        (-32005, "range too large for s3cr3t-in-path"),
+        (-32000, far.as_str()),
+    ] {
+        let url = server(200, json!({ "error": { "code": code, "message": message } }).to_string()).await;
+        let chain = chain_on(&[&format!("{url}/s3cr3t-in-path")]);
+        let call = chain.native_balance(Address::ZERO).await.unwrap_err().to_string();
+        let filter = channel_logs_filter(&builtin(POLYGON), &Watched::Consumer(Address::ZERO), 1, 1);
+        let logs = chain.logs(&filter).await.unwrap_err().to_string();
+        let revert = chain.pool().read("eth_call", &json!([{}]), Ok).await.unwrap_err().to_string();
+        for shown in [call, logs, revert] {
+            assert!(!shown.contains("s3cr"), "{shown}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_unreachable_endpoint_is_shown_by_its_host_alone() {
     let chain = chain_on(&["http://me:hidden-word@127.0.0.1:1/hidden-path?hidden=query"]);

@@ -215,6 +215,26 @@ async fn logs_come_whole_although_the_node_wants_small_ranges() {
 }
 
 #[tokio::test]
+async fn a_range_that_was_refused_once_grows_again() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    let rig = Rig::new().await;
+    rig.dev.mine(400);
+    let node = rig.dev.main().url().to_owned();
+    let url = relay::relay(&node, |method, _, answer| {
+        if method == "eth_getLogs" && ASKED.fetch_add(1, Ordering::Relaxed) < 7 {
+            *answer = relay::error(-32005, "limit exceeded");
+        }
+    });
+    let chain = chain_on(&[&url.await]);
+    let last = chain.head().await.unwrap().number;
+    let filter = channel_logs_filter(&builtin(POLYGON), &Watched::Consumer(rig.address()), last - 399, last);
+    assert!(chain.logs(&filter).await.unwrap().is_empty());
+    // 400 blocks are 4 at a time after the refusals: 100 requests, were it to stay so.
+    assert!(ASKED.load(Ordering::Relaxed) < 50, "{ASKED:?}");
+}
+
+#[tokio::test]
 async fn an_endpoint_that_is_behind_is_not_believed_about_newer_blocks() {
     let rig = Rig::new().await;
     let behind = rig.dev.endpoint(Faults { lagging_reads: 10, ..Faults::default() }).await.unwrap();

@@ -228,6 +228,23 @@ async fn a_node_that_keeps_transactions_to_itself_is_got_around() {
     assert_eq!(hole.request_count()["eth_sendRawTransaction"], 2);
 }
 
+/// M6, M7: one endpoint's word does not count because the other one is busy just now.
+#[tokio::test]
+async fn m7_a_second_endpoint_that_cannot_answer_now_is_asked_again() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    let rig = Rig::new().await;
+    let busy = relay::relay(rig.dev.url(), |method, _, answer| {
+        if method == "eth_getTransactionReceipt" && ASKED.fetch_add(1, Ordering::Relaxed) < 3 {
+            *answer = relay::error(-32005, "too many requests");
+        }
+    });
+    let chain = chain_on(&[rig.dev.url(), &busy.await]);
+    let transaction = rig.signed(&chain, rig.v2, approve(), None, 0).await;
+    assert!(receipt(follow(&chain, &transaction).0.await.unwrap()).success);
+    assert!(ASKED.load(Ordering::Relaxed) > 3, "{ASKED:?}");
+}
+
 #[tokio::test]
 async fn a_second_endpoint_that_is_down_does_not_stop_everything() {
     let rig = Rig::new().await;

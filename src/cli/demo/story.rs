@@ -4,7 +4,6 @@ use drain_protocol::{B256, Usdc};
 use drain_sandbox::contracts::{CHANNEL_V1, CHANNEL_V2};
 use drain_sandbox::marketplace::{FEE_WALLET, Sandbox, SandboxConfig};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use super::agent::Agent;
 use super::sums::{ChannelSums, Sums};
@@ -26,7 +25,7 @@ struct Stage<'a> {
 /// Plays the whole story and gives the sums as tools told them and as the chain has them.
 pub(super) async fn tell(output: &Output) -> Result<Sums, Failure> {
     let sandbox = Sandbox::start(SandboxConfig::default()).await.map_err(internal)?;
-    let home = TempDir::new().map_err(internal)?;
+    let home = crate::cli::sandbox::home()?;
     let say = |text: &str| output.remark(text);
     say("PLAY MONEY: a chain, a directory and five providers run in this process; nothing here has any value.");
 

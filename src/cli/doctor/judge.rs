@@ -5,12 +5,13 @@ use std::time::Duration;
 use drain_protocol::{Address, Deployment, Generation, U256, Usdc, deployment};
 
 use super::report::Line;
+use crate::api::{OpeningsFound, unknown};
 use crate::chain::{ChainError, Fee};
 use crate::error::Failure;
 
 /// A head older than this comes from a node that is behind.
 const OLD_HEAD: u64 = 60;
-/// One cent's worth of POL: below it a wallet soon cannot send.
+/// 0.01 POL, in wei: below it a wallet soon cannot send.
 const LITTLE_POL: u64 = 10_000_000_000_000_000;
 /// What the gas station wants to see.
 const GAS_STATION_USDC: Usdc = Usdc::new(5_000_000);
@@ -162,6 +163,21 @@ pub(super) fn allowance(on: &Deployment, allowance: U256, limit: Usdc, unlimited
         );
     }
     Line::ok("allowance", format!("{found}; opening raises it as needed"))
+}
+
+/// The contracts' count of this wallet's channels against the record.
+pub(super) fn openings(found: &[OpeningsFound]) -> Line {
+    let (on_chain, missing) = (found.iter().map(|on| on.on_chain).fold(0, u64::saturating_add), unknown(found));
+    match missing {
+        0 => Line::ok("openings", format!("all {on_chain} channels that the contracts count are in the record")),
+        _ => Line::warn(
+            "openings",
+            format!(
+                "{missing} of {on_chain} channels that the contracts count are not in the record; their deposits may be waiting"
+            ),
+            "Run drain-mcp channels recover.",
+        ),
+    }
 }
 
 /// POL with four decimals, rounded down.

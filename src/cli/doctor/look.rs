@@ -10,8 +10,11 @@ use super::super::signer::{find_address, no_signer};
 use super::super::{kms, ledger};
 use super::judge::{self, failed};
 use super::report::{Line, Report};
+use crate::actors::startup;
+use crate::api::OpeningsFound;
 use crate::chain::Chain;
 use crate::config::{ChainConfig, Config, SignerConfig, shown_url};
+use crate::error::Failure;
 use crate::http_client::{HttpClient, UrlPolicy};
 use crate::journal::{self, Journal};
 use crate::marketplace::MarketplaceClient;
@@ -194,7 +197,32 @@ async fn money(config: &Config, chain: &Chain, address: Address) -> Vec<Line> {
             Err(error) => failed("allowance", error),
         });
     }
+    lines.push(match openings(config, chain, address).await {
+        Ok(found) => judge::openings(&found),
+        Err(failure) => Line::warn("openings", failure.message, "Look again later."),
+    });
     lines
+}
+
+/// Whether the record knows every channel that the contracts count; read beside who has the wallet.
+async fn openings(config: &Config, chain: &Chain, address: Address) -> Result<Vec<OpeningsFound>, Failure> {
+    let journal = journal::backup::path(&startup::folder(config, address));
+    let chain_id = config.chain.chain_id;
+    let mut found = Vec::new();
+    for on in &config.chain.deployments {
+        let (journal, contract) = (journal.clone(), on.contract());
+        let known =
+            tokio::task::spawn_blocking(move || journal::backup::known_openings(&journal, chain_id, contract, address));
+        let known = known.await.map_err(|e| Failure::internal(e.to_string()))??;
+        let last = chain.finalized_number().await?;
+        found.push(OpeningsFound {
+            contract,
+            generation: on.generation,
+            on_chain: chain.opened_count_at(on, address, last.into()).await?,
+            known: known.recorded.saturating_add(known.opening),
+        });
+    }
+    Ok(found)
 }
 
 async fn directory(config: &Config) -> Line {
@@ -243,9 +271,20 @@ mod tests {
         pairs.push(("DRAIN_HOME".into(), folder.path().display().to_string()));
         let report = everything(&Config::load(Sources::from_pairs(pairs)).unwrap()).await;
         assert!(report.ok, "{}", report.text());
-        for check in
-            ["key", "home", "journal", "rpc", "contract", "owner", "fee", "usdc", "gas", "allowance", "directory"]
-        {
+        for check in [
+            "key",
+            "home",
+            "journal",
+            "rpc",
+            "contract",
+            "owner",
+            "fee",
+            "usdc",
+            "gas",
+            "allowance",
+            "openings",
+            "directory",
+        ] {
             line(&report, check);
         }
         assert_eq!(line(&report, "usdc").status, Status::Warn, "100 USDC is much");

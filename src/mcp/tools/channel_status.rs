@@ -23,5 +23,5 @@ pub const TOOL: Definition = Definition {
 
 async fn run(runtime: Runtime, args: Args) -> Result<Answer, Failure> {
     let view = runtime.channel(args.channel("channelId")?).await?;
-    Answer::new(&view, &["provider_name"], render::channel(&view))
+    Answer::new(&view, &["provider_id", "provider_name", "category"], render::channel(&view))
 }

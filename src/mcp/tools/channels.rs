@@ -32,5 +32,6 @@ struct Channels {
 async fn run(runtime: Runtime, args: Args) -> Result<Answer, Failure> {
     let channels = runtime.channels(args.flag("all")?).await?;
     let text = render::channels(&channels);
-    Answer::new(&Channels { channels }, &["channels[].provider_name"], text)
+    let untrusted = ["channels[].provider_id", "channels[].provider_name", "channels[].category"];
+    Answer::new(&Channels { channels }, &untrusted, text)
 }

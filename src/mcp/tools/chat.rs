@@ -145,6 +145,6 @@ pub(crate) fn answered(paid: Paid) -> Result<Answer, Failure> {
             channel_expires_at: paid.channel.expires_at,
         }),
     };
-    let answer = Answer::new(&reply, &["answer"], text)?.ending_with(last_line);
+    let answer = Answer::new(&reply, &["answer", "finish_reason"], text)?.ending_with(last_line);
     Ok(pieces.blocks.into_iter().fold(answer, Answer::attach))
 }

@@ -23,5 +23,6 @@ pub const TOOL: Definition = Definition {
 
 async fn run(runtime: Runtime, args: Args, progress: Progress) -> Result<Answer, Failure> {
     let closed = runtime.cooperative_close(args.channel("channelId")?, progress).await?;
-    Answer::new(&closed, &["channel.provider_name"], render::closed(&closed))
+    let untrusted = ["channel.provider_id", "channel.provider_name", "channel.category"];
+    Answer::new(&closed, &untrusted, render::closed(&closed))
 }

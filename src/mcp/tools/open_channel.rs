@@ -8,7 +8,7 @@ use crate::mcp::answer::Answer;
 use crate::mcp::args::{Args, Kind, Param};
 use crate::mcp::{render, schema};
 
-const UNTRUSTED: &[&str] = &["docs", "channel.provider_name"];
+const UNTRUSTED: &[&str] = &["docs", "channel.provider_id", "channel.provider_name", "channel.category"];
 
 /// The tool.
 pub const TOOL: Definition = Definition {

@@ -8,7 +8,8 @@ use crate::mcp::answer::Answer;
 use crate::mcp::args::{Args, Kind, Param};
 use crate::mcp::{render, schema};
 
-const UNTRUSTED: &[&str] = &["docs", "listing", "channels[].provider_name"];
+const UNTRUSTED: &[&str] =
+    &["docs", "listing", "channels[].provider_id", "channels[].provider_name", "channels[].category"];
 
 /// The tool.
 pub const TOOL: Definition = Definition {
