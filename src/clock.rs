@@ -1,7 +1,7 @@
 //! The two clocks: the machine's, and the chain's as last seen by the watcher.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use drain_protocol::Nonce;
 use tokio::sync::watch;
@@ -40,9 +40,17 @@ impl Default for Clock {
     }
 }
 
-fn since_epoch() -> std::time::Duration {
+fn since_epoch() -> Duration {
     // A clock before 1970 is as good as none: time zero makes every expiry far away and every window the first.
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// No clock that is right shows less: December 2025.
+const EARLIEST: Duration = Duration::from_secs(1_764_547_200);
+
+fn floor(since_epoch: Duration) -> Nonce {
+    // It fits for 290,000 years.
+    u64::try_from(since_epoch.max(EARLIEST).as_micros()).ok().and_then(Nonce::new).unwrap_or(Nonce::ZERO)
 }
 
 impl Clock {
@@ -75,7 +83,7 @@ impl Clock {
 
     /// A nonce above any that a counter reached: microseconds since 1970 (design section 4).
     pub fn nonce_floor(&self) -> Nonce {
-        u64::try_from(since_epoch().as_micros()).ok().and_then(Nonce::new).unwrap_or(Nonce::ZERO)
+        floor(since_epoch())
     }
 
     /// The watcher saw a block.
@@ -90,5 +98,20 @@ impl Clock {
             Some(block) => block.timestamp.saturating_add(block.seen.elapsed().as_secs()),
             None => self.now(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A counter never gets there, whatever the machine takes the time to be.
+    #[test]
+    fn m2_a_nonce_from_the_clock_is_above_every_count() {
+        for clock in [Duration::ZERO, Duration::from_secs(86_400), Duration::from_secs(1_800_000_000)] {
+            assert!(floor(clock).get() >= 1_000_000_000_000_000, "{clock:?}");
+        }
+        let now = Duration::from_secs(1_800_000_000);
+        assert_eq!(floor(now).get(), 1_800_000_000_000_000);
     }
 }

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use drain_signers::{Secret, keystore};
+
 use crate::errors::Result;
 use crate::machine::{Shares, status_mb};
 use crate::report::Row;
@@ -26,6 +28,8 @@ pub fn start(world: &mut World) -> Result<Vec<Row>> {
     drop(session.server);
     let home = session.home.path();
     let with_key = spawns(&world.env(home, &[]))?;
+    // The same wallet in a keystore, which takes half a second to open: the client is answered meanwhile.
+    let with_keystore = spawns(&in_keystore(world.env(home, &[]), home)?)?;
     let empty = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let mut env = world.env(empty.path(), &[]);
     env.retain(|(name, _)| name != "DRAIN_PRIVATE_KEY");
@@ -37,8 +41,20 @@ pub fn start(world: &mut World) -> Result<Vec<Row>> {
     Ok(vec![
         row("spawn to tools/list answered, key and three channels", with_key)
             .beside(format!("median of {SPAWNS} spawns, of {RUNS} runs; listed every tool with its schemas")),
+        row("spawn to tools/list answered, key in a keystore", with_keystore),
         row("spawn to tools/list answered, no key", without_key),
     ])
+}
+
+/// The environment with its key moved into a keystore of standard cost.
+fn in_keystore(mut env: Vec<(String, String)>, home: &Path) -> Result<Vec<(String, String)>> {
+    let place = env.iter().position(|(name, _)| name == "DRAIN_PRIVATE_KEY").ok_or("no key")?;
+    let secret = Secret::parse(&env.swap_remove(place).1)?;
+    let (path, password) = (home.join("keystore.json"), "figures");
+    keystore::create(&path, &secret, password)?;
+    env.push(("DRAIN_KEYSTORE".into(), path.display().to_string()));
+    env.push(("DRAIN_KEYSTORE_PASSWORD".into(), password.into()));
+    Ok(env)
 }
 
 /// Median and slowest of spawns, each the median of all runs, in milliseconds.

@@ -15,7 +15,7 @@ A value comes from the defaults, then `config.toml`, then the environment, then 
 variable counts as unset. What is not known is reported when drain-mcp starts and by `drain-mcp doctor`. Limits are raised
 here and nowhere else: no MCP tool can.
 
-Amounts are USDC (`2.50`), times are `500ms`, `120s`, `2m` or whole seconds, switches are `on` or `off`. URLs without a
+Amounts are USDC (`2.50`), of gas POL, times are `500ms`, `120s`, `2m` or whole seconds, switches are `on` or `off`. URLs without a
 scheme mean https. Of `DRAIN_PRIVATE_KEY` and `DRAIN_PRIVATE_KEY_FILE`, set one: setting both is an error; so with the
 other variables that have a `_FILE` form. `docs/config.minimal.toml` and `docs/config.maximal.toml` are complete files.
 

@@ -374,7 +374,8 @@ fn requests(layers: &mut Layers) -> Result<RequestConfig, ConfigError> {
     })
 }
 
-/// The mark never covers real money: it needs a chain on this machine.
+/// The mark is refused for endpoints of others, where money is real. A node of one's own may serve a real chain: who marks
+/// that says something wrong of their own money.
 fn play_money(layers: &mut Layers, chain: &ChainConfig) -> Result<bool, ConfigError> {
     let Some(raw) = layers.get(Key::PlayMoney)? else { return Ok(false) };
     let wished = raw.parse(values::switch)?;

@@ -236,7 +236,7 @@ fn look(db: &Connection, path: &Path, schema: i64) -> Result<Verified, JournalEr
         recovered: alive(db, "recovered = 1")?,
         vouchers: number("SELECT COUNT(*) FROM vouchers")?,
         unfinished: number("SELECT COUNT(*) FROM transactions WHERE state IN ('planned', 'signed', 'broadcast')")?,
-        notice: db.query_row("SELECT notice FROM identity", [], |row| row.get(0)).ok().flatten(),
+        notice: db.query_row(super::NOTICE, [], |row| row.get(0)).ok().flatten(),
         problems,
     })
 }

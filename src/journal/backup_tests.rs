@@ -148,6 +148,26 @@ async fn m5_no_yes_of_an_older_copy_counts() {
     assert!(notice.contains("Budgets, freezes"), "{notice}");
 }
 
+/// Until nothing of it can matter any more: nobody can do more than search and wait.
+#[tokio::test]
+async fn a_notice_is_told_until_all_is_found_and_over() {
+    let mut copied = Copied::new().await;
+    copied.bench.journal.all_found(1).await.unwrap();
+    assert_eq!(copied.bench.journal.notice().await.unwrap(), None);
+    copied.import();
+    let journal = copied.bench.journal.clone();
+    let told = async || journal.notice().await.unwrap().is_some();
+    assert!(told().await, "the search was before");
+    journal.all_found(2).await.unwrap();
+    assert!(told().await, "a recovered channel is open");
+    journal.closed(copied.channel, None, Usdc::ZERO, Usdc::new(1_000_000), at(9)).await.unwrap();
+    assert!(!told().await);
+    copied.import();
+    let journal = copied.bench.journal.clone();
+    journal.closed(copied.channel, None, Usdc::ZERO, Usdc::new(1_000_000), at(9)).await.unwrap();
+    assert!(journal.notice().await.unwrap().is_some(), "what the copy does not know was not searched for");
+}
+
 /// The person's word was given, and the copy was checked: what a crash leaves of an import is done at the next start.
 #[tokio::test]
 async fn a_crash_in_an_import_leaves_the_copy_in_place_or_the_journal_that_was_there() {

@@ -6,7 +6,7 @@ use drain_protocol::{Nonce, Usdc};
 use rusqlite::{Connection, params};
 
 use super::channels::mark_recovered;
-use super::row::column;
+use super::row::{self, column};
 use super::{IntentId, Journal, JournalError, TxKind, channel};
 use crate::error::{Code, Failure};
 use crate::policy::Limits;
@@ -22,15 +22,9 @@ pub enum FreezeSource {
     Configuration,
 }
 
-impl FreezeSource {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Claim => "frozen_by_claim",
-            Self::Operator => "frozen_by_operator",
-            Self::Configuration => "frozen_by_configuration",
-        }
-    }
-}
+/// The rows of those that are recorded, the gravest first.
+const CLAIM: &str = "frozen_by_claim";
+const OPERATOR: &str = "frozen_by_operator";
 
 /// A freeze that stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,28 +79,28 @@ pub(super) const fn is_frozen_with_wallet(kind: TxKind) -> bool {
 
 /// The gravest freeze that stands.
 fn frozen(db: &Connection) -> Result<Option<Frozen>, JournalError> {
-    for source in [FreezeSource::Claim, FreezeSource::Operator] {
+    for (name, source) in [(CLAIM, FreezeSource::Claim), (OPERATOR, FreezeSource::Operator)] {
         let mut statement = db.prepare_cached("SELECT value, at FROM flags WHERE name = ?1")?;
-        let mut rows = statement.query([source.name()])?;
+        let mut rows = statement.query([name])?;
         if let Some(row) = rows.next()? {
-            let at = u64::try_from(row.get::<_, i64>("at")?).unwrap_or_default();
+            let at = row::unsigned(row, "at")?;
             return Ok(Some(Frozen { source, reason: row.get("value")?, at }));
         }
     }
     Ok(None)
 }
 
-fn freeze(db: &Connection, source: FreezeSource, reason: &str, at: u64) -> Result<bool, JournalError> {
+fn freeze(db: &Connection, name: &str, reason: &str, at: u64) -> Result<bool, JournalError> {
     let rows = db
         .prepare_cached("INSERT INTO flags (name, value, at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
-        .execute(params![source.name(), reason, column(at)?])?;
+        .execute(params![name, reason, column(at)?])?;
     Ok(rows == 1)
 }
 
 impl Journal {
-    /// Freezes the wallet. The first reason of a source stays. True when the wallet was not frozen by it before.
-    pub async fn freeze(&self, source: FreezeSource, reason: String, at: u64) -> Result<bool, JournalError> {
-        self.writer.run(move |db| freeze(db, source, &reason, at)).await
+    /// The operator freezes the wallet. The first reason stays. True when the operator had not frozen it before.
+    pub async fn freeze(&self, reason: String, at: u64) -> Result<bool, JournalError> {
+        self.writer.run(move |db| freeze(db, OPERATOR, &reason, at)).await
     }
 
     /// A claim took `taken` with a voucher of our key. Where that is more than was signed here, the wallet is frozen, and
@@ -126,7 +120,7 @@ impl Journal {
                     return Ok(false);
                 }
                 mark_recovered(db, intent, nonce_floor)?;
-                freeze(db, FreezeSource::Claim, &reason, at)?;
+                freeze(db, CLAIM, &reason, at)?;
                 Ok(true)
             })
             .await
@@ -136,8 +130,7 @@ impl Journal {
     pub async fn unfreeze(&self) -> Result<bool, JournalError> {
         self.writer
             .run(move |db| {
-                let (claim, operator) = (FreezeSource::Claim.name(), FreezeSource::Operator.name());
-                Ok(db.prepare_cached("DELETE FROM flags WHERE name IN (?1, ?2)")?.execute([claim, operator])? > 0)
+                Ok(db.prepare_cached("DELETE FROM flags WHERE name IN (?1, ?2)")?.execute([CLAIM, OPERATOR])? > 0)
             })
             .await
     }

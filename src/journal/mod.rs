@@ -278,6 +278,10 @@ impl From<OverLimit> for Failure {
     }
 }
 
+/// What is said of an incomplete history, as long as anything of it can matter.
+const NOTICE: &str = "SELECT CASE WHEN EXISTS (SELECT 1 FROM channels WHERE recovered = 1 AND state IN ('opening', 'open', 'closing')) \
+     OR NOT EXISTS (SELECT 1 FROM flags WHERE name = 'all_found') THEN notice END FROM identity";
+
 /// Handle to the journal; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Journal {
@@ -291,8 +295,20 @@ impl Journal {
         Ok(Self { writer: Arc::new(writer::Writer::start(opened)?) })
     }
 
+    /// A search for channels on chain was complete: none is unknown. What was said of a history that is incomplete is said
+    /// no more when its channels are over.
+    pub async fn all_found(&self, at: u64) -> Result<(), JournalError> {
+        self.writer
+            .run(move |db| {
+                db.prepare_cached("INSERT OR REPLACE INTO flags (name, value, at) VALUES ('all_found', '', ?1)")?
+                    .execute([row::column(at)?])?;
+                Ok(())
+            })
+            .await
+    }
+
     /// What a person should know of this journal, such as that an older copy was put back.
     pub async fn notice(&self) -> Result<Option<String>, JournalError> {
-        self.writer.run(|db| Ok(db.query_row("SELECT notice FROM identity", [], |row| row.get(0))?)).await
+        self.writer.run(|db| Ok(db.query_row(NOTICE, [], |row| row.get(0))?)).await
     }
 }

@@ -150,6 +150,7 @@ pub(super) fn distrust(connection: &Connection, why: &str, limits: &str) -> Resu
         "UPDATE approvals SET state = 'used', used_by = 'an older copy was put in place' WHERE state = 'approved'",
         [],
     )?;
+    transaction.execute("DELETE FROM flags WHERE name = 'all_found'", [])?;
     let notice = format!(
         "The journal {why} {marked} channels of it may have a history that it does not hold: they are recovered channels, whose whole \
          deposit counts as exposed. Channels that it does not know at all are found by drain-mcp channels recover. \

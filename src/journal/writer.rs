@@ -70,23 +70,13 @@ impl Writer {
         when: When,
         operation: impl FnOnce(&Connection) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<T, JournalError>>, JournalError> {
-        let (answer, receiver) = oneshot::channel();
-        let path = self.path.clone();
-        let run: Run = Box::new(move |connection| {
-            let result = connection.and_then(operation).map_err(|error| error.at(&path));
-            let kept = result.as_ref().map(drop).map_err(Clone::clone);
-            let finish: Finish = Box::new(move |committed| {
-                // Nobody waits any more: the record stands all the same.
-                let _ = answer.send(committed.and(result));
-            });
-            (kept, finish)
-        });
+        let (job, receiver) = job(self.path.clone(), when, operation);
         let queue = self.queue.as_ref().ok_or(JournalError::Unavailable("closed"))?;
         if self.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             return Err(JournalError::Unavailable("overloaded"));
         }
-        queue.send(Job { when, run }).map_err(|_| JournalError::Unavailable("closed"))?;
+        queue.send(job).map_err(|_| JournalError::Unavailable("closed"))?;
         Ok(receiver)
     }
 
@@ -97,6 +87,28 @@ impl Writer {
     ) -> Result<T, JournalError> {
         self.submit(When::Now, operation)?.await.map_err(|_| JournalError::Unavailable("closed"))?
     }
+}
+
+fn job<T: Send + 'static>(
+    path: Arc<Path>,
+    when: When,
+    operation: impl FnOnce(&Connection) -> Result<T, JournalError> + Send + 'static,
+) -> (Job, oneshot::Receiver<Result<T, JournalError>>) {
+    let (answer, receiver) = oneshot::channel();
+    let run: Run = Box::new(move |connection| {
+        let result = connection.and_then(operation).map_err(|error| error.at(&path));
+        let kept = result.as_ref().map(drop).map_err(Clone::clone);
+        let finish: Finish = Box::new(move |committed| {
+            // Where nobody waits any more, the record stands all the same; nobody ever waits for what rides along.
+            if let Err(Err(error)) = answer.send(committed.and(result))
+                && when == When::Later
+            {
+                tracing::error!(%error, "an outcome could not be recorded; what was reserved for it stays so");
+            }
+        });
+        (kept, finish)
+    });
+    (Job { when, run }, receiver)
 }
 
 impl Drop for Writer {
@@ -227,6 +239,36 @@ fn checkpoint(connection: &Connection) {
 mod tests {
     use super::super::schema;
     use super::*;
+
+    /// Who rides along does not wait for an answer: that it was not recorded must be found somewhere.
+    #[test]
+    fn an_outcome_that_cannot_be_recorded_is_logged() {
+        let home = tempfile::tempdir().unwrap();
+        let mut opened = schema::open(home.path()).unwrap();
+        let log = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let lines = LogLines(log.clone());
+        let subscriber = tracing_subscriber::fmt().with_writer(move || lines.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let fails = |_: &Connection| Err::<(), _>(JournalError::Write("no room for it".into()));
+            let batch = [When::Later, When::Now].map(|when| job(home.path().into(), when, fails).0);
+            commit(&mut opened, Ok(()), batch.into()).unwrap();
+        });
+        let said = String::from_utf8(log.lock().unwrap().clone()).unwrap();
+        assert_eq!(said.matches("no room for it").count(), 1, "{said}");
+    }
+
+    #[derive(Clone)]
+    struct LogLines(Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl std::io::Write for LogLines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
 
     /// What is damaged in one place is not written over in another.
     #[tokio::test]

@@ -85,7 +85,7 @@ pub enum Correction {
 }
 
 impl Books {
-    /// The most that vouchers of this channel may reach (M3).
+    /// The most that vouchers of this channel may grow to (M3).
     pub fn ceiling(&self) -> Usdc {
         self.deposit.min(self.cap)
     }
@@ -100,14 +100,16 @@ impl Books {
         self.charged.saturating_add(self.in_flight)
     }
 
-    /// Signed beyond what is owed: pays the next request on this channel.
-    pub fn overhang(&self) -> Usdc {
-        self.signed.saturating_sub(self.charged)
+    /// What is owed where nobody can tell: all that was ever signed, less what is in flight and counts by itself.
+    pub fn owed_at_most(&self) -> Usdc {
+        self.charged.max(self.signed.saturating_sub(self.in_flight))
     }
 
     /// The voucher for a request that costs at most `bound` (design section 4, M2, M3).
     ///
-    /// Vouchers are cumulative, so what an earlier one signed too much pays for this one.
+    /// Vouchers are cumulative, so what an earlier one signed too much pays for this one. Where the cap was lowered since
+    /// below what is signed, the voucher says that once more, above the ceiling: it must not fall (M2), and by it the provider
+    /// can take nothing that it could not take before.
     pub fn next_voucher(&self, bound: Usdc) -> Result<NextVoucher, NoVoucher> {
         let needed = self.committed().checked_add(bound);
         let Some(needed) = needed.filter(|needed| *needed <= self.ceiling()) else {
@@ -214,7 +216,7 @@ mod tests {
         let mut books = open(5_000_000);
         assert_eq!(pay(&mut books, 934, 330).amount, usdc(934));
         assert_eq!(pay(&mut books, 934, 300).amount, usdc(1_264));
-        assert_eq!((books.charged, books.signed, books.overhang()), (usdc(630), usdc(1_264), usdc(634)));
+        assert_eq!((books.charged, books.signed), (usdc(630), usdc(1_264)));
     }
 
     #[test]
@@ -227,6 +229,27 @@ mod tests {
         books.cap = usdc(500);
         assert!(books.next_voucher(usdc(501)).is_err());
         assert!(books.next_voucher(usdc(500)).is_ok());
+    }
+
+    #[test]
+    fn m2_what_nobody_can_tell_is_owed_as_it_was_signed() {
+        let found = Books { claimed: usdc(300), signed: usdc(300), charged: usdc(300), ..open(1_000) };
+        assert_eq!(found.owed_at_most(), usdc(300));
+        let restored = Books { signed: usdc(700), charged: usdc(300), in_flight: usdc(100), ..open(1_000) };
+        assert_eq!(restored.owed_at_most(), usdc(600));
+        let books = Books { charged: restored.owed_at_most(), ..restored };
+        assert_eq!((books.available(), books.next_voucher(usdc(50)).unwrap().growth), (usdc(300), usdc(50)));
+    }
+
+    /// What was signed under a higher cap cannot be taken back, and no more is added to it.
+    #[test]
+    fn m3_a_cap_that_is_lowered_below_what_is_signed_lets_nothing_grow() {
+        let mut books = open(1_000);
+        pay(&mut books, 400, 100);
+        books.cap = usdc(300);
+        let next = books.next_voucher(usdc(150)).unwrap();
+        assert_eq!((next.amount, next.growth), (usdc(400), Usdc::ZERO));
+        assert_eq!(books.next_voucher(usdc(201)), Err(NoVoucher::Exhausted { available: usdc(200), bound: usdc(201) }));
     }
 
     #[test]
@@ -282,9 +305,23 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Step {
-        Pay { bound: u32, cost: Option<u32>, total: Option<u32>, explained: Option<u32> },
-        Unknown { bound: u32 },
-        Refused { bound: u32, total: Option<u32> },
+        Pay {
+            bound: u32,
+            cost: Option<u32>,
+            total: Option<u32>,
+            explained: Option<u32>,
+        },
+        Unknown {
+            bound: u32,
+        },
+        Refused {
+            bound: u32,
+            total: Option<u32>,
+        },
+        /// The operator's word of today.
+        Cap {
+            cap: u32,
+        },
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -299,6 +336,7 @@ mod tests {
                 .prop_map(|(bound, cost, total, explained)| Step::Pay { bound, cost, total, explained }),
             amount().prop_map(|bound| Step::Unknown { bound }),
             (amount(), proptest::option::of(0u32..20_000)).prop_map(|(bound, total)| Step::Refused { bound, total }),
+            (1u32..20_000).prop_map(|cap| Step::Cap { cap }),
         ]
     }
 
@@ -311,8 +349,12 @@ mod tests {
             let mut bounds = Usdc::ZERO;
             let mut largest = Usdc::ZERO;
             for step in steps {
+                if let Step::Cap { cap } = step {
+                    books.cap = usdc(cap);
+                    continue;
+                }
                 let before = books;
-                let bound = usdc(match step { Step::Pay { bound, .. } | Step::Unknown { bound } | Step::Refused { bound, .. } => bound });
+                let bound = usdc(match step { Step::Cap { .. } => 0, Step::Pay { bound, .. } | Step::Unknown { bound } | Step::Refused { bound, .. } => bound });
                 let Ok(next) = books.next_voucher(bound) else {
                     prop_assert!(before.available() < bound);
                     continue;
@@ -326,14 +368,14 @@ mod tests {
                         let settled = books.settle(bound, Claims { cost: claim(cost), total: claim(total), explained: claim(explained) });
                         prop_assert!(settled.charged <= bound);
                     }
-                    Step::Unknown { .. } => {}
+                    Step::Unknown { .. } | Step::Cap { .. } => {}
                     Step::Refused { total, .. } => {
                         books.not_charged(bound);
                         if let Some(total) = total { books.correct(usdc(total)); }
                     }
                 }
                 prop_assert!(books.signed >= before.signed && books.nonce > before.nonce);
-                prop_assert!(books.signed <= books.ceiling());
+                prop_assert!(books.signed <= books.ceiling().max(before.signed));
                 prop_assert!(books.charged.saturating_add(books.in_flight) <= bounds);
                 prop_assert!(books.charged.saturating_add(books.in_flight) <= books.signed);
                 prop_assert!(books.charged >= before.charged);

@@ -150,7 +150,9 @@ impl Parties {
     pub fn check(&self, party: Party<'_>) -> Result<(), NotAllowed> {
         let wallet = format!("{:#x}", party.wallet);
         let is_provider = |name: &String| {
-            name.eq_ignore_ascii_case(party.id) || *name == wallet || name.eq_ignore_ascii_case(party.host)
+            name.eq_ignore_ascii_case(party.id)
+                || name.eq_ignore_ascii_case(&wallet)
+                || name.eq_ignore_ascii_case(party.host)
         };
         let is_category = |name: &String| name.eq_ignore_ascii_case(party.category);
         if self.deny_providers.iter().any(is_provider) {
@@ -197,7 +199,12 @@ mod tests {
 
     #[test]
     fn providers_are_named_by_id_wallet_or_host() {
-        for name in ["sim-llm", "0xabababababababababababababababababababab", "llm.example"] {
+        for name in [
+            "sim-llm",
+            "0xabababababababababababababababababababab",
+            "0xABababABABABABABABABABABABABABABABABABAB",
+            "llm.example",
+        ] {
             let deny = Parties { deny_providers: names(&[name]), ..Parties::default() };
             assert_eq!(deny.check(PARTY), Err(NotAllowed::DeniedProvider), "{name}");
             let allow = Parties { allow_providers: Some(names(&[name])), ..Parties::default() };

@@ -162,6 +162,10 @@ async fn the_command_line_knows_it() {
     let nobody = nobody.with("HOME", world.home.path().display().to_string());
     let lost = nobody.run(&["wallet", "address"]).await;
     assert!(lost.everything().contains("AWS_PROFILE") && lost.code == Some(1), "{lost:?}");
+    // A keystore can be made beside it; it says which of the two counts.
+    let made =
+        env.clone().with("DRAIN_KEYSTORE_PASSWORD", "pw").run(&["wallet", "new", "--yes", "--show-phrase"]).await;
+    assert!(made.stderr.contains("DRAIN_KMS_KEY_ID is set and counts before this keystore"), "{made:?}");
     // Another account than the operator named: nothing is signed.
     let wrong = env.with("DRAIN_KMS_ADDRESS", "0x70997970C51812dc3A010C7d01b50e0d17dc79C8");
     let refused = wrong.run(&["doctor", "--json"]).await.json();

@@ -129,8 +129,11 @@ fn m10_a_node_without_old_events_is_not_called_complete() {
         world.chain().main().update_faults(|faults| faults.hide_logs = true);
         let recovery = runtime.recover(Progress::none()).await.unwrap();
         assert!(!recovery.complete && recovery.found == 0, "{recovery:?}");
+        let all_found = async || world.journaled("SELECT COUNT(*) FROM flags WHERE name = 'all_found'") == 1;
+        assert!(!all_found().await);
         world.chain().main().update_faults(|faults| faults.hide_logs = false);
         assert!(runtime.recover(Progress::none()).await.unwrap().complete);
+        assert!(all_found().await);
     });
 }
 

@@ -40,7 +40,7 @@ pub(super) async fn read_books_of_recovered(desk: &mut Desk, progress: &Progress
     if desk.record.books_known {
         return Ok(());
     }
-    let known = desk.record.books.charged;
+    let known = desk.record.books.owed_at_most();
     let charged =
         provider_total(desk, progress).await?.filter(|total| *total <= desk.record.books.deposit).unwrap_or(known);
     desk.record = desk.purse.journal.books_read(desk.record.intent, charged).await?;

@@ -7,7 +7,6 @@ use crate::actors::person;
 use crate::api::ApprovalView;
 use crate::config::Password;
 use crate::error::{Code, Failure};
-use crate::journal::FreezeSource;
 use crate::notify::EventKind;
 use crate::operator;
 use crate::policy::approvals::{Verdict, Via};
@@ -24,7 +23,7 @@ impl Local {
     /// Freezes the wallet: it only tightens, so anybody may. False where the operator had frozen it before.
     pub(super) async fn freeze(&self, reason: &str) -> Result<bool, Failure> {
         let (reason, at) = (one_line(reason, MOST_REASON), self.services.clock.now());
-        let frozen = self.purse()?.journal.freeze(FreezeSource::Operator, reason.clone(), at).await?;
+        let frozen = self.purse()?.journal.freeze(reason.clone(), at).await?;
         self.services.tell(self.purse().ok(), EventKind::Alarm, Code::WalletFrozen.as_str(), reason);
         Ok(frozen)
     }

@@ -106,7 +106,11 @@ impl Local {
             }
             known = count(&self.services, &purse, Some(&on_their_way)).await?;
         }
-        Ok(Recovery { complete: complete(&known), found, contracts: known })
+        let complete = complete(&known);
+        if complete {
+            journal.all_found(self.services.clock.now()).await?;
+        }
+        Ok(Recovery { complete, found, contracts: known })
     }
 
     /// Makes a foreign channel payable, by a person's word: the provider is the one that is named, or the only listing that

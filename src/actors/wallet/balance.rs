@@ -8,7 +8,7 @@ use crate::actors::local::recovering::openings;
 use crate::api::{WalletView, unknown_told};
 use crate::error::Failure;
 
-/// Below this a wallet soon cannot send: one cent's worth of POL.
+/// Below this a wallet soon cannot send: 0.01 POL, in wei.
 const LITTLE_POL: u64 = 10_000_000_000_000_000;
 /// What the gas station wants to see.
 const GAS_STATION_USDC: Usdc = Usdc::new(5_000_000);

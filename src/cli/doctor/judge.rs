@@ -11,7 +11,7 @@ use crate::error::Failure;
 
 /// A head older than this comes from a node that is behind.
 const OLD_HEAD: u64 = 60;
-/// One cent's worth of POL: below it a wallet soon cannot send.
+/// 0.01 POL, in wei: below it a wallet soon cannot send.
 const LITTLE_POL: u64 = 10_000_000_000_000_000;
 /// What the gas station wants to see.
 const GAS_STATION_USDC: Usdc = Usdc::new(5_000_000);
