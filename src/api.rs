@@ -229,6 +229,8 @@ pub struct WalletView {
     /// Spent since midnight UTC (charged).
     #[schemars(with = "String")]
     pub spent_today: Usdc,
+    /// How its key signs: which kind, and whether a person presses for each signature.
+    pub signer: String,
     /// What to do about it: bridged USDC, missing gas, too much money, no money.
     pub advice: Vec<String>,
 }

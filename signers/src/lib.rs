@@ -28,7 +28,7 @@ pub mod signer;
 #[cfg(test)]
 mod tests;
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,4 +90,24 @@ pub struct Capabilities {
     pub concurrency: usize,
     /// Signatures a second that it allows; `None` without such a limit.
     pub rate_limit: Option<u32>,
+}
+
+impl fmt::Display for Capabilities {
+    /// For people and agents: `ledger, a press for each signature, 1 at a time, about 10 s each`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}, {}",
+            self.kind,
+            if self.interactive { "a press for each signature" } else { "signs by itself" }
+        )?;
+        if self.in_process {
+            return Ok(());
+        }
+        write!(f, ", {} at a time, about {} s each", self.concurrency, self.typical_latency.as_secs_f32())?;
+        match self.rate_limit {
+            Some(limit) => write!(f, ", at most {limit} a second"),
+            None => Ok(()),
+        }
+    }
 }

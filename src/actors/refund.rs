@@ -54,8 +54,6 @@ pub struct RefundActor {
     services: Services,
     purse: Purse,
     supervisor: Addr<Supervisor>,
-    /// A close needs a person at a device: it is asked for, not begun.
-    attended: bool,
     memory: HashMap<IntentId, Memory>,
     closing: HashSet<IntentId>,
     looking: bool,
@@ -63,8 +61,8 @@ pub struct RefundActor {
 
 impl RefundActor {
     /// Does nothing before the first block is seen.
-    pub fn new(services: Services, purse: Purse, supervisor: Addr<Supervisor>, attended: bool) -> Self {
-        Self { services, purse, supervisor, attended, memory: HashMap::new(), closing: HashSet::new(), looking: false }
+    pub fn new(services: Services, purse: Purse, supervisor: Addr<Supervisor>) -> Self {
+        Self { services, purse, supervisor, memory: HashMap::new(), closing: HashSet::new(), looking: false }
     }
 
     fn judge(&mut self, records: Vec<ChannelRecord>, ctx: &mut Context<Self>) {
@@ -91,7 +89,8 @@ impl RefundActor {
             }
             match due(&self.services.config.refunds.settings, &holding, &memory.tries, now) {
                 Due::At(at) => memory.not_before = at.min(now.saturating_add(600)),
-                Due::Now(_) if self.attended => {
+                // A close needs a person at a device: it is asked for, not begun.
+                Due::Now(_) if self.purse.signer.interactive => {
                     memory.not_before = now.saturating_add(ASKED_PAUSE);
                     ask_for_press(&self.services, &self.purse, &record);
                 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Handler, MailboxError, Message};
 use drain_protocol::Address;
+use drain_signers::Capabilities;
 use tokio::sync::watch;
 
 use crate::chain::Chain;
@@ -71,6 +72,8 @@ pub struct Purse {
     pub address: Address,
     /// Its durable record.
     pub journal: Journal,
+    /// How its key signs.
+    pub signer: Capabilities,
     /// Rings when a person has answered a question.
     pub decisions: watch::Sender<()>,
 }

@@ -64,7 +64,7 @@ pub(super) async fn wallet(services: &Services, signer: Signer) -> Result<WithKe
         .await
         .map_err(|e| Failure::internal(e.to_string()))??;
     let channels = journal.channels(false).await?;
-    let purse = Purse { address, journal, decisions: watch::Sender::new(()) };
+    let purse = Purse { address, journal, signer: signer.capabilities(), decisions: watch::Sender::new(()) };
     Ok(WithKey { purse, signer, channels })
 }
 

@@ -122,13 +122,7 @@ impl Supervisor {
         }
         if !keyed.refund.connected() {
             tracing::error!("the refund actor is started anew");
-            keyed.refund = RefundActor::new(
-                self.services.clone(),
-                keyed.purse.clone(),
-                ctx.address(),
-                keyed.key.capabilities().interactive,
-            )
-            .start();
+            keyed.refund = RefundActor::new(self.services.clone(), keyed.purse.clone(), ctx.address()).start();
         }
     }
 }
@@ -142,9 +136,7 @@ impl Actor for Supervisor {
         let signer = SignerActor::new(key.clone()).start();
         let wallet = WalletActor::new(self.services.clone(), purse.clone(), signer.clone(), ctx.address()).start();
         let watcher = WatcherActor::new(self.services.clone(), purse.clone(), ctx.address()).start();
-        let refund =
-            RefundActor::new(self.services.clone(), purse.clone(), ctx.address(), key.capabilities().interactive)
-                .start();
+        let refund = RefundActor::new(self.services.clone(), purse.clone(), ctx.address()).start();
         self.keyed = Some(Keyed { purse, key, signer, wallet, watcher, refund });
         for record in channels {
             if record.channel_id.is_some() {

@@ -31,6 +31,7 @@ pub(super) fn text(view: &WalletView) -> String {
         format!("allowance  {}", view.allowance),
         format!("locked     {} USDC in open channels", view.locked),
         format!("today      {} USDC spent", view.spent_today),
+        format!("signer     {}", view.signer),
     ];
     lines.extend(view.advice.iter().map(|advice| format!("\n{advice}")));
     lines.join("\n")

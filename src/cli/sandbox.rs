@@ -9,7 +9,7 @@ use super::output::Output;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  drain-mcp sandbox           prints the environment and the lines to paste into an MCP client\n  \
-              drain-mcp sandbox --ledger  with a software Ledger: its screens here, Enter for the press\n  \
+              drain-mcp sandbox --ledger      with a software Ledger: its screens here, Enter for the press\n  \
               drain-mcp sandbox --json | head -1 | jq .env"
 )]
 pub struct Args {

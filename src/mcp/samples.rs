@@ -83,6 +83,7 @@ pub(super) fn wallet() -> WalletView {
         allowance: "10".into(),
         locked: Usdc::new(1_000_000),
         spent_today: Usdc::new(330),
+        signer: "keystore, signs by itself".into(),
         advice: vec!["Keep little here.".into()],
     }
 }

@@ -67,6 +67,7 @@ pub(super) async fn view(bench: &Bench) -> Result<WalletView, Failure> {
         allowance: Usdc::try_from(allowance).map_or_else(|_| "unlimited".into(), |amount| amount.to_string()),
         locked,
         spent_today,
+        signer: bench.purse.signer.to_string(),
         advice,
     })
 }

@@ -156,6 +156,7 @@ mod tests {
             allowance: "0.00".into(),
             locked: Usdc::ZERO,
             spent_today: Usdc::ZERO,
+            signer: "keystore, signs by itself".into(),
             advice: vec![],
         }
     }

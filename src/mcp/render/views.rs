@@ -17,8 +17,8 @@ const MAX_MODELS: usize = 40;
 /// What the wallet holds.
 pub fn wallet(view: &WalletView) -> String {
     let mut out = format!(
-        "Wallet {} on chain {}: {} USDC, {} POL for gas. Locked in channels {} USDC, allowance {} USDC, spent today {} USDC.",
-        view.address, view.chain_id, view.usdc, view.pol, view.locked, view.allowance, view.spent_today
+        "Wallet {} on chain {}: {} USDC, {} POL for gas. Locked in channels {} USDC, allowance {} USDC, spent today {} USDC. Signer: {}.",
+        view.address, view.chain_id, view.usdc, view.pol, view.locked, view.allowance, view.spent_today, view.signer
     );
     bullets(&mut out, "Advice", &view.advice);
     out
