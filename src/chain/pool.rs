@@ -1,7 +1,7 @@
 //! The endpoints in the operator's order: one after another, a failing or slow one aside for a while. A read that is not
 //! answered soon is asked of the next endpoint too; a broadcast never is.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -66,6 +66,8 @@ pub(super) struct Endpoint {
     failures: AtomicU64,
     /// The newest block that it is known to have.
     head: AtomicU64,
+    /// Its word on a receipt was waited for in vain: until it gives one, it is not waited for again.
+    mute: AtomicBool,
 }
 
 #[derive(Default)]
@@ -88,6 +90,7 @@ impl Endpoint {
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             head: AtomicU64::new(0),
+            mute: AtomicBool::new(false),
         }
     }
 
@@ -98,6 +101,14 @@ impl Endpoint {
     /// Remembers a block that it told of.
     pub(super) fn saw(&self, number: u64) {
         self.head.fetch_max(number, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_mute(&self, mute: bool) {
+        self.mute.store(mute, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_mute(&self) -> bool {
+        self.mute.load(Ordering::Relaxed)
     }
 
     pub(super) fn aside(&self) -> Option<Instant> {

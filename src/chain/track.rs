@@ -291,28 +291,34 @@ impl Way {
         if canonical != Some(receipt.block_hash) {
             return Ok(None);
         }
-        let (mut agreed, mut absent, mut silent) = (0, Vec::new(), false);
+        let (mut agreed, mut absent, mut silent) = (0, Vec::new(), Vec::new());
         for endpoint in self.chain.pool().order() {
-            match self.receipt_of(endpoint, hash).await {
+            let said = self.receipt_of(endpoint, hash).await;
+            if said.is_ok() {
+                endpoint.set_mute(false);
+            }
+            match said {
                 Ok(Some(other)) if other.agrees_with(&receipt) => agreed += 1,
                 Ok(Some(_)) => {
                     let what = format!("{} has another receipt for {hash} than the others", endpoint.host);
                     return Err(ChainError::Disagreement { what });
                 }
                 Ok(None) => absent.push(endpoint),
-                Err(_) => silent = true,
+                Err(_) => silent.push(endpoint),
             }
             if agreed == 2 {
                 return Ok(Some(receipt));
             }
         }
-        // A second endpoint that is behind, or cannot answer now, gets its time.
+        // A second endpoint that is behind, or cannot answer now, gets its time; one that is down, once for all receipts.
         let wanted = self.chain.pool().len().min(2);
-        let wait = (silent || !absent.is_empty()) && self.waited_for_second < self.pace.catch_up;
+        let missing = !absent.is_empty() || silent.iter().any(|endpoint| !endpoint.is_mute());
+        let wait = missing && self.waited_for_second < self.pace.catch_up;
         if agreed == 0 || (agreed < wanted && wait) {
             self.waited_for_second += 1;
             return Ok(None);
         }
+        silent.iter().for_each(|endpoint| endpoint.set_mute(true));
         for endpoint in absent {
             self.has_it_in_its_block(endpoint, &receipt).await?;
         }

@@ -217,9 +217,7 @@ fn a_dead_slow_or_failing_endpoint_opens_nothing_and_open_channels_pay_on() {
 fn an_endpoint_that_fails_now_and_then_is_helped_out_by_the_second() {
     in_system(async {
         let world = World::start().await;
-        let (second, mut config) = two_endpoints(&world, Faults::default()).await;
-        // A receipt of one endpoint waits its time for the other one's.
-        config.chain.transaction_timeout = std::time::Duration::from_secs(240);
+        let (second, config) = two_endpoints(&world, Faults::default()).await;
         let runtime = world.runtime_with(config).await;
         // What M8 asks of both is answered; of everything else a part fails, broadcasts and receipts included.
         let methods = ["eth_getBalance", "eth_estimateGas", "eth_sendRawTransaction", "eth_getTransactionReceipt"];

@@ -248,9 +248,28 @@ async fn m7_a_second_endpoint_that_cannot_answer_now_is_asked_again() {
 #[tokio::test]
 async fn a_second_endpoint_that_is_down_does_not_stop_everything() {
     let rig = Rig::new().await;
-    let chain = chain_on(&[rig.dev.url(), "http://127.0.0.1:1"]);
-    let transaction = rig.signed(&chain, rig.v2, approve(), None, 0).await;
+    let down = Faults { fail_rate: 1.0, methods: vec!["eth_getTransactionReceipt".into()], ..Faults::default() };
+    let second = rig.dev.endpoint(down).await.unwrap();
+    let chain = chain_on(&[rig.dev.url(), second.url()]);
+    let asked = || second.request_count().get("eth_getTransactionReceipt").copied().unwrap_or_default();
+    let mut looks = Vec::new();
+    for number in 0..3 {
+        let before = asked();
+        let transaction = rig.signed(&chain, rig.v2, approve(), None, number).await;
+        assert!(receipt(follow(&chain, &transaction).0.await.unwrap()).success);
+        looks.push(asked() - before);
+    }
+    // Its time is waited once, not at each receipt.
+    assert!(looks[0] > u64::from(quick().catch_up) && looks[1..].iter().all(|looks| *looks <= 2), "{looks:?}");
+    // It answered again: its next silence is waited for.
+    second.set_faults(Faults::default());
+    let transaction = rig.signed(&chain, rig.v2, approve(), None, 3).await;
     assert!(receipt(follow(&chain, &transaction).0.await.unwrap()).success);
+    second.update_faults(|faults| (faults.fail_rate, faults.methods) = (1.0, vec!["eth_getTransactionReceipt".into()]));
+    let before = asked();
+    let transaction = rig.signed(&chain, rig.v2, approve(), None, 4).await;
+    assert!(receipt(follow(&chain, &transaction).0.await.unwrap()).success);
+    assert!(asked() - before > u64::from(quick().catch_up));
 }
 
 #[tokio::test]
