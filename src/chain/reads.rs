@@ -299,12 +299,6 @@ impl Chain {
         self.view(on.contract(), &DrainChannel::ownerCall {}).await
     }
 
-    /// Whether a contract is at the address.
-    pub async fn has_code(&self, address: Address) -> Result<bool, ChainError> {
-        let code: Bytes = self.pool().read("eth_getCode", &json!([address, "latest"]), plain).await?;
-        Ok(!code.is_empty())
-    }
-
     /// Checks that the contract is there and holds the table's token, by the word of two endpoints, or of the one where
     /// a single one is configured (M8).
     pub async fn verify_deployment(&self, on: &Deployment) -> Result<(), ChainError> {

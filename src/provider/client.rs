@@ -16,7 +16,6 @@ use crate::http_client::{Fetched, HttpClient, HttpError, RequestLimits, get, joi
 const PRICING: RequestLimits = RequestLimits::new(Duration::from_secs(10), 2 << 20);
 const DISCOVERY: RequestLimits = RequestLimits::new(Duration::from_secs(10), 64 << 10);
 const DOCS: RequestLimits = RequestLimits::new(Duration::from_secs(5), 64 << 10);
-const MODELS: RequestLimits = RequestLimits::new(Duration::from_secs(8), 64 << 10);
 const CLOSE: RequestLimits = RequestLimits::new(Duration::from_secs(15), 64 << 10);
 
 /// Instructions of a provider are cut to so many characters.
@@ -67,12 +66,6 @@ impl ProviderClient {
         }
         success(WHAT, base, &fetched)?;
         Ok(untrusted(&String::from_utf8_lossy(&fetched.body), MAX_DOCS_CHARS))
-    }
-
-    /// Whether the provider answers at all: its model list says 200 or 402.
-    pub async fn models_alive(&self, base: &Url) -> Result<bool, ProviderError> {
-        let (fetched, _) = self.fetch_prefix("a sign of life", base, get(join(base, "/v1/models")), MODELS).await?;
-        Ok(matches!(fetched.status.as_u16(), 200 | 402))
     }
 
     /// Asks for the provider's signature to close `channel` now. Nothing in the answer is checked here (M6).

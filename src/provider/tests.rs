@@ -309,15 +309,6 @@ async fn m13_errors_quote_providers_cleanly_and_only_the_origin_of_urls() {
 }
 
 #[tokio::test]
-async fn a_provider_lives_when_its_models_answer_200_or_402() {
-    for (status, alive) in [(200, true), (402, true), (404, false), (500, false)] {
-        let server = TestServer::fixed(status, &[], "{}").await;
-        assert_eq!(client().models_alive(&server.url).await.unwrap(), alive, "{status}");
-    }
-    assert!(client().models_alive(&dead_url().await).await.is_err());
-}
-
-#[tokio::test]
 async fn the_close_answer_is_asked_for_in_lower_case() {
     let id: ChannelId = format!("0x{}", "AB".repeat(32)).parse().unwrap();
     let body = format!(r#"{{"channelId":"{id}","finalAmount":"1264","signature":"0x{}"}}"#, "11".repeat(65));

@@ -13,13 +13,11 @@ use crate::api::Paid;
 use drain_protocol::text::one_line;
 
 use super::answer::Fault;
+use crate::provider::MAX_DOCS_CHARS;
 
 pub use fence::fence;
 pub use time::{span, utc};
 pub use views::{approved, channel, channels, closed, opened, provider, providers, wallet};
-
-/// Longest instructions of a provider that are shown.
-pub const MAX_DOCS: usize = 12_000;
 
 /// A failure: what happened, the money, whether to repeat, what next.
 pub fn fault(fault: &Fault) -> String {
@@ -54,7 +52,7 @@ pub(super) fn word(text: &str, max: usize) -> String {
 
 /// The instructions of a provider, fenced.
 pub fn docs(text: &str) -> String {
-    fence("provider docs", text, MAX_DOCS)
+    fence("provider docs", text, MAX_DOCS_CHARS)
 }
 
 /// Remarks, one a line.
