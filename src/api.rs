@@ -89,6 +89,9 @@ impl Progress {
     }
 }
 
+/// Providers on one page at most, whoever asks.
+pub const MAX_PROVIDERS: u32 = 300;
+
 /// Which providers to list. Filters combine.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ProviderQuery {

@@ -6,7 +6,9 @@ use drain_protocol::directory::{Listing, ListingProtocol};
 use super::directory::Known;
 use super::opening::{base_url, differing, first_difference};
 use super::services::Services;
-use crate::api::{ModelSummary, ProviderDetails, ProviderPage, ProviderQuery, ProviderStanding, ProviderSummary};
+use crate::api::{
+    MAX_PROVIDERS, ModelSummary, ProviderDetails, ProviderPage, ProviderQuery, ProviderStanding, ProviderSummary,
+};
 use crate::error::Failure;
 use crate::journal::{Journal, provider_key};
 use crate::policy::score::{ProviderRecord, Score};
@@ -14,8 +16,6 @@ use crate::provider::contract_choice;
 
 /// Providers on a page when nobody says.
 const USUAL_LIMIT: usize = 50;
-/// Most providers on a page.
-const MAX_LIMIT: usize = 300;
 /// Most models of a provider that are shown.
 const MAX_MODELS: usize = 200;
 
@@ -33,7 +33,7 @@ pub fn page(known: &Known, query: &ProviderQuery) -> ProviderPage {
         })
         .filter(|listing| query.model.as_ref().is_none_or(|model| offers(listing, model)))
         .collect();
-    let limit = query.limit.unwrap_or(USUAL_LIMIT).clamp(1, MAX_LIMIT);
+    let limit = query.limit.unwrap_or(USUAL_LIMIT).clamp(1, MAX_PROVIDERS as usize);
     ProviderPage {
         matched: matching.len(),
         providers: matching.into_iter().take(limit).map(summary).collect(),

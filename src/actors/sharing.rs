@@ -270,7 +270,12 @@ fn lost(command: &Command, remote: &Remote, last: Option<String>) -> Failure {
             money: Money::Unknown,
             next: "Look with drain_channels and drain_balance; then the same call joins what is on its way.".into(),
         },
-        Effect::Tells | Effect::Repeatable => Failure::unspent(
+        Effect::Tells => Failure::unspent(
+            Code::OwnerLost,
+            message("No money was moved; whether the rest was done is not known"),
+            "Call again if it is still wanted: an answer that there is nothing to do means that it was done.",
+        ),
+        Effect::Repeatable => Failure::unspent(
             Code::OwnerLost,
             message("No money was moved"),
             "Call again if it is still wanted.",

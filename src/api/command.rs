@@ -131,7 +131,7 @@ pub enum Effect {
     Pays,
     /// Sends transactions that the same call joins.
     Joins,
-    /// Tells somebody something; no money.
+    /// Tells somebody something, or records a person's word, once; no money.
     Tells,
 }
 
@@ -146,11 +146,8 @@ impl Command {
             | Self::Channel(_)
             | Self::Freeze(_)
             | Self::Approvals
-            | Self::TrustProvider(_)
-            | Self::TrustFeeWallet
             | Self::Openings
-            | Self::Recover
-            | Self::Adopt { .. } => Effect::Repeatable,
+            | Self::Recover => Effect::Repeatable,
             Self::Chat(_) => Effect::Pays,
             Self::Approve(_)
             | Self::Open(_)
@@ -158,7 +155,12 @@ impl Command {
             | Self::CooperativeClose(_)
             | Self::Refund(_)
             | Self::Sweep => Effect::Joins,
-            Self::Feedback(_) | Self::RequestGas | Self::Decide { .. } => Effect::Tells,
+            Self::Feedback(_)
+            | Self::RequestGas
+            | Self::Decide { .. }
+            | Self::TrustProvider(_)
+            | Self::TrustFeeWallet
+            | Self::Adopt { .. } => Effect::Tells,
         }
     }
 }
@@ -167,5 +169,19 @@ impl Reply {
     /// Another command's answer: a fault of ours.
     pub fn unexpected(&self) -> Failure {
         Failure::internal("the runtime gave the answer to another question")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Asked anew after a take-over, these would answer "nothing to do" of what has just been done.
+    #[test]
+    fn what_records_a_persons_word_is_not_asked_anew() {
+        for command in [Command::TrustProvider("a".into()), Command::TrustFeeWallet] {
+            assert_eq!(command.effect(), Effect::Tells);
+        }
+        assert_eq!(Command::Balance.effect(), Effect::Repeatable);
     }
 }

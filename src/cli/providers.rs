@@ -8,7 +8,7 @@ use super::exit::Exit;
 use super::output::{short, table, theirs};
 use super::prompt::{Terminal, Tty, need_terminal, terminal_failed};
 use super::session::{Needs, Session};
-use crate::api::{ProviderDetails, ProviderPage, ProviderQuery, ProviderStanding, ProviderSummary};
+use crate::api::{MAX_PROVIDERS, ProviderDetails, ProviderPage, ProviderQuery, ProviderStanding, ProviderSummary};
 use crate::error::{Code, Failure};
 
 /// Arguments of `drain-mcp providers`.
@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long, default_value = "drain", value_parser = ["drain", "mpp"])]
     pub protocol: String,
     /// At most so many
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_PROVIDERS)))]
     pub limit: Option<u32>,
     /// Accept the URL and wallet that the directory lists for this provider now, and pay it again if it was set aside
     /// (asks on the terminal)

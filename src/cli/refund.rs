@@ -31,7 +31,7 @@ pub struct Args {
 
 pub(super) async fn run(args: Args, session: &mut Session) -> Result<Exit, Failure> {
     let configured = session.config()?.refunds.settings.idle.map(|idle| idle.as_secs());
-    let idle = args.idle.and_then(|given| given.map(ChannelDuration::seconds).or(configured));
+    let idle = idle_of(args.idle, configured)?;
     let reports = session.run(Needs::Money, async |runtime, progress| runtime.refund(idle, progress).await).await?;
     let back: Usdc = reports
         .iter()
@@ -46,6 +46,18 @@ pub(super) async fn run(args: Args, session: &mut Session) -> Result<Exit, Failu
         }
     })?;
     Ok(exit(&reports))
+}
+
+/// After how many unused seconds a channel is closed too, if at all.
+fn idle_of(asked: Option<Option<ChannelDuration>>, configured: Option<u64>) -> Result<Option<u64>, Failure> {
+    let Some(given) = asked else { return Ok(None) };
+    given.map(ChannelDuration::seconds).or(configured).map(Some).ok_or_else(|| {
+        Failure::unspent(
+            Code::InvalidArgument,
+            "--idle names no time, and DRAIN_CLOSE_IDLE is off.",
+            "Write for example --idle=6h, or leave --idle out.",
+        )
+    })
 }
 
 fn line(report: &RefundReport) -> String {

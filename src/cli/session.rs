@@ -14,7 +14,7 @@ use crate::error::{Code, Failure, Money};
 /// What a piece of work needs and risks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needs {
-    /// Reads the directory: no key.
+    /// Reads the directory; with what the journal knows of it, where the wallet is at hand without asking anybody.
     Nothing,
     /// Reads what belongs to the wallet.
     Wallet,
@@ -85,7 +85,16 @@ impl Session {
     ) -> Result<T, Failure> {
         let mut config = self.take_config()?;
         let runtime = match needs {
-            Needs::Nothing => Runtime::start(config, None).await?,
+            Needs::Nothing => match at_hand(&config) {
+                None => Runtime::start(config, None).await?,
+                Some(wallet) if startup::is_held(&config, wallet) => {
+                    Runtime::locked(config, wallet, holder_left()).await?
+                }
+                Some(_) => {
+                    let signer = signer_of(&mut config, recipients, &mut Tty).await?;
+                    Runtime::start(config, signer).await?
+                }
+            },
             _ => match shared_without_password(&config, &recipients) {
                 Some(wallet) => Runtime::locked(config, wallet, holder_left()).await?,
                 None => {
@@ -121,6 +130,13 @@ fn shared_without_password(config: &Config, recipients: &[Address]) -> Option<Ad
     let typed = matches!(&config.signer, SignerConfig::Keystore { password: None, .. });
     let wallet = address_of(config).ok().flatten().filter(|_| typed && recipients.is_empty())?;
     startup::is_held(config, wallet).then_some(wallet)
+}
+
+/// The wallet of this configuration, where it has records and nobody has to type or press anything to read them.
+fn at_hand(config: &Config) -> Option<Address> {
+    let wallet = address_of(config).ok().flatten().filter(|wallet| startup::folder(config, *wallet).exists())?;
+    let ready = matches!(&config.signer, SignerConfig::Local(_) | SignerConfig::Keystore { password: Some(_), .. });
+    (ready || startup::is_held(config, wallet)).then_some(wallet)
 }
 
 /// The process that had the wallet ended in the moment in which it was to be used.

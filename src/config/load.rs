@@ -69,7 +69,7 @@ impl Config {
             },
         };
         let requests = requests(&mut layers)?;
-        let play_money = play_money(&mut layers, &chain)?;
+        let play_money = play_money(&mut layers, &chain, &marketplace)?;
         warnings.append(&mut layers.warnings);
         Ok(Self {
             home,
@@ -374,15 +374,16 @@ fn requests(layers: &mut Layers) -> Result<RequestConfig, ConfigError> {
     })
 }
 
-/// The mark is refused for endpoints of others, where money is real. A node of one's own may serve a real chain: who marks
-/// that says something wrong of their own money.
-fn play_money(layers: &mut Layers, chain: &ChainConfig) -> Result<bool, ConfigError> {
+/// The mark says that nothing has any value. A node of one's own may serve the real chain, so it takes a marketplace on
+/// this machine too, as the sandbox has: together they are nobody's real set-up.
+fn play_money(layers: &mut Layers, chain: &ChainConfig, marketplace: &MarketplaceConfig) -> Result<bool, ConfigError> {
     let Some(raw) = layers.get(Key::PlayMoney)? else { return Ok(false) };
     let wished = raw.parse(values::switch)?;
-    if wished && !chain.rpc_urls.iter().all(is_loopback) {
+    let here = chain.rpc_urls.iter().chain([&marketplace.directory_url]).all(is_loopback);
+    if wished && !here {
         return Err(Bad::new(
-            "it is on, but an RPC endpoint is not on this machine: money may be real",
-            "Unset it, or set DRAIN_RPC_URL to the sandbox",
+            "it is on, but an RPC endpoint or the directory is not on this machine: money may be real",
+            "Unset it, or set DRAIN_RPC_URL and DRAIN_DIRECTORY_URL to the sandbox",
         )
         .at(raw.name));
     }

@@ -125,9 +125,10 @@ async fn exit_codes_mean_something() {
     let no_node = env.clone().with("DRAIN_RPC_URL", "http://127.0.0.1:9");
     let rich = env.clone().with("DRAIN_MAX_PER_CHANNEL", "10000");
     let bad_key = env.clone().with("DRAIN_PRIVATE_KEY", "hello");
-    let cases: [(&Env, &[&str], i32, &str); 20] = [
+    let cases: [(&Env, &[&str], i32, &str); 21] = [
         (&env, &["dance"], 2, "invalid_argument"),
         (&env, &["open"], 2, "invalid_argument"),
+        (&env, &["providers", "--limit", "301"], 2, "invalid_argument"),
         (&env, &["open", "sim-llm", "-1"], 2, "invalid_argument"),
         (&env, &["open", "sim-llm", "1e3"], 2, "invalid_argument"),
         (&env, &["open", "sim-llm", "1", "--duration", "0"], 2, "invalid_argument"),
@@ -193,6 +194,12 @@ async fn the_sandbox_serves_other_processes_until_it_is_stopped() {
     let id = opened["channel"]["channel_id"].as_str().unwrap();
     assert_eq!(env.run(&["chat", id, "-m", "sim-small", "hi", "--json"]).await.ok_json()["play_money"], true);
     assert_eq!(env.run(&["doctor", "--json"]).await.ok_json()["ok"], true);
+    // What the journal knows of a provider is shown where a wallet is at hand.
+    let known = env.run(&["providers", "sim-llm", "--json"]).await.ok_json();
+    assert_eq!(known["listing"]["standing"]["answered"], 1, "{known}");
+    assert_eq!(known["channels"][0]["channel_id"], id, "{known}");
+    let without = env.clone().without("DRAIN_PRIVATE_KEY").run(&["providers", "sim-llm", "--json"]).await.ok_json();
+    assert_eq!(without["listing"]["standing"], Value::Null);
     env.run(&["close", id, "--json"]).await.ok_json();
     assert!(std::path::Path::new(env.get("DRAIN_HOME")).exists());
 

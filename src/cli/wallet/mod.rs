@@ -200,7 +200,10 @@ fn private_folder(folder: &Path) -> std::io::Result<()> {
 /// A key that the environment names counts before the keystore that was just written.
 fn shadowed(session: &Session) {
     let set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    if let Some(name) = ["DRAIN_PRIVATE_KEY", "DRAIN_KMS_KEY_ID", "DRAIN_LEDGER_ADDRESS"].iter().find(|name| set(name))
+    let keys = ["DRAIN_PRIVATE_KEY", "DRAIN_PRIVATE_KEY_FILE", "DRAIN_KMS_KEY_ID", "DRAIN_LEDGER_ADDRESS"];
+    // A treasury funds the key, and is not it.
+    let signs = |name: &&&str| **name != "DRAIN_LEDGER_ADDRESS" || !set(&"DRAIN_TREASURY");
+    if let Some(name) = keys.iter().filter(signs).find(|name| set(name))
         && !session.plays()
     {
         session.output.remark(&format!(

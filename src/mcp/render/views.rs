@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{bullets, docs, fence, span, utc, word};
 use crate::api::{
-    Approved, ChannelState, ChannelView, Closed, Opened, ProviderDetails, ProviderPage, ProviderQuery,
+    Approved, ChannelState, ChannelView, Closed, MAX_PROVIDERS, Opened, ProviderDetails, ProviderPage, ProviderQuery,
     ProviderStanding, ProviderSummary, WalletView,
 };
 
@@ -39,7 +39,8 @@ pub fn providers(page: &ProviderPage, query: &ProviderQuery, full: bool) -> Stri
     out.push_str("\nid | name | category | prices in USDC\n");
     out.push_str(&fence("provider directory", &lines.join("\n"), MAX_LISTING));
     if page.matched > page.providers.len() {
-        out.push_str("\nMore with a larger limit or narrower filters.");
+        let larger = if page.providers.len() < MAX_PROVIDERS as usize { "a larger limit or " } else { "" };
+        out.push_str(&format!("\nMore with {larger}narrower filters."));
     }
     out.push_str("\nNext: drain_provider_info with an id.");
     out

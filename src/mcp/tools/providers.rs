@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{Definition, Hints};
 use crate::actors::Runtime;
-use crate::api::{ModelSummary, ProviderPage, ProviderQuery, ProviderSummary};
+use crate::api::{MAX_PROVIDERS, ModelSummary, ProviderPage, ProviderQuery, ProviderSummary};
 use crate::error::Failure;
 use crate::mcp::answer::Answer;
 use crate::mcp::args::{Args, Kind, Param};
@@ -13,7 +13,6 @@ use crate::mcp::{render, schema};
 
 /// How many are shown when nobody says.
 const DEFAULT_LIMIT: u64 = 25;
-const MAX_LIMIT: u64 = 500;
 const UNTRUSTED: &[&str] = &["providers"];
 
 /// The tool.
@@ -100,7 +99,7 @@ impl<'a> Line<'a> {
 
 async fn run(runtime: Runtime, args: Args) -> Result<Answer, Failure> {
     let full = args.one_of("format", &["compact", "full"])? == Some("full");
-    let limit = args.count("limit", MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT);
+    let limit = args.count("limit", u64::from(MAX_PROVIDERS))?.unwrap_or(DEFAULT_LIMIT);
     let query = ProviderQuery {
         online_only: args.flag("onlineOnly")?,
         model: args.text("model")?,
