@@ -1,6 +1,6 @@
 //! Where the operator's own money is, beside the wallet that software can use (design section 8).
 
-use drain_protocol::{Address, Usdc};
+use drain_protocol::Address;
 use drain_signers::LedgerSettings;
 
 use super::error::{Bad, ConfigError};
@@ -8,7 +8,7 @@ use super::keys::Key;
 use super::ledger;
 use super::sources::Layers;
 use super::values;
-use crate::policy::Pol;
+use crate::policy::treasury::Marks;
 
 /// How money comes to the wallet and goes back.
 #[derive(Clone, Debug)]
@@ -17,16 +17,8 @@ pub struct TreasuryConfig {
     pub address: Address,
     /// The device that funds the wallet; without one a person funds it from elsewhere.
     pub ledger: Option<LedgerSettings>,
-    /// Below this much USDC a refill is asked for.
-    pub refill_below: Usdc,
-    /// What a sweep leaves; at least twice the refill mark, so that no sweep is followed by a refill.
-    pub keep: Usdc,
-    /// What a sweep leaves of the chain's own coin, and the most that one refill brings.
-    pub keep_pol: Pol,
-    /// The most USDC that refills bring in a day.
-    pub fund_per_day: Usdc,
-    /// How many sweeps a day sends.
-    pub sweeps_per_day: usize,
+    /// How much goes, and when.
+    pub marks: Marks,
 }
 
 impl TreasuryConfig {
@@ -49,13 +41,16 @@ pub(super) fn is_ledger(layers: &mut Layers) -> Result<bool, ConfigError> {
 
 /// `None` where the operator named none.
 pub(super) fn settings(layers: &mut Layers) -> Result<Option<TreasuryConfig>, ConfigError> {
-    let refill_below = layers.or_table(Key::RefillBelow, values::amount)?;
-    let keep = layers.or_table(Key::SweepKeep, values::amount)?;
-    let keep_pol = layers.or_table(Key::SweepKeepPol, values::pol)?;
-    let fund_per_day = layers.or_table(Key::FundPerDay, values::amount)?;
-    let sweeps_per_day = layers.or_table(Key::SweepsPerDay, |text| values::number(text, 1, 100))?;
+    let marks = Marks {
+        refill_below: layers.or_table(Key::RefillBelow, values::amount)?,
+        keep: layers.or_table(Key::SweepKeep, values::amount)?,
+        keep_pol: layers.or_table(Key::SweepKeepPol, values::pol)?,
+        fund_per_day: layers.or_table(Key::FundPerDay, values::amount)?,
+        sweeps_per_day: layers.or_table(Key::SweepsPerDay, |text| values::number(text, 1, 100))?,
+    };
     let Some(raw) = layers.get(Key::Treasury)? else { return Ok(None) };
-    if keep < refill_below.saturating_add(refill_below) {
+    if !marks.are_apart() {
+        let Marks { keep, refill_below, .. } = marks;
         return Err(Bad::new(
             format!(
                 "a sweep would leave {keep} USDC, too near to the {refill_below} below which a refill is asked for"
@@ -80,5 +75,5 @@ pub(super) fn settings(layers: &mut Layers) -> Result<Option<TreasuryConfig>, Co
             address
         }
     };
-    Ok(Some(TreasuryConfig { address, ledger, refill_below, keep, keep_pol, fund_per_day, sweeps_per_day }))
+    Ok(Some(TreasuryConfig { address, ledger, marks }))
 }

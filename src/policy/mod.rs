@@ -19,6 +19,7 @@ pub mod score;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub mod testing;
+pub mod treasury;
 
 pub use books::{Books, Settlement};
 pub use caller::Caller;

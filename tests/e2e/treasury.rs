@@ -5,7 +5,7 @@ use drain_sandbox::ledger::{Finger, LedgerPeer, LedgerPeerConfig};
 use drain_signers::{Secret, keystore};
 
 use crate::harness::{World, usdc};
-use crate::process_harness::{Agent, Env, Greeting, world};
+use crate::process_harness::{Agent, Env, Greeting, until, world};
 
 /// The device's account: that of the public test words at the first path.
 const TREASURY: &str = "0x9858EfFD232B4033E47d90003D41EC34EcaEda94";
@@ -134,4 +134,28 @@ async fn contradictory_settings_are_said() {
         let refused = operator.env.clone().with(name, value).run(&["wallet", "balance"]).await;
         assert!(refused.code != Some(0) && refused.stderr.contains(says), "{name}: {refused:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m15_a_second_press_that_is_rejected_hides_nothing_of_the_first() {
+    let operator = Operator::start().await;
+    operator.backed_up();
+    let (env, device) = (operator.env.clone(), &operator.device);
+    device.finger(Finger::Wait);
+    let funding =
+        tokio::spawn(async move { env.run(&["wallet", "fund", "--usdc", "3", "--pol", "0.1", "--json"]).await });
+    until("the first prompt", async || device.asking()).await;
+    device.finger(Finger::Approve);
+    until("it is pressed", async || !device.asking()).await;
+    device.finger(Finger::Wait);
+    until("the second prompt", async || device.asking()).await;
+    device.finger(Finger::Reject);
+    let error = funding.await.unwrap().json()["error"].clone();
+    assert_eq!(
+        (error["code"].as_str(), error["money"]["state"].as_str()),
+        (Some("ledger_rejected"), Some("spent")),
+        "{error}"
+    );
+    assert!(error["message"].as_str().unwrap().contains("3.00 USDC had been sent before"), "{error}");
+    assert_eq!(operator.holds(operator.wallet).await, (usdc("3"), U256::ZERO));
 }

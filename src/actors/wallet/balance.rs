@@ -1,9 +1,8 @@
 //! What the wallet holds, and what a person should do about it.
 
-use drain_protocol::{Generation, U256, Usdc, deployment};
+use drain_protocol::{U256, Usdc, deployment};
 
 use super::Bench;
-use super::open::no_deployment;
 use crate::actors::local::recovering::openings;
 use crate::api::{WalletView, unknown_told};
 use crate::error::Failure;
@@ -25,10 +24,7 @@ pub(super) fn pol(wei: U256) -> String {
 pub(super) async fn view(bench: &Bench) -> Result<WalletView, Failure> {
     let (chain, config) = (&bench.services.chain, &bench.services.config.chain);
     let owner = bench.purse.address;
-    let deployments = &config.deployments;
-    let Some(main) = deployments.iter().find(|d| d.generation == Generation::V2).or_else(|| deployments.first()) else {
-        return Err(no_deployment());
-    };
+    let main = bench.deployment()?;
     let (usdc, wei, allowance) = futures::try_join!(
         chain.usdc_balance(main.usdc, owner),
         chain.native_balance(owner),
@@ -37,10 +33,11 @@ pub(super) async fn view(bench: &Bench) -> Result<WalletView, Failure> {
     let locked = bench.purse.journal.locked(config.chain_id, owner).await?;
     let spent_today = bench.purse.journal.spent_today(bench.services.clock.now()).await?;
     let mut advice = advice(usdc, wei, &format!("{owner}"));
-    if let Some(treasury) = bench.services.config.treasury.as_ref().filter(|treasury| usdc < treasury.refill_below) {
+    if let Some(treasury) = bench.services.config.treasury.as_ref().filter(|treasury| treasury.marks.needs_refill(usdc))
+    {
         advice.push(format!(
             "{usdc} USDC are below DRAIN_REFILL_BELOW ({}). {}",
-            treasury.refill_below,
+            treasury.marks.refill_below,
             treasury.refill()
         ));
     }

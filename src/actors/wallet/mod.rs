@@ -10,6 +10,7 @@ mod send;
 mod slot;
 mod stored;
 mod transact;
+mod treasury;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,10 +27,10 @@ pub use open::OpenPlan;
 use super::services::{Purse, Services, gone};
 use super::signer::SignerActor;
 use super::supervisor::{ChannelOpened, Supervisor};
-use crate::api::{Approved, Progress, SendAmount, WalletView};
+use crate::api::{Approved, Progress, SendAmount, Swept, WalletView};
 use crate::error::{Code, Failure, Money};
 use crate::journal::{ChannelRecord, TxId};
-use crate::policy::{Caller, Limits};
+use crate::policy::{Caller, Limits, Pol};
 
 /// What the wallet holds. Answered beside the queue.
 #[derive(Debug, Message)]
@@ -154,6 +155,32 @@ pub struct Send {
     pub progress: Progress,
     /// Where the answer goes.
     pub reply: Reply<String>,
+}
+
+/// Send from the treasury, whose wallet this is, to the one that software uses.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Fund {
+    /// To whom.
+    pub to: Address,
+    /// How much.
+    pub usdc: Usdc,
+    /// How much gas money.
+    pub pol: Pol,
+    /// Where progress goes.
+    pub progress: Progress,
+    /// Where the answer goes.
+    pub reply: Reply<Vec<String>>,
+}
+
+/// Send back to the treasury what is above the operator's marks.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Sweep {
+    /// Where progress goes.
+    pub progress: Progress,
+    /// Where the answer goes.
+    pub reply: Reply<Swept>,
 }
 
 /// What the wallet's work is done with; cheap to clone.
@@ -401,5 +428,23 @@ impl Handler<Send> for WalletActor {
     fn handle(&mut self, Send { to, amount, again, progress, reply }: Send, ctx: &mut Self::Context) {
         let bench = self.bench.clone();
         self.enqueue_for(reply, async move { send::send(&bench, to, amount, again, &progress).await }, ctx);
+    }
+}
+
+impl Handler<Fund> for WalletActor {
+    type Result = ();
+
+    fn handle(&mut self, Fund { to, usdc, pol, progress, reply }: Fund, ctx: &mut Self::Context) {
+        let bench = self.bench.clone();
+        self.enqueue_for(reply, async move { treasury::fund(&bench, to, usdc, pol, &progress).await }, ctx);
+    }
+}
+
+impl Handler<Sweep> for WalletActor {
+    type Result = ();
+
+    fn handle(&mut self, Sweep { progress, reply }: Sweep, ctx: &mut Self::Context) {
+        let bench = self.bench.clone();
+        self.enqueue_for(reply, async move { treasury::sweep(&bench, &progress).await }, ctx);
     }
 }

@@ -1,7 +1,7 @@
 //! Opening a channel: everything that can be refused is refused before money moves; then fee (V1), allowance, open.
 
 use drain_protocol::duration::ChannelDuration;
-use drain_protocol::{Address, Generation, U256, Usdc};
+use drain_protocol::{Address, Deployment, Generation, U256, Usdc};
 use drain_signers::Call;
 use drain_signers::request::SESSION_FEE;
 
@@ -87,20 +87,21 @@ async fn carry_out(
     let paid = pay_session_fee(bench, plan, record, to, progress).await?;
     let made = lock_deposit(bench, plan, record, paid.clone().into_iter().collect(), progress).await;
     match paid {
-        Some(hash) => made.map_err(|failure| after_fee(failure, hash)),
+        Some(hash) => made.map_err(|failure| {
+            let told =
+                format!("The session fee of {SESSION_FEE} USDC was paid before and is used for the next opening");
+            after(failure, &told, hash, SESSION_FEE)
+        }),
         None => made,
     }
     .map(|made| ChannelMade { session_fee: SESSION_FEE, ..made })
 }
 
-/// A cent left before this failure, and nothing else that is said of the money may hide it (M15).
-fn after_fee(failure: Failure, receipt: String) -> Failure {
-    let message = format!(
-        "{}. The session fee of {SESSION_FEE} USDC was paid before and is used for the next opening",
-        failure.message.trim_end_matches('.')
-    );
+/// `amount` left before this failure, and nothing else that is said of the money may hide it (M15).
+pub(super) fn after(failure: Failure, told: &str, receipt: String, amount: Usdc) -> Failure {
+    let message = format!("{}. {told}", failure.message.trim_end_matches('.'));
     let money = match failure.money {
-        Money::NotSpent | Money::GasOnly => Money::Spent { receipt, amount: SESSION_FEE },
+        Money::NotSpent | Money::GasOnly => Money::Spent { receipt, amount },
         other => other,
     };
     Failure { message, money, ..failure }
@@ -251,12 +252,7 @@ pub(super) async fn approve_for_person(
             "Approve less, or let a person raise DRAIN_MAX_LOCKED. Opening a channel raises the allowance by itself.",
         ));
     }
-    let deployments = &bench.services.config.chain.deployments;
-    let Some(deployment) =
-        deployments.iter().find(|d| d.generation == Generation::V2).or_else(|| deployments.first()).copied()
-    else {
-        return Err(no_deployment());
-    };
+    let deployment = bench.deployment()?;
     bench.services.chain.verify_deployment(&deployment).await?;
     let allowed = bench.services.chain.allowance(deployment.usdc, bench.purse.address, deployment.contract()).await?;
     if allowed == amount.to_u256() {
@@ -271,13 +267,19 @@ pub(super) async fn approve_for_person(
     })
 }
 
-/// A chain without a known contract.
-pub(super) fn no_deployment() -> Failure {
-    Failure::unspent(
-        Code::InvalidConfig,
-        "no channel contract is known on this chain",
-        "A person sets DRAIN_CONTRACT, DRAIN_CONTRACT_GENERATION and DRAIN_USDC, or uses chain 137.",
-    )
+impl Bench {
+    /// The contract that no channel decides: V2's where there is one. Its token is the wallet's USDC.
+    pub(super) fn deployment(&self) -> Result<Deployment, Failure> {
+        let deployments = &self.services.config.chain.deployments;
+        let usual = deployments.iter().find(|on| on.generation == Generation::V2).or_else(|| deployments.first());
+        usual.copied().ok_or_else(|| {
+            Failure::unspent(
+                Code::InvalidConfig,
+                "no channel contract is known on this chain",
+                "A person sets DRAIN_CONTRACT, DRAIN_CONTRACT_GENERATION and DRAIN_USDC, or uses chain 137.",
+            )
+        })
+    }
 }
 
 /// Whether a record may still become a channel.

@@ -1,9 +1,9 @@
 //! Closes, and what a person sends.
 
-use drain_protocol::{Address, Generation, U256};
+use drain_protocol::{Address, U256};
 use drain_signers::Call;
 
-use super::{Bench, CloseDone, finish, open, stored};
+use super::{Bench, CloseDone, finish, stored};
 use crate::api::{Progress, SendAmount};
 use crate::error::{Code, Failure, Money};
 use crate::journal::{ChannelRecord, TxKind, TxRecord, TxState};
@@ -68,12 +68,7 @@ pub(super) async fn send(
     again: bool,
     progress: &Progress,
 ) -> Result<String, Failure> {
-    let deployments = &bench.services.config.chain.deployments;
-    let Some(deployment) =
-        deployments.iter().find(|d| d.generation == Generation::V2).or_else(|| deployments.first()).copied()
-    else {
-        return Err(open::no_deployment());
-    };
+    let deployment = bench.deployment()?;
     let chain = &bench.services.chain;
     match amount {
         SendAmount::Usdc(wanted) => {
