@@ -3,6 +3,7 @@
 //! They exchange messages; none reads another's state. All run on the system's main thread; what waits (HTTP, RPC,
 //! signing on a device, the journal) is spawned to the runtime's workers, so that a mailbox never blocks.
 
+mod admin;
 pub mod channel;
 pub mod directory;
 pub mod import;

@@ -7,12 +7,13 @@ use std::collections::{HashMap, HashSet};
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use drain_protocol::{Address, ChannelId, Deployment, Usdc};
 
+use super::admin;
 use super::refund::Look;
 use super::reorg;
 use super::services::{Purse, Services};
 use super::supervisor::Supervisor;
 use super::theft;
-use crate::chain::{ChainError, ChannelEvent};
+use crate::chain::{ChainError, ChannelEvent, Watched};
 use crate::journal::{IntentId, TxId};
 
 /// Blocks asked for at once; public nodes refuse large ranges.
@@ -241,7 +242,7 @@ async fn look(
             ChannelEvent::Closed { channel_id, consumer, refund, at } if consumer == purse.address => {
                 closed.insert((at.contract, channel_id), Some(refund));
             }
-            _ => {}
+            other => admin::alarm(services, purse, &other),
         }
     }
     for watch in claimed.iter().filter_map(|key| channels.get(key)) {
@@ -281,6 +282,7 @@ async fn events_of(
     for ids in ids.chunks(MAX_IDS) {
         events.extend(services.chain.channel_events(ids, first, last).await?);
     }
+    events.extend(services.chain.watched_events(&Watched::Admin, first, last).await?);
     Ok(events)
 }
 

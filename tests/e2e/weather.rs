@@ -1,5 +1,7 @@
 //! What the chain and its owner do to us: dear gas, a token that refuses, a changed fee, code that is gone.
 
+use std::time::Duration;
+
 use alloy::signers::local::PrivateKeySigner;
 use alloy::sol_types::SolCall;
 use drain_mcp::api::{ChannelState, Progress};
@@ -159,6 +161,40 @@ fn m8_a_changed_fee_is_told_and_touches_the_providers_payout_only() {
         let observer = world.sandbox.observer();
         assert_eq!(observer.usdc_balance(collector).await.unwrap(), fee);
         assert_eq!(world.held().await, usdc("100").checked_sub(signed).unwrap(), "the agent pays what it signed");
+    });
+}
+
+#[test]
+fn m8_what_a_contracts_owner_does_is_told_to_the_operator() {
+    in_system(async {
+        let (world, owner) = owned().await;
+        let log = world.home.path().join("told");
+        let mut config = world.config();
+        config.chain.poll_interval = Duration::from_millis(20);
+        config.notify.command = Some(format!("cat >> {}", log.display()));
+        let runtime = world.runtime_with(config).await;
+        open(&runtime, "sim-llm", "1", "24h").await.unwrap();
+        until("the watcher reads events", async || {
+            world.chain().mine(1);
+            world.chain().request_count().contains_key("eth_getLogs")
+        })
+        .await;
+        let rpc = world.sandbox.observer().rpc();
+        for (data, told) in [
+            (
+                DrainChannel::setFeeCall { recipient: Address::repeat_byte(0x51), bps: U256::from(500) }.abi_encode(),
+                "500",
+            ),
+            (DrainChannel::renounceOwnershipCall {}.abi_encode(), "no owner any more"),
+        ] {
+            rpc.execute(&owner, CHANNEL_V2, data).await.unwrap();
+            until("it is told", async || {
+                world.chain().mine(1);
+                let told_now = std::fs::read_to_string(&log).unwrap_or_default();
+                told_now.contains("contract_changed") && told_now.contains(told)
+            })
+            .await;
+        }
     });
 }
 
