@@ -7,6 +7,7 @@
 mod close;
 mod inquiry;
 mod pay;
+mod plan;
 mod refused;
 
 use std::collections::{HashMap, VecDeque};

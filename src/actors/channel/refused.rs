@@ -6,7 +6,8 @@ use drain_protocol::Usdc;
 use drain_protocol::refusal::{Refusal, RefusalCode};
 use drain_protocol::text::quoted;
 
-use super::pay::{Attempt, Plan, Sent, count_failure, not_charged};
+use super::pay::{Attempt, Sent, count_failure, not_charged};
+use super::plan::Plan;
 use super::{Desk, inquiry};
 use crate::error::{Code, Failure, Money};
 use crate::policy::books::Correction;

@@ -1,0 +1,127 @@
+//! What a request sends and the most that it can cost, before anything is signed (design section 4).
+
+use drain_protocol::Usdc;
+use drain_protocol::chat::ChatRequest;
+use drain_protocol::pricing::{self, Price};
+use drain_protocol::text::quoted;
+
+use super::{Desk, inquiry};
+use crate::api::{ChatCall, Progress};
+use crate::error::{Code, Failure};
+use crate::journal::ApprovalId;
+
+/// The longest answer that a provider may assume when it asks for cover before the work.
+const PESSIMISTIC_OUTPUT: u32 = 4_096;
+
+/// A request that fits: what is sent and the most that it can cost.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub request: ChatRequest,
+    pub price: Price,
+    /// Cost follows from tokens, so that usage explains it.
+    pub by_token: bool,
+    pub bound: Usdc,
+    /// The highest bound that a provider may ask for before the work: pessimistic tokens at the pinned price, or the
+    /// caller's maxCost where the price is not by token.
+    pub most: Usdc,
+    pub notes: Vec<String>,
+    /// The person's yes that the first try used.
+    pub approval: Option<ApprovalId>,
+}
+
+/// What further requests can use. The operator's word of today may be lower than that of the opening (M3).
+fn available(desk: &Desk) -> Usdc {
+    let mut books = desk.record.books;
+    books.cap = books.cap.min(desk.caller.limits.per_channel);
+    books.available()
+}
+
+/// The plan; where it does not fit beside requests of unknown outcome, the provider is asked for their cost first: by
+/// themselves they would hold what is left of the channel to its end.
+pub(super) async fn fitting(desk: &mut Desk, call: ChatCall, progress: &Progress) -> Result<Plan, Failure> {
+    let again = (!desk.record.books.in_flight.is_zero()).then(|| call.clone());
+    let first = plan(desk, call)?;
+    match again {
+        Some(call) if first.bound > available(desk) && inquiry::ask_unknown(desk, progress).await? => plan(desk, call),
+        _ => Ok(first),
+    }
+}
+
+/// What is sent and what it can cost at most. Nothing is signed yet.
+fn plan(desk: &Desk, call: ChatCall) -> Result<Plan, Failure> {
+    let requests = &desk.services.config.requests;
+    let size: usize = call.messages.iter().map(|message| message.content.len()).sum();
+    if size > requests.max_request_bytes {
+        return Err(Failure::argument(
+            "messages",
+            format!("{size} bytes are more than the limit of {}", requests.max_request_bytes),
+        ));
+    }
+    let llm = desk.record.category.eq_ignore_ascii_case("llm");
+    let price = price_of(desk, &call.model)?;
+    let by_token = llm && matches!(price, Price::PerToken { .. });
+    let available = available(desk);
+    let per_request = desk.caller.limits.per_request;
+    let limit = call.max_cost.map_or(available, |max| max.min(available)).min(per_request);
+    let mut notes = Vec::new();
+    let mut max_tokens = call.max_tokens;
+    let bound = if by_token {
+        let learned = desk.lengths.get(&call.model).copied().unwrap_or_default();
+        let wanted = call.max_tokens.unwrap_or_else(|| learned.suggest(requests.default_max_tokens));
+        let fits = pricing::largest_max_tokens(&price, &call.messages, limit);
+        let sent = fits.map_or(wanted, |fits| wanted.min(fits));
+        if call.max_tokens.is_some_and(|asked| sent < asked) {
+            let why = if limit < available { "the limit for one request" } else { "what is left" };
+            notes.push(format!("maxTokens was lowered to {sent}: more might cost above {why} ({limit} USDC)"));
+        }
+        max_tokens = Some(sent);
+        pricing::request_bound(&price, &call.messages, sent)
+    } else {
+        match &price {
+            Price::Flat(flat) => *flat,
+            Price::Free => Usdc::ZERO,
+            // Not by token: the caller's word, or the operator's (design section 4).
+            Price::PerToken { .. } => {
+                let bound = call.max_cost.unwrap_or(requests.default_max_cost);
+                notes.push(format!(
+                    "this provider does not charge by token; at most {bound} USDC was allowed (maxCost)"
+                ));
+                bound
+            }
+        }
+    };
+    // Above both, the channel is what is short.
+    if let Some(max_cost) = call.max_cost.filter(|max| bound > *max && *max <= available) {
+        return Err(Failure::unspent(
+            Code::LimitReached,
+            format!("The request may cost up to {bound} USDC, above its maxCost of {max_cost}"),
+            "Raise maxCost, or ask for a shorter answer (maxTokens).",
+        ));
+    }
+    let most = match (by_token, call.max_cost) {
+        (true, _) => pricing::request_bound(&price, &call.messages, max_tokens.unwrap_or(0).max(PESSIMISTIC_OUTPUT)),
+        // A flat price in a list may be one per item: how many there are is the caller's to know.
+        (false, Some(max_cost)) if !llm => bound.max(max_cost),
+        (false, _) => bound,
+    };
+    let request = ChatRequest {
+        model: call.model,
+        messages: call.messages,
+        max_tokens,
+        temperature: call.temperature,
+        stream: false,
+    };
+    Ok(Plan { request, price, by_token, bound, most: most.min(limit), notes, approval: None })
+}
+
+fn price_of(desk: &Desk, model: &str) -> Result<Price, Failure> {
+    if let Some(known) = desk.prices.models.get(model) {
+        return Ok(known.price);
+    }
+    let names: Vec<String> = desk.prices.models.keys().take(20).map(|name| quoted(name, 80)).collect();
+    Err(Failure::unspent(
+        Code::UnknownModel,
+        format!("{} does not offer the model {}", desk.name(), quoted(model, 80)),
+        format!("Use one of: {}.", names.join(", ")),
+    ))
+}
