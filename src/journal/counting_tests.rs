@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use drain_protocol::{Address, B256, Nonce, Usdc};
 
-use super::usage_tests::{Bench, START, at};
+use super::usage_tests::{Bench, START, at, plan, pol};
 use super::*;
 use crate::clock::Moment;
-use crate::policy::Pol;
 use crate::policy::approvals::{Thresholds, Verdict, Via};
 
 /// The machine's clock `late` seconds behind, the chain's as it is: windows follow the earlier one.
@@ -20,24 +19,6 @@ fn rule<T: std::fmt::Debug>(result: Result<T, JournalError>) -> Rule {
     match result {
         Err(JournalError::OverLimit(over)) => over.rule,
         other => panic!("{other:?}"),
-    }
-}
-
-fn pol(text: &str) -> Pol {
-    text.parse().unwrap()
-}
-
-fn plan(kind: TxKind, gas: &str, moment: Moment) -> NewTransaction {
-    NewTransaction {
-        kind,
-        intent: None,
-        chain_id: 137,
-        wallet: Address::repeat_byte(1),
-        target: Address::repeat_byte(2),
-        amount: None,
-        gas_most: pol(gas),
-        outbids: None,
-        moment,
     }
 }
 

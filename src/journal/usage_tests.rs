@@ -267,17 +267,6 @@ async fn m9_deposits_and_openings_are_counted_in_the_transaction_that_records_th
 #[tokio::test]
 async fn gas_of_a_day_counts_what_was_burnt_and_what_may_be() {
     let bench = Bench::new(|limits| limits.gas_per_day = "1".parse().unwrap());
-    let plan = |kind, gas: &str, when| NewTransaction {
-        kind,
-        intent: None,
-        chain_id: 137,
-        wallet: Address::repeat_byte(1),
-        target: Address::repeat_byte(2),
-        amount: None,
-        gas_most: gas.parse().unwrap(),
-        outbids: None,
-        moment: when,
-    };
     let wanted = Arc::new(bench.limits.clone());
     let send = |kind, gas, when| bench.journal.plan_transaction(plan(kind, gas, when), wanted.clone());
     let first = send(TxKind::Approve, "0.5", at(0)).await.unwrap();
@@ -314,4 +303,23 @@ proptest! {
             }
         });
     }
+}
+
+/// A transaction to plan, of a wallet that has no other.
+pub(super) fn plan(kind: TxKind, gas: &str, moment: Moment) -> NewTransaction {
+    NewTransaction {
+        kind,
+        intent: None,
+        chain_id: 137,
+        wallet: Address::repeat_byte(1),
+        target: Address::repeat_byte(2),
+        amount: None,
+        gas_most: pol(gas),
+        outbids: None,
+        moment,
+    }
+}
+
+pub(super) fn pol(text: &str) -> Pol {
+    text.parse().unwrap()
 }

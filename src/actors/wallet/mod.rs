@@ -5,6 +5,7 @@
 
 mod balance;
 mod finish;
+mod messages;
 mod open;
 mod send;
 mod slot;
@@ -15,173 +16,24 @@ mod treasury;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture};
-use drain_protocol::{Address, Usdc};
-use drain_signers::Call;
+use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
 use futures::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use finish::Left;
+pub use messages::{
+    Approve, Balance, ChannelMade, CloseDone, Fund, Open, Reply, ResumeClose, Send, SendClose, Sweep, Undone,
+    ask_wallet,
+};
 pub use open::OpenPlan;
 
-use super::services::{Purse, Services, gone};
+use super::services::{Purse, Services};
 use super::signer::SignerActor;
 use super::supervisor::{ChannelOpened, Supervisor};
-use crate::api::{Approved, Progress, SendAmount, Swept, WalletView};
+use crate::api::WalletView;
 use crate::error::{Code, Failure, Money};
-use crate::journal::{ChannelRecord, TxId};
-use crate::policy::{Caller, Limits, Pol};
-
-/// What the wallet holds. Answered beside the queue.
-#[derive(Debug, Message)]
-#[rtype(result = "Result<WalletView, Failure>")]
-pub struct Balance;
-
-/// Where the wallet's answer goes. Work whose asker dropped the other end before its turn is not begun: an answer
-/// through the mailbox could not tell, since actix waits for it whether or not anybody listens.
-pub type Reply<T> = oneshot::Sender<Result<T, Failure>>;
-
-/// Asks the wallet and waits. Dropping this before the wallet's turn takes the question back.
-pub async fn ask_wallet<T, M>(wallet: &Addr<WalletActor>, message: impl FnOnce(Reply<T>) -> M) -> Result<T, Failure>
-where
-    WalletActor: Handler<M>,
-    M: Message<Result = ()> + core::marker::Send + 'static,
-{
-    let (reply, receiver) = oneshot::channel();
-    wallet.send(message(reply)).await.map_err(|error| gone(&error))?;
-    answer(receiver).await
-}
-
-/// Set the allowance of the V2 contract.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Approve {
-    /// How much; the limit on what may be locked without it (M9).
-    pub amount: Option<Usdc>,
-    /// Within which limits.
-    pub caller: Caller,
-    /// Where progress goes.
-    pub progress: Progress,
-    /// Where the answer goes.
-    pub reply: Reply<Approved>,
-}
-
-/// Open a channel whose provider was checked already.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Open {
-    /// What to open.
-    pub plan: OpenPlan,
-    /// Within which limits.
-    pub caller: Caller,
-    /// Where progress goes.
-    pub progress: Progress,
-    /// Where the answer goes.
-    pub reply: Reply<ChannelMade>,
-}
-
-/// A channel that is open now.
-#[derive(Clone, Debug)]
-pub struct ChannelMade {
-    /// Its record.
-    pub record: ChannelRecord,
-    /// True when an earlier opening was joined.
-    pub resumed: bool,
-    /// The V1 session fee that this opening used.
-    pub session_fee: Usdc,
-    /// Hashes, in order.
-    pub transactions: Vec<String>,
-}
-
-/// Send a channel's close and see it final. Only a channel actor asks, in its turn (M6).
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct SendClose {
-    /// The channel.
-    pub record: Box<ChannelRecord>,
-    /// `Close` or `CooperativeClose`.
-    pub call: Call,
-    /// Where progress goes.
-    pub progress: Progress,
-    /// Where the answer goes.
-    pub reply: Reply<CloseDone>,
-}
-
-/// Follow a close that an earlier call or run left behind. `None` where there is none: the channel is open again, or was
-/// closed meanwhile. Only a channel actor asks, in its turn (M6).
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct ResumeClose {
-    /// The channel.
-    pub record: Box<ChannelRecord>,
-    /// Where progress goes.
-    pub progress: Progress,
-    /// Where the answer goes.
-    pub reply: Reply<Option<CloseDone>>,
-}
-
-/// The blocks of these transactions are gone: they are followed to their end once more.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Undone {
-    /// Which ones.
-    pub transactions: Vec<TxId>,
-}
-
-/// A close that is final.
-#[derive(Clone, Debug)]
-pub struct CloseDone {
-    /// The record at its end.
-    pub record: ChannelRecord,
-    /// What came back.
-    pub refund: Usdc,
-    /// The protocol's part of what the provider got.
-    pub protocol_fee: Usdc,
-    /// The hash.
-    pub transaction: String,
-}
-
-/// A person moves money out (terminal only, M5).
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Send {
-    /// To whom.
-    pub to: Address,
-    /// What.
-    pub amount: SendAmount,
-    /// Even if the same was sent a moment ago.
-    pub again: bool,
-    /// Where progress goes.
-    pub progress: Progress,
-    /// Where the answer goes.
-    pub reply: Reply<String>,
-}
-
-/// Send from the treasury, whose wallet this is, to the one that software uses.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Fund {
-    /// To whom.
-    pub to: Address,
-    /// How much.
-    pub usdc: Usdc,
-    /// How much gas money.
-    pub pol: Pol,
-    /// Where progress goes.
-    pub progress: Progress,
-    /// Where the answer goes.
-    pub reply: Reply<Vec<String>>,
-}
-
-/// Send back to the treasury what is above the operator's marks.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Sweep {
-    /// Where progress goes.
-    pub progress: Progress,
-    /// Where the answer goes.
-    pub reply: Reply<Swept>,
-}
+use crate::journal::ChannelRecord;
+use crate::policy::{Caller, Limits};
 
 /// What the wallet's work is done with; cheap to clone.
 #[derive(Clone, Debug)]
