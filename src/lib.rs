@@ -21,3 +21,4 @@ pub mod points;
 pub mod policy;
 pub mod provider;
 pub mod socket;
+pub mod times;

@@ -12,7 +12,8 @@ use tokio::sync::OnceCell;
 
 use super::error::ChainError;
 use super::rpc::{self, Trouble};
-use super::shown::{clean, host_of, secrets_of};
+use super::shown::{clean, secrets_of};
+use crate::http_client::origin;
 
 /// First and longest time that a failing endpoint is put aside.
 const COOL_DOWN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -83,7 +84,7 @@ impl Endpoint {
     fn new(url: &Url) -> Self {
         Self {
             url: url.clone(),
-            host: host_of(url),
+            host: origin(url),
             secrets: secrets_of(url),
             chain: OnceCell::new(),
             state: Mutex::default(),
@@ -153,7 +154,7 @@ impl Pool {
         let mut endpoints: Vec<Endpoint> = Vec::new();
         for url in urls {
             if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-                let reason = format!("{} is not an http or https URL", host_of(url));
+                let reason = format!("{} is not an http or https URL", origin(url));
                 return Err(ChainError::Unavailable { reason });
             }
             // The same URL twice is one endpoint, and no second opinion.

@@ -6,15 +6,6 @@ use reqwest::Url;
 /// Longest text of a node that is kept.
 const MAX_TEXT: usize = 200;
 
-/// Scheme, host and an explicit port: all of an URL that is ever shown (M12).
-pub(super) fn host_of(url: &Url) -> String {
-    let host = url.host_str().unwrap_or("(no host)");
-    match url.port() {
-        Some(port) => format!("{}://{host}:{port}", url.scheme()),
-        None => format!("{}://{host}", url.scheme()),
-    }
-}
-
 /// Parts of an URL that may be a key, should a node repeat them in a message.
 pub(super) fn secrets_of(url: &Url) -> Vec<String> {
     let path = url.path_segments().into_iter().flatten().map(str::to_owned);

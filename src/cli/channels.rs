@@ -12,6 +12,7 @@ use super::session::{Needs, Session};
 use crate::actors::Runtime;
 use crate::api::{ChannelState, ChannelView, unknown, unknown_told};
 use crate::error::Failure;
+use crate::times::{span, utc};
 
 /// How long the list waits for the chain's count of openings.
 const ASK_CHAIN: Duration = Duration::from_secs(3);
@@ -187,48 +188,4 @@ pub(super) fn when(channel: &ChannelView) -> String {
     let far = span(channel.expires_in.unsigned_abs());
     let far = if channel.expires_in < 0 { format!("{far} ago") } else { format!("in {far}") };
     format!("{} ({far})", utc(channel.expires_at))
-}
-
-fn span(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3_600 => format!("{}m", seconds / 60),
-        3_600..172_800 => format!("{}h {}m", seconds / 3_600, seconds % 3_600 / 60),
-        _ => format!("{}d {}h", seconds / 86_400, seconds % 86_400 / 3_600),
-    }
-}
-
-/// Unix seconds as `2026-01-31 12:00 UTC` (civil-from-days; Gregorian, from 1970 on).
-pub(super) fn utc(seconds: u64) -> String {
-    // Beyond the year 9999 nobody reads a date.
-    let seconds = seconds.min(253_402_300_799);
-    let days = seconds / 86_400 + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02} UTC", seconds % 86_400 / 3_600, seconds % 3_600 / 60)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates_and_spans() {
-        for (seconds, text) in [
-            (0, "1970-01-01 00:00 UTC"),
-            (951_782_400, "2000-02-29 00:00 UTC"),
-            (1_767_225_599, "2025-12-31 23:59 UTC"),
-            (u64::MAX, "9999-12-31 23:59 UTC"),
-        ] {
-            assert_eq!(utc(seconds), text);
-        }
-        for (seconds, text) in [(59, "59s"), (61, "1m"), (5_400, "1h 30m"), (90_000, "25h 0m"), (200_000, "2d 7h")] {
-            assert_eq!(span(seconds), text);
-        }
-    }
 }

@@ -4,12 +4,12 @@ use drain_protocol::Usdc;
 use drain_protocol::duration::ChannelDuration;
 use serde_json::json;
 
-use super::channels::utc;
 use super::exit::Exit;
 use super::output::{as_commands, short};
 use super::session::{Needs, Session};
 use crate::api::RefundReport;
 use crate::error::{Code, Failure};
+use crate::times::utc;
 
 /// Arguments of `drain-mcp refund`.
 #[derive(Debug, clap::Args)]

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use drain_protocol::{Address, Generation, Usdc};
 use serde_json::{Value, json};
 
-use super::channels::utc;
 use super::exit::Exit;
 use super::session::{Needs, Session};
 use super::signer::find_address;
 use crate::chain::{Chain, Opening};
 use crate::error::{Code, Failure};
+use crate::times::utc;
 
 /// Arguments of `drain-mcp rescue`.
 #[derive(Debug, clap::Args)]

@@ -10,6 +10,7 @@ use drain_protocol::{Address, Generation, Usdc};
 use reqwest::Url;
 
 use super::error::{Bad, quoted};
+pub use crate::http_client::is_loopback;
 use crate::policy::Pol;
 use crate::policy::approvals::Via;
 
@@ -220,12 +221,6 @@ pub fn shown_url(url: &Url) -> String {
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     let more = if url.path().len() > 1 || url.query().is_some() { "/…" } else { "" };
     format!("{}://{}{port}{more}", url.scheme(), url.host_str().unwrap_or("?"))
-}
-
-/// Whether a URL's host is this machine.
-pub fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]

@@ -8,11 +8,11 @@ use crate::api::{WalletView, unknown_told};
 use crate::error::Failure;
 
 /// Below this a wallet soon cannot send: 0.01 POL, in wei.
-const LITTLE_POL: u64 = 10_000_000_000_000_000;
+pub const LITTLE_POL: u64 = 10_000_000_000_000_000;
 /// What the gas station wants to see.
-const GAS_STATION_USDC: Usdc = Usdc::new(5_000_000);
+pub const GAS_STATION_USDC: Usdc = Usdc::new(5_000_000);
 /// More than anyone should keep on a hot key.
-const MUCH_USDC: Usdc = Usdc::new(50_000_000);
+pub const MUCH_USDC: Usdc = Usdc::new(50_000_000);
 
 /// POL with four decimals, rounded down.
 pub(super) fn pol(wei: U256) -> String {

@@ -20,6 +20,7 @@ use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Respons
 use futures::future::BoxFuture;
 use tokio::sync::oneshot;
 
+pub use balance::{GAS_STATION_USDC, LITTLE_POL, MUCH_USDC};
 use finish::Left;
 pub use messages::{
     Approve, Balance, ChannelMade, CloseDone, Fund, Open, Reply, ResumeClose, Send, SendClose, Sweep, Undone,

@@ -5,18 +5,13 @@ use std::time::Duration;
 use drain_protocol::{Address, Deployment, Generation, U256, Usdc, deployment};
 
 use super::report::Line;
+use crate::actors::wallet::{GAS_STATION_USDC, LITTLE_POL, MUCH_USDC};
 use crate::api::{OpeningsFound, unknown};
 use crate::chain::{ChainError, Fee};
 use crate::error::Failure;
 
 /// A head older than this comes from a node that is behind.
 const OLD_HEAD: u64 = 60;
-/// 0.01 POL, in wei: below it a wallet soon cannot send.
-const LITTLE_POL: u64 = 10_000_000_000_000_000;
-/// What the gas station wants to see.
-const GAS_STATION_USDC: Usdc = Usdc::new(5_000_000);
-/// More than anyone should keep on a key that software uses.
-const MUCH_USDC: Usdc = Usdc::new(50_000_000);
 /// The fee that the sources name for V2; a higher one is worth a look.
 const USUAL_FEE_BPS: u16 = 200;
 

@@ -101,7 +101,7 @@ fn others_can_read(_: &Path) -> bool {
 /// Lock and journal of the wallet. Nothing is made where nothing is.
 async fn records(config: &Config, address: Option<Address>) -> Vec<Line> {
     let Some(address) = address else { return Vec::new() };
-    let folder = config.home.join(format!("{}-{address:#x}", config.chain.chain_id));
+    let folder = crate::actors::wallet_folder(config, address);
     if !folder.exists() {
         return vec![Line::ok("journal", "none yet; made when the wallet is first used")];
     }

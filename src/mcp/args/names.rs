@@ -1,5 +1,7 @@
 //! Which argument a name means.
 
+use strsim::levenshtein;
+
 use super::Param;
 
 /// What became of a name.
@@ -22,7 +24,7 @@ pub(super) fn resolve<'a>(params: &'a [Param], name: &str) -> Resolved<'a> {
     if wanted.len() < 4 {
         return Resolved::Unknown;
     }
-    let close = params.iter().find(|param| spellings(param).any(|known| distance(&plain(known), &wanted) <= 2));
+    let close = params.iter().find(|param| spellings(param).any(|known| levenshtein(&plain(known), &wanted) <= 2));
     close.map_or(Resolved::Unknown, Resolved::Misspelt)
 }
 
@@ -33,51 +35,11 @@ fn spellings(param: &Param) -> impl Iterator<Item = &'static str> {
 /// The known name that is nearest to `name`, if any is near.
 pub(in crate::mcp) fn nearest<'a>(known: impl Iterator<Item = &'a str>, name: &str) -> Option<&'a str> {
     let name = plain(name);
-    let (found, distance) = known.map(|known| (known, distance(&plain(known), &name))).min_by_key(|(_, d)| *d)?;
+    let (found, distance) = known.map(|known| (known, levenshtein(&plain(known), &name))).min_by_key(|(_, d)| *d)?;
     (distance <= 4).then_some(found)
 }
 
 /// Letters and digits in lower case: `max_tokens`, `max-tokens` and `maxTokens` are one name.
 fn plain(name: &str) -> String {
     name.chars().take(64).filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
-}
-
-/// Levenshtein's distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (cell, to) in row.iter_mut().skip(1).zip(&b) {
-            let above = *cell;
-            let value = (diagonal + usize::from(from != *to)).min(above + 1).min(left + 1);
-            diagonal = above;
-            left = value;
-            *cell = value;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn distances() {
-        for (a, b, expected) in [
-            ("", "", 0),
-            ("abc", "", 3),
-            ("", "ab", 2),
-            ("kitten", "sitting", 3),
-            ("flaw", "lawn", 2),
-            ("cap", "cap", 0),
-        ] {
-            assert_eq!(distance(a, b), expected, "{a} {b}");
-        }
-    }
 }

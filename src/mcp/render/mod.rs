@@ -3,7 +3,6 @@
 //! What others wrote is cleaned, bounded and fenced here (M13); what became of the money is said here (M15).
 
 mod fence;
-mod time;
 mod views;
 
 #[cfg(test)]
@@ -15,8 +14,8 @@ use drain_protocol::text::one_line;
 use super::answer::Fault;
 use crate::provider::MAX_DOCS_CHARS;
 
+pub use crate::times::{span, utc};
 pub use fence::fence;
-pub use time::{span, utc};
 pub use views::{approved, channel, channels, closed, opened, provider, providers, wallet};
 
 /// A failure: what happened, the money, whether to repeat, what next.
