@@ -6,17 +6,10 @@ use std::time::{Duration, Instant};
 use alloy::sol_types::SolCall;
 use drain_mcp::actors::Runtime;
 use drain_mcp::api::{ChannelView, ChatCall, ChatReply, OpenRequest, Paid, Progress};
-use drain_mcp::config::{
-    ApprovalConfig, ChainConfig, Config, MarketplaceConfig, NotifyConfig, RefundConfig, RequestConfig, SignerConfig,
-};
+use drain_mcp::config::{ChainConfig, Config, SignerConfig, Sources};
 use drain_mcp::error::{Code, Failure, Money, Retry};
-use drain_mcp::policy::Limits;
-use drain_mcp::policy::approvals::{Thresholds, Via};
-use drain_mcp::policy::limits::Parties;
-use drain_mcp::policy::refund::Settings;
 use drain_protocol::chat::{Message, Role};
 use drain_protocol::contract::{DrainChannel, Erc20};
-use drain_protocol::deployment::builtin;
 use drain_protocol::{Address, ChannelId, U256, Usdc};
 use drain_sandbox::chain::DevChain;
 use drain_sandbox::contracts::{CHANNEL_V2, USDC};
@@ -56,77 +49,24 @@ impl World {
         Self::with(SandboxConfig { adjust, ..SandboxConfig::default() }).await
     }
 
+    /// What a person gets who sets nothing, on this marketplace, with a chain and a directory that answer at once.
     pub fn config(&self) -> Config {
-        let directory: reqwest::Url = self.sandbox.directory.url().parse().unwrap();
-        Config {
-            home: self.home.path().to_owned(),
-            chain: ChainConfig {
-                chain_id: 137,
-                rpc_urls: vec![self.sandbox.rpc_url().parse().unwrap()],
-                deployments: builtin(137),
-                generation: None,
-                rpc_timeout: Duration::from_secs(5),
-                confirmations: 1,
-                poll_interval: Duration::from_millis(200),
-                transaction_timeout: Duration::from_secs(20),
-                replace_after: Duration::from_secs(90),
-            },
-            marketplace: MarketplaceConfig {
-                base_url: directory.join("/").unwrap(),
-                directory_url: directory,
-                timeout: Duration::from_secs(5),
-                max_age: Duration::ZERO,
-                telemetry: false,
-            },
-            signer: SignerConfig::None,
-            device_wait: None,
-            treasury: None,
-            agent: "tester".into(),
-            limits: Arc::new(Limits {
-                per_request: Usdc::new(250_000),
-                per_channel: Usdc::new(5_000_000),
-                per_hour: Usdc::new(5_000_000),
-                per_day: Usdc::new(20_000_000),
-                per_provider: Usdc::new(10_000_000),
-                per_agent: Usdc::new(20_000_000),
-                newcomers: Usdc::new(1_000_000),
-                locked: Usdc::new(20_000_000),
-                open_channels: 20,
-                opens_per_hour: 20,
-                unlimited_allowance: false,
-                session_fee: Usdc::new(10_000),
-                max_duration: "30d".parse().unwrap(),
-                gas_per_transaction: "0.5".parse().unwrap(),
-                gas_per_day: "2".parse().unwrap(),
-                parties: Parties::default(),
-                approve: Thresholds::default(),
-                frozen: false,
-            }),
-            approvals: ApprovalConfig {
-                via: vec![Via::Terminal],
-                wait: Duration::ZERO,
-                valid: Duration::from_secs(3_600),
-            },
-            notify: NotifyConfig::default(),
-            refunds: RefundConfig {
-                automatic: false,
-                settings: Settings { idle: Some(Duration::from_secs(6 * 3_600)), pol_in_usdc: Usdc::new(500_000) },
-            },
-            requests: RequestConfig {
-                default_max_tokens: 1_024,
-                default_max_cost: Usdc::new(50_000),
-                timeout: Duration::from_secs(5),
-                max_answer_bytes: 1 << 20,
-                max_request_bytes: 100_000,
-                queue: 64,
-                price_tolerance_percent: 0,
-                allow_insecure: false,
-                default_duration: "24h".parse().unwrap(),
-            },
-            providers: Vec::new(),
-            play_money: true,
-            warnings: Vec::new(),
-        }
+        let home = self.home.path().display().to_string();
+        let own = [("DRAIN_HOME", home.as_str()), ("DRAIN_AGENT", "tester"), ("DRAIN_PLAY_MONEY", "on")];
+        let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mut config = Config::load(Sources::from_pairs(self.sandbox.env().into_iter().chain(own))).unwrap();
+        config.signer = SignerConfig::None;
+        config.chain = ChainConfig {
+            rpc_timeout: Duration::from_secs(5),
+            confirmations: 1,
+            poll_interval: Duration::from_millis(200),
+            transaction_timeout: Duration::from_secs(20),
+            ..config.chain
+        };
+        (config.marketplace.timeout, config.marketplace.max_age) = (Duration::from_secs(5), Duration::ZERO);
+        config.approvals.wait = Duration::ZERO;
+        (config.requests.timeout, config.requests.max_answer_bytes) = (Duration::from_secs(5), 1 << 20);
+        config
     }
 
     pub async fn runtime(&self) -> Runtime {
