@@ -154,7 +154,7 @@ async fn import(Import { file, replace }: Import, session: &mut Session) -> Resu
         lines.extend(imported.replaced.iter().map(|kept| format!("The one before is kept as {}.", kept.display())));
         if !imported.began_anew.is_empty() {
             lines.push(format!(
-                "Of the one before could not be read, and is as the copy knew it: {}. Was the wallet frozen? drain-mcp wallet freeze freezes it.",
+                "Of the one before could not be read, and is as the copy knew it: {}. So the wallet is frozen: drain-mcp wallet unfreeze, on a terminal, once you know that no freeze and no used limit is forgotten.",
                 imported.began_anew.join(", ")
             ));
         }

@@ -108,7 +108,7 @@ async fn m4_m5_m11_an_import_takes_back_no_freeze_no_budget_no_yes_and_no_word_o
 }
 
 #[tokio::test]
-async fn an_import_over_what_cannot_be_read_says_what_began_anew() {
+async fn m5_an_import_over_what_cannot_be_read_says_what_began_anew_and_pays_when_a_person_lets_it() {
     let mut copied = Copied::new().await;
     copied.live_on().await;
     copied.bench.stop();
@@ -118,7 +118,10 @@ async fn an_import_over_what_cannot_be_read_says_what_began_anew() {
     assert!(anew.contains("freezes") && anew.contains("budgets"), "{anew}");
     let notice = copied.bench.journal.notice().await.unwrap().unwrap();
     assert!(notice.contains("freezes") && notice.contains("budgets"), "{notice}");
+    assert!(matches!(copied.signs(50).await, Err(JournalError::Frozen(_))), "nobody knows whether it was frozen");
+    assert!(copied.bench.journal.unfreeze().await.unwrap());
     assert!(matches!(copied.signs(150).await, Err(JournalError::NeedsPerson)), "M5");
+    copied.signs(50).await.unwrap();
 }
 
 /// Two histories of one hour, none of which knows the other.

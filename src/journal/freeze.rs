@@ -97,6 +97,14 @@ fn freeze(db: &Connection, name: &str, reason: &str, at: u64) -> Result<bool, Jo
     Ok(rows == 1)
 }
 
+/// A copy took the place of a journal that could not be read: what stood in that one may be a freeze or a used limit.
+pub(super) fn because_nobody_knows(db: &Connection, unread: &[String]) -> Result<(), JournalError> {
+    let reason = format!("a copy was put in place of a journal of which could not be read: {}", unread.join(", "));
+    let at: i64 = db.query_row("SELECT unixepoch()", [], |row| row.get(0))?;
+    freeze(db, OPERATOR, &reason, u64::try_from(at).unwrap_or_default())?;
+    Ok(())
+}
+
 impl Journal {
     /// The operator freezes the wallet. The first reason stays. True when the operator had not frozen it before.
     pub async fn freeze(&self, reason: String, at: u64) -> Result<bool, JournalError> {

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::backup::{alive, beside, contradiction, problems, read_manifest, reader, sync_folder_of};
 use super::mark::Mark;
 use super::schema::{self, FILE, LOG};
-use super::{JournalError, carry, row};
+use super::{JournalError, carry, freeze, row};
 use crate::error::{Code, Failure};
 
 /// The copy under way, in the wallet's folder.
@@ -128,6 +128,10 @@ fn take_in(
             None => (Vec::new(), "Budgets, freezes, set-asides and pins are as it knew them.".into()),
             Some(before) => {
                 let unread = carry::over(before, &mut db)?;
+                if !unread.is_empty() {
+                    // Only a person lifts a freeze or opens a limit again (M5): nobody here knows which stood.
+                    freeze::because_nobody_knows(&db, &unread)?;
+                }
                 let limits = match unread.as_slice() {
                     [] => "What was used of budgets, and who is frozen, set aside or pinned, went over from the one before.".into(),
                     unread => format!("Of the one before could not be read, and is as the copy knew it: {}.", unread.join(", ")),
