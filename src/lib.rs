@@ -15,6 +15,7 @@ pub mod http_client;
 pub mod journal;
 pub mod marketplace;
 pub mod mcp;
+pub mod metrics;
 pub mod notify;
 pub mod operator;
 pub mod points;

@@ -1,0 +1,390 @@
+//! What happened, told by the code where it happens.
+
+use std::sync::Once;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use drain_protocol::refusal::RefusalCode;
+use drain_protocol::{Address, Usdc};
+use drain_signers::{Capabilities, SignerError};
+
+use super::FAMILIES;
+use super::names::{self, Named};
+use crate::policy::approvals::{Verdict, Via};
+
+static PROVIDERS: Named = Named::new();
+static AGENTS: Named = Named::new();
+
+macro_rules! labels {
+    ($(#[$doc:meta])* $type:ident { $($(#[$vdoc:meta])* $variant:ident = $name:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $type { $($(#[$vdoc])* $variant,)+ }
+
+        impl $type {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+        }
+    };
+}
+
+labels! {
+    /// What is signed.
+    Signed {
+        /// A voucher.
+        Voucher = "voucher",
+        /// A transaction.
+        Transaction = "transaction",
+    }
+}
+
+labels! {
+    /// What became of a voucher.
+    VoucherEnd {
+        /// A usable answer.
+        Answered = "answered",
+        /// It was charged, and no usable answer came.
+        Unusable = "unusable",
+        /// The provider says that it did no work.
+        Refused = "refused",
+        /// Not known.
+        Lost = "lost",
+        /// It never left.
+        Unsent = "unsent",
+    }
+}
+
+labels! {
+    /// A provider told other books than ours.
+    Correction {
+        /// What was unknown explains it.
+        Adopted = "adopted",
+        /// It tells no books: what was unknown is booked whole.
+        AtBound = "at_bound",
+        /// Nothing explains it.
+        Unexplained = "unexplained",
+    }
+}
+
+labels! {
+    /// What a provider did with a paid request.
+    Request {
+        /// It answered.
+        Answered = "answered",
+        /// It refused before it worked.
+        Refused = "refused",
+        /// It failed with the voucher in hand.
+        Failed = "failed",
+        /// No usable answer.
+        Lost = "lost",
+        /// It was not reached.
+        Unreachable = "unreachable",
+    }
+}
+
+labels! {
+    /// What an RPC endpoint answered.
+    Rpc {
+        /// An answer.
+        Ok = "ok",
+        /// The call reverts.
+        Reverted = "reverted",
+        /// The node does not take it.
+        Refused = "refused",
+        /// It has not this block or this range.
+        Unable = "unable",
+        /// It serves another chain.
+        WrongChain = "wrong_chain",
+        /// No answer, or one that makes no sense.
+        Fault = "fault",
+    }
+}
+
+labels! {
+    /// Which kind of actor.
+    Actor {
+        /// The catalogue.
+        Directory = "directory",
+        /// Channels.
+        Channel = "channel",
+        /// The key.
+        Signer = "signer",
+        /// Transactions.
+        Wallet = "wallet",
+        /// Chain events.
+        Watcher = "watcher",
+        /// What brings money back.
+        Refund = "refund",
+        /// The journal's thread.
+        Journal = "journal",
+    }
+}
+
+labels! {
+    /// Why an actor was started anew.
+    Restart {
+        /// It had stopped.
+        Gone = "gone",
+        /// A job of it broke off.
+        Panic = "panic",
+    }
+}
+
+labels! {
+    /// What a contract's owner did.
+    AdminEvent {
+        /// The fee.
+        FeeUpdated = "fee_updated",
+        /// The token.
+        UsdcUpdated = "usdc_updated",
+        /// What no channel holds was sent away.
+        Swept = "swept",
+        /// It has no owner any more.
+        OwnershipRenounced = "ownership_renounced",
+    }
+}
+
+labels! {
+    /// How a client is connected.
+    Transport {
+        /// Standard input and output.
+        Stdio = "stdio",
+        /// HTTP.
+        Http = "http",
+        /// Another process, by the wallet's socket.
+        Socket = "socket",
+    }
+}
+
+/// What has a known set of labels is shown from the start: a rise from nothing is no rise to whoever reads.
+pub(super) fn begin() {
+    static BEGUN: Once = Once::new();
+    BEGUN.call_once(|| {
+        let features = [
+            ("sandbox", cfg!(feature = "sandbox")),
+            ("ledger", cfg!(feature = "ledger")),
+            ("aws", cfg!(feature = "aws")),
+        ];
+        let features: Vec<&str> = features.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
+        FAMILIES.build_info.set([env!("CARGO_PKG_VERSION"), &features.join(",")], 1);
+        for event in AdminEvent::ALL {
+            FAMILIES.contract_admin_events_total.begin([event.label()]);
+        }
+        for correction in Correction::ALL {
+            FAMILIES.voucher_corrections_total.begin([correction.label()]);
+        }
+        for reason in ["invalid_nonce", "insufficient_funds", "invalid_signature", "channel_not_found", "rate_limited"]
+        {
+            FAMILIES.voucher_refusals_total.begin([reason]);
+        }
+        for actor in [Actor::Directory, Actor::Signer, Actor::Wallet, Actor::Watcher, Actor::Refund] {
+            FAMILIES.actor_restarts_total.begin([actor.label(), Restart::Gone.label()]);
+        }
+        for actor in [Actor::Channel, Actor::Wallet] {
+            FAMILIES.actor_restarts_total.begin([actor.label(), Restart::Panic.label()]);
+        }
+        for actor in [Actor::Directory, Actor::Signer, Actor::Wallet, Actor::Channel, Actor::Journal] {
+            FAMILIES.actor_mailbox_depth.shift([actor.label()], 0);
+        }
+        for transport in Transport::ALL {
+            FAMILIES.mcp_sessions.shift([transport.label()], 0);
+        }
+    });
+}
+
+/// A provider's name where things are counted, from the key of its record.
+fn provider(key: &str) -> String {
+    PROVIDERS.admit(names::provider(key))
+}
+
+/// A key is there to sign for a wallet.
+pub fn signer_there(wallet: Address, signer: Capabilities) {
+    let yes = |is: bool| if is { "true" } else { "false" };
+    let (name, full) = (names::wallet(wallet), wallet.to_string());
+    let labels = [&*name, signer.kind, &*full, yes(signer.interactive), yes(signer.clear_signing)];
+    FAMILIES.signer_info.set(labels, 1);
+    FAMILIES.signer_available.set([&name, signer.kind], 1);
+}
+
+/// A signature was made, or not.
+pub fn signature(wallet: Address, backend: &str, what: Signed, took: Duration, error: Option<&SignerError>) {
+    let available = |yes| FAMILIES.signer_available.set([&names::wallet(wallet), backend], yes);
+    match error {
+        None => {
+            FAMILIES.sign_duration_seconds.took([backend, what.label()], took);
+            available(1);
+        }
+        Some(error) => {
+            FAMILIES.signer_errors_total.inc([backend, error.code()]);
+            // A rule of ours says nothing about the key.
+            if !matches!(error, SignerError::Refused { .. }) {
+                available(0);
+            }
+        }
+    }
+}
+
+/// A voucher's request ended.
+pub fn voucher(provider_key: &str, end: VoucherEnd) {
+    FAMILIES.vouchers_signed_total.inc([&provider(provider_key), end.label()]);
+}
+
+/// A provider refused a voucher. Codes that only this provider knows are one.
+pub fn voucher_refused(code: &RefusalCode) {
+    let reason = match code {
+        RefusalCode::Upstream(_) => "upstream",
+        RefusalCode::Other(_) => names::OTHER,
+        code => code.as_str(),
+    };
+    FAMILIES.voucher_refusals_total.inc([reason]);
+}
+
+/// A provider told other books than ours.
+pub fn correction(correction: Correction) {
+    FAMILIES.voucher_corrections_total.inc([correction.label()]);
+}
+
+/// A request was booked at `cost`.
+pub fn booked(agent: &str, provider_key: &str, cost: Usdc, bound: Usdc) {
+    let provider = provider(provider_key);
+    FAMILIES.spend_usdc_total.add([&AGENTS.admit(names::clean(agent)), &provider], units(cost));
+    if let Some(part) = units(cost).saturating_mul(1_000_000).checked_div(units(bound)) {
+        FAMILIES.provider_cost_to_bound_ratio.millionths([&provider], part);
+    }
+}
+
+/// A paid request was sent and ended so.
+pub fn request(provider_key: &str, outcome: Request, took: Duration, first_byte: Option<Duration>) {
+    let provider = provider(provider_key);
+    FAMILIES.provider_requests_total.inc([&provider, outcome.label()]);
+    FAMILIES.provider_request_duration_seconds.took([&provider], took);
+    if let Some(first_byte) = first_byte {
+        FAMILIES.provider_first_byte_seconds.took([&provider], first_byte);
+    }
+}
+
+/// Something was decided: leave, or the rule that was against it.
+pub fn decided(decision: &'static str, rule: &'static str) {
+    FAMILIES.policy_decisions_total.inc([decision, rule]);
+}
+
+/// A person answered after so long.
+pub fn approval(via: Via, verdict: Verdict, waited: Duration) {
+    let outcome = match verdict {
+        Verdict::Approve => "approve",
+        Verdict::Deny => "deny",
+    };
+    FAMILIES.approval_wait_seconds.took([via.as_str(), outcome], waited);
+}
+
+/// The journal committed.
+pub fn journal_committed(took: Duration) {
+    FAMILIES.journal_commit_duration_seconds.took([], took);
+}
+
+/// The journal could not record something, by a fault of disk or file.
+pub fn journal_failed() {
+    FAMILIES.journal_errors_total.inc([]);
+}
+
+/// An RPC endpoint answered, or did not.
+pub fn rpc(endpoint: &str, outcome: Rpc, took: Duration) {
+    let endpoint = names::clean(endpoint);
+    FAMILIES.rpc_requests_total.inc([&endpoint, outcome.label()]);
+    FAMILIES.rpc_request_duration_seconds.took([&endpoint], took);
+}
+
+/// An RPC endpoint told of its newest block.
+pub fn rpc_head(endpoint: &str, block: u64) {
+    FAMILIES.rpc_head_block.set([&names::clean(endpoint)], block);
+}
+
+/// The watcher saw the newest block, and the newest final one.
+pub fn watched(wallet: Address, block_time: u64, confirmed: u64) {
+    FAMILIES.watcher_last_block_timestamp_seconds.set([&names::wallet(wallet)], block_time);
+    FAMILIES.chain_confirmed_block.set([], confirmed);
+}
+
+/// Whether the watcher reads the chain.
+pub fn watching(wallet: Address, active: bool) {
+    FAMILIES.watcher_active.set([&names::wallet(wallet)], u64::from(active));
+}
+
+/// The chain took back what was final, so deep.
+pub fn reorg(depth: u64) {
+    FAMILIES.reorgs_total.inc([]);
+    FAMILIES.reorg_depth_blocks.millionths([], depth.saturating_mul(1_000_000));
+}
+
+/// A transaction was sent, or ended.
+pub fn transaction(kind: &str, outcome: &str) {
+    FAMILIES.transactions_total.inc([kind, outcome]);
+}
+
+/// A contract's owner did something.
+pub fn admin_event(event: AdminEvent) {
+    FAMILIES.contract_admin_events_total.inc([event.label()]);
+}
+
+/// An actor was started anew.
+pub fn restarted(actor: Actor, cause: Restart) {
+    FAMILIES.actor_restarts_total.inc([actor.label(), cause.label()]);
+}
+
+/// An actor did something.
+pub fn progressed(actor: Actor) {
+    FAMILIES.actor_last_progress_timestamp_seconds.set([actor.label()], now());
+}
+
+/// Something is asked of an actor, until this is dropped.
+#[must_use]
+#[derive(Debug)]
+pub struct Asked(Actor);
+
+/// Something is asked of an actor.
+pub fn asked(actor: Actor) -> Asked {
+    FAMILIES.actor_mailbox_depth.shift([actor.label()], 1);
+    Asked(actor)
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        FAMILIES.actor_mailbox_depth.shift([self.0.label()], -1);
+        progressed(self.0);
+    }
+}
+
+/// A call of a tool or a resource ended.
+pub fn mcp(tool: &str, outcome: &str, took: Duration) {
+    FAMILIES.mcp_requests_total.inc([tool, outcome]);
+    FAMILIES.mcp_request_duration_seconds.took([tool], took);
+}
+
+/// A client is connected, until this is dropped.
+#[must_use]
+#[derive(Debug)]
+pub struct Session(Transport);
+
+/// A client is connected.
+pub fn session(transport: Transport) -> Session {
+    FAMILIES.mcp_sessions.shift([transport.label()], 1);
+    Session(transport)
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        FAMILIES.mcp_sessions.shift([self.0.label()], -1);
+    }
+}
+
+/// In base units.
+pub(super) fn units(amount: Usdc) -> u64 {
+    u64::try_from(amount.as_i64()).unwrap_or_default()
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
