@@ -28,8 +28,8 @@ use super::wallet::WalletActor;
 use crate::api::{ChannelState, ChatCall, ChatReply, Closed, Progress};
 use crate::error::{Code, Failure};
 use crate::journal::{Approval, ChannelRecord, IntentId};
-use crate::policy::Caller;
 use crate::policy::learn::AnswerLength;
+use crate::policy::{Asked, Caller};
 
 /// What an agent may ask of a channel while others wait.
 const MAILBOX: usize = 256;
@@ -228,7 +228,7 @@ impl ChannelActor {
             prices,
             lengths,
             docs_checked: false,
-            caller: self.services.operator(),
+            caller: self.services.operator(Asked::by("runtime")),
             gone: None,
         }
     }
