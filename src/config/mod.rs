@@ -19,6 +19,7 @@ mod treasury;
 mod values;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +64,8 @@ pub struct Config {
     pub approvals: ApprovalConfig,
     /// Who is told of events.
     pub notify: NotifyConfig,
+    /// Where metrics are served, if anywhere.
+    pub metrics: Option<SocketAddr>,
     /// When unspent money comes back by itself.
     pub refunds: RefundConfig,
     /// How requests to providers behave.

@@ -18,7 +18,7 @@ use crate::policy::budgets::{Locked, may_open};
 
 /// Deposits that are, or may be, in the contracts, and what was begun to open within the hour before `now`. Of a channel
 /// whose close is not worth its gas the rest counts: more is not locked, and no more can be opened with it.
-fn locked(db: &Connection, chain_id: u64, consumer: Address, now: u64) -> Result<Locked, JournalError> {
+pub(super) fn locked(db: &Connection, chain_id: u64, consumer: Address, now: u64) -> Result<Locked, JournalError> {
     let mut statement = db.prepare_cached(
         "SELECT COALESCE(SUM(deposit - COALESCE(taken_in_the_end, 0)) FILTER (WHERE state IN ('opening', 'open', 'closing')), 0) AS deposits, \
                 COUNT(*) FILTER (WHERE state IN ('opening', 'open', 'closing') AND taken_in_the_end IS NULL) AS channels, \

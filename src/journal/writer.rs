@@ -80,6 +80,11 @@ impl Writer {
         Ok(receiver)
     }
 
+    /// The file.
+    pub(super) fn path(&self) -> Arc<Path> {
+        self.path.clone()
+    }
+
     /// Runs `operation` and waits for its commit.
     pub(super) async fn run<T: Send + 'static>(
         &self,

@@ -7,6 +7,7 @@
 
 pub mod docs;
 mod families;
+pub mod http;
 mod kinds;
 pub mod names;
 mod record;
