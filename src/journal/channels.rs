@@ -63,7 +63,7 @@ impl Journal {
         limits: Arc<Limits>,
         moment: Moment,
     ) -> Result<(ChannelRecord, bool), JournalError> {
-        self.writer
+        let begun = self.writer
             .run(move |db| {
                 refuse_frozen_by(db, &limits, moment.at)?;
                 let pending: Option<i64> = db
@@ -87,7 +87,8 @@ impl Journal {
                 db.prepare_cached("UPDATE channels SET told = 0 WHERE intent = ?1")?.execute([intent.0])?;
                 Ok((load(db, intent)?, false))
             })
-            .await
+            .await;
+        super::decided(begun)
     }
 
     /// An open channel to this provider that its opener was never given, because the call was cut off, and that never
