@@ -12,12 +12,16 @@ use crate::api::{
 };
 use crate::config::{Config, Password};
 use crate::error::Failure;
-use crate::policy::Pol;
 use crate::policy::approvals::Verdict;
+use crate::policy::{Asked, Pol};
 
 /// The facade; cheap to clone.
 #[derive(Clone)]
-pub struct Runtime(Shared);
+pub struct Runtime {
+    shared: Shared,
+    /// By which call everything is asked for.
+    asked: Asked,
+}
 
 /// The answer to a command, or a fault of ours.
 macro_rules! answer {
@@ -36,19 +40,19 @@ impl Runtime {
     pub async fn start(config: Config, signer: Option<Signer>) -> Result<Self, Failure> {
         match signer {
             None => Self::without_wallet(config, no_signer()),
-            Some(signer) => Ok(Self(Shared::with_key(services(config)?, signer).await)),
+            Some(signer) => Ok(Self::over(Shared::with_key(services(config)?, signer).await)),
         }
     }
 
     /// Starts without a wallet; everything that needs one answers `why`.
     pub fn without_wallet(config: Config, why: Failure) -> Result<Self, Failure> {
-        Ok(Self(Shared::without_wallet(services(config)?, why)))
+        Ok(Self::over(Shared::without_wallet(services(config)?, why)))
     }
 
     /// Starts with a wallet whose key cannot be used here: it is paid from while another process has it, and otherwise
     /// everything that needs it answers `why`.
     pub async fn locked(config: Config, wallet: Address, why: Failure) -> Result<Self, Failure> {
-        Ok(Self(Shared::locked(services(config)?, wallet, why).await))
+        Ok(Self::over(Shared::locked(services(config)?, wallet, why).await))
     }
 
     /// Starts with a key that is still being opened, and answers at once: providers can be read meanwhile, and everything
@@ -59,7 +63,21 @@ impl Runtime {
         wallet: Option<Address>,
         signer: impl Future<Output = Result<Signer, Failure>> + 'static,
     ) -> Result<Self, Failure> {
-        Ok(Self(Shared::opening(services(config)?, wallet, signer)))
+        Ok(Self::over(Shared::opening(services(config)?, wallet, signer)))
+    }
+
+    fn over(shared: Shared) -> Self {
+        Self { shared, asked: Asked::by("runtime") }
+    }
+
+    /// The same runtime for one more call of a tool or command: all that is asked by it carries the call's id.
+    pub fn asked_by(&self, tool: &'static str) -> Self {
+        self.asked(Asked::by(tool))
+    }
+
+    /// The same runtime for this call.
+    pub fn asked(&self, asked: Asked) -> Self {
+        Self { shared: self.shared.clone(), asked }
     }
 
     /// Whether all of this is the sandbox's play money.
@@ -69,11 +87,15 @@ impl Runtime {
 
     /// The operator's settings.
     pub fn config(&self) -> &Config {
-        self.0.config()
+        self.shared.config()
+    }
+
+    async fn run(&self, command: Command, progress: Progress) -> Result<Reply, Failure> {
+        self.shared.run(command, self.asked.clone(), progress).await
     }
 
     async fn read(&self, command: Command) -> Result<Reply, Failure> {
-        self.0.run(command, Progress::none()).await
+        self.run(command, Progress::none()).await
     }
 
     /// The directory, filtered.
@@ -93,17 +115,17 @@ impl Runtime {
 
     /// Sets the allowance, never above the limit on what may be locked (M9).
     pub async fn approve(&self, amount: Option<Usdc>, progress: Progress) -> Result<Approved, Failure> {
-        answer!(self.0.run(Command::Approve(amount), progress).await?, Reply::Approved)
+        answer!(self.run(Command::Approve(amount), progress).await?, Reply::Approved)
     }
 
     /// Opens a channel, or joins the pending opening of the same provider.
     pub async fn open(&self, request: OpenRequest, progress: Progress) -> Result<Opened, Failure> {
-        answer!(self.0.run(Command::Open(request), progress).await?, Reply::Opened).map(|opened| *opened)
+        answer!(self.run(Command::Open(request), progress).await?, Reply::Opened).map(|opened| *opened)
     }
 
     /// Pays for a request.
     pub async fn chat(&self, call: ChatCall, progress: Progress) -> Result<ChatReply, Failure> {
-        answer!(self.0.run(Command::Chat(call), progress).await?, Reply::Chat)
+        answer!(self.run(Command::Chat(call), progress).await?, Reply::Chat)
     }
 
     /// Every channel; those at their end only with `all`.
@@ -118,17 +140,17 @@ impl Runtime {
 
     /// Closes at expiry.
     pub async fn close(&self, id: ChannelId, progress: Progress) -> Result<Closed, Failure> {
-        answer!(self.0.run(Command::Close(id), progress).await?, Reply::Closed).map(|closed| *closed)
+        answer!(self.run(Command::Close(id), progress).await?, Reply::Closed).map(|closed| *closed)
     }
 
     /// Closes now, with the provider's consent (V2).
     pub async fn cooperative_close(&self, id: ChannelId, progress: Progress) -> Result<Closed, Failure> {
-        answer!(self.0.run(Command::CooperativeClose(id), progress).await?, Reply::Closed).map(|closed| *closed)
+        answer!(self.run(Command::CooperativeClose(id), progress).await?, Reply::Closed).map(|closed| *closed)
     }
 
     /// Closes what can be closed now, and with their providers' consent what paid nothing for `idle` seconds.
     pub async fn refund(&self, idle: Option<u64>, progress: Progress) -> Result<Vec<RefundReport>, Failure> {
-        answer!(self.0.run(Command::Refund(idle), progress).await?, Reply::Refunds)
+        answer!(self.run(Command::Refund(idle), progress).await?, Reply::Refunds)
     }
 
     /// How many openings of the wallet the contracts count, and how many the record knows (M10).
@@ -139,13 +161,13 @@ impl Runtime {
     /// Waits until this process has read the chain for anything, and tells then of openings that the record does not know.
     /// `None` where there are none, or the chain does not say.
     pub async fn unknown_openings(&self) -> Option<String> {
-        self.0.clock().first_block().await;
+        self.shared.clock().first_block().await;
         self.openings().await.ok().and_then(|found| unknown_told(&found))
     }
 
     /// Searches the chain for channels of the wallet that are not recorded here.
     pub async fn recover(&self, progress: Progress) -> Result<Recovery, Failure> {
-        answer!(self.0.run(Command::Recover, progress).await?, Reply::Recovered)
+        answer!(self.run(Command::Recover, progress).await?, Reply::Recovered)
     }
 
     /// A person says whom a foreign channel pays (M10).
@@ -188,12 +210,12 @@ impl Runtime {
 
     /// That this process has the wallet, for what only its holder does; else who has it (M5).
     pub async fn has_wallet(&self) -> Result<(), Failure> {
-        self.0.holder().await.map(drop)
+        self.shared.holder().await.map(drop)
     }
 
     /// Waits until this process has the wallet, from the start or taken over: for what its holder alone serves.
     pub async fn held(&self) {
-        self.0.held().await;
+        self.shared.held().await;
     }
 
     /// Moves money out; only for a person on a terminal, and only in the process that holds the wallet (M5). What was
@@ -205,23 +227,23 @@ impl Runtime {
         again: bool,
         progress: Progress,
     ) -> Result<String, Failure> {
-        self.0.holder().await?.send(to, amount, again, progress).await
+        self.shared.holder().await?.send(to, amount, again, progress).await
     }
 
     /// Sends from the treasury to the wallet that software uses, within the day's limit; only in the process that holds the
     /// treasury's account.
     pub async fn fund(&self, to: Address, usdc: Usdc, pol: Pol, progress: Progress) -> Result<Vec<String>, Failure> {
-        self.0.holder().await?.fund(to, usdc, pol, progress).await
+        self.shared.holder().await?.fund(to, usdc, pol, progress).await
     }
 
     /// Sends what is above the marks back to the operator's treasury.
     pub async fn sweep(&self, progress: Progress) -> Result<Swept, Failure> {
-        answer!(self.0.run(Command::Sweep, progress).await?, Reply::Swept)
+        answer!(self.run(Command::Sweep, progress).await?, Reply::Swept)
     }
 
     /// Why the wallet is frozen, if it is (M11); only in the process that holds it.
     pub async fn frozen(&self) -> Result<Option<String>, Failure> {
-        self.0.holder().await?.frozen().await
+        self.shared.holder().await?.frozen().await
     }
 
     /// Freezes the wallet; false where the operator had frozen it before.
@@ -231,11 +253,11 @@ impl Runtime {
 
     /// A person lifts every freeze; only for a person on a terminal, and only in the process that holds the wallet (M5).
     pub async fn unfreeze(&self) -> Result<bool, Failure> {
-        self.0.holder().await?.unfreeze().await
+        self.shared.holder().await?.unfreeze().await
     }
 
     /// Lets requests on their way end, within a limit, and makes everything durable.
     pub async fn shutdown(&self) {
-        self.0.shutdown().await;
+        self.shared.shutdown().await;
     }
 }

@@ -16,7 +16,7 @@ use crate::journal::Journal;
 use crate::marketplace::MarketplaceClient;
 use crate::metrics;
 use crate::notify::{Event, EventKind, Notifier};
-use crate::policy::Caller;
+use crate::policy::{Asked, Caller};
 use crate::provider::ProviderClient;
 
 /// Cheap to clone.
@@ -60,9 +60,9 @@ impl Services {
 }
 
 impl Services {
-    /// The operator of this process, as whoever asks.
-    pub fn operator(&self) -> Caller {
-        Caller { agent: self.config.agent.clone(), limits: self.config.limits.clone() }
+    /// The operator of this process, as whoever asks, by this call.
+    pub fn operator(&self, asked: Asked) -> Caller {
+        Caller { agent: self.config.agent.clone(), limits: self.config.limits.clone(), asked }
     }
 }
 

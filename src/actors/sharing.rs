@@ -21,6 +21,7 @@ use crate::api::{Command, Effect, Progress, Reply};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Code, Failure, Money};
+use crate::policy::Asked;
 use crate::policy::approvals::Via;
 use crate::socket::{Fate, Remote};
 use candidate::{Candidate, Holding, Without};
@@ -147,14 +148,14 @@ impl Shared {
     }
 
     /// Does what a command says, wherever the wallet is. One that moves money is sent to one holder only.
-    pub(super) async fn run(&self, command: Command, progress: Progress) -> Result<Reply, Failure> {
+    pub(super) async fn run(&self, command: Command, asked: Asked, progress: Progress) -> Result<Reply, Failure> {
         let opening = match &*self.inner.post.borrow() {
             Post::Opening(keyless) => Some(keyless.clone()),
             _ => None,
         };
         if let Some(keyless) = opening {
             if matches!(command, Command::Providers(_) | Command::Provider(_)) {
-                return keyless.run(command, self.inner.services.operator(), progress).await;
+                return keyless.run(command, self.inner.services.operator(asked), progress).await;
             }
             progress.say("the wallet's key is being opened");
             // As long as it takes: what opens a key has limits of its own.
@@ -165,15 +166,17 @@ impl Shared {
         while Instant::now() < deadline {
             match self.post().await {
                 Post::Here(holding) => {
-                    return holding.local.run(command, self.inner.services.operator(), progress).await;
+                    return holding.local.run(command, self.inner.services.operator(asked), progress).await;
                 }
-                Post::There(remote) => match remote.run(command.clone(), self.own_person(&progress)).await {
-                    Fate::Answered(result) => return result,
-                    Fate::Lost(_) if command.effect() == Effect::Repeatable && reads < READS => reads += 1,
-                    Fate::Lost(last) => return Err(lost(&command, &remote, last)),
-                    // It ends what it has begun first, and is not asked again.
-                    Fate::NotBegun => drop(tokio::time::timeout_at(deadline, remote.gone().cancelled()).await),
-                },
+                Post::There(remote) => {
+                    match remote.run(command.clone(), asked.clone(), self.own_person(&progress)).await {
+                        Fate::Answered(result) => return result,
+                        Fate::Lost(_) if command.effect() == Effect::Repeatable && reads < READS => reads += 1,
+                        Fate::Lost(last) => return Err(lost(&command, &remote, last)),
+                        // It ends what it has begun first, and is not asked again.
+                        Fate::NotBegun => drop(tokio::time::timeout_at(deadline, remote.gone().cancelled()).await),
+                    }
+                }
                 Post::Opening(_) | Post::Between => break,
             }
         }

@@ -215,6 +215,9 @@ async fn run(cli: Cli) -> ExitCode {
             return Exit::of(&failure).into();
         }
     };
+    if let Some(command) = &cli.command {
+        session.command = command.name();
+    }
     let output = session.output;
     let reads = cli.command.as_ref().is_some_and(Command::only_reads);
     // doctor lists the warnings among its lines.
@@ -236,6 +239,27 @@ async fn run(cli: Cli) -> ExitCode {
 }
 
 impl Command {
+    /// Its name in logs and in the record.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Providers(_) => "providers",
+            Self::Balance(_) => "balance",
+            Self::Open(_) => "open",
+            Self::Chat(_) => "chat",
+            Self::Channels(_) => "channels",
+            Self::Close(_) => "close",
+            Self::Refund(_) => "refund",
+            Self::Rescue(_) => "rescue",
+            Self::Approvals(_) => "approvals",
+            Self::Doctor(_) => "doctor",
+            Self::Demo(_) => "demo",
+            Self::Sandbox(_) => "sandbox",
+            Self::Journal(_) => "journal",
+            Self::LedgerPipe(_) => "ledger-pipe",
+            Self::Wallet(command) => command.name(),
+        }
+    }
+
     fn only_reads(&self) -> bool {
         matches!(self, Self::Providers(_) | Self::Balance(_) | Self::Channels(_) | Self::Doctor(_))
     }

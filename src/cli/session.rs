@@ -26,6 +26,8 @@ pub enum Needs {
 pub struct Session {
     /// Where answers go.
     pub output: Output,
+    /// Which command this is, for logs and the record.
+    pub command: &'static str,
     config: Option<Config>,
     sandbox: Option<Playground>,
 }
@@ -47,7 +49,7 @@ impl Session {
         }
         let config = Config::load(sources)?;
         let output = Output { json: global.json, play_money: config.play_money };
-        Ok(Self { output, config: Some(config), sandbox })
+        Ok(Self { output, command: "serve", config: Some(config), sandbox })
     }
 
     /// Says what is odd about the configuration, once.
@@ -103,6 +105,7 @@ impl Session {
                 }
             },
         };
+        let runtime = runtime.asked_by(self.command);
         let reporter = self.output.reporter();
         let result = tokio::select! {
             result = work(runtime.clone(), reporter.progress.clone()) => result,

@@ -23,6 +23,7 @@ use super::{instructions, resources, waiting};
 use crate::actors::Runtime;
 use crate::api::{Progress, Question};
 use crate::metrics;
+use crate::policy::Asked;
 
 /// Progress lines that may wait for a slow client; more are dropped.
 pub(super) const PROGRESS_QUEUE: usize = 32;
@@ -45,7 +46,7 @@ enum Reply {
 }
 
 /// Does the work of a job.
-pub(super) type Handler = Arc<dyn Fn(Job, Progress) -> Running + Send + Sync>;
+pub(super) type Handler = Arc<dyn Fn(Job, Asked, Progress) -> Running + Send + Sync>;
 
 /// The MCP server. Cheap to clone; all clones share one runtime.
 #[derive(Clone)]
@@ -66,7 +67,8 @@ impl Server {
     pub fn new(runtime: Runtime) -> Self {
         let play_money = runtime.play_money();
         let device_wait = runtime.config().device_wait;
-        let handler: Handler = Arc::new(move |job, progress| Box::pin(work(runtime.clone(), job, progress)));
+        let handler: Handler =
+            Arc::new(move |job, asked, progress| Box::pin(work(runtime.asked(asked), job, progress)));
         let handler = match device_wait {
             Some(patience) => waiting::patient(handler, patience),
             None => handler,
@@ -101,6 +103,7 @@ impl Server {
             Job::Tool(tool, _) => What { name: tool.name, moves_money: tool.moves_money },
             Job::Resource(resource) => What { name: resource.uri(), moves_money: false },
         };
+        let asked = Asked::by(what.name);
         let token = context.meta.get_progress_token();
         let (sender, receiver) = mpsc::channel(PROGRESS_QUEUE);
         let progress = if token.is_some() { Progress::to(sender) } else { Progress::none() };
@@ -119,7 +122,7 @@ impl Server {
                 }
             }
         };
-        let supervised = supervise(what, (self.handler)(job, progress), &stop, receiver, tell);
+        let supervised = supervise(what, (self.handler)(job, asked, progress), &stop, receiver, tell);
         tokio::pin!(supervised);
         loop {
             tokio::select! {

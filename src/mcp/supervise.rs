@@ -10,9 +10,9 @@ use crate::error::Failure;
 
 /// What runs, as texts for a reader need it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct What<'a> {
+pub(super) struct What {
     /// Its name.
-    pub name: &'a str,
+    pub name: &'static str,
     /// Whether breaking off may leave money in an unknown state.
     pub moves_money: bool,
 }
@@ -22,7 +22,7 @@ pub(super) struct What<'a> {
 /// When nobody waits any more the work is dropped: the actors see then that what still queues is not wanted, and give
 /// the channel that an opening leads to whoever asks next. What they have started they end, in tasks of their own.
 pub(super) async fn supervise<T, W, F>(
-    what: What<'_>,
+    what: What,
     work: W,
     cancelled: &CancellationToken,
     mut progress: mpsc::Receiver<String>,
@@ -62,7 +62,7 @@ mod tests {
     use crate::api::Progress;
     use crate::error::{Code, Money};
 
-    const PAYS: What<'static> = What { name: "drain_chat", moves_money: true };
+    const PAYS: What = What { name: "drain_chat", moves_money: true };
 
     fn channel() -> (Progress, mpsc::Receiver<String>) {
         let (sender, receiver) = mpsc::channel(8);

@@ -50,13 +50,15 @@ fn lock(waiting: &Shared) -> MutexGuard<'_, Waiting> {
 /// Lets calls that may need a signature answer after `patience` and go on.
 pub(super) fn patient(handler: Handler, patience: Duration) -> Handler {
     let waiting = Shared::default();
-    Arc::new(move |job, progress| -> Running {
+    Arc::new(move |job, asked, progress| -> Running {
         match &job {
             Job::Tool(tool, given) if tool.moves_money => {
                 let call = (tool.name, serde_json::Value::Object(given.clone()).to_string());
-                Box::pin(one_call(waiting.clone(), call, handler.clone(), job, progress, patience))
+                let handler = handler.clone();
+                let work = move |progress| handler(job, asked, progress);
+                Box::pin(one_call(waiting.clone(), call, work, progress, patience))
             }
-            _ => handler(job, progress),
+            _ => handler(job, asked, progress),
         }
     })
 }
@@ -64,12 +66,11 @@ pub(super) fn patient(handler: Handler, patience: Duration) -> Handler {
 async fn one_call(
     waiting: Shared,
     call: Call,
-    handler: Handler,
-    job: Job,
+    work: impl FnOnce(Progress) -> Running + Send,
     progress: Progress,
     patience: Duration,
 ) -> Result<Answer, Failure> {
-    let mut turn = Turn::begin(waiting, call, |lines| tokio::spawn(handler(job, progress.clone().with_lines(lines))))?;
+    let mut turn = Turn::begin(waiting, call, |lines| tokio::spawn(work(progress.clone().with_lines(lines))))?;
     let until = tokio::time::sleep(patience);
     tokio::pin!(until);
     loop {
@@ -175,6 +176,7 @@ mod tests {
 
     use super::*;
     use crate::mcp::tools;
+    use crate::policy::Asked;
 
     const SHORT: Duration = Duration::from_millis(20);
 
@@ -197,7 +199,7 @@ mod tests {
     impl Device {
         fn handler(&self) -> Handler {
             let device = self.clone();
-            let handler: Handler = Arc::new(move |_, progress: Progress| -> Running {
+            let handler: Handler = Arc::new(move |_, _, progress: Progress| -> Running {
                 let device = device.clone();
                 Box::pin(async move {
                     device.begun.fetch_add(1, Ordering::SeqCst);
@@ -220,6 +222,10 @@ mod tests {
         Job::Tool(tools::find(tool).unwrap(), given)
     }
 
+    fn asked() -> Asked {
+        Asked::by("drain_chat")
+    }
+
     fn waits(outcome: Result<Answer, Failure>) -> Failure {
         let failure = outcome.unwrap_err();
         assert_eq!(failure.code, Code::WaitingForDevice, "{failure:?}");
@@ -230,20 +236,20 @@ mod tests {
     async fn the_same_call_again_collects_the_one_result() {
         let device = Device::default();
         let handler = device.handler();
-        let first = waits(handler(job("drain_chat", "Hello"), Progress::none()).await);
+        let first = waits(handler(job("drain_chat", "Hello"), asked(), Progress::none()).await);
         assert!(first.message.contains("confirm on your Ledger"), "{first:?}");
         assert_eq!(first.money, Money::Pending { receipt: "w1".into() });
-        let again = waits(handler(job("drain_chat", "Hello"), Progress::none()).await);
+        let again = waits(handler(job("drain_chat", "Hello"), asked(), Progress::none()).await);
         assert_eq!((again.money, device.counts()), (first.money, (1, 0)));
         // Another call is other work.
-        waits(handler(job("drain_chat", "Bye"), Progress::none()).await);
+        waits(handler(job("drain_chat", "Bye"), asked(), Progress::none()).await);
         assert_eq!(device.counts(), (2, 0));
         device.press.notify_waiters();
-        handler(job("drain_chat", "Hello"), Progress::none()).await.unwrap();
-        handler(job("drain_chat", "Bye"), Progress::none()).await.unwrap();
+        handler(job("drain_chat", "Hello"), asked(), Progress::none()).await.unwrap();
+        handler(job("drain_chat", "Bye"), asked(), Progress::none()).await.unwrap();
         assert_eq!(device.counts(), (2, 2));
         // What was collected is over: the next one is new.
-        waits(handler(job("drain_chat", "Hello"), Progress::none()).await);
+        waits(handler(job("drain_chat", "Hello"), asked(), Progress::none()).await);
         assert_eq!(device.counts(), (3, 2));
     }
 
@@ -251,13 +257,13 @@ mod tests {
     async fn a_cancelled_call_ends_its_work_unless_it_was_told_to_go_on() {
         let device = Device::default();
         let handler = device.handler();
-        let mut call = handler(job("drain_chat", "Hello"), Progress::none());
+        let mut call = handler(job("drain_chat", "Hello"), asked(), Progress::none());
         assert!(futures::poll!(&mut call).is_pending());
         drop(call);
         while device.counts().0 != device.counts().1 {
             tokio::task::yield_now().await;
         }
-        waits(handler(job("drain_chat", "Hello"), Progress::none()).await);
+        waits(handler(job("drain_chat", "Hello"), asked(), Progress::none()).await);
         tokio::time::sleep(SHORT).await;
         let (begun, dropped) = device.counts();
         assert_eq!(begun, dropped + 1, "parked work goes on");
@@ -267,12 +273,12 @@ mod tests {
     async fn two_at_once_are_one_and_reading_tools_are_left_alone() {
         let device = Device::default();
         let handler = device.handler();
-        let mut first = handler(job("drain_chat", "Hello"), Progress::none());
+        let mut first = handler(job("drain_chat", "Hello"), asked(), Progress::none());
         assert!(futures::poll!(&mut first).is_pending());
-        let second = handler(job("drain_chat", "Hello"), Progress::none()).await.unwrap_err();
+        let second = handler(job("drain_chat", "Hello"), asked(), Progress::none()).await.unwrap_err();
         assert_eq!((second.code, second.money), (Code::Busy, Money::NotSpent));
         waits(first.await);
-        let mut reading = handler(job("drain_balance", ""), Progress::none());
+        let mut reading = handler(job("drain_balance", ""), asked(), Progress::none());
         assert!(tokio::time::timeout(SHORT * 3, &mut reading).await.is_err(), "never answered as waiting");
     }
 
@@ -280,11 +286,11 @@ mod tests {
     async fn no_more_than_so_many_wait() {
         let device = Device::default();
         let handler = device.handler();
-        let calls = (0..MOST).map(|n| handler(job("drain_chat", &n.to_string()), Progress::none()));
+        let calls = (0..MOST).map(|n| handler(job("drain_chat", &n.to_string()), asked(), Progress::none()));
         for outcome in futures::future::join_all(calls).await {
             waits(outcome);
         }
-        let refused = handler(job("drain_chat", "one more"), Progress::none()).await.unwrap_err();
+        let refused = handler(job("drain_chat", "one more"), asked(), Progress::none()).await.unwrap_err();
         assert_eq!((refused.code, device.counts()), (Code::Busy, (MOST, 0)));
     }
 }

@@ -30,7 +30,7 @@ impl Drop for Dropped {
 
 /// A handler by the tool's name: it answers, says progress, panics, hangs or reads arguments.
 fn server(dropped: Arc<Notify>) -> Server {
-    let handler = move |job: Job, progress: Progress| -> Running {
+    let handler = move |job: Job, _, progress: Progress| -> Running {
         let hangs = matches!(&job, Job::Tool(tool, _) if tool.name == "drain_open_channel");
         let guard = hangs.then(|| Dropped(dropped.clone()));
         Box::pin(async move {

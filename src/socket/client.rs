@@ -16,6 +16,7 @@ use super::greeting::{Hello, Spoken, Welcome};
 use super::{FRAME_BYTES, GREETING_BYTES, GREETING_TIME, path, same_user};
 use crate::api::{Command, Progress, Reply};
 use crate::error::Failure;
+use crate::policy::Asked;
 
 /// What became of a command.
 #[derive(Debug)]
@@ -216,9 +217,9 @@ impl Remote {
     }
 
     /// Lets the holder do something. Dropping this takes the command back, as far as it was not begun.
-    pub async fn run(&self, command: Command, progress: Progress) -> Fate {
+    pub async fn run(&self, command: Command, asked: Asked, progress: Progress) -> Fate {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let frame = match serde_json::to_vec(&Up::Call { id, command, person: progress.has_person() }) {
+        let frame = match serde_json::to_vec(&Up::Call { id, command, asked, person: progress.has_person() }) {
             Ok(frame) if frame.len() <= FRAME_BYTES => frame,
             Ok(frame) => {
                 let reason =

@@ -11,6 +11,7 @@ use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 use super::FRAME_BYTES;
 use crate::api::{Command, Reply};
 use crate::error::Failure;
+use crate::policy::Asked;
 use crate::policy::approvals::Verdict;
 
 /// From a client.
@@ -23,6 +24,8 @@ pub enum Up {
         id: u64,
         /// What.
         command: Command,
+        /// By which call at the client: its id goes into the holder's log and record.
+        asked: Asked,
         /// Whether a person at the client can be asked.
         person: bool,
     },

@@ -195,11 +195,13 @@ async fn serve(reader: &mut Reader, house: &Arc<House>, caller: &Caller, out: &m
             frame = reader.next() => frame,
         };
         match frame {
-            Ok(Some(Up::Call { id, command, person })) if !ids.contains_key(&id) => match house.admit(ids.len()) {
+            Ok(Some(Up::Call { id, command, asked, person })) if !ids.contains_key(&id) => match house.admit(ids.len())
+            {
                 Ok(permit) => {
                     let (answer, answers) = mpsc::channel(1);
                     let work = Call { house: house.clone(), id, out: out.clone(), permit };
-                    let task = running.spawn(work.run(command, caller.clone(), person.then_some(answers)));
+                    let task =
+                        running.spawn(work.run(command, caller.clone().by(asked.cleaned()), person.then_some(answers)));
                     ids.insert(id, Running { task, answer });
                 }
                 Err(refusal) => {

@@ -16,7 +16,7 @@ use crate::api::{Command, Progress, ProviderPage, ProviderQuery, Question, Reply
 use crate::error::{Code, Failure};
 use crate::policy::approvals::Verdict;
 use crate::policy::testing::limits;
-use crate::policy::{Caller, Limits};
+use crate::policy::{Asked, Caller, Limits};
 
 const WALLET: Address = Address::repeat_byte(7);
 
@@ -25,7 +25,7 @@ fn hello(agent: &str, limits: Limits) -> Hello {
 }
 
 fn operator() -> Caller {
-    Caller { agent: "operator".into(), limits: Arc::new(limits()) }
+    Caller { agent: "operator".into(), limits: Arc::new(limits()), asked: Asked::by("test") }
 }
 
 fn serve(folder: &Path, work: Work) -> Server {
@@ -87,6 +87,24 @@ fn providers() -> Command {
     Command::Providers(ProviderQuery::default())
 }
 
+/// The holder's log and record name the call as the client's do; the tool's name is another process' word (M13).
+#[tokio::test]
+async fn m13_the_calls_id_and_its_tool_cross() {
+    let folder = tempfile::tempdir().unwrap();
+    let work: Work = Arc::new(|_, caller, _| {
+        let Asked { request, tool } = caller.asked;
+        Box::pin(async move { Err(Failure::unspent(Code::LimitReached, request.to_string(), tool)) })
+    });
+    let _server = serve(folder.path(), work);
+    let remote = connect(folder.path(), &hello("agent", limits())).await.unwrap();
+    for (tool, shown) in [("drain_chat", "drain_chat"), ("two\nlines", "two lines")] {
+        let asked = Asked::by(tool);
+        let fate = remote.run(Command::Balance, asked.clone(), Progress::none()).await;
+        let Fate::Answered(Err(failure)) = fate else { panic!("{fate:?}") };
+        assert_eq!((failure.message, failure.next.as_str()), (asked.request.to_string(), shown));
+    }
+}
+
 #[tokio::test]
 async fn a_command_its_progress_and_its_answer_cross() {
     let folder = tempfile::tempdir().unwrap();
@@ -106,7 +124,7 @@ async fn a_command_its_progress_and_its_answer_cross() {
     let remote = connect(folder.path(), &hello("agent", tight)).await.unwrap();
     assert_eq!(remote.pid, i32::try_from(std::process::id()).ok());
     let (sender, mut lines) = mpsc::channel(8);
-    let fate = remote.run(providers(), Progress::to(sender)).await;
+    let fate = remote.run(providers(), Asked::by("test"), Progress::to(sender)).await;
     assert!(matches!(fate, Fate::Answered(Ok(Reply::Providers(page))) if page.matched == 5));
     assert_eq!((lines.recv().await.unwrap(), lines.recv().await.unwrap()), ("one".into(), "two".into()));
     // M5: the tighter limit counts; a looser one does not.
@@ -114,7 +132,7 @@ async fn a_command_its_progress_and_its_answer_cross() {
         let mut own = limits();
         own.per_channel = per_channel.parse().unwrap();
         let remote = connect(folder.path(), &hello("agent", own)).await.unwrap();
-        let fate = remote.run(Command::Balance, Progress::none()).await;
+        let fate = remote.run(Command::Balance, Asked::by("test"), Progress::none()).await;
         assert!(matches!(&fate, Fate::Answered(Err(failure)) if failure.message == counts), "{fate:?}");
     }
 }
@@ -142,11 +160,11 @@ async fn a_question_crosses_and_its_answer() {
             assert_eq!((question.id.as_str(), question.text.as_str()), ("a1", "pay?"));
             verdict.map(|verdict| question.reply.send(verdict))
         });
-        let fate = remote.run(providers(), Progress::none().with_person(sender)).await;
+        let fate = remote.run(providers(), Asked::by("test"), Progress::none().with_person(sender)).await;
         assert!(matches!(&fate, Fate::Answered(Ok(Reply::Providers(page))) if page.matched == counts), "{fate:?}");
         person.await.unwrap();
     }
-    let fate = remote.run(providers(), Progress::none()).await;
+    let fate = remote.run(providers(), Asked::by("test"), Progress::none()).await;
     assert!(matches!(fate, Fate::Answered(Ok(Reply::Providers(page))) if page.matched == 0));
 }
 
@@ -158,19 +176,19 @@ async fn a_command_that_nobody_waits_for_is_taken_back() {
     let remote = connect(folder.path(), &hello("a", limits())).await.unwrap();
     let asked = tokio::spawn({
         let remote = remote.clone();
-        async move { remote.run(providers(), Progress::none()).await }
+        async move { remote.run(providers(), Asked::by("test"), Progress::none()).await }
     });
     until(|| slow.begun.load(Ordering::SeqCst) == 1).await;
     asked.abort();
     until(|| slow.dropped.load(Ordering::SeqCst) == 1).await;
     // A client that goes takes back all of its own.
     let other = connect(folder.path(), &hello("b", limits())).await.unwrap();
-    let asked = tokio::spawn(async move { other.run(providers(), Progress::none()).await });
+    let asked = tokio::spawn(async move { other.run(providers(), Asked::by("test"), Progress::none()).await });
     until(|| slow.begun.load(Ordering::SeqCst) == 2).await;
     asked.abort();
     until(|| slow.dropped.load(Ordering::SeqCst) == 2).await;
     slow.leave.close();
-    assert!(matches!(remote.run(providers(), Progress::none()).await, Fate::Answered(Ok(_))));
+    assert!(matches!(remote.run(providers(), Asked::by("test"), Progress::none()).await, Fate::Answered(Ok(_))));
 }
 
 #[tokio::test]
@@ -181,7 +199,7 @@ async fn who_leaves_ends_what_it_began_and_begins_nothing() {
     let remote = connect(folder.path(), &hello("a", limits())).await.unwrap();
     let asked = tokio::spawn({
         let remote = remote.clone();
-        async move { remote.run(providers(), Progress::none()).await }
+        async move { remote.run(providers(), Asked::by("test"), Progress::none()).await }
     });
     until(|| slow.begun.load(Ordering::SeqCst) == 1).await;
     let leaving = tokio::spawn({
@@ -189,7 +207,7 @@ async fn who_leaves_ends_what_it_began_and_begins_nothing() {
         async move { server.leave().await }
     });
     until(|| server.is_leaving()).await;
-    assert!(matches!(remote.run(providers(), Progress::none()).await, Fate::NotBegun));
+    assert!(matches!(remote.run(providers(), Asked::by("test"), Progress::none()).await, Fate::NotBegun));
     assert!(!leaving.is_finished() && !remote.is_gone());
     slow.leave.close();
     assert!(matches!(asked.await.unwrap(), Fate::Answered(Ok(_))));
@@ -199,7 +217,7 @@ async fn who_leaves_ends_what_it_began_and_begins_nothing() {
     // The connection ends with the process.
     drop(server);
     remote.gone().cancelled().await;
-    assert!(matches!(remote.run(providers(), Progress::none()).await, Fate::NotBegun));
+    assert!(matches!(remote.run(providers(), Asked::by("test"), Progress::none()).await, Fate::NotBegun));
 }
 
 #[tokio::test]
@@ -209,7 +227,7 @@ async fn a_holder_that_dies_leaves_the_outcome_open() {
     let server = serve(folder.path(), slow.work());
     let remote = connect(folder.path(), &hello("a", limits())).await.unwrap();
     let (sender, mut lines) = mpsc::channel(8);
-    let asked = tokio::spawn(async move { remote.run(providers(), Progress::to(sender)).await });
+    let asked = tokio::spawn(async move { remote.run(providers(), Asked::by("test"), Progress::to(sender)).await });
     assert_eq!(lines.recv().await.unwrap(), "receipt 7");
     drop(server);
     assert!(matches!(asked.await.unwrap(), Fate::Lost(Some(last)) if last == "receipt 7"));
@@ -224,7 +242,7 @@ async fn too_many_commands_of_one_client() {
     let mut asked = tokio::task::JoinSet::new();
     for _ in 0..=MAX_CALLS {
         let remote = remote.clone();
-        asked.spawn(async move { remote.run(providers(), Progress::none()).await });
+        asked.spawn(async move { remote.run(providers(), Asked::by("test"), Progress::none()).await });
     }
     let refused = asked.join_next().await.unwrap().unwrap();
     assert!(matches!(&refused, Fate::Answered(Err(failure)) if failure.code == Code::Busy), "{refused:?}");
@@ -242,10 +260,10 @@ async fn a_panic_ends_one_call_only() {
     });
     let _server = serve(folder.path(), work);
     let remote = connect(folder.path(), &hello("a", limits())).await.unwrap();
-    let fate = remote.run(Command::Balance, Progress::none()).await;
+    let fate = remote.run(Command::Balance, Asked::by("test"), Progress::none()).await;
     assert!(matches!(&fate, Fate::Answered(Err(failure)) if failure.code == Code::Internal), "{fate:?}");
     assert!(!format!("{fate:?}").contains("secret"));
-    assert!(matches!(remote.run(providers(), Progress::none()).await, Fate::Answered(Ok(_))));
+    assert!(matches!(remote.run(providers(), Asked::by("test"), Progress::none()).await, Fate::Answered(Ok(_))));
 }
 
 #[tokio::test]
@@ -297,7 +315,7 @@ async fn garbage_is_cut_off() {
     let mut stream = UnixStream::connect(path::of(folder.path()).unwrap()).await.unwrap();
     let ended = tokio::time::timeout(GREETING_TIME * 4, stream.read_to_end(&mut Vec::new())).await;
     assert_eq!(ended.unwrap().unwrap(), 0);
-    assert!(matches!(remote.run(providers(), Progress::none()).await, Fate::Answered(Ok(_))));
+    assert!(matches!(remote.run(providers(), Asked::by("test"), Progress::none()).await, Fate::Answered(Ok(_))));
 }
 
 #[tokio::test]
@@ -310,7 +328,7 @@ async fn one_connection_too_many() {
     }
     let refused = connect(folder.path(), &hello("a", limits())).await;
     assert!(matches!(&refused, Err(NotConnected::Refused(failure)) if failure.code == Code::Busy), "{refused:?}");
-    assert!(matches!(connected[0].run(providers(), Progress::none()).await, Fate::Answered(Ok(_))));
+    assert!(matches!(connected[0].run(providers(), Asked::by("test"), Progress::none()).await, Fate::Answered(Ok(_))));
     drop(connected.pop());
     let mut found = None;
     while found.is_none() {

@@ -29,8 +29,8 @@ use crate::api::{ChannelState, ChatCall, ChatReply, Closed, Progress};
 use crate::error::{Code, Failure};
 use crate::journal::{Approval, ChannelRecord, IntentId};
 use crate::metrics;
-use crate::policy::Caller;
 use crate::policy::learn::AnswerLength;
+use crate::policy::{Asked, Caller};
 
 /// What an agent may ask of a channel while others wait.
 const MAILBOX: usize = 256;
@@ -229,7 +229,7 @@ impl ChannelActor {
             prices,
             lengths,
             docs_checked: false,
-            caller: self.services.operator(),
+            caller: self.services.operator(Asked::by("runtime")),
             gone: None,
         }
     }

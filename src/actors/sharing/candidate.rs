@@ -14,7 +14,7 @@ use crate::actors::services::Services;
 use crate::actors::startup::{folder, lock};
 use crate::api::{Command, Progress};
 use crate::error::{Code, Failure};
-use crate::policy::Caller;
+use crate::policy::{Asked, Caller};
 use crate::socket::greeting::{Hello, Spoken};
 use crate::socket::{NotConnected, Server, Work, connect, path};
 
@@ -70,7 +70,7 @@ pub(super) struct Candidate {
 
 impl Candidate {
     pub(super) fn new(services: Services, wallet: Address, signer: Result<Signer, Failure>) -> Self {
-        let Caller { agent, limits } = services.operator();
+        let Caller { agent, limits, .. } = services.operator(Asked::by("runtime"));
         let chain_id = services.config.chain.chain_id;
         let hello = Hello { spoken: Spoken::here(), chain_id, wallet, agent, limits: (*limits).clone() };
         Self { folder: folder(&services.config, wallet), services, wallet, signer, hello, keyless: None, shared: false }
@@ -101,7 +101,7 @@ impl Candidate {
             Box::pin(async move { local.run(command, caller, progress).await })
         });
         let listener = path::listen(&self.folder)?;
-        Server::start(listener, self.hello.chain_id, self.wallet, self.services.operator(), work)
+        Server::start(listener, self.hello.chain_id, self.wallet, self.services.operator(Asked::by("runtime")), work)
     }
 
     /// The wallet, here or with who has it. Only on the main thread.

@@ -82,6 +82,25 @@ The gas station gives a little POL to wallets with at least 5 USDC and no POL. I
 pub struct GasArgs {}
 
 impl Command {
+    /// Its name in logs and in the record.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::New(_) => "wallet new",
+            Self::Import(_) => "wallet import",
+            Self::Export(_) => "wallet export",
+            Self::Address(_) => "wallet address",
+            Self::Balance(_) => "wallet balance",
+            Self::Send(_) => "wallet send",
+            Self::Backup(_) => "wallet backup",
+            Self::Fund(_) => "wallet fund",
+            Self::Sweep(_) => "wallet sweep",
+            Self::Gas(_) => "wallet gas",
+            Self::Ledger(_) => "wallet ledger",
+            Self::Freeze(_) => "wallet freeze",
+            Self::Unfreeze(_) => "wallet unfreeze",
+        }
+    }
+
     /// Whether it writes a keystore: that one counts then, whatever key is configured.
     pub(super) const fn writes_keystore(&self) -> bool {
         matches!(self, Self::New(_) | Self::Import(_))
