@@ -17,8 +17,8 @@ use crate::policy::Pol;
 
 /// Between two looks at the journal.
 const LOOK: Duration = Duration::from_secs(2);
-/// Between two looks at what the wallet holds on chain: three requests.
-const HOLDINGS: Duration = Duration::from_secs(30);
+/// Between two looks at what the wallet holds on chain, where nothing is known to have moved: three requests or so.
+const HOLDINGS: Duration = Duration::from_secs(60);
 
 /// Begins to look, as soon as metrics are served.
 pub(super) fn start(services: Services, purse: &Purse, supervisor: &Addr<Supervisor>) {
@@ -46,9 +46,19 @@ impl Observer {
     async fn run(self) {
         metrics::served().await;
         let mut holdings_at = Instant::now();
+        let mut moved = Books::default();
         while self.supervisor.upgrade().is_some_and(|supervisor| supervisor.connected()) {
             match self.books().await {
-                Ok(books) => self.shown.books(&books),
+                Ok(books) => {
+                    self.shown.books(&books);
+                    // A channel or a transaction came or ended.
+                    if books.channels != moved.channels
+                        || books.oldest_transaction.is_some() != moved.oldest_transaction.is_some()
+                    {
+                        holdings_at = Instant::now();
+                    }
+                    moved = books;
+                }
                 Err(reason) => tracing::warn!(reason, "the journal's sums cannot be shown as metrics"),
             }
             if holdings_at <= Instant::now() {

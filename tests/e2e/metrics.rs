@@ -65,7 +65,7 @@ fn books(world: &World, channel: &str) -> drain_sandbox::provider::Books {
 async fn what_is_shown_is_what_chain_and_provider_say() {
     let world = world().await;
     let port = free_port();
-    let env = Env::of(&world).with("DRAIN_METRICS_ADDR", port.to_string()).with("DRAIN_MAX_PER_REQUEST", "0.02");
+    let env = Env::of(&world).with("DRAIN_METRICS_ADDR", port.to_string()).with("DRAIN_MAX_OPEN_CHANNELS", "1");
     let mut agent = Agent::start(&env, LINES).await;
     let before = world.held().await;
     let channel = agent.open("sim-llm", "1", "4h").await;
@@ -73,10 +73,9 @@ async fn what_is_shown_is_what_chain_and_provider_say() {
         agent.ok("drain_chat", chat(&channel, "Say hello")).await;
     }
     // Refused by a limit of ours, then by the provider.
-    let mut costly = chat(&channel, "Think long");
-    costly["maxTokens"] = json!(50_000);
-    agent.fails("drain_chat", costly, "limit_reached").await;
-    world.sandbox.llm.set(|faults| faults.invalid_nonce = Times::next(1));
+    let second = json!({ "provider": "sim-weather", "amount": "1", "duration": "4h" });
+    agent.fails("drain_open_channel", second, "limit_reached").await;
+    world.sandbox.llm.set(|faults| faults.channel_not_found = Times::next(1));
     agent.ok("drain_chat", chat(&channel, "Say hello")).await;
 
     // The provider's own books, and the chain's.
@@ -96,8 +95,8 @@ async fn what_is_shown_is_what_chain_and_provider_say() {
     counts(port, "drain_channels", &["state=\"open\""], 1).await;
     counts(port, "drain_vouchers_signed_total", &["outcome=\"answered\""], 4).await;
     counts(port, "drain_vouchers_signed_total", &["outcome=\"refused\""], 1).await;
-    counts(port, "drain_voucher_refusals_total", &["reason=\"invalid_nonce\""], 1).await;
-    counts(port, "drain_policy_decisions_total", &["decision=\"refused\"", "rule=\"per_request\""], 1).await;
+    counts(port, "drain_voucher_refusals_total", &["reason=\"channel_not_found\""], 1).await;
+    counts(port, "drain_policy_decisions_total", &["decision=\"refused\"", "rule=\"open_channels\""], 1).await;
     counts(port, "drain_provider_requests_total", &["outcome=\"answered\""], 4).await;
     counts(port, "drain_provider_first_byte_seconds_count", &[], 5).await;
     counts(port, "drain_provider_cost_to_bound_ratio_count", &[], 4).await;
@@ -105,7 +104,7 @@ async fn what_is_shown_is_what_chain_and_provider_say() {
     counts(port, "drain_signer_available", &[], 1).await;
     counts(port, "drain_signer_info", &[&format!("address=\"{}\"", world.agent())], 1).await;
     counts(port, "drain_mcp_requests_total", &["tool=\"drain_chat\"", "outcome=\"ok\""], 4).await;
-    counts(port, "drain_mcp_requests_total", &["tool=\"drain_chat\"", "outcome=\"limit_reached\""], 1).await;
+    counts(port, "drain_mcp_requests_total", &["tool=\"drain_open_channel\"", "outcome=\"limit_reached\""], 1).await;
     counts(port, "drain_mcp_sessions", &["transport=\"stdio\""], 1).await;
     counts(port, "drain_transactions_total", &["kind=\"open\"", "outcome=\"final\""], 1).await;
     counts(port, "drain_journal_errors_total", &[], 0).await;
