@@ -41,6 +41,12 @@ use crate::policy::Limits;
 use crate::policy::approvals::Via;
 use crate::policy::refund::Settings;
 
+/// Whether others than its owner can look into a file of ours, or change it. Where root owns it, a group may read it: that is
+/// how orchestrators hand files to a process that is not root.
+pub(crate) fn others_than_owner_can(meta: &std::fs::Metadata) -> bool {
+    sources::is_loose(meta)
+}
+
 /// Everything that can be set, resolved and checked. Immutable while a runtime runs (M5).
 #[derive(Debug)]
 pub struct Config {
