@@ -21,6 +21,7 @@ mod values;
 mod wallets;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,6 +76,8 @@ pub struct Config {
     pub approvals: ApprovalConfig,
     /// Who is told of events.
     pub notify: NotifyConfig,
+    /// Where metrics are served, if anywhere.
+    pub metrics: Option<SocketAddr>,
     /// When unspent money comes back by itself.
     pub refunds: RefundConfig,
     /// How requests to providers behave.

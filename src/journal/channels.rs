@@ -18,7 +18,7 @@ use crate::policy::budgets::{Locked, may_open};
 
 /// Deposits that are, or may be, in the contracts, and what was begun to open within the hour before `now`. Of a channel
 /// whose close is not worth its gas the rest counts: more is not locked, and no more can be opened with it.
-fn locked(db: &Connection, chain_id: u64, consumer: Address, now: u64) -> Result<Locked, JournalError> {
+pub(super) fn locked(db: &Connection, chain_id: u64, consumer: Address, now: u64) -> Result<Locked, JournalError> {
     let mut statement = db.prepare_cached(
         "SELECT COALESCE(SUM(deposit - COALESCE(taken_in_the_end, 0)) FILTER (WHERE state IN ('opening', 'open', 'closing')), 0) AS deposits, \
                 COUNT(*) FILTER (WHERE state IN ('opening', 'open', 'closing') AND taken_in_the_end IS NULL) AS channels, \
@@ -63,7 +63,7 @@ impl Journal {
         limits: Arc<Limits>,
         moment: Moment,
     ) -> Result<(ChannelRecord, bool), JournalError> {
-        self.writer
+        let begun = self.writer
             .run(move |db| {
                 refuse_frozen_by(db, &limits, moment.at)?;
                 let pending: Option<i64> = db
@@ -87,7 +87,8 @@ impl Journal {
                 db.prepare_cached("UPDATE channels SET told = 0 WHERE intent = ?1")?.execute([intent.0])?;
                 Ok((load(db, intent)?, false))
             })
-            .await
+            .await;
+        super::decided(begun)
     }
 
     /// An open channel to this provider that its opener was never given, because the call was cut off, and that never

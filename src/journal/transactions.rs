@@ -13,6 +13,7 @@ use super::row::{self, column};
 use super::writer::When;
 use super::{IntentId, Journal, JournalError, TxId, usage};
 use crate::clock::Moment;
+use crate::metrics;
 use crate::policy::budgets::{GasFor, may_burn};
 use crate::policy::{Limits, Pol};
 
@@ -154,16 +155,23 @@ fn record(r: &Row<'_>) -> Result<TxRecord, JournalError> {
 /// land: they end with it, and with them another channel's opening of which nothing else may land. (Another channel's close
 /// is not put back here: one may wait for its turn, and the channel must sign nothing meanwhile. Its next close finds out.)
 pub(super) fn finish(db: &Connection, id: TxId, state: TxState, reason: Option<&str>) -> Result<(), JournalError> {
-    db.prepare_cached(
-        "UPDATE transactions SET state = ?2, reason = ?3, finished_at = unixepoch() WHERE id = ?1 AND state IN ('planned', 'signed', 'broadcast')",
-    )?
-    .execute(params![id.0, state.to_string(), reason])?;
-    if matches!(state, TxState::Final | TxState::Reverted) {
-        db.prepare_cached(
-            "UPDATE transactions SET state = 'dropped', reason = 'replaced', finished_at = unixepoch() WHERE id != ?1 AND state IN ('signed', 'broadcast') \
-             AND (chain_id, wallet, account_nonce) = (SELECT chain_id, wallet, account_nonce FROM transactions WHERE id = ?1)",
+    let ended = db
+        .prepare_cached(
+            "UPDATE transactions SET state = ?2, reason = ?3, finished_at = unixepoch() \
+             WHERE id = ?1 AND state IN ('planned', 'signed', 'broadcast') RETURNING kind",
         )?
-        .execute([id.0])?;
+        .query_map(params![id.0, state.to_string(), reason], |r| r.get::<_, String>(0))?
+        .collect::<Result<Vec<_>, _>>()?;
+    ended.iter().for_each(|kind| metrics::transaction(kind, &state.to_string()));
+    if matches!(state, TxState::Final | TxState::Reverted) {
+        let replaced = db
+            .prepare_cached(
+                "UPDATE transactions SET state = 'dropped', reason = 'replaced', finished_at = unixepoch() WHERE id != ?1 AND state IN ('signed', 'broadcast') \
+                 AND (chain_id, wallet, account_nonce) = (SELECT chain_id, wallet, account_nonce FROM transactions WHERE id = ?1) RETURNING kind",
+            )?
+            .query_map([id.0], |r| r.get::<_, String>(0))?
+            .collect::<Result<Vec<_>, _>>()?;
+        replaced.iter().for_each(|kind| metrics::transaction(kind, "dropped"));
         db.prepare_cached(
             "UPDATE channels SET state = 'failed' WHERE state = 'opening' AND intent IN \
              (SELECT other.intent FROM transactions other JOIN transactions mined ON mined.id = ?1 \
@@ -230,7 +238,7 @@ pub(super) fn close_may_land(db: &Connection, intent: IntentId) -> Result<bool, 
 impl Journal {
     /// Records that a transaction is wanted, unless its gas would pass a limit of the operator's.
     pub async fn plan_transaction(&self, new: NewTransaction, limits: Arc<Limits>) -> Result<TxId, JournalError> {
-        self.writer
+        let planned = self.writer
             .run(move |db| {
                 if is_frozen_with_wallet(new.kind) {
                     refuse_frozen_by(db, &limits, new.moment.at)?;
@@ -257,7 +265,8 @@ impl Journal {
                 ])?;
                 Ok(TxId(db.last_insert_rowid()))
             })
-            .await
+            .await;
+        super::decided(planned)
     }
 
     /// What the gas of a mined transaction cost. Losing this leaves the larger reservation.
@@ -287,8 +296,13 @@ impl Journal {
     pub fn broadcast_later(&self, id: TxId) -> Result<(), JournalError> {
         self.writer
             .submit(When::Later, move |db| {
-                db.prepare_cached("UPDATE transactions SET state = 'broadcast' WHERE id = ?1 AND state = 'signed'")?
-                    .execute([id.0])?;
+                let sent = db
+                    .prepare_cached(
+                        "UPDATE transactions SET state = 'broadcast' WHERE id = ?1 AND state = 'signed' RETURNING kind",
+                    )?
+                    .query_map([id.0], |r| r.get::<_, String>(0))?
+                    .collect::<Result<Vec<_>, _>>()?;
+                sent.iter().for_each(|kind| metrics::transaction(kind, "sent"));
                 Ok(())
             })
             .map(drop)

@@ -114,7 +114,7 @@ pub enum Outcome {
 impl Journal {
     /// Decides on a voucher and records it, in one durable transaction. Nothing is signed without its answer (M1-M4).
     pub async fn authorize(&self, intent: VoucherIntent) -> Result<Authorized, JournalError> {
-        self.writer.run(move |db| authorize(db, &intent)).await
+        super::decided(self.writer.run(move |db| authorize(db, &intent)).await)
     }
 
     /// Leave to sign a voucher of amount zero, which authorises nothing and makes a provider tell its books
