@@ -80,6 +80,10 @@ impl Runtime {
         Self { shared: self.shared.clone(), asked }
     }
 
+    pub(super) const fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// Whether all of this is the sandbox's play money.
     pub fn play_money(&self) -> bool {
         self.config().play_money

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::local::Local;
 use super::services::Services;
+use super::standing::Standing;
 use crate::api::{Command, Effect, Progress, Reply};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -129,6 +130,18 @@ impl Shared {
 
     pub(super) fn config(&self) -> &Config {
         &self.inner.services.config
+    }
+
+    pub(super) fn services(&self) -> &Services {
+        &self.inner.services
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        match &*self.inner.post.borrow() {
+            Post::Opening(_) | Post::Between => Standing::Looking,
+            Post::There(remote) => Standing::Elsewhere(remote.pid),
+            Post::Here(holding) => holding.local.without().map_or(Standing::Held, Standing::Without),
+        }
     }
 
     pub(super) fn clock(&self) -> &Clock {

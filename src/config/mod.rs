@@ -35,7 +35,7 @@ use zeroize::Zeroizing;
 
 pub use error::ConfigError;
 pub use keys::Key;
-pub use serve::ServeConfig;
+pub use serve::{ServeConfig, agent_parties};
 pub use sources::Sources;
 pub use treasury::TreasuryConfig;
 pub use values::{is_loopback, shown_url};

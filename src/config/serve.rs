@@ -3,12 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use drain_protocol::text::may_be_key;
 use reqwest::Url;
 
 use super::error::{Bad, ConfigError, quoted};
 use super::keys::Key;
 use super::sources::Layers;
 use super::{Password, values};
+use crate::policy::limits::Parties;
 
 /// The fleet's server.
 #[derive(Clone, Debug)]
@@ -35,6 +37,38 @@ pub struct ServeConfig {
     pub max_body_bytes: usize,
     /// The longest that a call may take.
     pub call_time: Duration,
+}
+
+impl ServeConfig {
+    /// A name by which other machines call it, if the operator named one.
+    pub fn public_name(&self) -> Option<&str> {
+        let own = self.listen.ip().to_string();
+        self.allowed_hosts.iter().map(String::as_str).find(|host| **host != own)
+    }
+}
+
+/// Lists of an agent's own, as flags say them.
+///
+/// # Errors
+/// When one holds no name, or what may be a private key.
+pub fn agent_parties(
+    [allow_providers, deny_providers]: [(&'static str, Option<Vec<String>>); 2],
+    [allow_categories, deny_categories]: [(&'static str, Option<Vec<String>>); 2],
+) -> Result<Parties, ConfigError> {
+    let names = |(flag, items): (&'static str, Option<Vec<String>>)| {
+        let Some(items) = items else { return Ok(None) };
+        let items: Vec<&str> = items.iter().flat_map(|item| values::words(item)).collect();
+        if items.iter().any(|item| may_be_key(item)) {
+            return Err(Bad::new("one of them is as long as a private key", "Write names").at(flag));
+        }
+        values::names(&items).map(Some).map_err(|bad| bad.at(flag))
+    };
+    Ok(Parties {
+        allow_providers: names(allow_providers)?,
+        deny_providers: names(deny_providers)?.unwrap_or_default(),
+        allow_categories: names(allow_categories)?,
+        deny_categories: names(deny_categories)?.unwrap_or_default(),
+    })
 }
 
 pub(super) fn settings(layers: &mut Layers) -> Result<ServeConfig, ConfigError> {
@@ -76,12 +110,7 @@ fn several<T>(layers: &mut Layers, key: Key, parse: impl Fn(&str) -> Result<T, B
 }
 
 fn address(text: &str) -> Result<SocketAddr, Bad> {
-    text.parse().map_err(|_| {
-        Bad::new(
-            format!("{} is not an address and a port", quoted(text)),
-            "Write for example 127.0.0.1:5858 or [::1]:5858",
-        )
-    })
+    values::listen(text)?.ok_or_else(|| Bad::new("it is off", "Write for example 127.0.0.1:5858"))
 }
 
 /// As it stands in a Host header, without brackets.
@@ -154,7 +183,7 @@ mod tests {
             assert!(refused.fix.contains("DRAIN_LISTEN_PUBLIC"), "{refused}");
             assert!(with(&[("DRAIN_LISTEN", open), ("DRAIN_LISTEN_PUBLIC", "on")]).is_ok(), "{open}");
         }
-        for bad in ["5858", "localhost", "localhost:5858", "127.0.0.1", "http://127.0.0.1:1"] {
+        for bad in ["off", "localhost", "example.com:5858", "127.0.0.1", "http://127.0.0.1:1"] {
             assert!(with(&[("DRAIN_LISTEN", bad)]).is_err(), "{bad}");
         }
     }

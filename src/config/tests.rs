@@ -298,7 +298,7 @@ fn bad_values_name_their_variable() {
         (Key::DefaultDuration, &["0", "1w1w", "11y"]),
         (Key::AllowInsecure, &["ja"]),
         (Key::Wallet, &["other", "two words"]),
-        (Key::Listen, &["5858", "localhost:5858", "0.0.0.0:5858"]),
+        (Key::Listen, &["off", "example.com:5858", "0.0.0.0:5858"]),
         (Key::ListenPublic, &["maybe"]),
         (Key::AllowedHosts, &[",", "https://mcp.example"]),
         (Key::AllowedOrigins, &[",", "mcp.example"]),

@@ -1,10 +1,12 @@
 //! Several wallets in one configuration: tables `[wallet.NAME]` in place of `[signer]`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::error::{Bad, ConfigError, quoted};
 use super::file;
 use super::keys::Key;
+use super::load::home;
 use super::sources::{Layer, Layers, Sources};
 use super::{Config, values};
 
@@ -71,6 +73,11 @@ fn signer_of(layer: &Layer) -> Option<String> {
 }
 
 impl Config {
+    /// Where records live, whatever else is configured.
+    pub fn home(sources: &Sources) -> Result<PathBuf, ConfigError> {
+        home(&mut sources.layers()?.0)
+    }
+
     /// A configuration for each wallet that is configured, by name: what the fleet's server runs.
     pub fn load_each(sources: Sources) -> Result<Vec<Self>, ConfigError> {
         let names = file::wallet_names(&sources)?;
