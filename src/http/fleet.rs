@@ -26,7 +26,6 @@ const STREAMS_PER_SESSION: usize = 2;
 
 /// One agent while it is served.
 pub(super) struct Member {
-    pub name: String,
     pub wallet: String,
     agent: Agent,
     pub runtime: Runtime,
@@ -126,7 +125,7 @@ impl Fleet {
                         agent.wallet
                     ))
                 })?;
-                let member = Arc::new(self.member(name, agent, runtime));
+                let member = Arc::new(self.member(agent, runtime));
                 if let Some(before) = members.by_name.insert(name.to_owned(), member.clone()) {
                     before.gone.cancel();
                 }
@@ -135,7 +134,7 @@ impl Fleet {
         }
     }
 
-    fn member(&self, name: &str, agent: &Agent, runtime: &Runtime) -> Member {
+    fn member(&self, agent: &Agent, runtime: &Runtime) -> Member {
         let mut sessions = LocalSessionManager::default();
         sessions.session_config.keep_alive = Some(self.limits.idle);
         let sessions = Arc::new(sessions);
@@ -152,7 +151,6 @@ impl Fleet {
         let service =
             StreamableHttpService::new(move || Ok(server.for_client(Transport::Http)), sessions.clone(), config);
         Member {
-            name: name.to_owned(),
             wallet: agent.wallet.clone(),
             agent: agent.clone(),
             runtime,

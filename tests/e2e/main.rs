@@ -55,6 +55,7 @@ mod rescue;
 mod schema;
 mod second_chain;
 mod secrets;
+mod serve;
 mod sharing;
 mod soak;
 mod standing;
