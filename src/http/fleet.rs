@@ -20,6 +20,7 @@ use crate::config::ServeConfig;
 use crate::error::Failure;
 use crate::mcp::server::Server;
 use crate::metrics::Transport;
+use crate::policy::FleetAgent;
 
 /// Streams that a session may have open beside its calls.
 const STREAMS_PER_SESSION: usize = 2;
@@ -125,7 +126,7 @@ impl Fleet {
                         agent.wallet
                     ))
                 })?;
-                let member = Arc::new(self.member(agent, runtime));
+                let member = Arc::new(self.member(name, agent, runtime));
                 if let Some(before) = members.by_name.insert(name.to_owned(), member.clone()) {
                     before.gone.cancel();
                 }
@@ -134,7 +135,7 @@ impl Fleet {
         }
     }
 
-    fn member(&self, agent: &Agent, runtime: &Runtime) -> Member {
+    fn member(&self, name: &str, agent: &Agent, runtime: &Runtime) -> Member {
         let mut sessions = LocalSessionManager::default();
         sessions.session_config.keep_alive = Some(self.limits.idle);
         let sessions = Arc::new(sessions);
@@ -145,7 +146,8 @@ impl Fleet {
             .with_json_response(true)
             .with_max_request_body_bytes(self.limits.body)
             .with_cancellation_token(gone.clone());
-        let runtime = runtime.clone();
+        let limits = Arc::new(agent.limits(&runtime.config().limits));
+        let runtime = runtime.for_agent(FleetAgent { name: name.to_owned(), limits, share: agent.share_channels });
         // One for all requests of this agent; the newer protocol asks for it at each.
         let server = Server::new(runtime.clone()).within(self.limits.call_time);
         let service =
