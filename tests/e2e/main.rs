@@ -56,6 +56,7 @@ mod schema;
 mod second_chain;
 mod secrets;
 mod serve;
+mod serve_life;
 mod sharing;
 mod soak;
 mod standing;

@@ -415,6 +415,16 @@ async fn m5_an_agents_own_limits_count() {
     client.fails("drain_open_channel", open("sim-weather", "0.5"), "not_allowed").await;
     client.ok("drain_open_channel", open("sim-llm", "0.5")).await;
     client.leave().await;
+
+    // Its budget, whatever the wallet's is.
+    let poor = ["agents", "add", "bob", "--budget", "0.000001", "--json"];
+    let poor = served.env.run(&poor).await.ok_json()["token"].as_str().unwrap().to_owned();
+    let client = served.client(&poor, Client::stateless()).await;
+    let id = client.open("sim-llm", "1").await;
+    let refused = client.fails("drain_chat", chat(&id, "hello"), "limit_reached").await;
+    assert!(refused.text.contains("DRAIN_MAX_PER_AGENT"), "{}", refused.text);
+    assert!(vouchers(&world.sandbox.llm).is_empty());
+    client.leave().await;
     served.stop().await;
 }
 
