@@ -15,6 +15,10 @@ const ARRIVES: Duration = Duration::from_secs(30);
 
 /// Reads a whole body.
 pub(super) async fn read(headers: &HeaderMap, body: Body, most: usize) -> Result<Bytes, Refusal> {
+    read_within(ARRIVES, headers, body, most).await
+}
+
+async fn read_within(time: Duration, headers: &HeaderMap, body: Body, most: usize) -> Result<Bytes, Refusal> {
     let told = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if told.is_some_and(|told| told > most as u64) {
         return Err(too_large(most));
@@ -31,7 +35,7 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, most: usize) -> Result
         }
         Ok(Bytes::from(data))
     };
-    tokio::time::timeout(ARRIVES, whole).await.unwrap_or_else(|_| {
+    tokio::time::timeout(time, whole).await.unwrap_or_else(|_| {
         Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "The body took too long to arrive.").and_close())
     })
 }
@@ -54,4 +58,49 @@ pub(super) fn holding<T: Send + Sync + 'static>(
         let _ = &held;
         part
     }))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use futures::stream;
+
+    use super::*;
+
+    fn parts(parts: &[&'static str]) -> Body {
+        Body::from_stream(stream::iter(parts.iter().map(|part| Ok::<_, std::io::Error>(*part)).collect::<Vec<_>>()))
+    }
+
+    async fn status(told: Option<&str>, body: Body) -> Result<Bytes, StatusCode> {
+        let mut headers = HeaderMap::new();
+        if let Some(told) = told {
+            headers.insert(CONTENT_LENGTH, told.parse().unwrap());
+        }
+        read_within(Duration::from_millis(50), &headers, body, 8).await.map_err(|refusal| refusal.status)
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_within_its_limits() {
+        assert_eq!(status(Some("8"), parts(&["1234", "5678"])).await.unwrap(), "12345678");
+        assert_eq!(status(None, parts(&[])).await.unwrap(), "");
+        // What is told as too large is not even read.
+        let never = || Body::from_stream(stream::pending::<Result<&str, std::io::Error>>());
+        assert_eq!(status(Some("9"), never()).await, Err(StatusCode::PAYLOAD_TOO_LARGE));
+        assert_eq!(status(None, parts(&["1234", "56789"])).await, Err(StatusCode::PAYLOAD_TOO_LARGE));
+        assert_eq!(status(None, never()).await, Err(StatusCode::REQUEST_TIMEOUT));
+        let broken = Body::from_stream(stream::iter([Ok("1"), Err(std::io::Error::other("gone"))]));
+        assert_eq!(status(None, broken).await, Err(StatusCode::BAD_REQUEST));
+    }
+
+    #[tokio::test]
+    async fn an_answer_holds_on_until_it_is_out() {
+        let held = Arc::new(());
+        let mut sent = holding(parts(&["1", "2"]), held.clone()).into_data_stream();
+        for part in ["1", "2"] {
+            assert_eq!(sent.next().await.unwrap().unwrap(), part);
+            assert_eq!(Arc::strong_count(&held), 2);
+        }
+        drop(sent);
+        assert_eq!(Arc::strong_count(&held), 1);
+    }
 }
