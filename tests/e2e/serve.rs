@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{World, usdc};
 use crate::process_harness::served::{Client, Served, Session, WITH_SESSIONS, add_agent, call, initialize, message_of};
-use crate::process_harness::{Answer, Env, PATIENCE, chat, until, vouchers, world};
+use crate::process_harness::{Answer, Env, SOON, chat, until, vouchers, world};
 
 /// A server with one agent.
 async fn served(world: &World) -> (Served, String) {
@@ -66,6 +66,35 @@ async fn tools_over_every_revision_and_a_channels_life_to_the_unit() {
         client.leave().await;
     }
     assert!(!served.stderr().contains(&token));
+    served.stop().await;
+}
+
+/// Whatever is logged: SDK and HTTP server see the request that shows it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m12_no_token_is_in_the_log_or_in_an_answer() {
+    let world = world().await;
+    let secret = "metrics-0123456789abcdef";
+    let env = Env::of(&world).with("DRAIN_LOG", "trace").with("DRAIN_METRICS_TOKEN", secret);
+    let served = Served::start(&env).await;
+    let token = served.agent("ann", &[]).await;
+    let mut said = String::new();
+    let session = served.session(&token, "2025-11-25").await;
+    said.push_str(&session.ok("drain_balance", json!({})).await.text);
+    for request in [
+        served.stateless(&token, "drain_balance", &json!({})),
+        served.stateless(&format!("{token}x"), "drain_balance", &json!({})),
+        served.post(&token, &json!({ "what": "is this" })),
+        served.request(Method::GET, "/metrics").bearer_auth(secret),
+        served.request(Method::GET, "/metrics").bearer_auth(&token),
+        served.request(Method::GET, "/readyz"),
+    ] {
+        said.push_str(&request.send().await.unwrap().text().await.unwrap());
+    }
+    until("it logs", async || served.stderr().len() > 1_000).await;
+    said.push_str(&served.stderr());
+    for secret in [token.as_str(), &token["drain_".len()..], secret, env.get("DRAIN_PRIVATE_KEY")] {
+        assert!(!said.contains(secret), "{said}");
+    }
     served.stop().await;
 }
 
@@ -142,7 +171,7 @@ async fn agents_come_and_go_while_it_runs() {
     assert_eq!(next.status(), StatusCode::UNAUTHORIZED, "the next request");
     // The session's stream ends too.
     let ends = async { while stream.chunk().await.is_ok_and(|part| part.is_some()) {} };
-    tokio::time::timeout(PATIENCE, ends).await.expect("the stream ends");
+    tokio::time::timeout(SOON, ends).await.expect("the stream ends");
     others.ok("drain_balance", json!({})).await;
 
     // A new token for the name is another agent: the session before stays gone.
@@ -156,7 +185,7 @@ async fn agents_come_and_go_while_it_runs() {
     let mut stream = others.bare(Method::GET).send().await.unwrap();
     served.env.run(&["agents", "revoke", "bob"]).await;
     let ends = async { while stream.chunk().await.is_ok_and(|part| part.is_some()) {} };
-    tokio::time::timeout(PATIENCE, ends).await.expect("the stream ends");
+    tokio::time::timeout(SOON, ends).await.expect("the stream ends");
     served.stop().await;
 }
 
