@@ -3,7 +3,6 @@
 use drain_protocol::{U256, Usdc};
 use drain_sandbox::contracts::CHANNEL_V2;
 use drain_signers::{Backend, LocalBackend, Secret};
-use futures::future::join_all;
 use reqwest::{Method, StatusCode};
 use rmcp::ClientLifecycleMode;
 use serde_json::{Value, json};
@@ -318,7 +317,10 @@ async fn too_much_at_once_is_refused_and_nothing_else_suffers() {
     assert_eq!(head.status(), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
 
     // Sessions: more than calls, since one that waits is no call.
-    let sessions = join_all((0..3).map(|_| served.session(&ann, "2025-11-25"))).await;
+    let mut sessions = Vec::new();
+    for _ in 0..3 {
+        sessions.push(served.session(&ann, "2025-11-25").await);
+    }
     let full = served.post(&ann, &initialize("2025-11-25")).send().await.unwrap();
     assert_eq!(full.status(), StatusCode::TOO_MANY_REQUESTS);
     assert!(full.headers().contains_key("retry-after"));
@@ -348,6 +350,19 @@ async fn too_much_at_once_is_refused_and_nothing_else_suffers() {
         assert!(!answer.is_error, "{}", answer.text);
     }
     assert_eq!(served.stateless(&ann, "drain_balance", &json!({})).send().await.unwrap().status(), StatusCode::OK);
+
+    // In a session a call goes on when its client is gone: it counts all the same.
+    for id in 3..5 {
+        let left = tokio::time::timeout(std::time::Duration::from_millis(500), pay(id)).await;
+        drop(left);
+    }
+    let answer = served.stateless(&ann, "drain_balance", &json!({})).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+    until("both have ended", async || {
+        served.stateless(&ann, "drain_balance", &json!({})).send().await.unwrap().status() == StatusCode::OK
+    })
+    .await;
+    assert_eq!(vouchers(&world.sandbox.llm).len(), 4);
     served.stop().await;
 }
 
