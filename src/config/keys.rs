@@ -257,7 +257,7 @@ keys! {
     MaxAgentSessions: "DRAIN_MAX_AGENT_SESSIONS", Some("serve.max_agent_sessions"), None, Plain, "32",
         "Sessions of one agent of a fleet at once; further ones are answered 429. Clients of MCP 2026-07-28 need none.";
     SessionIdle: "DRAIN_SESSION_IDLE", Some("serve.session_idle"), None, Plain, "30m",
-        "A session of a fleet's agent that is unused for so long ends.";
+        "A session of a fleet's agent that is unused for so long ends; not before DRAIN_CALL_TIME, since a call of it may run.";
     MaxBodyBytes: "DRAIN_MAX_BODY_BYTES", Some("serve.max_body_bytes"), None, Plain, "8388608",
         "The largest request that drain-mcp serve reads; a larger one is answered 413.";
     CallTime: "DRAIN_CALL_TIME", Some("serve.call_time"), None, Plain, "15m",

@@ -137,7 +137,8 @@ impl Fleet {
 
     fn member(&self, name: &str, agent: &Agent, runtime: &Runtime) -> Member {
         let mut sessions = LocalSessionManager::default();
-        sessions.session_config.keep_alive = Some(self.limits.idle);
+        // What ends a session ends its calls: not while one may run.
+        sessions.session_config.keep_alive = Some(self.limits.idle.max(self.limits.call_time));
         let sessions = Arc::new(sessions);
         let gone = self.end.child_token();
         let config = StreamableHttpServerConfig::default()

@@ -63,15 +63,15 @@ pub(super) async fn accept(
         let router = router.clone().layer(Extension(Peer(peer.ip())));
         let closed = closed.clone();
         connections.spawn(async move {
-            connection(stream, router, closed).await;
+            connection(stream, router, HEAD_TIME, closed).await;
             drop(permit);
         });
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, closed: CancellationToken) {
+async fn connection(stream: TcpStream, router: Router, head_time: Duration, closed: CancellationToken) {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HEAD_BYTES);
+    http.timer(TokioTimer::new()).header_read_timeout(head_time).max_buf_size(HEAD_BYTES);
     let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     tokio::pin!(connection);
     let ended = tokio::select! {
@@ -94,4 +94,34 @@ async fn tell_busy(mut stream: TcpStream) -> std::io::Result<()> {
     let mut rest = [0; 1024];
     while stream.read(&mut rest).await? > 0 {}
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use axum::routing::get;
+
+    use super::*;
+
+    /// Who says nothing, or only the half of it, holds no connection; between two requests too.
+    #[tokio::test]
+    async fn a_head_that_does_not_come_ends_the_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        for said in ["", "GET / HTTP/1.1\r\nhost: x\r\nx-", "GET / HTTP/1.1\r\nhost: x\r\n\r\n"] {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            let router = Router::new().route("/", get(async || "here"));
+            let served = connection(stream, router, Duration::from_millis(100), CancellationToken::new());
+            let asks = async {
+                client.write_all(said.as_bytes()).await.unwrap();
+                let mut answer = String::new();
+                client.read_to_string(&mut answer).await.unwrap();
+                answer
+            };
+            let ((), answer) =
+                tokio::time::timeout(Duration::from_secs(20), async { tokio::join!(served, asks) }).await.unwrap();
+            assert_eq!(answer.contains("here"), said.ends_with("\r\n\r\n"), "{said:?}: {answer}");
+        }
+    }
 }

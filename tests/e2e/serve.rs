@@ -367,6 +367,22 @@ async fn too_much_at_once_is_refused_and_nothing_else_suffers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_is_unused_ends() {
+    let world = world().await;
+    let env = Env::of(&world).with("DRAIN_SESSION_IDLE", "300ms").with("DRAIN_CALL_TIME", "300ms");
+    let served = Served::start(&env).await;
+    let token = served.agent("ann", &[]).await;
+    let session = served.session(&token, "2025-11-25").await;
+    // Looking at the session would be a use of it.
+    until("no client is connected", async || {
+        served.get("/metrics").await.1.contains("drain_mcp_sessions{transport=\"http\"} 0")
+    })
+    .await;
+    assert_eq!(session.post(&balance()).send().await.unwrap().status(), StatusCode::NOT_FOUND);
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_are_bounded() {
     let world = world().await;
     let served = Served::start(&Env::of(&world).with("DRAIN_MAX_CONNECTIONS", "3")).await;
@@ -411,9 +427,11 @@ async fn a_call_that_takes_too_long_is_answered_and_what_it_paid_is_recorded() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metrics_are_for_this_machine_or_for_who_shows_their_token() {
     let world = world().await;
-    let (plain, _) = served(&world).await;
+    let (plain, token) = served(&world).await;
+    let session = plain.session(&token, "2025-11-25").await;
     let (status, text) = plain.get("/metrics").await;
     assert_eq!(status, StatusCode::OK);
+    assert!(text.contains("drain_mcp_sessions{transport=\"http\"} 1"), "{text}");
     assert!(text.contains("drain_build_info") && text.contains("drain_mcp_sessions"), "{text}");
     for header in ["x-forwarded-for", "forwarded", "x-real-ip", "via"] {
         let passed_on = plain.request(Method::GET, "/metrics").header(header, "192.0.2.7").send().await.unwrap();
@@ -421,6 +439,7 @@ async fn metrics_are_for_this_machine_or_for_who_shows_their_token() {
     }
     assert_eq!(plain.get("/healthz").await.0, StatusCode::OK);
     assert_eq!(plain.get("/else").await.0, StatusCode::NOT_FOUND);
+    assert!(session.bare(Method::DELETE).send().await.unwrap().status().is_success());
     plain.stop().await;
 
     let secret = "metrics-0123456789abcdef";
