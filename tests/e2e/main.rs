@@ -57,6 +57,7 @@ mod second_chain;
 mod secrets;
 mod serve;
 mod serve_life;
+mod serve_limits;
 mod sharing;
 mod soak;
 mod standing;
