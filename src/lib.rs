@@ -12,6 +12,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod http;
 pub mod http_client;
 pub mod journal;
 pub mod marketplace;

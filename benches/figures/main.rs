@@ -9,6 +9,7 @@
 
 mod disk;
 mod errors;
+mod fleet;
 mod latency;
 #[cfg(feature = "ledger")]
 mod ledger;
@@ -40,6 +41,7 @@ const FIGURES: &[(&str, Measure)] = &[
     ("latency", latency::quick_node),
     ("slow-rpc", latency::slow_node),
     ("throughput", latency::fifty_channels),
+    ("fleet", fleet::agents),
     ("start", process::start),
     ("memory", process::memory),
     ("signing", signing::vouchers),

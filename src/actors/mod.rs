@@ -18,6 +18,7 @@ pub mod runtime;
 mod services;
 mod sharing;
 pub mod signer;
+pub mod standing;
 pub mod startup;
 pub mod supervisor;
 mod theft;

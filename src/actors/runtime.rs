@@ -1,5 +1,7 @@
 //! The runtime as tools and commands see it: the same calls whether this process holds the wallet or shares another's.
 
+use std::sync::Arc;
+
 use drain_protocol::{Address, ChannelId, Usdc};
 use drain_signers::Signer;
 
@@ -13,7 +15,7 @@ use crate::api::{
 use crate::config::{Config, Password};
 use crate::error::Failure;
 use crate::policy::approvals::Verdict;
-use crate::policy::{Asked, Pol};
+use crate::policy::{Asked, Caller, FleetAgent, Pol};
 
 /// The facade; cheap to clone.
 #[derive(Clone)]
@@ -21,6 +23,8 @@ pub struct Runtime {
     shared: Shared,
     /// By which call everything is asked for.
     asked: Asked,
+    /// For whom, where it is not the operator of this process.
+    agent: Option<Arc<FleetAgent>>,
 }
 
 /// The answer to a command, or a fault of ours.
@@ -67,7 +71,7 @@ impl Runtime {
     }
 
     fn over(shared: Shared) -> Self {
-        Self { shared, asked: Asked::by("runtime") }
+        Self { shared, asked: Asked::by("runtime"), agent: None }
     }
 
     /// The same runtime for one more call of a tool or command: all that is asked by it carries the call's id.
@@ -77,7 +81,17 @@ impl Runtime {
 
     /// The same runtime for this call.
     pub fn asked(&self, asked: Asked) -> Self {
-        Self { shared: self.shared.clone(), asked }
+        Self { shared: self.shared.clone(), asked, agent: self.agent.clone() }
+    }
+
+    /// The same runtime for an agent of the fleet: all that is asked by it counts as that agent's, within its limits (M5).
+    /// Only in the process that holds the wallet.
+    pub fn for_agent(&self, agent: FleetAgent) -> Self {
+        Self { agent: Some(Arc::new(agent)), ..self.clone() }
+    }
+
+    pub(super) const fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// Whether all of this is the sandbox's play money.
@@ -91,7 +105,16 @@ impl Runtime {
     }
 
     async fn run(&self, command: Command, progress: Progress) -> Result<Reply, Failure> {
-        self.shared.run(command, self.asked.clone(), progress).await
+        let asked = self.asked.clone();
+        let caller = match &self.agent {
+            None => self.shared.services().operator(asked),
+            Some(agent) => {
+                // Another process would count it as its own guest, and not as this agent.
+                self.shared.holder().await?;
+                Caller { agent: agent.name.clone(), limits: agent.limits.clone(), asked }
+            }
+        };
+        self.shared.run(command, caller, progress).await
     }
 
     async fn read(&self, command: Command) -> Result<Reply, Failure> {

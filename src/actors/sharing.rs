@@ -17,11 +17,12 @@ use tokio::time::Instant;
 
 use super::local::Local;
 use super::services::Services;
+use super::standing::Standing;
 use crate::api::{Command, Effect, Progress, Reply};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Code, Failure, Money};
-use crate::policy::Asked;
+use crate::policy::Caller;
 use crate::policy::approvals::Via;
 use crate::socket::{Fate, Remote};
 use candidate::{Candidate, Holding, Without};
@@ -131,6 +132,18 @@ impl Shared {
         &self.inner.services.config
     }
 
+    pub(super) fn services(&self) -> &Services {
+        &self.inner.services
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        match &*self.inner.post.borrow() {
+            Post::Opening(_) | Post::Between => Standing::Looking,
+            Post::There(remote) => Standing::Elsewhere(remote.pid),
+            Post::Here(holding) => holding.local.without().map_or(Standing::Held, Standing::Without),
+        }
+    }
+
     pub(super) fn clock(&self) -> &Clock {
         &self.inner.services.clock
     }
@@ -148,14 +161,14 @@ impl Shared {
     }
 
     /// Does what a command says, wherever the wallet is. One that moves money is sent to one holder only.
-    pub(super) async fn run(&self, command: Command, asked: Asked, progress: Progress) -> Result<Reply, Failure> {
+    pub(super) async fn run(&self, command: Command, caller: Caller, progress: Progress) -> Result<Reply, Failure> {
         let opening = match &*self.inner.post.borrow() {
             Post::Opening(keyless) => Some(keyless.clone()),
             _ => None,
         };
         if let Some(keyless) = opening {
             if matches!(command, Command::Providers(_) | Command::Provider(_)) {
-                return keyless.run(command, self.inner.services.operator(asked), progress).await;
+                return keyless.run(command, caller, progress).await;
             }
             progress.say("the wallet's key is being opened");
             // As long as it takes: what opens a key has limits of its own.
@@ -166,10 +179,10 @@ impl Shared {
         while Instant::now() < deadline {
             match self.post().await {
                 Post::Here(holding) => {
-                    return holding.local.run(command, self.inner.services.operator(asked), progress).await;
+                    return holding.local.run(command, caller, progress).await;
                 }
                 Post::There(remote) => {
-                    match remote.run(command.clone(), asked.clone(), self.own_person(&progress)).await {
+                    match remote.run(command.clone(), caller.asked.clone(), self.own_person(&progress)).await {
                         Fate::Answered(result) => return result,
                         Fate::Lost(_) if command.effect() == Effect::Repeatable && reads < READS => reads += 1,
                         Fate::Lost(last) => return Err(lost(&command, &remote, last)),

@@ -1,5 +1,6 @@
 //! The command line for people: one file per subcommand, over the same [`crate::actors::Runtime`] that agents use.
 
+mod agents;
 mod approvals;
 mod balance;
 mod channels;
@@ -25,6 +26,7 @@ mod sandbox_ledger;
 mod serve;
 mod session;
 mod signer;
+mod stdio;
 #[cfg(test)]
 mod tests;
 mod wallet;
@@ -47,6 +49,7 @@ const EXAMPLES: &str = "\
 Examples:
   drain-mcp                        MCP server on stdin and stdout: this is what an MCP client starts
   drain-mcp --sandbox              the same with a marketplace of play money in this process
+  drain-mcp serve                  MCP over HTTP for a fleet of agents with tokens (drain-mcp agents add)
   drain-mcp demo                   watch an agent find, pay and close, with play money, in half a minute
   drain-mcp wallet new             make a wallet; then send it $1-5 of native USDC on Polygon and about 0.10 POL
   drain-mcp doctor                 check key, chain, contracts, balances, directory and records
@@ -85,6 +88,9 @@ pub struct Global {
     /// The chain's id [default: 137, Polygon]
     #[arg(long, global = true, value_name = "ID")]
     pub chain: Option<String>,
+    /// Which wallet, where the configuration file has several [wallet.NAME]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub wallet: Option<String>,
     /// With a marketplace of play money in this process; nothing of your own is touched
     #[arg(long, global = true)]
     pub sandbox: bool,
@@ -117,6 +123,10 @@ pub enum Command {
     Rescue(rescue::Args),
     /// Answer what waits for a person
     Approvals(approvals::Args),
+    /// Serve MCP over HTTP to a fleet of agents
+    Serve(serve::Args),
+    /// Make, list and revoke agents of the fleet
+    Agents(agents::Args),
     /// Check the whole set-up and say what to do
     Doctor(doctor::Args),
     /// Watch it all work with play money
@@ -205,6 +215,9 @@ async fn run(cli: Cli) -> ExitCode {
         }
         // Before there is a configuration, since it tells what to write into it.
         Some(Command::Wallet(wallet::Command::Ledger(command))) => return ledger::run(command, json).await,
+        // Over all wallets of the configuration.
+        Some(Command::Serve(_)) => return ended(serve::run(&cli.global).await, &cli.global),
+        Some(Command::Agents(args)) => return ended(agents::run(args, &cli.global).await, &cli.global),
         _ => {}
     }
     let writes_keystore = matches!(&cli.command, Some(Command::Wallet(command)) if command.writes_keystore());
@@ -225,7 +238,7 @@ async fn run(cli: Cli) -> ExitCode {
         session.warn();
     }
     let result = match cli.command {
-        None => serve::run(&mut session).await,
+        None => stdio::run(&mut session).await,
         Some(command) => command.run(&mut session).await,
     };
     let exit = match result {
@@ -235,6 +248,15 @@ async fn run(cli: Cli) -> ExitCode {
             if reads && failure.code == Code::Cancelled { Exit::Interrupted } else { Exit::of(&failure) }
         }
     };
+    exit.into()
+}
+
+/// The exit code of a command without a session.
+fn ended(result: Result<Exit, Failure>, global: &Global) -> ExitCode {
+    let exit = result.unwrap_or_else(|failure| {
+        Output { json: global.json, play_money: global.sandbox }.failure(&failure);
+        Exit::of(&failure)
+    });
     exit.into()
 }
 
@@ -252,6 +274,8 @@ impl Command {
             Self::Rescue(_) => "rescue",
             Self::Approvals(_) => "approvals",
             Self::Doctor(_) => "doctor",
+            Self::Serve(_) => "serve",
+            Self::Agents(_) => "agents",
             Self::Demo(_) => "demo",
             Self::Sandbox(_) => "sandbox",
             Self::Journal(_) => "journal",
@@ -279,7 +303,7 @@ impl Command {
             Self::Journal(command) => journal::run(command, session).await,
             Self::Wallet(command) => wallet::run(command, session).await,
             // Handled before a session exists.
-            Self::Demo(_) | Self::Sandbox(_) | Self::LedgerPipe(_) => Ok(Exit::Ok),
+            Self::Serve(_) | Self::Agents(_) | Self::Demo(_) | Self::Sandbox(_) | Self::LedgerPipe(_) => Ok(Exit::Ok),
         }
     }
 }

@@ -36,20 +36,13 @@ impl Session {
     /// Loads the configuration; with `--sandbox` that of a sandbox which lives as long as the session. A command that
     /// writes a keystore takes its path and password from there, whatever key is configured.
     pub async fn start(global: &Global, writes_keystore: bool) -> Result<Self, Failure> {
-        let (sandbox, mut sources) = if global.sandbox {
-            let playground = Playground::start().await?;
-            let sources = playground.sources();
-            (Some(playground), sources)
-        } else {
-            (None, Sources::from_process())
-        };
-        apply(global, &mut sources);
+        let (sandbox, mut sources) = sources(global).await?;
         if writes_keystore {
             sources.flags.push((Key::Signer, "keystore".into(), "drain-mcp wallet"));
         }
         let config = Config::load(sources)?;
         let output = Output { json: global.json, play_money: config.play_money };
-        Ok(Self { output, command: "serve", config: Some(config), sandbox })
+        Ok(Self { output, command: "stdio", config: Some(config), sandbox })
     }
 
     /// Says what is odd about the configuration, once.
@@ -153,6 +146,19 @@ pub(super) fn hold_to_the_end(runtime: Runtime) {
     std::mem::forget(runtime);
 }
 
+/// What the configuration is made from; with `--sandbox` that of a sandbox, which lives as long as it is held.
+pub(super) async fn sources(global: &Global) -> Result<(Option<Playground>, Sources), Failure> {
+    let (sandbox, mut sources) = if global.sandbox {
+        let playground = Playground::start().await?;
+        let sources = playground.sources();
+        (Some(playground), sources)
+    } else {
+        (None, Sources::from_process())
+    };
+    apply(global, &mut sources);
+    Ok((sandbox, sources))
+}
+
 /// Flags as the strongest source.
 fn apply(global: &Global, sources: &mut Sources) {
     sources.file.clone_from(&global.config);
@@ -161,6 +167,9 @@ fn apply(global: &Global, sources: &mut Sources) {
     }
     if let Some(chain) = &global.chain {
         sources.flags.push((Key::ChainId, chain.clone(), "--chain"));
+    }
+    if let Some(wallet) = &global.wallet {
+        sources.flags.push((Key::Wallet, wallet.clone(), "--wallet"));
     }
 }
 
@@ -197,7 +206,7 @@ fn cancelled(needs: Needs) -> Failure {
 }
 
 /// A sandbox within this process.
-struct Playground {
+pub(super) struct Playground {
     #[cfg(feature = "sandbox")]
     sandbox: drain_sandbox::Sandbox,
     /// Its chain ends with this process, so its records do too.

@@ -17,7 +17,7 @@ here and nowhere else: no MCP tool can.
 
 Amounts are USDC (`2.50`), of gas POL, times are `500ms`, `120s`, `2m` or whole seconds, switches are `on` or `off`. URLs without a
 scheme mean https. Of `DRAIN_PRIVATE_KEY` and `DRAIN_PRIVATE_KEY_FILE`, set one: setting both is an error; so with the
-other variables that have a `_FILE` form. `docs/config.minimal.toml` and `docs/config.maximal.toml` are complete files.
+other variables that have a `_FILE` form. `docs/config.minimal.toml`, `docs/config.maximal.toml` and `docs/config.fleet.toml` are complete files.
 
 | variable | config.toml | default | meaning |
 |---|---|---|---|
@@ -25,6 +25,21 @@ other variables that have a `_FILE` form. `docs/config.minimal.toml` and `docs/c
 
 const TAIL: &str = "
 Secrets have no place in `config.toml`: it takes the path of a file that holds one.
+
+## Several wallets
+
+`drain-mcp serve` pays from as many wallets as the file names. A table `[wallet.NAME]` takes the keys of `[signer]`, which then
+may not stand beside it, nor any variable that says a key. Everything else counts for each of them. A command for one of
+them takes `--wallet NAME`.
+
+```toml
+[wallet.trading]
+keystore = \"/etc/drain-mcp/trading.json\"
+keystore_password_file = \"/run/secrets/drain-trading-password\"
+
+[wallet.research]
+private_key_file = \"/run/secrets/drain-research-key\"
+```
 
 ## Providers that a person lists
 

@@ -1,5 +1,6 @@
 //! config.toml: the same keys in sections, as a layer. What it does not know it reports, with what may have been meant.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -11,9 +12,10 @@ use toml::de::{DeTable, DeValue};
 use super::ListedProvider;
 use super::error::{Bad, ConfigError, quoted};
 use super::keys::Key;
+use super::load::home;
 use super::nearest::nearest;
-use super::sources::{Layer, Raw};
-use super::values;
+use super::sources::{Layer, Layers, Raw, Sources};
+use super::{values, wallets};
 
 /// Nobody writes a larger one.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -24,8 +26,26 @@ const PROVIDER_KEYS: [&str; 4] = ["id", "api_url", "wallet", "category"];
 #[derive(Default)]
 pub(super) struct Parsed {
     pub(super) layer: Layer,
+    /// Tables [wallet.NAME], each with the keys of [signer].
+    pub(super) wallets: BTreeMap<String, Layer>,
     pub(super) providers: Vec<ListedProvider>,
     pub(super) warnings: Vec<String>,
+}
+
+/// Reads the file of a configuration.
+pub(super) fn find(sources: &Sources, layers: &mut Layers, home: &Path) -> Result<Parsed, ConfigError> {
+    match (&sources.file, layers.get(Key::ConfigFile)?) {
+        (Some(path), _) => read(path, Some("--config")),
+        (None, Some(raw)) => read(&raw.parse(|text| values::path(text, layers.person.as_deref()))?, Some(&raw.name)),
+        (None, None) => read(&home.join("config.toml"), None),
+    }
+}
+
+/// The wallets that it names.
+pub(super) fn wallet_names(sources: &Sources) -> Result<Vec<String>, ConfigError> {
+    let mut layers = sources.layers()?.0;
+    let home = home(&mut layers)?;
+    Ok(find(sources, &mut layers, &home)?.wallets.into_keys().collect())
 }
 
 /// Reads a file. A missing one is an error only where it was named.
@@ -82,6 +102,20 @@ fn line_of(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|b| *b == b'\n').count() + 1
 }
 
+/// A value, or the path of a file that holds one.
+struct Entry {
+    key: Key,
+    is_value: bool,
+    raw: Raw,
+}
+
+impl Entry {
+    fn put(self, layer: &mut Layer) {
+        let map = if self.is_value { &mut layer.values } else { &mut layer.files };
+        map.insert(self.key, self.raw);
+    }
+}
+
 struct Reader<'a> {
     text: &'a str,
     shown: &'a str,
@@ -101,18 +135,56 @@ impl Reader<'_> {
                     return Err(Bad::new("this is not a list", "Write each provider as [[providers]]")
                         .at(self.place("providers", value)));
                 }
-                (section, DeValue::Table(keys)) if sections().any(|known| known == section) => {
-                    for (key, value) in keys {
-                        self.entry(&format!("{section}.{}", key.get_ref()), value)?;
+                ("wallet", DeValue::Table(tables)) => {
+                    for (name, table) in tables {
+                        self.wallet(name.get_ref(), table)?;
                     }
                 }
-                (other, _) => self.unknown(other, value, sections().chain(["providers"]).chain(toml_names())),
+                ("wallet", _) => return Err(self.no_wallet("wallet", value)),
+                (section, DeValue::Table(keys)) if sections().any(|known| known == section) => {
+                    for (key, value) in keys {
+                        let name = format!("{section}.{}", key.get_ref());
+                        if let Some(entry) = self.entry(&name, &name, value)? {
+                            entry.put(&mut self.parsed.layer);
+                        }
+                    }
+                }
+                (other, _) => self.unknown(other, value, sections().chain(["providers", "wallet"]).chain(toml_names())),
             }
         }
         Ok(self.parsed)
     }
 
-    fn entry(&mut self, name: &str, value: &Spanned<DeValue<'_>>) -> Result<(), ConfigError> {
+    /// A wallet's table: the keys of [signer].
+    fn wallet(&mut self, name: &str, table: &Spanned<DeValue<'_>>) -> Result<(), ConfigError> {
+        let DeValue::Table(keys) = table.get_ref() else { return Err(self.no_wallet(name, table)) };
+        let place = self.place(&format!("wallet.{}", quoted(name)), table);
+        let known = values::name(name).map_err(|bad| bad.at(&place))?;
+        let mut layer = Layer::default();
+        for (key, value) in keys {
+            let (name, shown) = (format!("signer.{}", key.get_ref()), format!("wallet.{known}.{}", key.get_ref()));
+            if let Some(entry) = self.entry(&name, &shown, value)? {
+                entry.put(&mut layer);
+            }
+        }
+        if self.parsed.wallets.len() >= wallets::MOST {
+            return Err(Bad::new(
+                format!("these are more than {} wallets", wallets::MOST),
+                "Run several drain-mcp serve",
+            )
+            .at(place));
+        }
+        self.parsed.wallets.insert(known, layer);
+        Ok(())
+    }
+
+    fn no_wallet(&self, name: &str, value: &Spanned<DeValue<'_>>) -> ConfigError {
+        Bad::new("this is not a wallet", "Write each wallet as [wallet.NAME], with the keys of [signer]")
+            .at(self.place(&quoted(name), value))
+    }
+
+    /// A value of the table of keys by its `name`; in errors it is `shown`.
+    fn entry(&mut self, name: &str, shown: &str, value: &Spanned<DeValue<'_>>) -> Result<Option<Entry>, ConfigError> {
         let by = |pick: fn(Key) -> Option<&'static str>| Key::ALL.iter().copied().find(|key| pick(*key) == Some(name));
         let is_value = by(|key| key.spec().toml);
         let Some(key) = is_value.or_else(|| by(|key| key.spec().toml_file)) else {
@@ -121,10 +193,10 @@ impl Reader<'_> {
                     "secrets do not belong in the configuration file",
                     "Put it in a file of its own (chmod 600) and name that with signer.private_key_file or signer.keystore_password_file",
                 )
-                .at(self.place(name, value)));
+                .at(self.place(shown, value)));
             }
-            self.unknown(name, value, toml_names());
-            return Ok(());
+            self.unknown(shown, value, toml_names());
+            return Ok(None);
         };
         let lists = [
             Key::RpcUrls,
@@ -134,9 +206,11 @@ impl Reader<'_> {
             Key::AllowCategories,
             Key::DenyCategories,
             Key::ApprovalsVia,
+            Key::AllowedHosts,
+            Key::AllowedOrigins,
         ];
         let list = lists.contains(&key) && is_value.is_some();
-        let place = self.place(name, value);
+        let place = self.place(shown, value);
         let raw = match value.get_ref() {
             DeValue::Array(items) if list => {
                 let items: Option<Vec<String>> = items.iter().map(|item| scalar(item.get_ref())).collect();
@@ -151,15 +225,10 @@ impl Reader<'_> {
         if raw.text.is_empty() && list {
             return Err(nothing(&place));
         }
-        if !raw.text.is_empty() {
-            let layer = &mut self.parsed.layer;
-            if is_value.is_some() {
-                layer.values.insert(key, raw)
-            } else {
-                layer.files.insert(key, raw)
-            };
+        if raw.text.is_empty() {
+            return Ok(None);
         }
-        Ok(())
+        Ok(Some(Entry { key, is_value: is_value.is_some(), raw }))
     }
 
     fn provider(&mut self, entry: &Spanned<DeValue<'_>>) -> Result<(), ConfigError> {

@@ -236,6 +236,33 @@ keys! {
         "How long a new channel is open when nobody says, within what the provider accepts.";
     AllowInsecure: "DRAIN_ALLOW_INSECURE", Some("requests.allow_insecure"), None, Plain, "off",
         "Allow providers on http and private addresses: on or off. For your own network only.";
+    Wallet: "DRAIN_WALLET", None, None, Plain, "the only one",
+        "Which wallet is meant where the configuration file has several, as tables [wallet.NAME]. drain-mcp serve runs all of them.";
+    Listen: "DRAIN_LISTEN", Some("serve.listen"), None, Plain, "127.0.0.1:5858",
+        "Where drain-mcp serve listens: address and port. Plain HTTP: TLS is the business of a proxy in front.";
+    ListenPublic: "DRAIN_LISTEN_PUBLIC", Some("serve.listen_public"), None, Plain, "off",
+        "Let DRAIN_LISTEN be an address that other machines reach: on or off. Tokens and answers are not encrypted on it, so only a proxy may reach it.";
+    AllowedHosts: "DRAIN_ALLOWED_HOSTS", Some("serve.allowed_hosts"), None, Plain, "this machine",
+        "Names by which clients call drain-mcp serve, such as a proxy's: hosts with or without a port, several separated by commas or blanks. Other Host headers are refused.";
+    AllowedOrigins: "DRAIN_ALLOWED_ORIGINS", Some("serve.allowed_origins"), None, Plain, "none",
+        "Web pages that may call drain-mcp serve, such as https://app.example.com. Requests of other pages are refused; programs send no Origin.";
+    MetricsToken: "DRAIN_METRICS_TOKEN", None, Some("serve.metrics_token_file"), Secret, "none: this machine only",
+        "What a scraper of drain-mcp serve shows as bearer token to see /metrics. Metrics hold what was spent.";
+    DrainTime: "DRAIN_DRAIN_TIME", Some("serve.drain_time"), None, Plain, "20s",
+        "How long calls that run may go on after drain-mcp serve was told to end. Then what channels have begun gets 20 seconds more.";
+    MaxConnections: "DRAIN_MAX_CONNECTIONS", Some("serve.max_connections"), None, Plain, "1024",
+        "Connections to drain-mcp serve at once; further ones are answered 503.";
+    MaxAgentRequests: "DRAIN_MAX_AGENT_REQUESTS", Some("serve.max_agent_requests"), None, Plain, "64",
+        "Calls of one agent of a fleet at once; further ones are answered 429.";
+    MaxAgentSessions: "DRAIN_MAX_AGENT_SESSIONS", Some("serve.max_agent_sessions"), None, Plain, "32",
+        "Sessions of one agent of a fleet at once; further ones are answered 429. Clients of MCP 2026-07-28 need none.";
+    SessionIdle: "DRAIN_SESSION_IDLE", Some("serve.session_idle"), None, Plain, "30m",
+        "A session of a fleet's agent that is unused for so long ends.";
+    MaxBodyBytes: "DRAIN_MAX_BODY_BYTES", Some("serve.max_body_bytes"), None, Plain, "8388608",
+        "The largest request that drain-mcp serve reads; a larger one is answered 413.";
+    CallTime: "DRAIN_CALL_TIME", Some("serve.call_time"), None, Plain, "15m",
+        "The longest that a call of a fleet's agent is waited for; what it has begun goes on and is recorded.";
+
     PlayMoney: "DRAIN_PLAY_MONEY", None, None, Plain, "off",
         "Mark every answer PLAY MONEY. Set by the sandbox; accepted only where every RPC endpoint is on loopback.";
 }

@@ -16,7 +16,7 @@ use super::{
     ApprovalConfig, ChainConfig, Config, MarketplaceConfig, NotifyConfig, Password, PasswordFrom, RefundConfig,
     RequestConfig, SignerConfig,
 };
-use super::{kms, ledger, treasury};
+use super::{kms, ledger, serve, treasury, wallets};
 use crate::operator;
 use crate::policy::Limits;
 use crate::policy::approvals::{Thresholds, Via};
@@ -30,20 +30,12 @@ impl Config {
     /// Resolves defaults < file < environment < flags. Reads the configuration file and the files that hold secrets;
     /// contacts nobody.
     pub fn load(sources: Sources) -> Result<Self, ConfigError> {
-        let (environment, mut warnings) = sources.environment()?;
-        let person = sources.person_home().map(Path::to_path_buf);
-        let mut layers = Layers { layers: vec![sources.flag_layer(), environment], person, warnings: Vec::new() };
-
+        let (mut layers, mut warnings) = sources.layers()?;
         let home = home(&mut layers)?;
-        let parsed = match (&sources.file, layers.get(Key::ConfigFile)?) {
-            (Some(path), _) => file::read(path, Some("--config"))?,
-            (None, Some(raw)) => {
-                file::read(&raw.parse(|text| values::path(text, layers.person.as_deref()))?, Some(&raw.name))?
-            }
-            (None, None) => file::read(&home.join("config.toml"), None)?,
-        };
+        let parsed = file::find(&sources, &mut layers, &home)?;
         layers.layers.push(parsed.layer);
         warnings.extend(parsed.warnings);
+        let wallet = wallets::choose(&mut layers, parsed.wallets)?;
 
         let chain = chain::resolve(&mut layers)?;
         let marketplace = marketplace(&mut layers)?;
@@ -76,12 +68,14 @@ impl Config {
             },
         };
         let requests = requests(&mut layers)?;
+        let serve = serve::settings(&mut layers)?;
         let play_money = play_money(&mut layers, &chain, &marketplace)?;
         warnings.append(&mut layers.warnings);
         Ok(Self {
             home,
             chain,
             marketplace,
+            wallet,
             signer,
             device_wait,
             treasury,
@@ -93,13 +87,14 @@ impl Config {
             refunds,
             requests,
             providers: parsed.providers,
+            serve,
             play_money,
             warnings,
         })
     }
 }
 
-fn home(layers: &mut Layers) -> Result<PathBuf, ConfigError> {
+pub(super) fn home(layers: &mut Layers) -> Result<PathBuf, ConfigError> {
     let spec = Key::Home.spec();
     let Some(raw) = layers.get(Key::Home)? else {
         return values::path(spec.default, layers.person.as_deref()).map_err(|_| {

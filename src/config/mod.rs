@@ -12,11 +12,13 @@ mod kms;
 mod ledger;
 mod load;
 mod nearest;
+mod serve;
 mod sources;
 #[cfg(test)]
 mod tests;
 mod treasury;
 mod values;
+mod wallets;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -33,9 +35,11 @@ use zeroize::Zeroizing;
 
 pub use error::ConfigError;
 pub use keys::Key;
+pub use serve::{ServeConfig, agent_parties};
 pub use sources::Sources;
 pub use treasury::TreasuryConfig;
 pub use values::{is_loopback, shown_url};
+pub use wallets::DEFAULT as DEFAULT_WALLET;
 
 use crate::policy::Limits;
 use crate::policy::approvals::Via;
@@ -56,6 +60,8 @@ pub struct Config {
     pub chain: ChainConfig,
     /// The marketplace.
     pub marketplace: MarketplaceConfig,
+    /// The wallet's name, where there are several.
+    pub wallet: String,
     /// Which key, if any.
     pub signer: SignerConfig,
     /// Only where a person presses for each signature: a tool call that still waits after so long is answered, and goes on.
@@ -78,6 +84,8 @@ pub struct Config {
     pub requests: RequestConfig,
     /// Providers that a person listed, beside the directory's.
     pub providers: Vec<ListedProvider>,
+    /// What the fleet's server listens on.
+    pub serve: ServeConfig,
     /// Everything here is play money: every answer says so.
     pub play_money: bool,
     /// Unknown keys of the file and other things worth saying at start.

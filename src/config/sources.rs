@@ -16,7 +16,7 @@ use super::values;
 const MAX_SECRET_FILE: u64 = 64 * 1024;
 
 /// What a configuration is made from. Holds secrets: not `Debug`.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Sources {
     /// The environment; only `HOME` and names that begin with `DRAIN` matter.
     pub env: BTreeMap<String, String>,
@@ -99,6 +99,13 @@ impl Sources {
                 },
             );
         Ok((layer, ignored.chain(unknown).collect()))
+    }
+
+    /// Flags and environment, and what is odd about the environment.
+    pub(super) fn layers(&self) -> Result<(Layers, Vec<String>), ConfigError> {
+        let (environment, warnings) = self.environment()?;
+        let person = self.person_home().map(Path::to_path_buf);
+        Ok((Layers { layers: vec![self.flag_layer(), environment], person, warnings: Vec::new() }, warnings))
     }
 
     /// What flags say, as a layer.

@@ -116,6 +116,18 @@ impl Fault {
         Self::maybe_unknown(failure, moves_money)
     }
 
+    /// A call that took longer than anybody waits.
+    pub fn outlasted(what: &str, moves_money: bool) -> Self {
+        let failure = Failure::unspent(
+            Code::Cancelled,
+            format!(
+                "{what} took longer than DRAIN_CALL_TIME and is not waited for any more. What was already sent is still settled."
+            ),
+            "Call drain_channels to see where things stand.",
+        );
+        Self::maybe_unknown(failure, moves_money)
+    }
+
     fn maybe_unknown(mut failure: Failure, moves_money: bool) -> Self {
         if moves_money && failure.code == Code::Internal {
             failure.next = "Look with drain_channels and drain_balance before any other paid call, and report this \

@@ -1,7 +1,7 @@
 //! The protocol's face: lists, and the one point through which every call goes.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, ErrorData, Implementation, InputRequiredResult, JsonObject,
@@ -54,6 +54,10 @@ pub struct Server {
     handler: Handler,
     tools: Arc<Vec<Tool>>,
     play_money: bool,
+    /// The longest that a call is waited for.
+    call_time: Option<Duration>,
+    /// Counts a client as connected, as long as it is served.
+    _session: Option<Arc<metrics::Session>>,
 }
 
 impl std::fmt::Debug for Server {
@@ -78,7 +82,17 @@ impl Server {
 
     /// A server that lets `handler` do the work: the seam for tests.
     pub(super) fn with_handler(handler: Handler, play_money: bool) -> Self {
-        Self { handler, tools: Arc::new(tools::listed()), play_money }
+        Self { handler, tools: Arc::new(tools::listed()), play_money, call_time: None, _session: None }
+    }
+
+    /// The same; a call that takes longer is answered that it does.
+    pub fn within(self, call_time: Duration) -> Self {
+        Self { call_time: Some(call_time), ..self }
+    }
+
+    /// The same for one more client, which is counted until this is dropped.
+    pub fn for_client(&self, transport: metrics::Transport) -> Self {
+        Self { _session: Some(Arc::new(metrics::session(transport))), ..self.clone() }
     }
 
     /// Every call goes through here.
@@ -124,9 +138,21 @@ impl Server {
         };
         let supervised = supervise(what, (self.handler)(job, asked, progress), &stop, receiver, tell);
         tokio::pin!(supervised);
+        let too_long = async {
+            match self.call_time {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(too_long);
         loop {
             tokio::select! {
                 outcome = &mut supervised => return outcome.map(Reply::Answer),
+                () = &mut too_long => {
+                    stop.cancel();
+                    // Unless it ended in this very moment.
+                    return supervised.await.map(Reply::Answer).map_err(|_| Fault::outlasted(what.name, what.moves_money));
+                }
                 Some(question) = questions.recv() => {
                     if let Some(input) = person.ask(question) {
                         // Nothing is signed while a person is asked: the work ends, and the next call begins it anew.

@@ -111,6 +111,17 @@ impl Caller {
     }
 }
 
+/// An agent of a fleet, as the fleet's server knows it by its token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FleetAgent {
+    /// Its name.
+    pub name: String,
+    /// Its wallet's limits, tightened by its own (M5).
+    pub limits: Arc<Limits>,
+    /// Whether it shares channels with others of its wallet that do.
+    pub share: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

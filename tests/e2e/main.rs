@@ -55,6 +55,8 @@ mod rescue;
 mod schema;
 mod second_chain;
 mod secrets;
+mod serve;
+mod serve_life;
 mod sharing;
 mod soak;
 mod standing;

@@ -4,6 +4,7 @@
 //! JSON-RPC message; all it writes is kept, for what must not be in it.
 
 mod agent;
+pub mod served;
 
 use std::collections::BTreeMap;
 use std::future::Future;

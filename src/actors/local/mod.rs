@@ -109,6 +109,16 @@ impl Local {
         }
     }
 
+    /// Why there is no wallet, if there is none.
+    pub(super) fn without(&self) -> Option<Failure> {
+        self.purse().err()
+    }
+
+    /// Writes as far as the disk.
+    pub(super) async fn prove_journal(&self) -> Result<(), Failure> {
+        Ok(self.purse()?.journal.prove_writable().await?)
+    }
+
     async fn addresses(&self) -> Result<Addresses, Failure> {
         self.supervisor.send(Find).await.map_err(|error| gone(&error))
     }

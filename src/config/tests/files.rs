@@ -85,6 +85,9 @@ fn the_examples_parse_and_the_maximal_one_names_every_key() {
         let config = Config::load(sources).unwrap();
         assert_eq!(config.warnings, Vec::<String>::new(), "{name}");
     }
+    // Its keys are files of another machine.
+    let fleet = file::parse(&std::fs::read_to_string(docs.join("config.fleet.toml")).unwrap(), "fleet").unwrap();
+    assert_eq!((fleet.warnings, fleet.wallets.len()), (vec![], 2));
     let maximal = std::fs::read_to_string(docs.join("config.maximal.toml")).unwrap();
     // Commented-out keys are alternatives: with the mark removed they are keys of their section all the same.
     let mut section = String::new();
@@ -116,7 +119,7 @@ fn the_page_is_written_from_the_table() {
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(found == docs::markdown(), "the page is old: run UPDATE_DOCS=1 cargo test --lib config");
-    assert!(Key::ALL.iter().filter(|key| key.spec().kind == Kind::Secret).count() == 2);
+    assert!(Key::ALL.iter().filter(|key| key.spec().kind == Kind::Secret).count() == 3);
 }
 
 /// Who writes this file raises limits and names commands (M5).

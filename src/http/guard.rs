@@ -1,0 +1,150 @@
+//! Which host a request means, and which web page sends it: a page in a browser on this machine must not reach us by a
+//! name that it made point here.
+
+use axum::http::header::{HOST, ORIGIN};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, StatusCode, Uri};
+
+use super::Refusal;
+use crate::config::ServeConfig;
+
+/// Names of this machine, which are always ours.
+const OWN: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// Hosts and pages that are let in.
+#[derive(Debug)]
+pub(super) struct Guard {
+    hosts: Vec<(String, Option<u16>)>,
+    /// Scheme, host and port.
+    origins: Vec<String>,
+}
+
+impl Guard {
+    pub(super) fn new(settings: &ServeConfig) -> Self {
+        let own = OWN.iter().map(|name| ((*name).to_owned(), None));
+        let named = settings.allowed_hosts.iter().map(|text| match text.parse::<Authority>() {
+            Ok(authority) => split(&authority),
+            // An IPv6 address without brackets.
+            Err(_) => (text.clone(), None),
+        });
+        Self { hosts: own.chain(named).collect(), origins: settings.allowed_origins.clone() }
+    }
+
+    /// Lets a request through that means us, and comes from no page or from one that is allowed.
+    pub(super) fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        let host = one(headers, HOST).map_err(|()| forbidden("Host"))?;
+        let meant = match host {
+            Some(text) => text.parse::<Authority>().ok(),
+            None => uri.authority().cloned(),
+        };
+        let (name, port) = meant.as_ref().map(split).ok_or_else(|| forbidden("Host"))?;
+        let known = |(own, only): &(String, Option<u16>)| *own == name && (only.is_none() || *only == port);
+        if !self.hosts.iter().any(known) {
+            return Err(forbidden("Host"));
+        }
+        match one(headers, ORIGIN).map_err(|()| forbidden("Origin"))? {
+            None => Ok(()),
+            Some(origin) if self.origins.iter().any(|allowed| Some(allowed) == full(origin).as_ref()) => Ok(()),
+            Some(_) => Err(forbidden("Origin")),
+        }
+    }
+}
+
+/// A header's one value.
+fn one(headers: &HeaderMap, name: axum::http::HeaderName) -> Result<Option<&str>, ()> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => value.to_str().map(Some).map_err(drop),
+        (Some(_), Some(_)) => Err(()),
+    }
+}
+
+fn split(authority: &Authority) -> (String, Option<u16>) {
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+    (name, authority.port_u16())
+}
+
+/// An origin with its port, as the configuration has it.
+fn full(origin: &str) -> Option<String> {
+    let url = reqwest::Url::parse(origin).ok()?;
+    Some(format!("{}://{}:{}", url.scheme(), url.host_str()?, url.port_or_known_default()?))
+}
+
+fn forbidden(header: &str) -> Refusal {
+    let way = if header == "Host" { "DRAIN_ALLOWED_HOSTS" } else { "DRAIN_ALLOWED_ORIGINS" };
+    Refusal::new(StatusCode::FORBIDDEN, format!("This {header} is not allowed here ({way})."))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Sources};
+
+    fn guard() -> Guard {
+        let pairs = [
+            ("HOME", "/nonexistent"),
+            ("DRAIN_ALLOWED_HOSTS", "mcp.example.com, other.example:8443"),
+            ("DRAIN_ALLOWED_ORIGINS", "https://app.example.com"),
+        ];
+        Guard::new(&Config::load(Sources::from_pairs(pairs)).unwrap().serve)
+    }
+
+    fn passes(headers: &[(&'static str, &str)]) -> bool {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, value.parse().unwrap());
+        }
+        guard().check(&"/mcp".parse().unwrap(), &map).is_ok()
+    }
+
+    #[test]
+    fn hosts_are_ours_or_named() {
+        for good in [
+            "localhost",
+            "LOCALHOST:5858",
+            "127.0.0.1:5858",
+            "[::1]:5858",
+            "[::1]",
+            "mcp.example.com",
+            "MCP.example.com:443",
+            "other.example:8443",
+        ] {
+            assert!(passes(&[("host", good)]), "{good}");
+        }
+        for bad in [
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "mcp.example.com.evil",
+            "other.example",
+            "other.example:1",
+            "127.0.0.2",
+            "",
+            "a b",
+        ] {
+            assert!(!passes(&[("host", bad)]), "{bad}");
+        }
+        assert!(!passes(&[]) && !passes(&[("host", "localhost"), ("host", "evil.example")]));
+    }
+
+    #[test]
+    fn pages_are_refused_unless_they_are_named() {
+        let from = |origin: &str| passes(&[("host", "localhost"), ("origin", origin)]);
+        for good in ["https://app.example.com", "https://app.example.com:443", "https://APP.example.com"] {
+            assert!(from(good), "{good}");
+        }
+        for bad in [
+            "https://evil.example",
+            "http://app.example.com",
+            "https://app.example.com:444",
+            "http://localhost",
+            "null",
+            "x",
+        ] {
+            assert!(!from(bad), "{bad}");
+        }
+        let twice = [("host", "localhost"), ("origin", "https://app.example.com"), ("origin", "https://evil.example")];
+        assert!(!passes(&twice));
+    }
+}
