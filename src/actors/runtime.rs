@@ -3,6 +3,7 @@
 use drain_protocol::{Address, ChannelId, Usdc};
 use drain_signers::Signer;
 
+use super::local::Local;
 use super::sharing::Shared;
 use super::startup::{no_signer, services};
 use crate::api::{
@@ -13,7 +14,7 @@ use crate::api::{
 use crate::config::{Config, Password};
 use crate::error::Failure;
 use crate::policy::approvals::Verdict;
-use crate::policy::{Asked, Pol};
+use crate::policy::{Asked, Caller, Pol};
 
 /// The facade; cheap to clone.
 #[derive(Clone)]
@@ -92,6 +93,10 @@ impl Runtime {
 
     async fn run(&self, command: Command, progress: Progress) -> Result<Reply, Failure> {
         self.shared.run(command, self.asked.clone(), progress).await
+    }
+
+    async fn holder(&self) -> Result<(Local, Caller), Failure> {
+        self.shared.holder(self.asked.clone()).await
     }
 
     async fn read(&self, command: Command) -> Result<Reply, Failure> {
@@ -210,7 +215,7 @@ impl Runtime {
 
     /// That this process has the wallet, for what only its holder does; else who has it (M5).
     pub async fn has_wallet(&self) -> Result<(), Failure> {
-        self.shared.holder().await.map(drop)
+        self.holder().await.map(drop)
     }
 
     /// Moves money out; only for a person on a terminal, and only in the process that holds the wallet (M5). What was
@@ -222,13 +227,15 @@ impl Runtime {
         again: bool,
         progress: Progress,
     ) -> Result<String, Failure> {
-        self.shared.holder().await?.send(to, amount, again, progress).await
+        let (local, caller) = self.holder().await?;
+        local.send(to, amount, again, caller, progress).await
     }
 
     /// Sends from the treasury to the wallet that software uses, within the day's limit; only in the process that holds the
     /// treasury's account.
     pub async fn fund(&self, to: Address, usdc: Usdc, pol: Pol, progress: Progress) -> Result<Vec<String>, Failure> {
-        self.shared.holder().await?.fund(to, usdc, pol, progress).await
+        let (local, caller) = self.holder().await?;
+        local.fund(to, usdc, pol, caller, progress).await
     }
 
     /// Sends what is above the marks back to the operator's treasury.
@@ -238,7 +245,7 @@ impl Runtime {
 
     /// Why the wallet is frozen, if it is (M11); only in the process that holds it.
     pub async fn frozen(&self) -> Result<Option<String>, Failure> {
-        self.shared.holder().await?.frozen().await
+        self.holder().await?.0.frozen().await
     }
 
     /// Freezes the wallet; false where the operator had frozen it before.
@@ -248,7 +255,7 @@ impl Runtime {
 
     /// A person lifts every freeze; only for a person on a terminal, and only in the process that holds the wallet (M5).
     pub async fn unfreeze(&self) -> Result<bool, Failure> {
-        self.shared.holder().await?.unfreeze().await
+        self.holder().await?.0.unfreeze().await
     }
 
     /// Lets requests on their way end, within a limit, and makes everything durable.

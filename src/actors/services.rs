@@ -78,6 +78,13 @@ pub struct Purse {
     pub decisions: watch::Sender<()>,
 }
 
+impl Purse {
+    /// The same for this caller: what is recorded names it.
+    pub fn asked(&self, caller: &Caller) -> Self {
+        Self { journal: self.journal.asked(caller), ..self.clone() }
+    }
+}
+
 /// Asks an actor that answers with a result. An actor that is gone is a fault of ours.
 pub async fn ask<A, M, T>(actor: &Addr<A>, message: M) -> Result<T, Failure>
 where

@@ -21,8 +21,8 @@ use crate::api::{Command, Effect, Progress, Reply};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Code, Failure, Money};
-use crate::policy::Asked;
 use crate::policy::approvals::Via;
+use crate::policy::{Asked, Caller};
 use crate::socket::{Fate, Remote};
 use candidate::{Candidate, Holding, Without};
 
@@ -194,9 +194,12 @@ impl Shared {
     }
 
     /// This process' own runtime, for what only the holder does (M5).
-    pub(super) async fn holder(&self) -> Result<Local, Failure> {
+    pub(super) async fn holder(&self, asked: Asked) -> Result<(Local, Caller), Failure> {
         match self.post().await {
-            Post::Here(holding) => Ok(holding.local.clone()),
+            Post::Here(holding) => {
+                let caller = self.inner.services.operator(asked);
+                Ok((holding.local.asked(&caller), caller))
+            }
             Post::There(remote) => Err(only_the_holder(remote.pid)),
             Post::Opening(_) | Post::Between => Err(only_the_holder(None)),
         }

@@ -4,6 +4,9 @@
 //! A row is about 150 bytes, and a paid request makes two. What costs nothing does not fill the disk: a refusal that the
 //! same agent meets again within a minute, of the same kind and by the same rule, is counted beside its first row.
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;
 pub(super) mod transactions;
 
 use std::borrow::Cow;
