@@ -4,6 +4,7 @@
 //! rest back. `ARCHITECTURE.md` shows the house, the way of one paid request and where each money rule is held.
 
 pub mod actors;
+pub mod agents;
 pub mod api;
 pub mod chain;
 pub mod child;

@@ -1,11 +1,14 @@
 //! Asking a person (M5): what the call that waits is told, and how an answer reaches it.
 
+use std::time::Duration;
+
 use tokio::sync::watch;
 
 use super::services::{Purse, Services};
 use crate::api::{ApprovalView, Progress};
 use crate::error::{Code, Failure};
 use crate::journal::{Approval, ApprovalId, ApprovalState, JournalError};
+use crate::metrics;
 use crate::notify::EventKind;
 use crate::policy::approvals::{ApprovalKind, Subject, Verdict, Via};
 
@@ -100,6 +103,7 @@ pub(super) async fn decide(
     via: Via,
 ) -> Result<Approval, Failure> {
     let approval = purse.journal.decide(id, verdict, via, services.clock.moment()).await?;
+    metrics::approval(via, verdict, Duration::from_secs(approval.waited));
     purse.decisions.send_replace(());
     Ok(approval)
 }

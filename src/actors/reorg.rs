@@ -17,6 +17,8 @@ const WATCHED_FOR: u64 = 900;
 pub(super) struct Look {
     /// Transactions whose blocks are gone, by the word of two endpoints where there are two.
     pub gone: Vec<TxId>,
+    /// Blocks from the deepest of them to the newest final one.
+    pub depth: u64,
     /// Whether something was recorded so recently that looking goes on.
     pub go_on: bool,
 }
@@ -24,7 +26,7 @@ pub(super) struct Look {
 /// Compares the newest recorded blocks with the chain. One that stands vouches for all below it: one request, as a rule.
 pub(super) async fn look(services: &Services, purse: &Purse, last: u64) -> Result<Look, Failure> {
     let settled = purse.journal.settled(services.config.chain.chain_id, purse.address).await?;
-    let mut look = Look { gone: Vec::new(), go_on: settled.iter().any(|settled| settled.age < WATCHED_FOR) };
+    let mut look = Look { gone: Vec::new(), depth: 0, go_on: settled.iter().any(|settled| settled.age < WATCHED_FOR) };
     for settled in settled {
         if settled.block_number.saturating_add(DEEP_ENOUGH) < last {
             break;
@@ -42,6 +44,7 @@ pub(super) async fn look(services: &Services, purse: &Purse, last: u64) -> Resul
             break;
         }
         look.gone.push(settled.id);
+        look.depth = look.depth.max(last.saturating_sub(settled.block_number).saturating_add(1));
     }
     Ok(look)
 }

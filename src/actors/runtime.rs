@@ -218,6 +218,11 @@ impl Runtime {
         self.holder().await.map(drop)
     }
 
+    /// Waits until this process has the wallet, from the start or taken over: for what its holder alone serves.
+    pub async fn held(&self) {
+        self.shared.held().await;
+    }
+
     /// Moves money out; only for a person on a terminal, and only in the process that holds the wallet (M5). What was
     /// sent a moment ago is sent a second time only with `again`.
     pub async fn send(

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::error::{Failure, Money};
 use crate::journal::Journal;
 use crate::marketplace::MarketplaceClient;
+use crate::metrics;
 use crate::notify::{Event, EventKind, Notifier};
 use crate::policy::{Asked, Caller};
 use crate::provider::ProviderClient;
@@ -93,7 +94,20 @@ where
     M: Message<Result = Result<T, Failure>> + Send + 'static,
     T: Send + 'static,
 {
+    let _asked = asked::<A>();
     actor.send(message).await.unwrap_or_else(|error| Err(gone(&error)))
+}
+
+/// Counts what is asked of an actor and not answered yet.
+pub(super) fn asked<A>() -> Option<metrics::Asked> {
+    let name = std::any::type_name::<A>();
+    let kinds = [
+        (std::any::type_name::<super::signer::SignerActor>(), metrics::Actor::Signer),
+        (std::any::type_name::<super::wallet::WalletActor>(), metrics::Actor::Wallet),
+        (std::any::type_name::<super::channel::ChannelActor>(), metrics::Actor::Channel),
+        (std::any::type_name::<super::directory::DirectoryActor>(), metrics::Actor::Directory),
+    ];
+    kinds.into_iter().find(|(known, _)| *known == name).map(|(_, actor)| metrics::asked(actor))
 }
 
 /// The failure of a mailbox.

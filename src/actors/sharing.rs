@@ -193,6 +193,13 @@ impl Shared {
         if counts { progress.clone() } else { progress.clone().without_person() }
     }
 
+    /// Waits until this process has the wallet.
+    pub(super) async fn held(&self) {
+        let mut post = self.inner.post.subscribe();
+        // The sender lives in `self`.
+        let _ = post.wait_for(|post| matches!(post, Post::Here(holding) if holding.local.has_wallet())).await;
+    }
+
     /// This process' own runtime, for what only the holder does (M5).
     pub(super) async fn holder(&self, asked: Asked) -> Result<(Local, Caller), Failure> {
         match self.post().await {

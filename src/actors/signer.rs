@@ -1,5 +1,7 @@
 //! The signer actor: the only way to a key. It takes leave from the journal, or one of the known transactions.
 
+use std::time::Instant;
+
 use actix::{Actor, Context, Handler, Message, ResponseFuture};
 use drain_protocol::SignedVoucher;
 use drain_signers::{Prompt, SignedTransaction, Signer, SignerError, TransactionRequest, VoucherRequest};
@@ -8,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::Progress;
 use crate::error::{Code, Failure};
 use crate::journal::Authorized;
+use crate::metrics::{self, Signed};
 
 /// Waiting requests. Signing is quick or, on a device, one at a time: more would only grow old here.
 const MAILBOX: usize = 1_024;
@@ -62,7 +65,7 @@ impl Handler<SignVoucher> for SignerActor {
         let signer = self.signer.clone();
         let request = VoucherRequest { domain: leave.domain(), voucher: leave.voucher(), deposit: leave.deposit() };
         Box::pin(async move {
-            let prompt = prompt(progress);
+            let (prompt, begun) = (prompt(progress), Instant::now());
             let unwanted = async {
                 match gone {
                     Some(gone) => gone.cancelled().await,
@@ -72,7 +75,10 @@ impl Handler<SignVoucher> for SignerActor {
             // Dropped, the backend asks no longer. What was never handed out is worth nothing to anybody.
             tokio::select! {
                 biased;
-                signed = signer.sign_voucher(&request, &prompt) => signed.map_err(failure),
+                signed = signer.sign_voucher(&request, &prompt) => {
+                    measured(&signer, Signed::Voucher, begun, signed.as_ref().err());
+                    signed.map_err(failure)
+                }
                 () = unwanted => Err(Failure::unspent(Code::Cancelled, "Nobody waits for this request any more", "Call again if it is still wanted.")),
             }
         })
@@ -88,8 +94,17 @@ impl Handler<SignTransaction> for SignerActor {
         _: &mut Self::Context,
     ) -> Self::Result {
         let signer = self.signer.clone();
-        Box::pin(async move { signer.sign_transaction(&request, &prompt(progress)).await.map_err(failure) })
+        Box::pin(async move {
+            let begun = Instant::now();
+            let signed = signer.sign_transaction(&request, &prompt(progress)).await;
+            measured(&signer, Signed::Transaction, begun, signed.as_ref().err());
+            signed.map_err(failure)
+        })
     }
+}
+
+fn measured(signer: &Signer, what: Signed, begun: Instant, error: Option<&SignerError>) {
+    metrics::signature(signer.address(), signer.capabilities().kind, what, begun.elapsed(), error);
 }
 
 fn prompt(progress: Progress) -> Prompt {

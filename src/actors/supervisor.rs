@@ -15,6 +15,7 @@ use super::wallet::{Undone, WalletActor};
 use super::watcher::{ChainEvent, Watch, WatcherActor};
 use crate::api::ChannelState;
 use crate::journal::{ChannelRecord, IntentId};
+use crate::metrics;
 
 /// Waiting look-ups.
 const MAILBOX: usize = 4_096;
@@ -96,11 +97,13 @@ impl Supervisor {
     fn revive(&mut self, ctx: &mut Context<Self>) {
         if !self.directory.connected() {
             tracing::error!("the directory actor is started anew");
+            metrics::restarted(metrics::Actor::Directory, metrics::Restart::Gone);
             self.directory = DirectoryActor::new(self.services.clone()).start();
         }
         let Some(keyed) = &mut self.keyed else { return };
         if !keyed.signer.connected() {
             tracing::error!("the signer actor is started anew");
+            metrics::restarted(metrics::Actor::Signer, metrics::Restart::Gone);
             keyed.signer = SignerActor::new(keyed.key.clone()).start();
             // The wallet holds the old address: it starts anew with the new one.
             keyed.wallet =
@@ -109,12 +112,14 @@ impl Supervisor {
         }
         if !keyed.wallet.connected() {
             tracing::error!("the wallet actor is started anew");
+            metrics::restarted(metrics::Actor::Wallet, metrics::Restart::Gone);
             keyed.wallet =
                 WalletActor::new(self.services.clone(), keyed.purse.clone(), keyed.signer.clone(), ctx.address())
                     .start();
         }
         if !keyed.watcher.connected() {
             tracing::error!("the watcher actor is started anew");
+            metrics::restarted(metrics::Actor::Watcher, metrics::Restart::Gone);
             keyed.watcher = WatcherActor::new(self.services.clone(), keyed.purse.clone(), ctx.address()).start();
             for watch in self.watched.values() {
                 keyed.watcher.do_send(*watch);
@@ -122,6 +127,7 @@ impl Supervisor {
         }
         if !keyed.refund.connected() {
             tracing::error!("the refund actor is started anew");
+            metrics::restarted(metrics::Actor::Refund, metrics::Restart::Gone);
             keyed.refund = RefundActor::new(self.services.clone(), keyed.purse.clone(), ctx.address()).start();
         }
     }
@@ -251,6 +257,9 @@ impl Handler<ChannelOpened> for Supervisor {
                 self.register(&record);
             }
             return;
+        }
+        if self.channels.contains_key(&record.intent) {
+            metrics::restarted(metrics::Actor::Channel, metrics::Restart::Gone);
         }
         self.start_channel(*record, ctx.address());
     }

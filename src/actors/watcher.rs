@@ -15,6 +15,7 @@ use super::supervisor::Supervisor;
 use super::theft;
 use crate::chain::{ChainError, ChannelEvent, Watched};
 use crate::journal::{IntentId, TxId};
+use crate::metrics;
 
 /// Blocks asked for at once; public nodes refuse large ranges.
 const MAX_RANGE: u64 = 1_000;
@@ -109,9 +110,11 @@ impl WatcherActor {
     fn poll(&mut self, ctx: &mut Context<Self>) {
         if self.channels.is_empty() && !self.settling {
             self.polling = false;
+            metrics::watching(self.purse.address, false);
             return;
         }
         self.polling = true;
+        metrics::watching(self.purse.address, true);
         let (services, purse, channels) = (self.services.clone(), self.purse.clone(), self.channels.clone());
         let from = self.read_to.map(|block| block.saturating_add(1));
         let unseen = std::mem::take(&mut self.unseen);
@@ -137,12 +140,14 @@ impl WatcherActor {
     }
 
     fn saw(&mut self, seen: Seen) {
+        metrics::progressed(metrics::Actor::Watcher);
         self.read_to = Some(seen.read_to);
         self.settling = seen.recorded.go_on;
         let gone: HashSet<TxId> = seen.recorded.gone.into_iter().collect();
         let news: Vec<TxId> = gone.difference(&self.undone).copied().collect();
         if !news.is_empty() {
             reorg::alarm(&self.services, &self.purse, &news);
+            metrics::reorg(seen.recorded.depth);
             // Claims and closes in the blocks that were read before may be others now.
             self.unseen.extend(self.channels.keys());
         }
@@ -192,6 +197,7 @@ async fn look(
     let head = chain.head().await?;
     services.clock.saw_block(head.timestamp);
     let last = chain.finalized_number().await?.min(head.number);
+    metrics::watched(purse.address, head.timestamp, last);
     // Without a beginning there is none to read events from: what was before is seen in the channels themselves. Where
     // nodes that are behind, or one that told of blocks that are not there, take the end back, so goes the beginning.
     let from = from.unwrap_or(u64::MAX).min(last.saturating_add(1));

@@ -14,6 +14,7 @@ use super::error::ChainError;
 use super::rpc::{self, Trouble};
 use super::shown::{clean, secrets_of};
 use crate::http_client::origin;
+use crate::metrics::{self, Rpc};
 
 /// First and longest time that a failing endpoint is put aside.
 const COOL_DOWN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -101,7 +102,8 @@ impl Endpoint {
 
     /// Remembers a block that it told of.
     pub(super) fn saw(&self, number: u64) {
-        self.head.fetch_max(number, Ordering::Relaxed);
+        let before = self.head.fetch_max(number, Ordering::Relaxed);
+        metrics::rpc_head(&self.host, number.max(before));
     }
 
     pub(super) fn set_mute(&self, mute: bool) {
@@ -222,10 +224,12 @@ impl Pool {
         let client = self.client.get_or_init(|| rpc::client(self.timeout)).as_ref();
         let client = client.map_err(|reason| Trouble::fault(reason.clone(), false))?;
         endpoint.requests.fetch_add(1, Ordering::Relaxed);
+        let begun = Instant::now();
         let outcome = match rpc::exchange(client, &endpoint.url, method, params).await {
             Ok(value) => decode(value).map_err(|reason| Trouble::fault(format!("{method}: {reason}"), true)),
             Err(trouble) => Err(trouble.worded(|reason| clean(&reason, &endpoint.secrets))),
         };
+        metrics::rpc(&endpoint.host, outcome.as_ref().map_or_else(Trouble::counted, |_| Rpc::Ok), begun.elapsed());
         match &outcome {
             Err(Trouble::Fault { reason, .. }) => endpoint.note(Err(reason)),
             _ => endpoint.note(Ok(())),

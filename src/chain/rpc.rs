@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::metrics::Rpc;
 use alloy::primitives::Bytes;
 use drain_protocol::contract::revert_reason;
 use reqwest::{Client, StatusCode, Url};
@@ -33,6 +34,17 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
+    /// As it is counted.
+    pub(super) const fn counted(&self) -> Rpc {
+        match self {
+            Self::Fault { .. } => Rpc::Fault,
+            Self::Unable(_) | Self::TooWide(_) => Rpc::Unable,
+            Self::WrongChain(_) => Rpc::WrongChain,
+            Self::Reverted(_) => Rpc::Reverted,
+            Self::Refused(_) => Rpc::Refused,
+        }
+    }
+
     pub(super) fn fault(reason: impl Into<String>, delivered: bool) -> Self {
         Self::Fault { reason: reason.into(), delivered }
     }

@@ -8,6 +8,7 @@ use crate::actors::Runtime;
 use crate::config::SignerConfig;
 use crate::error::{Code, Failure};
 use crate::mcp;
+use crate::metrics;
 
 pub(super) async fn run(session: &mut Session) -> Result<Exit, Failure> {
     let mut config = session.take_config()?;
@@ -45,6 +46,15 @@ pub(super) async fn run(session: &mut Session) -> Result<Exit, Failure> {
             output.remark(&format!("warning: {told}"));
         }
     });
+    // By the process that has the wallet; a thin one takes that over with the wallet.
+    let measured = runtime.config().metrics.map(|addr| {
+        let runtime = runtime.clone();
+        tokio::spawn(async move {
+            runtime.held().await;
+            drop(runtime);
+            metrics::http::listen(addr).await;
+        })
+    });
     let result = tokio::select! {
         result = mcp::serve_stdio(runtime.clone()) => result.map_err(|e| {
             Failure::unspent(Code::Internal, format!("MCP: {e}."), "Start drain-mcp from an MCP client, or see drain-mcp --help.")
@@ -52,6 +62,9 @@ pub(super) async fn run(session: &mut Session) -> Result<Exit, Failure> {
         () = interrupted() => Ok(()),
     };
     telling.abort();
+    if let Some(measured) = measured {
+        measured.abort();
+    }
     // The client left: what is under way is recorded first.
     tokio::select! {
         _ = runtime.shutdown() => {}

@@ -210,6 +210,9 @@ keys! {
     UnlimitedAllowance: "DRAIN_UNLIMITED_ALLOWANCE", Some("limits.unlimited_allowance"), None, Plain, "off",
         "Give the contract an allowance without bound: on or off. It then may take all USDC of the wallet.";
 
+    MetricsAddr: "DRAIN_METRICS_ADDR", Some("metrics.addr"), None, Plain, "off",
+        "Where the process that has the wallet serves GET /metrics for Prometheus (docs/metrics.md): a port of this machine, such as 9464, or an address and a port, which may be one that others reach. No password guards it.";
+
     CloseIdle: "DRAIN_CLOSE_IDLE", Some("refunds.idle"), None, Plain, "6h",
         "A V2 channel that paid nothing for so long is closed with its provider's consent, at the latest 75 minutes before expiry; off waits for expiry. For runtimes that serve.";
     PolUsdc: "DRAIN_POL_USDC", Some("refunds.pol_usdc"), None, Plain, "0.50",

@@ -61,6 +61,13 @@ impl Config {
             );
         }
         let notify = notify(&mut layers)?;
+        let metrics = layers.or_table(Key::MetricsAddr, values::listen)?;
+        if let Some(addr) = metrics.filter(|addr| !addr.ip().is_loopback()) {
+            warnings.push(format!(
+                "{}: whoever reaches {addr} reads balances, providers and agents' names; no password guards them",
+                Key::MetricsAddr.spec().env
+            ));
+        }
         let refunds = RefundConfig {
             automatic: false,
             settings: Settings {
@@ -82,6 +89,7 @@ impl Config {
             limits,
             approvals,
             notify,
+            metrics,
             refunds,
             requests,
             providers: parsed.providers,

@@ -19,6 +19,7 @@ mod treasury;
 mod values;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +40,12 @@ pub use values::{is_loopback, shown_url};
 use crate::policy::Limits;
 use crate::policy::approvals::Via;
 use crate::policy::refund::Settings;
+
+/// Whether others than its owner can look into a file of ours, or change it. Where root owns it, a group may read it: that is
+/// how orchestrators hand files to a process that is not root.
+pub(crate) fn others_than_owner_can(meta: &std::fs::Metadata) -> bool {
+    sources::is_loose(meta)
+}
 
 /// Everything that can be set, resolved and checked. Immutable while a runtime runs (M5).
 #[derive(Debug)]
@@ -63,6 +70,8 @@ pub struct Config {
     pub approvals: ApprovalConfig,
     /// Who is told of events.
     pub notify: NotifyConfig,
+    /// Where metrics are served, if anywhere.
+    pub metrics: Option<SocketAddr>,
     /// When unspent money comes back by itself.
     pub refunds: RefundConfig,
     /// How requests to providers behave.

@@ -242,13 +242,13 @@ pub(super) fn others_can_look(path: &Path) -> bool {
 /// A pipe is read by one process alone. Where root owns the file, a group may read it: that is how orchestrators hand
 /// secrets to a process that is not root.
 #[cfg(unix)]
-fn is_loose(meta: &Metadata) -> bool {
+pub(super) fn is_loose(meta: &Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;
     let handed = meta.uid() == 0 && !rustix::process::geteuid().is_root();
     meta.is_file() && meta.mode() & if handed { 0o037 } else { 0o077 } != 0
 }
 
 #[cfg(not(unix))]
-fn is_loose(_: &Metadata) -> bool {
+pub(super) fn is_loose(_: &Metadata) -> bool {
     false
 }

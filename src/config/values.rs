@@ -1,5 +1,6 @@
 //! From text to values. Where a text may be private, no error repeats it.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -63,6 +64,24 @@ pub(super) fn webhook(text: &str) -> Result<Url, Bad> {
         return Ok(url);
     }
     Err(Bad::new("it is not encrypted", "Write an https URL"))
+}
+
+/// Where to listen: a port alone is one of this machine only.
+pub(super) fn listen(text: &str) -> Result<Option<SocketAddr>, Bad> {
+    let text = text.trim();
+    if text.eq_ignore_ascii_case("off") {
+        return Ok(None);
+    }
+    let port = || text.parse().ok().map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let local = || {
+        text.strip_prefix("localhost:")
+            .and_then(|port| port.parse().ok())
+            .map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    };
+    let found = text.parse().ok().or_else(port).or_else(local);
+    found.map(Some).ok_or_else(|| {
+        Bad::new(format!("{} is no address to listen on", quoted(text)), "Write for example 127.0.0.1:9464, or off")
+    })
 }
 
 pub(super) fn switch(text: &str) -> Result<bool, Bad> {

@@ -72,9 +72,11 @@ pub struct Approval {
     pub state: ApprovalState,
     /// Seconds until it expires; zero when it has.
     pub expires_in: u64,
+    /// Seconds since it was asked.
+    pub waited: u64,
 }
 
-const COLUMNS: &str = "id, kind, agent, provider_id, provider_name, wallet, host, chain_id, contract, amount, duration, prices, state, expires_at";
+const COLUMNS: &str = "id, kind, agent, provider_id, provider_name, wallet, host, chain_id, contract, amount, duration, prices, state, expires_at, asked_at";
 
 fn record(r: &Row<'_>, now: u64) -> Result<Approval, JournalError> {
     let kind = match r.get::<_, String>("kind")?.as_str() {
@@ -108,6 +110,7 @@ fn record(r: &Row<'_>, now: u64) -> Result<Approval, JournalError> {
         },
         state,
         expires_in: expires_at.saturating_sub(now),
+        waited: now.saturating_sub(row::unsigned(r, "asked_at")?),
     })
 }
 

@@ -19,7 +19,7 @@ use crate::policy::budgets::{Locked, may_open};
 
 /// Deposits that are, or may be, in the contracts, and what was begun to open within the hour before `now`. Of a channel
 /// whose close is not worth its gas the rest counts: more is not locked, and no more can be opened with it.
-fn locked(db: &Connection, chain_id: u64, consumer: Address, now: u64) -> Result<Locked, JournalError> {
+pub(super) fn locked(db: &Connection, chain_id: u64, consumer: Address, now: u64) -> Result<Locked, JournalError> {
     let mut statement = db.prepare_cached(
         "SELECT COALESCE(SUM(deposit - COALESCE(taken_in_the_end, 0)) FILTER (WHERE state IN ('opening', 'open', 'closing')), 0) AS deposits, \
                 COUNT(*) FILTER (WHERE state IN ('opening', 'open', 'closing') AND taken_in_the_end IS NULL) AS channels, \
@@ -117,7 +117,7 @@ impl Journal {
             let wanted = audit_of(&new);
             audit::decided(db, &who, wanted, |db| begin_open(db, &who, &new, &limits, moment))
         });
-        begun.await.flatten()
+        super::decided(begun.await.flatten())
     }
 
     /// An open channel to this provider that its opener was never given, because the call was cut off, and that never

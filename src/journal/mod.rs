@@ -38,6 +38,7 @@ mod reorgs_tests;
 mod restore;
 mod row;
 mod schema;
+mod totals;
 mod transactions;
 mod trouble;
 mod usage;
@@ -63,6 +64,7 @@ pub use openings::{KnownOpenings, Whose};
 pub use pins::{Pin, PinCheck};
 pub use reorgs::Settled;
 pub use schema::lock;
+pub use totals::{Asked as TotalsAsked, Totals};
 pub use transactions::{NewTransaction, TxKind, TxRecord, TxState};
 pub use trouble::DiskTrouble;
 pub use vouchers::{Authorized, Outcome, VoucherIntent};
@@ -185,6 +187,40 @@ pub enum JournalError {
     /// A limit that only a person raises would be passed (M3, M4, M9).
     #[error("{0}")]
     OverLimit(OverLimit),
+}
+
+impl JournalError {
+    /// A fault of disk or file, not an answer to what was asked.
+    pub(crate) const fn is_fault(&self) -> bool {
+        matches!(self, Self::Write(_) | Self::Disk { .. } | Self::Damaged { .. } | Self::Corrupt(_) | Self::Open { .. })
+    }
+
+    /// What was decided and by which rule, for metrics; `None` where nothing was.
+    const fn decision(&self) -> Option<(&'static str, &'static str)> {
+        Some(match self {
+            Self::NeedsPerson => ("ask_person", "approval"),
+            Self::TooManyQuestions(_) => ("refused", "questions"),
+            Self::NotOpen(_) => ("refused", "not_open"),
+            Self::NoVoucher(NoVoucher::Exhausted { .. }) => ("refused", "exhausted"),
+            Self::NoVoucher(_) => ("refused", "no_voucher"),
+            Self::NotAllowed(NotAllowed::DeniedProvider | NotAllowed::NotAnAllowedProvider) => ("refused", "provider"),
+            Self::NotAllowed(_) => ("refused", "category"),
+            Self::SetAside { .. } => ("refused", "set_aside"),
+            Self::Frozen(_) => ("refused", "frozen"),
+            Self::NoTime => ("refused", "no_time"),
+            Self::OverLimit(over) => ("refused", over.rule.name()),
+            _ => return None,
+        })
+    }
+}
+
+/// Counts what was decided.
+fn decided<T>(result: Result<T, JournalError>) -> Result<T, JournalError> {
+    let decision = result.as_ref().map_or_else(JournalError::decision, |_| Some(("allowed", "none")));
+    if let Some((decision, rule)) = decision {
+        crate::metrics::decided(decision, rule);
+    }
+    result
 }
 
 impl From<JournalError> for Failure {

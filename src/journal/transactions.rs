@@ -14,6 +14,7 @@ use super::row::{self, column};
 use super::writer::When;
 use super::{IntentId, Journal, JournalError, TxId, usage};
 use crate::clock::Moment;
+use crate::metrics;
 use crate::policy::budgets::{GasFor, may_burn};
 use crate::policy::{Limits, Pol};
 
@@ -155,20 +156,25 @@ fn record(r: &Row<'_>) -> Result<TxRecord, JournalError> {
 /// land: they end with it, and with them another channel's opening of which nothing else may land. (Another channel's close
 /// is not put back here: one may wait for its turn, and the channel must sign nothing meanwhile. Its next close finds out.)
 pub(super) fn finish(db: &Connection, id: TxId, state: TxState, reason: Option<&str>) -> Result<(), JournalError> {
-    let ended = db.prepare_cached(
-        "UPDATE transactions SET state = ?2, reason = ?3, finished_at = unixepoch() WHERE id = ?1 AND state IN ('planned', 'signed', 'broadcast')",
-    )?
-    .execute(params![id.0, state.to_string(), reason])?;
-    if ended == 1 {
+    let ended: Option<String> = db
+        .prepare_cached(
+            "UPDATE transactions SET state = ?2, reason = ?3, finished_at = unixepoch() \
+             WHERE id = ?1 AND state IN ('planned', 'signed', 'broadcast') RETURNING kind",
+        )?
+        .query_row(params![id.0, state.to_string(), reason], |r| r.get(0))
+        .optional()?;
+    if let Some(kind) = ended {
         let how = match reason {
             Some(reason) if state == TxState::Dropped => format!("dropped: {reason}"),
             _ => state.to_string(),
         };
         audit::transactions::ended(db, id, &how)?;
+        metrics::transaction(&kind, &state.to_string());
     }
     if matches!(state, TxState::Final | TxState::Reverted) {
-        for replaced in replaced(db, id)? {
+        for (replaced, kind) in replaced(db, id)? {
             audit::transactions::ended(db, replaced, "dropped: replaced")?;
+            metrics::transaction(&kind, "dropped");
         }
         db.prepare_cached(
             "UPDATE channels SET state = 'failed' WHERE state = 'opening' AND intent IN \
@@ -183,12 +189,12 @@ pub(super) fn finish(db: &Connection, id: TxId, state: TxState, reason: Option<&
 }
 
 /// Ends what was signed for the slot of a transaction that is mined.
-fn replaced(db: &Connection, mined: TxId) -> Result<Vec<TxId>, JournalError> {
+fn replaced(db: &Connection, mined: TxId) -> Result<Vec<(TxId, String)>, JournalError> {
     let mut statement = db.prepare_cached(
         "UPDATE transactions SET state = 'dropped', reason = 'replaced', finished_at = unixepoch() WHERE id != ?1 AND state IN ('signed', 'broadcast') \
-         AND (chain_id, wallet, account_nonce) = (SELECT chain_id, wallet, account_nonce FROM transactions WHERE id = ?1) RETURNING id",
+         AND (chain_id, wallet, account_nonce) = (SELECT chain_id, wallet, account_nonce FROM transactions WHERE id = ?1) RETURNING id, kind",
     )?;
-    let rows = statement.query_map([mined.0], |r| Ok(TxId(r.get(0)?)))?;
+    let rows = statement.query_map([mined.0], |r| Ok((TxId(r.get(0)?), r.get(1)?)))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
@@ -285,7 +291,7 @@ impl Journal {
                 Ok(TxId(db.last_insert_rowid()))
             })
         });
-        planned.await.flatten()
+        super::decided(planned.await.flatten())
     }
 
     /// What the gas of a mined transaction cost. Losing this leaves the larger reservation.
@@ -318,8 +324,13 @@ impl Journal {
     pub fn broadcast_later(&self, id: TxId) -> Result<(), JournalError> {
         self.writer
             .submit(When::Later, move |db| {
-                db.prepare_cached("UPDATE transactions SET state = 'broadcast' WHERE id = ?1 AND state = 'signed'")?
-                    .execute([id.0])?;
+                let sent = db
+                    .prepare_cached(
+                        "UPDATE transactions SET state = 'broadcast' WHERE id = ?1 AND state = 'signed' RETURNING kind",
+                    )?
+                    .query_map([id.0], |r| r.get::<_, String>(0))?
+                    .collect::<Result<Vec<_>, _>>()?;
+                sent.iter().for_each(|kind| metrics::transaction(kind, "sent"));
                 Ok(())
             })
             .map(drop)

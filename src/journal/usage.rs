@@ -4,6 +4,7 @@
 //! until all of it has left the window: a budget is free a little late, never early.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use drain_protocol::Usdc;
 use rusqlite::{Connection, params};
@@ -235,4 +236,75 @@ pub(super) fn with_time(
         }
     }
     Ok(over)
+}
+
+/// What counts against a budget.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Used {
+    /// Newly signed within the window.
+    pub signed: Usdc,
+    /// Of that, what requests in flight signed.
+    pub in_flight: Usdc,
+}
+
+/// Every budget that is in use, for who watches.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Windows {
+    pub hour: Used,
+    pub day: Used,
+    pub newcomers: Used,
+    pub providers: BTreeMap<String, Used>,
+    pub agents: BTreeMap<String, Used>,
+}
+
+impl Windows {
+    fn of(&mut self, scope: &str, window: &str) -> Option<&mut Used> {
+        match (scope.split_once(' '), scope, window) {
+            (None, "all", "hour") => Some(&mut self.hour),
+            (None, "all", "day") => Some(&mut self.day),
+            (None, "newcomers", "day") => Some(&mut self.newcomers),
+            (Some(("provider", key)), _, "day") => Some(self.providers.entry(key.into()).or_default()),
+            (Some(("agent", name)), _, "day") => Some(self.agents.entry(name.into()).or_default()),
+            _ => None,
+        }
+    }
+}
+
+/// The windows as they stand at this moment. Changes nothing: the clock of the windows is read, not set.
+pub(super) fn windows(db: &Connection, moment: Moment) -> Result<Windows, JournalError> {
+    let last: i64 = db.prepare_cached("SELECT at FROM window_clock")?.query_row([], |r| r.get(0))?;
+    let now = moment.windows.unwrap_or(0).max(u64::try_from(last).unwrap_or(0));
+    let mut windows = Windows::default();
+    for window in [&HOUR, &DAY] {
+        let mut statement = db.prepare_cached(
+            "SELECT scope, SUM(amount) AS used FROM usage WHERE window = ?1 AND bucket >= ?2 GROUP BY scope",
+        )?;
+        let mut rows = statement.query(params![window.name, column(window.first(now))?])?;
+        while let Some(r) = rows.next()? {
+            let scope: String = r.get("scope")?;
+            if let Some(used) = windows.of(&scope, window.name) {
+                used.signed = row::usdc(r, "used")?;
+            }
+        }
+    }
+    // Few: one a channel at most.
+    let mut statement = db.prepare_cached(
+        "SELECT v.growth, v.agent, v.newcomer, v.counted_at, c.provider_wallet, c.api_url \
+         FROM vouchers v INDEXED BY vouchers_in_flight JOIN channels c USING (intent) WHERE v.state = 'in_flight' AND v.growth > 0",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(r) = rows.next()? {
+        let (agent, newcomer): (String, bool) = (r.get("agent")?, r.get("newcomer")?);
+        let (wallet, api_url): (String, String) = (r.get("provider_wallet")?, r.get("api_url")?);
+        let (growth, counted_at) = (row::usdc(r, "growth")?, row::unsigned(r, "counted_at")?);
+        let provider = super::provider_key(&wallet, &api_url);
+        for (scope, window) in (Payer { provider: &provider, agent: &agent, newcomer }).budgets() {
+            if counted_at / window.bucket >= window.first(now)
+                && let Some(used) = windows.of(&scope.name(), window.name)
+            {
+                used.in_flight = used.in_flight.saturating_add(growth);
+            }
+        }
+    }
+    Ok(windows)
 }

@@ -121,7 +121,7 @@ impl Journal {
                 Entry { intent: Some(intent.intent), bound: Some(intent.bound), ..Entry::refused(Kind::Voucher) };
             audit::decided(db, &who, wanted, |db| authorize(db, &who, &intent))
         });
-        decided.await.flatten()
+        super::decided(decided.await.flatten())
     }
 
     /// Leave to sign a voucher of amount zero, which authorises nothing and makes a provider tell its books

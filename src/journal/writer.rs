@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::JournalError;
 use super::schema::Opened;
+use crate::metrics;
 use crate::points::{Point, reach};
 
 /// Operations that may wait. Each request has at most a few, so a full queue means a disk that stands still.
@@ -78,6 +79,11 @@ impl Writer {
         }
         queue.send(job).map_err(|_| JournalError::Unavailable("closed"))?;
         Ok(receiver)
+    }
+
+    /// The file.
+    pub(super) fn path(&self) -> Arc<Path> {
+        self.path.clone()
     }
 
     /// Runs `operation` and waits for its commit.
@@ -196,7 +202,12 @@ fn commit(opened: &mut Opened, before: Result<(), JournalError>, batch: Vec<Job>
         match kept {
             // What one operation reads as damaged, the next would write over.
             Err(error @ JournalError::Damaged { .. }) => result = result.and(Err(error)),
-            Err(_) if result.is_ok() => result = run_sql(connection, "ROLLBACK TO operation"),
+            Err(error) if result.is_ok() => {
+                if error.is_fault() {
+                    metrics::journal_failed();
+                }
+                result = run_sql(connection, "ROLLBACK TO operation");
+            }
             _ => {}
         }
         result = result.and_then(|()| run_sql(connection, "RELEASE operation"));
@@ -207,8 +218,16 @@ fn commit(opened: &mut Opened, before: Result<(), JournalError>, batch: Vec<Job>
         result = result.and_then(|()| run_sql(connection, "UPDATE identity SET commits = commits + 1"));
     }
     reach(Point::JournalWritten);
+    let begun = Instant::now();
     let result = result.and_then(|()| run_sql(connection, "COMMIT")).map_err(|error| error.at(path));
     reach(Point::JournalCommitted);
+    if changed {
+        metrics::journal_committed(begun.elapsed());
+    }
+    match &result {
+        Ok(()) => metrics::progressed(metrics::Actor::Journal),
+        Err(_) => metrics::journal_failed(),
+    }
     if result.is_err() && !connection.is_autocommit() {
         // What is left of the transaction must not reach the next batch.
         let _ = connection.execute_batch("ROLLBACK");

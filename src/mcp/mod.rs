@@ -28,6 +28,7 @@ use rmcp::transport::{IntoTransport, stdio_pipes};
 use rmcp::{RoleServer, ServiceExt};
 
 use crate::actors::Runtime;
+use crate::metrics;
 use server::Server;
 
 /// Why serving ended otherwise than by the client leaving.
@@ -46,6 +47,7 @@ pub enum ServeError {
 /// Standard output carries nothing else. Shutting the runtime down afterwards is the caller's business: other servers
 /// may still use it.
 pub async fn serve_stdio(runtime: Runtime) -> Result<(), ServeError> {
+    let _session = metrics::session(metrics::Transport::Stdio);
     serve(Server::new(runtime), stdio_pipes()).await
 }
 

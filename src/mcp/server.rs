@@ -1,6 +1,7 @@
 //! The protocol's face: lists, and the one point through which every call goes.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, ErrorData, Implementation, InputRequiredResult, JsonObject,
@@ -21,6 +22,7 @@ use super::tools::{self, Definition, Running};
 use super::{instructions, resources, waiting};
 use crate::actors::Runtime;
 use crate::api::{Progress, Question};
+use crate::metrics;
 use crate::policy::Asked;
 
 /// Progress lines that may wait for a slow client; more are dropped.
@@ -81,6 +83,22 @@ impl Server {
 
     /// Every call goes through here.
     async fn dispatch(&self, job: Job, person: Person, context: &RequestContext<RoleServer>) -> Result<Reply, Fault> {
+        let name = match &job {
+            Job::Tool(tool, _) => tool.name,
+            Job::Resource(resource) => resource.uri(),
+        };
+        let begun = Instant::now();
+        let reply = self.call(job, person, context).await;
+        let outcome = match &reply {
+            Ok(Reply::Answer(_)) => "ok",
+            Ok(Reply::Ask(_)) => "ask",
+            Err(fault) => fault.failure.code.as_str(),
+        };
+        metrics::mcp(name, outcome, begun.elapsed());
+        reply
+    }
+
+    async fn call(&self, job: Job, person: Person, context: &RequestContext<RoleServer>) -> Result<Reply, Fault> {
         let what = match &job {
             Job::Tool(tool, _) => What { name: tool.name, moves_money: tool.moves_money },
             Job::Resource(resource) => What { name: resource.uri(), moves_money: false },

@@ -13,8 +13,8 @@ has the wallet; one that shares another's wallet serves none, and takes over whe
 shows them on its own listener. Nothing is served without it.
 
 Times are seconds, amounts USDC or POL as decimal numbers; within drain-mcp they are integers, and no metric decides on money.
-What is a wallet's state (channels, sums, limits, balances) is read from the journal every few seconds and from the chain every
-minute while metrics are served, never by the scrape itself. Counters begin at zero with the process.
+What is a wallet's state (channels, sums, limits, balances) is read from the journal every few seconds, and from the chain when
+a channel or transaction came or ended, at the latest every minute: while metrics are served, never by the scrape itself. Counters begin at zero with the process.
 
 Labels are few, and bounded however many channels, providers and agents there are. `wallet` is the beginning of the wallet's
 address. `provider` is the host and the beginning of the provider's wallet; of the sums the 50 with the highest deposits are

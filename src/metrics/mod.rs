@@ -7,6 +7,7 @@
 
 pub mod docs;
 mod families;
+pub mod http;
 mod kinds;
 pub mod names;
 mod record;
@@ -54,8 +55,8 @@ mod tests {
     fn every_family_is_registered_once_and_says_what_it_is() {
         let text = render();
         assert!(text.contains("# TYPE drain_build_info gauge"), "{text}");
-        assert!(text.contains("drain_journal_errors_total 0"), "{text}");
-        assert!(text.contains("drain_contract_admin_events_total{event=\"usdc_updated\"} 0"), "{text}");
+        assert!(text.contains("\ndrain_journal_errors_total "), "{text}");
+        assert!(text.contains("drain_contract_admin_events_total{event=\"usdc_updated\"} "), "{text}");
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             assert!(line.starts_with("drain_"), "{line}");
         }

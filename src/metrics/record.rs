@@ -250,20 +250,31 @@ pub fn correction(correction: Correction) {
 /// A request was booked at `cost`.
 pub fn booked(agent: &str, provider_key: &str, cost: Usdc, bound: Usdc) {
     let provider = provider(provider_key);
-    FAMILIES.spend_usdc_total.add([&AGENTS.admit(names::clean(agent)), &provider], units(cost));
+    spent_for(agent, &provider, cost);
     if let Some(part) = units(cost).saturating_mul(1_000_000).checked_div(units(bound)) {
         FAMILIES.provider_cost_to_bound_ratio.millionths([&provider], part);
     }
 }
 
+/// Requests of unknown outcome turned out to cost `cost`.
+pub fn spent(agent: &str, provider_key: &str, cost: Usdc) {
+    spent_for(agent, &provider(provider_key), cost);
+}
+
+fn spent_for(agent: &str, provider: &str, cost: Usdc) {
+    FAMILIES.spend_usdc_total.add([&AGENTS.admit(names::clean(agent)), provider], units(cost));
+}
+
 /// A paid request was sent and ended so.
-pub fn request(provider_key: &str, outcome: Request, took: Duration, first_byte: Option<Duration>) {
+pub fn request(provider_key: &str, outcome: Request, took: Duration) {
     let provider = provider(provider_key);
     FAMILIES.provider_requests_total.inc([&provider, outcome.label()]);
     FAMILIES.provider_request_duration_seconds.took([&provider], took);
-    if let Some(first_byte) = first_byte {
-        FAMILIES.provider_first_byte_seconds.took([&provider], first_byte);
-    }
+}
+
+/// The head of a provider's answer came after so long.
+pub fn first_byte(provider_key: &str, took: Duration) {
+    FAMILIES.provider_first_byte_seconds.took([&provider(provider_key)], took);
 }
 
 /// Something was decided: leave, or the rule that was against it.

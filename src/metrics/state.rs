@@ -1,6 +1,7 @@
 //! A wallet's state, as its observer saw it last. Every look replaces all of it.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use drain_protocol::{Address, U256, Usdc};
 
@@ -8,6 +9,18 @@ use super::families::FAMILIES;
 use super::names;
 use super::record::units;
 use crate::policy::Pol;
+
+static AGENT_LIMITS: Mutex<BTreeMap<String, Usdc>> = Mutex::new(BTreeMap::new());
+
+/// Agents with a budget of their own, to be shown beside what they used; replaces those that were told before.
+pub fn set_agent_limits(limits: BTreeMap<String, Usdc>) {
+    *AGENT_LIMITS.lock().unwrap_or_else(PoisonError::into_inner) = limits;
+}
+
+/// What was told last.
+pub(crate) fn agent_limits() -> BTreeMap<String, Usdc> {
+    AGENT_LIMITS.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
 
 /// The channels of one provider that are not over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -54,6 +54,23 @@ impl Rule {
         }
     }
 
+    /// Its name, for programs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PerRequest => "per_request",
+            Self::PerHour => "per_hour",
+            Self::PerDay => "per_day",
+            Self::PerProvider => "per_provider",
+            Self::PerAgent => "per_agent",
+            Self::Newcomers => "newcomers",
+            Self::Locked => "locked",
+            Self::OpenChannels => "open_channels",
+            Self::OpensPerHour => "opens_per_hour",
+            Self::GasPerTransaction => "gas_per_transaction",
+            Self::GasPerDay => "gas_per_day",
+        }
+    }
+
     /// What it bounds, for a reader.
     pub const fn meaning(self) -> &'static str {
         match self {

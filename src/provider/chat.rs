@@ -43,6 +43,18 @@ impl ProviderClient {
         voucher_header: &str,
         limits: RequestLimits,
     ) -> Result<ChatOutcome, ChatError> {
+        self.chat_timed(base, body, voucher_header, limits, || {}).await
+    }
+
+    /// The same, and tells when the head of the answer is there.
+    pub async fn chat_timed(
+        &self,
+        base: &Url,
+        body: &ChatRequest,
+        voucher_header: &str,
+        limits: RequestLimits,
+        head_is_there: impl FnOnce(),
+    ) -> Result<ChatOutcome, ChatError> {
         let body = serde_json::to_vec(body).map_err(|_| ChatError::Unsendable("it cannot be written as JSON"))?;
         let mut voucher = HeaderValue::from_str(voucher_header)
             .map_err(|_| ChatError::Unsendable("the voucher does not fit into a header"))?;
@@ -55,6 +67,7 @@ impl ProviderClient {
         let sent = self.http.send(request, deadline).await;
         reach(Point::VoucherSent);
         let response = sent.map_err(|error| ChatError::Lost { error, costs: Box::default() })?;
+        head_is_there();
         let (status, head) = (response.status(), response.headers().clone());
         if !status.is_success() {
             // Status and headers count whatever becomes of the body.

@@ -128,6 +128,7 @@ async fn turn_away(stream: UnixStream) {
 }
 
 async fn connection(stream: UnixStream, house: Arc<House>) {
+    let _session = crate::metrics::session(crate::metrics::Transport::Socket);
     let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
     let (mut reader, mut writer) = split(stream, GREETING_BYTES);
     let greeted = timeout(GREETING_TIME, greet(&mut reader, &mut writer, &house, pid)).await;

@@ -39,6 +39,7 @@ mod lies;
 mod life;
 mod lost;
 mod mcp;
+mod metrics;
 mod neighbours;
 mod opening;
 mod panics;

@@ -13,6 +13,7 @@ use crate::api::Progress;
 use crate::error::Failure;
 use crate::http_client::RequestLimits;
 use crate::journal::JournalError;
+use crate::metrics;
 use crate::points::{Point, reach};
 use crate::policy::books::Correction;
 use crate::provider::ChatOutcome;
@@ -76,6 +77,7 @@ pub(super) async fn ask_unknown(desk: &mut Desk, progress: &Progress) -> Result<
     }
     let Some(total) = provider_total(desk, progress).await? else { return Ok(false) };
     let Correction::Adopted(cost) = desk.record.books.correct(total) else { return Ok(false) };
+    resolved(desk, metrics::Correction::Adopted, cost);
     desk.purse.journal.resolve_unknown(desk.record.intent, cost, "asked", desk.services.clock.now()).await?;
     Ok(true)
 }
@@ -86,6 +88,7 @@ pub(super) async fn settle_unknown(desk: &mut Desk, progress: &Progress) -> Resu
         return Ok(());
     }
     let cost = desk.record.books.book_unknown_at_bound();
+    resolved(desk, metrics::Correction::AtBound, cost);
     desk.purse.journal.resolve_unknown(desk.record.intent, cost, "before close", desk.services.clock.now()).await?;
     Ok(())
 }
@@ -93,6 +96,12 @@ pub(super) async fn settle_unknown(desk: &mut Desk, progress: &Progress) -> Resu
 /// One that is not free, so that a voucher of zero is refused with the books in the answer.
 fn costly_model(models: &BTreeMap<String, ModelPrice>) -> Option<String> {
     models.iter().max_by_key(|(_, model)| model.price.bound(1_000, 1_000)).map(|(id, _)| id.clone())
+}
+
+/// Counts that requests of unknown outcome were booked at `cost`.
+pub(super) fn resolved(desk: &Desk, how: metrics::Correction, cost: Usdc) {
+    metrics::correction(how);
+    metrics::spent(&desk.caller.agent, &desk.record.provider_key(), cost);
 }
 
 /// Books that lag behind in the journal only hold a larger reservation: said, and gone on.

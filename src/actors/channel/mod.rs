@@ -28,6 +28,7 @@ use super::wallet::WalletActor;
 use crate::api::{ChannelState, ChatCall, ChatReply, Closed, Progress};
 use crate::error::{Code, Failure};
 use crate::journal::{Approval, ChannelRecord, IntentId};
+use crate::metrics;
 use crate::policy::learn::AnswerLength;
 use crate::policy::{Asked, Caller};
 
@@ -317,6 +318,7 @@ impl ChannelActor {
                     }
                     Err(panic) => {
                         tracing::error!(channel = %actor.intent, %panic, "a request failed in our own code; the channel is read again from the journal");
+                        metrics::restarted(metrics::Actor::Channel, metrics::Restart::Panic);
                         actor.reload(ctx);
                     }
                 }

@@ -2,6 +2,8 @@
 //!
 //! The order is always: authorize, durable, sign, send (M1). Everything that can be refused is refused before.
 
+use std::time::Instant;
+
 use drain_protocol::chat::{ChatAnswer, Usage};
 use drain_protocol::headers::CostHeaders;
 use drain_protocol::pricing::Price;
@@ -18,6 +20,7 @@ use crate::api::{ChatCall, ChatReply, Paid, Progress};
 use crate::error::{Code, Failure, Money};
 use crate::http_client::RequestLimits;
 use crate::journal::{Authorized, JournalError, Outcome, Receipt, VoucherIntent};
+use crate::metrics::{self, VoucherEnd};
 use crate::points::{Point, reach};
 use crate::policy::books::{Claims, Settlement};
 use crate::provider::{ChatError, ChatOutcome};
@@ -87,7 +90,8 @@ async fn one_try(
     plan.approval = leave.approval();
     let (sent, voucher) = sign(desk, leave, progress).await?;
     progress.say(format!("sent to {} (at most {} USDC, receipt {})", desk.name(), sent.bound, sent.receipt));
-    let outcome = send(desk, base, &plan, &voucher).await;
+    let (begun, outcome) = (Instant::now(), send(desk, base, &plan, &voucher).await);
+    measured(desk, &outcome, begun);
     reach(Point::VoucherAnswered);
     match outcome {
         Ok(ChatOutcome::Answered { answer, costs }) => {
@@ -190,10 +194,26 @@ pub(super) async fn sign(
     }
 }
 
+/// Counts what the provider did, and what became of the voucher where that is its end.
+fn measured(desk: &Desk, outcome: &Result<ChatOutcome, ChatError>, begun: Instant) {
+    let how = match outcome {
+        Ok(ChatOutcome::Answered { .. }) => metrics::Request::Answered,
+        Ok(ChatOutcome::Refused(refusal)) => {
+            metrics::voucher_refused(&refusal.code);
+            if refused::before_work(refusal) { metrics::Request::Refused } else { metrics::Request::Failed }
+        }
+        Err(error) if error.before_sent() => metrics::Request::Unreachable,
+        Err(_) => metrics::Request::Lost,
+    };
+    metrics::request(&desk.record.provider_key(), how, begun.elapsed());
+}
+
 async fn send(desk: &Desk, base: &Url, plan: &Plan, voucher: &SignedVoucher) -> Result<ChatOutcome, ChatError> {
     let requests = &desk.services.config.requests;
     let limits = RequestLimits::new(requests.timeout, requests.max_answer_bytes);
-    desk.services.provider.chat(base, &plan.request, &voucher.to_header(), limits).await
+    let (begun, provider) = (Instant::now(), desk.record.provider_key());
+    let head = || metrics::first_byte(&provider, begun.elapsed());
+    desk.services.provider.chat_timed(base, &plan.request, &voucher.to_header(), limits, head).await
 }
 
 /// Books a request at the smallest of the provider's word, what price and usage explain, and the bound. The notes tell
@@ -218,6 +238,12 @@ fn book(
     let charged_before = desk.record.books.charged;
     let settled = desk.record.books.settle(sent.bound, Claims { cost: costs.cost, total: costs.total, explained });
     let at = desk.services.clock.now();
+    let provider = desk.record.provider_key();
+    metrics::booked(&desk.caller.agent, &provider, settled.charged, sent.bound);
+    metrics::voucher(&provider, if answered { VoucherEnd::Answered } else { VoucherEnd::Unusable });
+    if let Some(older) = settled.older {
+        metrics::spent(&desk.caller.agent, &provider, older);
+    }
     let mut notes = Vec::new();
     let outcome = Outcome::Settled { answered, charged: settled.charged, disputed: settled.disputed };
     if let Err(error) = desk.purse.journal.settle_later(sent.receipt, outcome, at) {
@@ -283,11 +309,14 @@ pub(super) fn not_charged(desk: &mut Desk, sent: Sent, note: &str) {
 
 /// A voucher was taken and no usable answer came: counted in the provider's record, once. What it costs is unknown.
 pub(super) fn count_failure(desk: &Desk, sent: Sent) {
+    metrics::voucher(&desk.record.provider_key(), VoucherEnd::Lost);
     inquiry::note_failure(desk.purse.journal.failed_later(sent.receipt, desk.services.clock.now()));
 }
 
 fn free(desk: &mut Desk, sent: Sent, outcome: Outcome) {
     desk.record.books.not_charged(sent.bound);
+    let end = if matches!(outcome, Outcome::Unsent { .. }) { VoucherEnd::Unsent } else { VoucherEnd::Refused };
+    metrics::voucher(&desk.record.provider_key(), end);
     if let Err(error) = desk.purse.journal.settle_later(sent.receipt, outcome, desk.services.clock.now()) {
         tracing::error!(%error, receipt = %sent.receipt, "a refused request stays reserved in the journal");
     }

@@ -10,6 +10,7 @@ use super::pay::{Attempt, Sent, count_failure, not_charged};
 use super::plan::Plan;
 use super::{Desk, inquiry};
 use crate::error::{Code, Failure, Money};
+use crate::metrics;
 use crate::policy::books::Correction;
 
 /// A fresh channel may be unknown to the provider's RPC for some seconds.
@@ -47,7 +48,7 @@ pub(super) async fn refused(
 }
 
 /// Whether the refusal says that no work was done. An error inside of a stream comes with the status of its beginning.
-fn before_work(refusal: &Refusal) -> bool {
+pub(super) fn before_work(refusal: &Refusal) -> bool {
     match refusal.status {
         // A time ran out, or a caller went away: the word of whoever stands between, while the provider may be at work.
         408 | 425 | 499 => refusal.code.before_work(),
@@ -80,11 +81,13 @@ async fn insufficient(
     match corrected {
         Some(Correction::Unexplained { excess }) => return Err(offence(desk, sent, excess).await),
         Some(Correction::Adopted(cost)) if !unknown.is_zero() => {
+            inquiry::resolved(desk, metrics::Correction::Adopted, cost);
             inquiry::note_failure(desk.purse.journal.resolve_unknown(desk.record.intent, cost, "correction", at).await);
         }
         None if !unknown.is_zero() => {
             // This dialect never tells its books: what is unknown is booked whole.
             let cost = desk.record.books.book_unknown_at_bound();
+            inquiry::resolved(desk, metrics::Correction::AtBound, cost);
             inquiry::note_failure(desk.purse.journal.resolve_unknown(desk.record.intent, cost, "at bound", at).await);
         }
         _ => {}
@@ -130,6 +133,7 @@ fn why_insufficient(desk: &Desk, plan: &Plan, sent: Sent, required: Usdc) -> (St
 
 async fn offence(desk: &mut Desk, sent: Sent, excess: Usdc) -> Failure {
     inquiry::note_failure(desk.purse.journal.offence(desk.record.intent, desk.services.clock.now()).await);
+    metrics::correction(metrics::Correction::Unexplained);
     desk.record.offences += 1;
     Failure {
         code: Code::ProviderOffence,

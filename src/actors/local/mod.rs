@@ -18,6 +18,7 @@ use drain_signers::Signer;
 
 use super::channel::{ChannelActor, CloseKind, Idle};
 use super::import;
+use super::observer;
 use super::services::{Purse, Services, gone};
 use super::startup::{Access, wallet};
 use super::supervisor::{Addresses, ChannelOpened, Find, FindAll, FindChannel, Found, Supervisor, WithKey};
@@ -44,6 +45,7 @@ impl Local {
         let with_key = wallet(&services, signer).await?;
         let purse = with_key.purse.clone();
         let local = Self::over(services, Access::Key(purse.clone()), Some(with_key));
+        observer::start(local.services.clone(), &purse, &local.supervisor);
         import::start(local.services.clone(), purse, local.supervisor.clone());
         Ok(local)
     }
@@ -107,6 +109,10 @@ impl Local {
             Command::TrustProvider(id) => Reply::Forgotten(self.trust_provider(&id).await?),
             Command::TrustFeeWallet => Reply::Forgotten(self.trust_fee_wallet().await?),
         })
+    }
+
+    pub(super) fn has_wallet(&self) -> bool {
+        matches!(self.access, Access::Key(_))
     }
 
     fn purse(&self) -> Result<&Purse, Failure> {

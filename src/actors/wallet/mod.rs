@@ -34,6 +34,7 @@ use super::supervisor::{ChannelOpened, Supervisor};
 use crate::api::WalletView;
 use crate::error::{Code, Failure, Money};
 use crate::journal::ChannelRecord;
+use crate::metrics;
 use crate::policy::{Caller, Limits};
 
 /// What the wallet's work is done with; cheap to clone.
@@ -93,7 +94,11 @@ impl WalletActor {
     }
 
     fn enqueue(&mut self, job: impl Future<Output = ()> + core::marker::Send + 'static, ctx: &mut Context<Self>) {
-        self.queue.push_back(Box::pin(job));
+        let asked = metrics::asked(metrics::Actor::Wallet);
+        self.queue.push_back(Box::pin(async move {
+            let _asked = asked;
+            job.await;
+        }));
         self.work(ctx);
     }
 
@@ -134,6 +139,7 @@ impl WalletActor {
                 Ok(()) => actor.faults = 0,
                 Err(panic) => {
                     tracing::error!(%panic, "the wallet failed in our own code; what it left behind is taken up from the journal");
+                    metrics::restarted(metrics::Actor::Wallet, metrics::Restart::Panic);
                     actor.faults += 1;
                     if actor.faults <= MAX_FAULTS {
                         actor.take_up(Left::ByFault);

@@ -358,14 +358,14 @@ fn refusal(error: &JournalError) -> Option<Refusal> {
             Some(Refusal { rule: over.rule.variable(), left })
         }
         JournalError::NoVoucher(NoVoucher::Exhausted { available, .. }) => {
-            Some(Refusal { rule: "channel_exhausted", left: Some(*available) })
+            Some(Refusal { rule: "exhausted", left: Some(*available) })
         }
-        JournalError::NoVoucher(_) => by("channel_exhausted"),
-        JournalError::NotOpen(_) => by("channel_not_open"),
+        JournalError::NoVoucher(_) => by("exhausted"),
+        JournalError::NotOpen(_) => by("not_open"),
         JournalError::NotAllowed(why) => by(why.variable()),
-        JournalError::SetAside { .. } => by("provider_set_aside"),
+        JournalError::SetAside { .. } => by("set_aside"),
         JournalError::NeedsPerson => by("approval"),
-        JournalError::TooManyQuestions(_) => by("too_many_questions"),
+        JournalError::TooManyQuestions(_) => by("questions"),
         JournalError::Frozen(frozen) => by(frozen.source.name()),
         _ => None,
     }

@@ -4,7 +4,7 @@ use drain_protocol::Usdc;
 use rusqlite::Connection;
 
 use crate::journal::usage_tests::{Bench, at};
-use crate::journal::{JournalError, Outcome, backup, schema};
+use crate::journal::{JournalError, Outcome, backup};
 use crate::policy::testing::limits;
 use crate::policy::{Asked, Caller};
 
