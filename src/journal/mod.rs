@@ -39,6 +39,9 @@ mod restore;
 mod row;
 mod schema;
 mod totals;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod totals_tests;
 mod transactions;
 mod trouble;
 mod usage;

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::World;
+use crate::metrics::{free_port, scrape};
 use crate::process_harness::{Agent, Ended, Env, Greeting, chat, until};
 use crate::sharing::sockets;
 use crate::tap::{Marker, Tap};
@@ -45,13 +46,15 @@ struct Stage {
     private: TempDir,
     /// What the notify command saw.
     told: PathBuf,
+    /// Where its metrics are.
+    metrics: u16,
 }
 
 impl Stage {
     async fn set() -> Self {
         let world = World::with(SandboxConfig { agent_key: KEY, ..SandboxConfig::default() }).await;
         let (tap, private) = (Tap::default(), tempfile::tempdir().unwrap());
-        let told = private.path().join("told");
+        let (told, metrics) = (private.path().join("told"), free_port());
         let directory = &world.sandbox.directory;
         for id in ["sim-llm", "sim-weather", "sim-llm-v1"] {
             let url = directory.listings().iter().find(|listing| listing.id == id).unwrap().api_url.clone();
@@ -68,8 +71,9 @@ impl Stage {
             .with("DRAIN_APPROVAL_WAIT", "0")
             .with("DRAIN_NOTIFY_COMMAND", format!("{{ env; cat; }} >> {}", told.display()))
             .with("DRAIN_NOTIFY_WEBHOOK", tap.http("webhook", &hook().await).await)
+            .with("DRAIN_METRICS_ADDR", metrics.to_string())
             .with("PATH", "/usr/bin:/bin");
-        Self { world, tap, env, private, told }
+        Self { world, tap, env, private, told, metrics }
     }
 
     fn secret(&self, name: &str, text: &str) -> String {
@@ -195,6 +199,12 @@ async fn the_whole_way(stage: &Stage, env: &Env) {
         told.contains("approval_waiting") && tap.saw("webhook", "approval_waiting")
     })
     .await;
+    until("its metrics show the channels", async || {
+        let shown = scrape(stage.metrics).await.unwrap_or_default();
+        tap.add("metrics", &shown);
+        shown.contains("drain_channel_signed_usdc{")
+    })
+    .await;
     // A crash, and a panic with a voucher in hand.
     stage.ended(agent.kill().await);
     let mut agent = stage.start(&env.clone().with("DRAIN_TEST_POINT", "voucher-sent=panic@1")).await;
@@ -235,6 +245,9 @@ fn seen(world: &World) -> Vec<(&'static str, String)> {
         ("notify", "PATH=/usr/bin:/bin".into()),
         ("notify", "approval_waiting".into()),
         ("socket", "Say hello".into()),
+        ("metrics", format!("address=\"{}\"", world.agent())),
+        ("metrics", "drain_rpc_requests_total{endpoint=\"http://127.0.0.1:".into()),
+        ("metrics", "drain_channel_signed_usdc{".into()),
         ("files", "SQLite format 3".into()),
         ("files", address),
         ("export", "SQLite format 3".into()),
