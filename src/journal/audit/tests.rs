@@ -61,6 +61,12 @@ async fn a_refusal_leaves_nothing_but_its_row() {
         1
     );
     assert_eq!(texts(&bench, "SELECT provider FROM audit WHERE decision = 'refused'"), ["p1"]);
+    // Budgets were charged already when a person's yes was missing.
+    bench.limits.per_day = Usdc::new(1_000);
+    bench.limits.approve.request = Some(Usdc::new(50));
+    assert!(matches!(bench.sign(channel, 200, "a", at(3)).await, Err(JournalError::NeedsPerson)));
+    assert_eq!(bench.reads("SELECT COUNT(*) FROM audit WHERE rule = 'approval' AND decision = 'refused'"), 1);
+    assert_eq!(bench.reads("SELECT SUM(amount) FROM usage WHERE scope = 'all' AND window = 'day'"), 90);
 }
 
 #[tokio::test]
