@@ -224,6 +224,7 @@ fn look(db: &Connection, path: &Path, schema: i64) -> Result<Verified, JournalEr
     let mut problems = problems(db);
     if problems.is_empty() && schema == schema::KNOWN {
         problems = check::budgets(db);
+        problems.extend(check::audit(db));
     }
     let number = |query: &str| db.query_row(query, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs);
     // An older schema has no identity.

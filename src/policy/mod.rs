@@ -22,6 +22,6 @@ pub mod testing;
 pub mod treasury;
 
 pub use books::{Books, Settlement};
-pub use caller::{Asked, Caller, FleetAgent, RequestId};
+pub use caller::{Asked, Caller, FleetAgent, RequestId, Sees};
 pub use limits::Limits;
 pub use pol::{NotPol, Pol};

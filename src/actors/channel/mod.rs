@@ -75,6 +75,8 @@ pub enum CloseKind {
 pub struct End {
     /// How.
     pub kind: CloseKind,
+    /// For whom.
+    pub caller: Caller,
     /// Only while this is the channel's last voucher: one that pays again meanwhile stays open.
     pub only_after: Option<Nonce>,
     /// Where progress goes.
@@ -130,6 +132,12 @@ pub(super) struct Desk {
 }
 
 impl Desk {
+    /// What follows is for this caller.
+    fn serve(&mut self, caller: Caller) {
+        self.purse = self.purse.asked(&caller);
+        self.caller = caller;
+    }
+
     /// Records what the chain says; the record is then read anew.
     async fn take_in(&mut self, seen: Seen) {
         let (journal, intent) = (&self.purse.journal, self.record.intent);
@@ -270,9 +278,12 @@ impl ChannelActor {
             let task = tokio::spawn(async move {
                 match job {
                     Job::Idle(reply) => drop(reply.send(())),
-                    Job::Take(seen) => desk.take_in(seen).await,
+                    Job::Take(seen) => {
+                        desk.serve(desk.services.operator(Asked::by("watcher")));
+                        desk.take_in(seen).await;
+                    }
                     Job::Pay(Pay { call, caller, progress, mut reply }) => {
-                        desk.caller = caller;
+                        desk.serve(caller);
                         let gone = desk.gone.insert(CancellationToken::new()).clone();
                         let result = {
                             let paying = pay::pay(&mut desk, call, &progress);
@@ -289,7 +300,8 @@ impl ChannelActor {
                         desk.gone = None;
                         let _ = reply.send(result);
                     }
-                    Job::End(End { kind, only_after, progress, reply }) => {
+                    Job::End(End { kind, caller, only_after, progress, reply }) => {
+                        desk.serve(caller);
                         let result = close::end(&mut desk, kind, only_after, &progress).await;
                         ended.cancel();
                         let _ = reply.send(result);

@@ -67,6 +67,19 @@ impl Local {
 
     /// Does what a command says, for `caller`.
     pub(super) async fn run(&self, command: Command, caller: Caller, progress: Progress) -> Result<Reply, Failure> {
+        self.asked(&caller).work(command, caller, progress).await
+    }
+
+    /// The same runtime for this caller: what is recorded names it.
+    pub(super) fn asked(&self, caller: &Caller) -> Self {
+        let access = match &self.access {
+            Access::Key(purse) => Access::Key(purse.asked(caller)),
+            Access::Without(why) => Access::Without(why.clone()),
+        };
+        Self { access, ..self.clone() }
+    }
+
+    async fn work(&self, command: Command, caller: Caller, progress: Progress) -> Result<Reply, Failure> {
         Ok(match command {
             Command::Providers(query) => Reply::Providers(self.providers(query).await?),
             Command::Provider(id) => Reply::Provider(Box::new(self.provider(&id).await?)),
@@ -76,15 +89,15 @@ impl Local {
             Command::Chat(call) => Reply::Chat(self.noted(self.chat(call, caller, progress).await)?),
             Command::Channels(all) => Reply::Channels(self.channels(all).await?),
             Command::Channel(id) => Reply::Channel(Box::new(self.channel(id).await?)),
-            Command::Close(id) => Reply::Closed(Box::new(self.end(id, CloseKind::AtExpiry, progress).await?)),
+            Command::Close(id) => Reply::Closed(Box::new(self.end(id, CloseKind::AtExpiry, caller, progress).await?)),
             Command::CooperativeClose(id) => {
-                Reply::Closed(Box::new(self.end(id, CloseKind::Cooperative, progress).await?))
+                Reply::Closed(Box::new(self.end(id, CloseKind::Cooperative, caller, progress).await?))
             }
-            Command::Refund(idle) => Reply::Refunds(self.refund(idle, progress).await?),
+            Command::Refund(idle) => Reply::Refunds(self.refund(idle, caller, progress).await?),
             Command::Openings => Reply::Openings(recovering::openings(&self.services, self.purse()?).await?),
             Command::Recover => Reply::Recovered(self.recover(progress).await?),
             Command::Adopt { channel, provider } => Reply::Channel(Box::new(self.adopt(channel, provider).await?)),
-            Command::Sweep => Reply::Swept(self.sweep(progress).await?),
+            Command::Sweep => Reply::Swept(self.sweep(caller, progress).await?),
             Command::Feedback(feedback) => {
                 self.feedback(feedback).await?;
                 Reply::Sent

@@ -101,10 +101,16 @@ impl Local {
         result
     }
 
-    pub(super) async fn end(&self, id: ChannelId, kind: CloseKind, progress: Progress) -> Result<Closed, Failure> {
+    pub(super) async fn end(
+        &self,
+        id: ChannelId,
+        kind: CloseKind,
+        caller: Caller,
+        progress: Progress,
+    ) -> Result<Closed, Failure> {
         let channel = self.find_channel(id).await?;
         let (reply, mut receiver) = tokio::sync::oneshot::channel();
-        ask(&channel, End { kind, only_after: None, progress, reply }).await?;
+        ask(&channel, End { kind, caller, only_after: None, progress, reply }).await?;
         let result = self
             .patiently(
                 answer(&mut receiver),
@@ -126,10 +132,11 @@ impl Local {
         to: Address,
         amount: SendAmount,
         again: bool,
+        caller: Caller,
         progress: Progress,
     ) -> Result<String, Failure> {
         let wallet = self.wallet().await?;
-        let work = ask_wallet(&wallet, |reply| Send { to, amount, again, progress, reply });
+        let work = ask_wallet(&wallet, |reply| Send { to, amount, again, caller, progress, reply });
         let next = "Look at drain-mcp wallet balance before anything else: the transfer may arrive at any time, and a later one is a second one.";
         self.patiently(work, "the transfer", next).await
     }

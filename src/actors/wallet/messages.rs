@@ -81,6 +81,8 @@ pub struct SendClose {
     pub record: Box<ChannelRecord>,
     /// `Close` or `CooperativeClose`.
     pub call: Call,
+    /// For whom.
+    pub caller: Caller,
     /// Where progress goes.
     pub progress: Progress,
     /// Where the answer goes.
@@ -94,6 +96,8 @@ pub struct SendClose {
 pub struct ResumeClose {
     /// The channel.
     pub record: Box<ChannelRecord>,
+    /// For whom.
+    pub caller: Caller,
     /// Where progress goes.
     pub progress: Progress,
     /// Where the answer goes.
@@ -131,6 +135,8 @@ pub struct Send {
     pub amount: SendAmount,
     /// Even if the same was sent a moment ago.
     pub again: bool,
+    /// For whom.
+    pub caller: Caller,
     /// Where progress goes.
     pub progress: Progress,
     /// Where the answer goes.
@@ -147,6 +153,8 @@ pub struct Fund {
     pub usdc: Usdc,
     /// How much gas money.
     pub pol: Pol,
+    /// For whom.
+    pub caller: Caller,
     /// Where progress goes.
     pub progress: Progress,
     /// Where the answer goes.
@@ -157,6 +165,8 @@ pub struct Fund {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Sweep {
+    /// For whom.
+    pub caller: Caller,
     /// Where progress goes.
     pub progress: Progress,
     /// Where the answer goes.

@@ -49,7 +49,12 @@ pub(super) struct Bench {
 
 impl Bench {
     fn within(&self, caller: &Caller) -> Self {
-        Self { limits: caller.limits.clone(), ..self.clone() }
+        Self { limits: caller.limits.clone(), ..self.asked(caller) }
+    }
+
+    /// The same limits, whose caller only tells who asked.
+    fn asked(&self, caller: &Caller) -> Self {
+        Self { purse: self.purse.asked(caller), ..self.clone() }
     }
 }
 
@@ -241,8 +246,8 @@ impl Handler<SendClose> for WalletActor {
     type Result = ();
 
     fn handle(&mut self, message: SendClose, ctx: &mut Self::Context) {
-        let bench = self.bench.clone();
-        let SendClose { record, call, progress, reply } = message;
+        let SendClose { record, call, caller, progress, reply } = message;
+        let bench = self.bench.asked(&caller);
         let job = async move {
             if reply.is_closed() {
                 // Never begun: the channel pays on.
@@ -258,8 +263,8 @@ impl Handler<SendClose> for WalletActor {
 impl Handler<ResumeClose> for WalletActor {
     type Result = ();
 
-    fn handle(&mut self, ResumeClose { record, progress, reply }: ResumeClose, ctx: &mut Self::Context) {
-        let bench = self.bench.clone();
+    fn handle(&mut self, ResumeClose { record, caller, progress, reply }: ResumeClose, ctx: &mut Self::Context) {
+        let bench = self.bench.asked(&caller);
         self.enqueue_for(reply, async move { finish::resume_close(&bench, &record, &progress).await }, ctx);
     }
 }
@@ -284,8 +289,8 @@ impl Handler<Undone> for WalletActor {
 impl Handler<Send> for WalletActor {
     type Result = ();
 
-    fn handle(&mut self, Send { to, amount, again, progress, reply }: Send, ctx: &mut Self::Context) {
-        let bench = self.bench.clone();
+    fn handle(&mut self, Send { to, amount, again, caller, progress, reply }: Send, ctx: &mut Self::Context) {
+        let bench = self.bench.asked(&caller);
         self.enqueue_for(reply, async move { send::send(&bench, to, amount, again, &progress).await }, ctx);
     }
 }
@@ -293,8 +298,8 @@ impl Handler<Send> for WalletActor {
 impl Handler<Fund> for WalletActor {
     type Result = ();
 
-    fn handle(&mut self, Fund { to, usdc, pol, progress, reply }: Fund, ctx: &mut Self::Context) {
-        let bench = self.bench.clone();
+    fn handle(&mut self, Fund { to, usdc, pol, caller, progress, reply }: Fund, ctx: &mut Self::Context) {
+        let bench = self.bench.asked(&caller);
         self.enqueue_for(reply, async move { treasury::fund(&bench, to, usdc, pol, &progress).await }, ctx);
     }
 }
@@ -302,8 +307,8 @@ impl Handler<Fund> for WalletActor {
 impl Handler<Sweep> for WalletActor {
     type Result = ();
 
-    fn handle(&mut self, Sweep { progress, reply }: Sweep, ctx: &mut Self::Context) {
-        let bench = self.bench.clone();
+    fn handle(&mut self, Sweep { caller, progress, reply }: Sweep, ctx: &mut Self::Context) {
+        let bench = self.bench.asked(&caller);
         self.enqueue_for(reply, async move { treasury::sweep(&bench, &progress).await }, ctx);
     }
 }
