@@ -255,7 +255,7 @@ pub fn channels(path: &Path) -> Result<Vec<ChannelRecord>, Failure> {
     if found < schema::KNOWN {
         return Err(JournalError::Older { path: path.into(), found, known: schema::KNOWN }.into());
     }
-    Ok(channels::list(&db, true).map_err(|error| error.at(path))?)
+    Ok(channels::list(&db, None, true).map_err(|error| error.at(path))?)
 }
 
 /// How many openings on this contract a journal knows, read beside its owner; none where there is no journal.

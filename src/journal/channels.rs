@@ -10,7 +10,7 @@ use super::channel::{COLUMNS, ChannelRecord, NewChannel, load, provider_key, rec
 use super::freeze::refuse_frozen_by;
 use super::row::{self, address, column};
 use super::writer::When;
-use super::{IntentId, Journal, JournalError, TxId, TxState, approvals, records, reorgs, transactions, usage};
+use super::{IntentId, Journal, JournalError, TxId, TxState, approvals, members, records, reorgs, transactions, usage};
 use crate::api::ChannelState;
 use crate::clock::Moment;
 use crate::policy::Limits;
@@ -32,11 +32,14 @@ pub(super) fn locked(db: &Connection, chain_id: u64, consumer: Address, now: u64
     Ok(Locked { deposits: row::usdc(r, "deposits")?, channels: r.get("channels")?, opened: r.get("opened")? })
 }
 
-pub(super) fn list(db: &Connection, ended: bool) -> Result<Vec<ChannelRecord>, JournalError> {
+/// All that a member sees, or all there are.
+pub(super) fn list(db: &Connection, member: Option<&str>, ended: bool) -> Result<Vec<ChannelRecord>, JournalError> {
     let mut statement = db.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM channels WHERE ?1 OR state IN ('opening', 'open', 'closing') ORDER BY intent DESC LIMIT 100000"
+        "SELECT {COLUMNS} FROM channels WHERE (?1 OR state IN ('opening', 'open', 'closing')) AND (?2 IS NULL OR {}) \
+         ORDER BY intent DESC LIMIT 100000",
+        members::own(2)
     ))?;
-    let mut rows = statement.query([ended])?;
+    let mut rows = statement.query(params![ended, member])?;
     let mut records = Vec::new();
     while let Some(row) = rows.next()? {
         match record(row) {
@@ -69,10 +72,14 @@ fn begin_open(
 ) -> Result<(ChannelRecord, bool), JournalError> {
     refuse_frozen_by(db, limits, moment.at)?;
     let pending: Option<i64> = db
-        .prepare_cached(
-            "SELECT intent FROM channels WHERE state = 'opening' AND provider_id = ?1 AND chain_id = ?2 AND consumer = ?3",
-        )?
-        .query_row(params![new.provider_id, column(new.deployment.chain_id())?, address(new.consumer)], |r| r.get(0))
+        .prepare_cached(&format!(
+            "SELECT intent FROM channels WHERE state = 'opening' AND provider_id = ?1 AND chain_id = ?2 AND consumer = ?3 AND {}",
+            members::own(4)
+        ))?
+        .query_row(
+            params![new.provider_id, column(new.deployment.chain_id())?, address(new.consumer), who.member()],
+            |r| r.get(0),
+        )
         .optional()?;
     if let Some(pending) = pending {
         return Ok((load(db, IntentId(pending))?, true));
@@ -85,6 +92,9 @@ fn begin_open(
     let locked = locked(db, new.deployment.chain_id(), new.consumer, now)?;
     may_open(limits, &locked, new.deposit).map_err(JournalError::OverLimit)?;
     let intent = insert(db, &new, ChannelState::Opening, None, 0)?;
+    if let Some(agent) = who.member() {
+        members::add(db, intent, agent, now)?;
+    }
     let approval = if limits.approve.needs_person(ApprovalKind::Deposit, new.deposit) {
         Some(approvals::spend(db, &new.subject(), approvals::now(db, moment)?, &intent.to_string())?)
     } else {
@@ -117,24 +127,27 @@ impl Journal {
             let wanted = audit_of(&new);
             audit::decided(db, &who, wanted, |db| begin_open(db, &who, &new, &limits, moment))
         });
-        super::decided(begun.await.flatten())
+        super::decided(begun.await.flatten()).map_err(|error| self.who.told(error))
     }
 
-    /// An open channel to this provider that its opener was never given, because the call was cut off, and that never
-    /// paid.
+    /// An open channel of the caller's to this provider that its opener was never given, because the call was cut off, and
+    /// that never paid.
     pub async fn untold(
         &self,
         chain_id: u64,
         consumer: Address,
         provider_id: String,
     ) -> Result<Option<ChannelRecord>, JournalError> {
+        let who = self.who.clone();
         self.writer
             .run(move |db| {
                 let mut statement = db.prepare_cached(&format!(
                     "SELECT {COLUMNS} FROM channels WHERE told = 0 AND state = 'open' AND nonce = 0 \
-                     AND provider_id = ?1 AND chain_id = ?2 AND consumer = ?3 ORDER BY intent LIMIT 1"
+                     AND provider_id = ?1 AND chain_id = ?2 AND consumer = ?3 AND {} ORDER BY intent LIMIT 1",
+                    members::own(4)
                 ))?;
-                let mut rows = statement.query(params![provider_id, column(chain_id)?, address(consumer)])?;
+                let mut rows =
+                    statement.query(params![provider_id, column(chain_id)?, address(consumer), who.member()])?;
                 rows.next()?.map(record).transpose()
             })
             .await
@@ -152,7 +165,7 @@ impl Journal {
 
     /// All channels whose record can be read, newest first; those at their end only when asked for.
     pub async fn channels(&self, ended: bool) -> Result<Vec<ChannelRecord>, JournalError> {
-        self.writer.run(move |db| list(db, ended)).await
+        self.writer.run(move |db| list(db, None, ended)).await
     }
 
     /// One channel.
@@ -167,16 +180,7 @@ impl Journal {
         chain_id: u64,
         channel_id: ChannelId,
     ) -> Result<Option<ChannelRecord>, JournalError> {
-        self.writer
-            .run(move |db| {
-                let mut statement = db.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM channels WHERE chain_id = ?1 AND channel_id = ?2 \
-                     ORDER BY state IN ('opening', 'open', 'closing') DESC, intent DESC"
-                ))?;
-                let mut rows = statement.query(params![column(chain_id)?, channel_id.to_string()])?;
-                rows.next()?.map(record).transpose()
-            })
-            .await
+        self.writer.run(move |db| members::by_id(db, chain_id, channel_id, None)).await
     }
 
     /// What deposits of a wallet are locked, or on their way.
@@ -373,8 +377,8 @@ pub(super) fn insert(
 ) -> Result<IntentId, JournalError> {
     db.prepare_cached(
         "INSERT INTO channels (chain_id, contract, generation, token, consumer, provider_id, provider_name, provider_wallet, api_url, category, \
-         prices, duration, state, channel_id, expires_at, deposit, cap, created_at, used_at, agent) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?18, ?19)",
+         prices, duration, state, channel_id, expires_at, deposit, cap, created_at, used_at, agent, joinable) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?18, ?19, ?20)",
     )?
     .execute(params![
         column(new.deployment.chain_id())?,
@@ -396,6 +400,7 @@ pub(super) fn insert(
         new.cap.as_i64(),
         column(new.at)?,
         new.agent,
+        new.shared,
     ])?;
     Ok(IntentId(db.last_insert_rowid()))
 }

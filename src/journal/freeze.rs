@@ -49,6 +49,17 @@ pub struct Frozen {
     pub at: u64,
 }
 
+impl Frozen {
+    /// The same, without what it tells of others' channels.
+    pub(super) fn to_an_agent(self) -> Self {
+        let reason = match self.source {
+            FreezeSource::Claim => "more was claimed than this wallet signed".into(),
+            FreezeSource::Operator | FreezeSource::Configuration => "its operator froze it".into(),
+        };
+        Self { reason, ..self }
+    }
+}
+
 impl From<Frozen> for Failure {
     fn from(frozen: Frozen) -> Self {
         let next = match frozen.source {

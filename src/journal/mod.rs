@@ -25,6 +25,7 @@ mod foreign;
 mod freeze;
 mod ids;
 mod mark;
+mod members;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod model_tests;
@@ -63,6 +64,7 @@ pub use channel::{ChannelRecord, NewChannel};
 pub use foreign::{Adopted, Found};
 pub use freeze::{FreezeSource, Frozen};
 pub use ids::{IntentId, Receipt, TxId};
+pub use members::{Leave, Member, Seen, Share, among};
 pub use openings::{KnownOpenings, Whose};
 pub use pins::{Pin, PinCheck};
 pub use reorgs::Settled;

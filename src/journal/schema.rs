@@ -25,6 +25,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0008_given_back.sql"),
     include_str!("migrations/0009_left_in_contract.sql"),
     include_str!("migrations/0010_audit.sql"),
+    include_str!("migrations/0011_members.sql"),
 ];
 
 /// The schema of this version.

@@ -291,7 +291,7 @@ impl Journal {
                 Ok(TxId(db.last_insert_rowid()))
             })
         });
-        super::decided(planned.await.flatten())
+        super::decided(planned.await.flatten()).map_err(|error| self.who.told(error))
     }
 
     /// What the gas of a mined transaction cost. Losing this leaves the larger reservation.

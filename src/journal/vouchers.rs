@@ -8,6 +8,7 @@ use rusqlite::{Connection, params};
 use super::audit::{self, Entry, Kind, Who};
 use super::freeze::{refuse_frozen, refuse_frozen_by};
 use super::row::column;
+use super::members::{self, Booked};
 use super::usage::{self, Payer};
 use super::writer::When;
 use super::{ApprovalId, ChannelRecord, IntentId, Journal, JournalError, Receipt, approvals, channel, records, row};
@@ -82,7 +83,7 @@ impl Authorized {
     pub const fn approval(&self) -> Option<ApprovalId> {
         self.approval
     }
-    /// Charged since midnight UTC, without this request.
+    /// Charged since midnight UTC, without this request; of an agent of the fleet what it was charged itself.
     pub const fn spent_today(&self) -> Usdc {
         self.spent_today
     }
@@ -121,7 +122,7 @@ impl Journal {
                 Entry { intent: Some(intent.intent), bound: Some(intent.bound), ..Entry::refused(Kind::Voucher) };
             audit::decided(db, &who, wanted, |db| authorize(db, &who, &intent))
         });
-        super::decided(decided.await.flatten())
+        super::decided(decided.await.flatten()).map_err(|error| self.who.told(error))
     }
 
     /// Leave to sign a voucher of amount zero, which authorises nothing and makes a provider tell its books
@@ -132,7 +133,7 @@ impl Journal {
             let wanted = Entry { intent: Some(intent), ..Entry::refused(Kind::Probe) };
             audit::decided(db, &who, wanted, |db| authorize_probe(db, &who, intent, at))
         });
-        decided.await.flatten()
+        decided.await.flatten().map_err(|error| self.who.told(error))
     }
 
     /// Books the end of a request. Rides in the next commit: losing it leaves the larger reservation.
@@ -165,9 +166,10 @@ impl Journal {
         self.writer.submit(When::Later, move |db| resolve_unknown(db, &who, intent, cost, note, at)).map(drop)
     }
 
-    /// Charged since midnight UTC of `at`.
+    /// Charged since midnight UTC of `at`; of an agent of the fleet what it was charged itself.
     pub async fn spent_today(&self, at: u64) -> Result<Usdc, JournalError> {
-        self.writer.run(move |db| spent_today(db, at)).await
+        let who = self.who.clone();
+        self.writer.run(move |db| spent_today(db, &who, at)).await
     }
 }
 
@@ -187,6 +189,9 @@ fn authorize(db: &Connection, who: &Who, request: &VoucherIntent) -> Result<Auth
     let counted_at = charge_budgets(db, request, payer, next.growth)?;
     let receipt = Receipt { intent: request.intent, nonce: next.nonce };
     let approval = persons_yes(db, request, &record, receipt)?;
+    if let Some(agent) = who.member() {
+        members::signs(db, request.intent, agent, next.growth)?;
+    }
     let rule = match approval {
         Some(_) => "approval",
         // An earlier voucher signed for it already.
@@ -236,7 +241,7 @@ fn authorize(db: &Connection, who: &Who, request: &VoucherIntent) -> Result<Auth
         bound: request.bound,
         receipt,
         books,
-        spent_today: spent_today(db, request.moment.at)?,
+        spent_today: spent_today(db, who, request.moment.at)?,
         approval,
     })
 }
@@ -310,7 +315,7 @@ fn authorize_probe(db: &Connection, who: &Who, intent: IntentId, at: u64) -> Res
         bound: Usdc::ZERO,
         receipt: Receipt { intent, nonce },
         books,
-        spent_today: spent_today(db, at)?,
+        spent_today: spent_today(db, who, at)?,
         approval: None,
     })
 }
@@ -362,6 +367,7 @@ fn settle(db: &Connection, who: &Who, receipt: Receipt, outcome: &Outcome, at: u
          WHERE intent = ?1",
     )?
     .execute(params![receipt.intent.0, charged.as_i64(), disputed.as_i64(), answered, Usdc::MAX.as_i64()])?;
+    members::booked(db, receipt, Booked { charged, disputed, answered: answered == 1 }, at)?;
     add_spent(db, charged, at)
 }
 
@@ -408,6 +414,7 @@ fn resolve_unknown(
     db.prepare_cached("UPDATE channels SET charged = charged + ?2 WHERE intent = ?1")?
         .execute(params![intent.0, cost.as_i64()])?;
     records::count(db, intent, &[Event::Booked { charged: cost, disputed: Usdc::ZERO }], at)?;
+    members::booked(db, oldest, Booked { charged: cost, disputed: Usdc::ZERO, answered: false }, at)?;
     add_spent(db, cost, at)
 }
 
@@ -417,7 +424,11 @@ fn add_spent(db: &Connection, charged: Usdc, at: u64) -> Result<(), JournalError
     Ok(())
 }
 
-fn spent_today(db: &Connection, at: u64) -> Result<Usdc, JournalError> {
+/// What the caller may know of: an agent of the fleet its own part.
+fn spent_today(db: &Connection, who: &Who, at: u64) -> Result<Usdc, JournalError> {
+    if let Some(agent) = who.member() {
+        return members::spent_today(db, agent, at);
+    }
     let mut statement = db.prepare_cached("SELECT charged FROM spent_by_day WHERE day = ?1")?;
     let mut rows = statement.query([column(at / DAY)?])?;
     rows.next()?.map_or(Ok(Usdc::ZERO), |r| row::usdc(r, "charged"))

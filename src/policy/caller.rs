@@ -119,6 +119,11 @@ impl Caller {
         matches!(self.sees, Sees::Own { .. }).then_some(self.agent.as_str())
     }
 
+    /// Whether it shares channels with others of its wallet.
+    pub const fn shares(&self) -> bool {
+        matches!(self.sees, Sees::Own { shares: true })
+    }
+
     /// Another process' agent under this one's limits: its own count where they are tighter.
     pub fn guest(&self, agent: String, limits: &Limits) -> Self {
         Self { agent, limits: Arc::new(self.limits.tightened(limits)), ..self.clone() }

@@ -16,6 +16,7 @@ mod pol;
 pub mod prices;
 pub mod refund;
 pub mod score;
+pub mod sharing;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub mod testing;

@@ -20,6 +20,7 @@ mod descriptors;
 mod directory;
 mod disk;
 mod doctor;
+mod fleet;
 mod freeze;
 mod harness;
 mod import;

@@ -96,6 +96,7 @@ fn closed(desk: &mut Desk, done: CloseDone) -> Closed {
     desk.record = done.record;
     Closed {
         channel: view::channel(&desk.record, desk.services.clock.block_time()),
+        left: false,
         paid: desk.record.books.claimed,
         protocol_fee: done.protocol_fee,
         refund: done.refund,

@@ -20,7 +20,7 @@ use super::writer::When;
 use super::{ApprovalId, IntentId, Journal, JournalError, Receipt, TxId, TxKind};
 use crate::policy::books::NoVoucher;
 use crate::policy::budgets::Quantity;
-use crate::policy::{Caller, RequestId};
+use crate::policy::{Caller, RequestId, Sees};
 
 /// Longest text of others in a row.
 const TEXT: usize = 200;
@@ -36,18 +36,36 @@ pub(super) struct Who {
     pub request: Option<RequestId>,
     pub agent: String,
     pub tool: Cow<'static, str>,
+    pub sees: Sees,
+}
+
+impl Who {
+    /// The name by which an agent of the fleet knows its channels; `None` for everybody else.
+    pub fn member(&self) -> Option<&str> {
+        matches!(self.sees, Sees::Own { .. }).then_some(self.agent.as_str())
+    }
+
+    /// An answer as this caller is given it: what others of the wallet did is not an agent's to know.
+    pub fn told(&self, error: JournalError) -> JournalError {
+        match (self.sees, error) {
+            (Sees::All, error) => error,
+            (Sees::Own { .. }, JournalError::OverLimit(over)) => JournalError::OverLimit(over.to_an_agent()),
+            (Sees::Own { .. }, JournalError::Frozen(frozen)) => JournalError::Frozen(frozen.to_an_agent()),
+            (Sees::Own { .. }, error) => error,
+        }
+    }
 }
 
 impl Default for Who {
     fn default() -> Self {
-        Self { request: None, agent: String::new(), tool: "runtime".into() }
+        Self { request: None, agent: String::new(), tool: "runtime".into(), sees: Sees::All }
     }
 }
 
 impl From<&Caller> for Who {
     fn from(caller: &Caller) -> Self {
-        let Caller { agent, asked, .. } = caller;
-        Self { request: Some(asked.request), agent: agent.clone(), tool: asked.tool.clone() }
+        let Caller { agent, asked, sees, .. } = caller;
+        Self { request: Some(asked.request), agent: agent.clone(), tool: asked.tool.clone(), sees: *sees }
     }
 }
 
@@ -352,8 +370,8 @@ fn refusal(error: &JournalError) -> Option<Refusal> {
     match error {
         JournalError::OverLimit(over) => {
             let left = match over.left {
-                Quantity::Usdc(left) => Some(left),
-                Quantity::Gas(_) | Quantity::Count(_) => None,
+                Some(Quantity::Usdc(left)) => Some(left),
+                Some(Quantity::Gas(_) | Quantity::Count(_)) | None => None,
             };
             Some(Refusal { rule: over.rule.variable(), left })
         }

@@ -6,10 +6,10 @@ use rusqlite::Connection;
 use crate::journal::usage_tests::{Bench, at};
 use crate::journal::{JournalError, Outcome, backup};
 use crate::policy::testing::limits;
-use crate::policy::{Asked, Caller};
+use crate::policy::{Asked, Caller, Sees};
 
 fn caller(agent: &str) -> Caller {
-    Caller { agent: agent.into(), limits: limits().into(), asked: Asked::by("drain_chat") }
+    Caller { agent: agent.into(), limits: limits().into(), asked: Asked::by("drain_chat"), sees: Sees::All }
 }
 
 fn open(bench: &Bench) -> Connection {

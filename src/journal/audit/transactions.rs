@@ -5,6 +5,7 @@ use rusqlite::{Connection, params};
 
 use super::{Entry, Kind, Who, provider_of, write};
 use crate::journal::{IntentId, JournalError, TxId, TxKind, row};
+use crate::policy::Sees;
 
 /// Whose call a transaction belongs to.
 pub(in crate::journal) fn who_sent(db: &Connection, id: TxId) -> Result<Who, JournalError> {
@@ -14,7 +15,7 @@ pub(in crate::journal) fn who_sent(db: &Connection, id: TxId) -> Result<Who, Jou
     let (agent, tool): (String, String) = (r.get("agent")?, r.get("tool")?);
     // Planned by a version that did not know.
     let tool = if tool.is_empty() { Who::default().tool } else { tool.into() };
-    Ok(Who { request: row::optional_parsed(r, "request")?, agent, tool })
+    Ok(Who { request: row::optional_parsed(r, "request")?, agent, tool, sees: Sees::All })
 }
 
 /// Its signed bytes are stored: from here on it may land.
