@@ -51,7 +51,7 @@ pub struct Frozen {
 
 impl Frozen {
     /// The same, without what it tells of others' channels.
-    pub(super) fn to_an_agent(self) -> Self {
+    pub(super) fn for_an_agent(self) -> Self {
         let reason = match self.source {
             FreezeSource::Claim => "more was claimed than this wallet signed".into(),
             FreezeSource::Operator | FreezeSource::Configuration => "its operator froze it".into(),

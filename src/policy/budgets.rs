@@ -128,7 +128,7 @@ pub struct OverLimit {
 impl OverLimit {
     /// The same, without what it tells of others of the wallet: what is left of a limit that they use too, and when theirs
     /// is free again.
-    pub fn to_an_agent(self) -> Self {
+    pub fn for_an_agent(self) -> Self {
         match self.rule {
             Rule::PerRequest | Rule::PerAgent | Rule::GasPerTransaction => self,
             Rule::PerHour

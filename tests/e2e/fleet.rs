@@ -176,7 +176,7 @@ fn m5_what_is_the_operators_is_refused_to_an_agent() {
         unspent(b.freeze("mine").await, Code::NotAllowed);
         unspent(b.unfreeze().await, Code::NotAllowed);
         unspent(b.frozen().await, Code::NotAllowed);
-        unspent(b.decide("a1", Verdict::Approve, Password::new("x".into())).await, Code::NotAllowed);
+        unspent(b.decide("a1", Verdict::Approve, Password::new("x")).await, Code::NotAllowed);
         unspent(b.trust_provider("sim-llm").await, Code::NotAllowed);
         unspent(b.trust_fee_wallet().await, Code::NotAllowed);
         let all = drain_mcp::api::SendAmount::Usdc(None);

@@ -49,8 +49,8 @@ impl Who {
     pub fn told(&self, error: JournalError) -> JournalError {
         match (self.sees, error) {
             (Sees::All, error) => error,
-            (Sees::Own { .. }, JournalError::OverLimit(over)) => JournalError::OverLimit(over.to_an_agent()),
-            (Sees::Own { .. }, JournalError::Frozen(frozen)) => JournalError::Frozen(frozen.to_an_agent()),
+            (Sees::Own { .. }, JournalError::OverLimit(over)) => JournalError::OverLimit(over.for_an_agent()),
+            (Sees::Own { .. }, JournalError::Frozen(frozen)) => JournalError::Frozen(frozen.for_an_agent()),
             (Sees::Own { .. }, error) => error,
         }
     }
