@@ -88,7 +88,7 @@ async fn a_client_of_another_version() {
         let mut stream = UnixStream::connect(sockets(&world).pop().unwrap()).await.unwrap();
         stream.write_all(&frame(&json!({ "protocol": protocol, "version": "0.0.1", "news": {} }))).await.unwrap();
         let welcome = next(&mut stream).await;
-        assert_eq!(welcome["protocol"], 1);
+        assert_eq!(welcome["protocol"], 2);
         assert_eq!(welcome["refused"]["code"], "incompatible_version", "{welcome}");
         let told = welcome["refused"].to_string();
         assert!(told.contains(&format!("process {}", agent.pid())) && told.contains(remedy), "{told}");
@@ -107,7 +107,7 @@ async fn m5_nothing_but_the_known_commands_crosses() {
     let before = world.transactions();
     let limits = serde_json::to_value(&*world.config().limits).unwrap();
     let hello = json!({
-        "protocol": 1, "version": "1", "chain_id": 137, "wallet": world.agent(), "agent": "x", "limits": limits,
+        "protocol": 2, "version": "1", "chain_id": 137, "wallet": world.agent(), "agent": "x", "limits": limits,
     });
     for command in [
         json!({ "send": { "to": world.agent(), "amount": "1" } }),
@@ -118,7 +118,9 @@ async fn m5_nothing_but_the_known_commands_crosses() {
         let mut stream = UnixStream::connect(sockets(&world).pop().unwrap()).await.unwrap();
         stream.write_all(&frame(&hello)).await.unwrap();
         assert_eq!(next(&mut stream).await["refused"], Value::Null);
-        stream.write_all(&frame(&json!({ "call": { "id": 1, "command": command, "person": false } }))).await.unwrap();
+        let asked = json!({ "request": "00112233445566ff", "tool": "test" });
+        let call = json!({ "id": 1, "command": command, "asked": asked, "person": false });
+        stream.write_all(&frame(&json!({ "call": call }))).await.unwrap();
         let mut answer = Vec::new();
         if command.get("approve").is_some() {
             // Known, and above the limit.
