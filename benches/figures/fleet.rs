@@ -41,8 +41,7 @@ fn with(world: &World, count: usize) -> Result<Row> {
         in_parallel(&mut agents, WARM)?;
         let mut disk = Disk::default();
         disk.probe(fleet.home.path())?;
-        let (rate, samples) =
-            shares.during(fleet.child.id(), world.stub.pid(), || in_parallel(&mut agents, each))?;
+        let (rate, samples) = shares.during(fleet.child.id(), world.stub.pid(), || in_parallel(&mut agents, each))?;
         disk.probe(fleet.home.path())?;
         disks.push(disk.took());
         rates.push(rate);
@@ -69,7 +68,10 @@ fn in_parallel(agents: &mut [Agent], each: usize) -> Result<(f64, Samples)> {
     let taken = std::thread::scope(|scope| {
         let threads: Vec<_> =
             agents.iter_mut().map(|agent| scope.spawn(move || agent.pay(each).map_err(|e| e.to_string()))).collect();
-        threads.into_iter().map(|thread| thread.join().map_err(|_| "a client panicked")?.map_err(Into::into)).collect::<Result<Vec<_>>>()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().map_err(|_| "a client panicked")?.map_err(Into::into))
+            .collect::<Result<Vec<_>>>()
     })?;
     let took = begun.elapsed().as_secs_f64();
     let samples: Vec<Duration> = taken.into_iter().flatten().collect();

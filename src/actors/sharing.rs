@@ -22,8 +22,8 @@ use crate::api::{Command, Effect, Progress, Reply};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Code, Failure, Money};
-use crate::policy::approvals::Via;
 use crate::policy::Caller;
+use crate::policy::approvals::Via;
 use crate::socket::{Fate, Remote};
 use candidate::{Candidate, Holding, Without};
 

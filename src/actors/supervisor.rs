@@ -243,11 +243,12 @@ impl Handler<FindChannel> for Supervisor {
             let of = |agent: &String| self.members.get(intent).is_some_and(|members| among(members, agent));
             member.as_ref().is_none_or(of)
         };
-        let found =
-            self.by_id.get(&id).filter(sees).map(|intent| match self.channels.get(intent).filter(|actor| actor.connected()) {
+        let found = self.by_id.get(&id).filter(sees).map(|intent| {
+            match self.channels.get(intent).filter(|actor| actor.connected()) {
                 Some(actor) => Found::Running(actor.clone()),
                 None => Found::Stopped(*intent),
-            });
+            }
+        });
         MessageResult(found)
     }
 }

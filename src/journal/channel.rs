@@ -4,8 +4,8 @@ use alloy::primitives::keccak256;
 use drain_protocol::{Address, ChannelId, Deployment, Generation, Usdc};
 use rusqlite::{Connection, Row};
 
-use super::row::{self, address};
 use super::members::{Member, among};
+use super::row::{self, address};
 use super::{IntentId, JournalError};
 use crate::api::ChannelState;
 use crate::policy::Books;

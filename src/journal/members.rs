@@ -70,9 +70,7 @@ pub enum Leave {
 /// where that is NULL.
 pub(super) fn own(place: usize) -> String {
     let of = "SELECT 1 FROM channel_members m WHERE m.intent = channels.intent";
-    format!(
-        "IIF(?{place} IS NULL, NOT EXISTS ({of}), EXISTS ({of} AND m.agent = ?{place} AND m.left_at IS NULL))"
-    )
+    format!("IIF(?{place} IS NULL, NOT EXISTS ({of}), EXISTS ({of} AND m.agent = ?{place} AND m.left_at IS NULL))")
 }
 
 /// An agent is a member from now on; one that had left again, with what it had.
@@ -103,12 +101,7 @@ pub(super) struct Booked {
 }
 
 /// Books a request for the agent that asked for it, whether or not it is of the fleet.
-pub(super) fn booked(
-    db: &Connection,
-    receipt: super::Receipt,
-    booked: Booked,
-    at: u64,
-) -> Result<(), JournalError> {
+pub(super) fn booked(db: &Connection, receipt: super::Receipt, booked: Booked, at: u64) -> Result<(), JournalError> {
     let agent: String = db
         .prepare_cached("SELECT agent FROM vouchers WHERE intent = ?1 AND nonce = ?2")?
         .query_row(params![receipt.intent.0, receipt.nonce.as_i64()], |r| r.get(0))?;

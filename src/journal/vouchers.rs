@@ -7,8 +7,8 @@ use rusqlite::{Connection, params};
 
 use super::audit::{self, Entry, Kind, Who};
 use super::freeze::{refuse_frozen, refuse_frozen_by};
-use super::row::column;
 use super::members::{self, Booked};
+use super::row::column;
 use super::usage::{self, Payer};
 use super::writer::When;
 use super::{ApprovalId, ChannelRecord, IntentId, Journal, JournalError, Receipt, approvals, channel, records, row};

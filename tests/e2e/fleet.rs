@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drain_mcp::actors::Runtime;
-use drain_mcp::api::{OpenRequest, Opened, Progress, ProviderQuery, Question};
+use drain_mcp::api::{Opened, Progress, ProviderQuery, Question};
 use drain_mcp::config::{Config, Password};
 use drain_mcp::error::{Code, Failure};
 use drain_mcp::policy::approvals::{Verdict, Via};
@@ -258,9 +258,4 @@ fn m5_the_person_at_an_agents_client_does_not_count() {
         assert!(agent(&wallet, "c").approvals().await.unwrap().is_empty());
         assert!(wallet.approvals().await.unwrap().iter().any(|asked| asked.agent == "b"));
     });
-}
-
-#[allow(dead_code)]
-fn with_cap(provider: &str, amount: &str, cap: &str) -> OpenRequest {
-    OpenRequest { cap: Some(usdc(cap)), ..wish(provider, amount) }
 }

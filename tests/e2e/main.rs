@@ -21,6 +21,7 @@ mod directory;
 mod disk;
 mod doctor;
 mod fleet;
+mod fleet_sharing;
 mod freeze;
 mod harness;
 mod import;

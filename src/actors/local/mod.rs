@@ -104,7 +104,9 @@ impl Local {
             Command::Refund(idle) => Reply::Refunds(self.refund(idle, caller, progress).await?),
             Command::Openings => Reply::Openings(recovering::openings(&self.services, self.purse()?).await?),
             Command::Recover => Reply::Recovered(self.recover(progress).await?),
-            Command::Adopt { channel, provider } => Reply::Channel(Box::new(self.adopt(channel, provider, &caller).await?)),
+            Command::Adopt { channel, provider } => {
+                Reply::Channel(Box::new(self.adopt(channel, provider, &caller).await?))
+            }
             Command::Sweep => Reply::Swept(self.sweep(caller, progress).await?),
             Command::Feedback(feedback) => {
                 self.feedback(feedback).await?;

@@ -9,7 +9,9 @@ use crate::actors::services::{ask, gone};
 use crate::actors::supervisor::ChannelOpened;
 use crate::actors::wallet::{Approve, Open, Send, ask_wallet};
 use crate::actors::{opening, view};
-use crate::api::{Approved, ChannelState, ChannelView, ChatCall, ChatReply, Closed, OpenRequest, Opened, Progress, SendAmount};
+use crate::api::{
+    Approved, ChannelState, ChannelView, ChatCall, ChatReply, Closed, OpenRequest, Opened, Progress, SendAmount,
+};
 use crate::error::{Code, Failure, Money};
 use crate::journal::{Leave, NewChannel};
 use crate::policy::Caller;
@@ -70,7 +72,10 @@ impl Local {
         }
         let now = self.services.clock.block_time();
         Ok(Opened {
-            channel: made.shared.as_ref().map_or_else(|| view::channel(&made.record, now), |seen| view::seen(seen, now)),
+            channel: made
+                .shared
+                .as_ref()
+                .map_or_else(|| view::channel(&made.record, now), |seen| view::seen(seen, now)),
             resumed: made.resumed,
             shared: made.shared.is_some(),
             contract: prepared.choice,

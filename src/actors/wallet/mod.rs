@@ -229,10 +229,8 @@ impl Handler<Open> for WalletActor {
     type Result = ();
 
     fn handle(&mut self, Open { plan, caller, progress, reply }: Open, ctx: &mut Self::Context) {
-        let opening = Opening {
-            provider_id: plan.channel.provider_id.clone(),
-            member: caller.member().map(str::to_owned),
-        };
+        let opening =
+            Opening { provider_id: plan.channel.provider_id.clone(), member: caller.member().map(str::to_owned) };
         let waiting = self.opening.entry(opening.clone()).or_default().clone();
         lock(&waiting).push(reply);
         // A repeated open while one is pending is that one (design section 5).

@@ -10,8 +10,8 @@ use super::{Bench, ChannelMade, finish};
 use crate::api::{Approved, ChannelState, Progress};
 use crate::error::{Code, Failure, Money};
 use crate::journal::{ChannelRecord, NewChannel, Seen};
-use crate::policy::Sees;
 use crate::points::{Point, reach};
+use crate::policy::Sees;
 
 /// Gas that an approval, an open, a fee and the later close use, from above. To foresee, not to send with.
 const GAS_APPROVE: u64 = 65_000;
@@ -40,7 +40,13 @@ impl OpenPlan {
 pub(super) async fn open(bench: &Bench, plan: OpenPlan, progress: &Progress) -> Result<ChannelMade, Failure> {
     // First of all: what is open already must not be refused for the money that it took.
     if let Some(record) = left_behind(bench, &plan).await? {
-        return Ok(ChannelMade { record, resumed: true, shared: None, session_fee: Usdc::ZERO, transactions: Vec::new() });
+        return Ok(ChannelMade {
+            record,
+            resumed: true,
+            shared: None,
+            session_fee: Usdc::ZERO,
+            transactions: Vec::new(),
+        });
     }
     if let Some(seen) = join(bench, &plan).await? {
         let (record, shared) = (seen.record.clone(), Some(Box::new(seen)));
@@ -53,7 +59,13 @@ pub(super) async fn open(bench: &Bench, plan: OpenPlan, progress: &Progress) -> 
     let (record, pending) = bench.purse.journal.begin_open(plan.channel.clone(), limits, moment).await?;
     if pending {
         let record = finish::resume_opening(bench, record).await?;
-        return Ok(ChannelMade { record, resumed: true, shared: None, session_fee: Usdc::ZERO, transactions: Vec::new() });
+        return Ok(ChannelMade {
+            record,
+            resumed: true,
+            shared: None,
+            session_fee: Usdc::ZERO,
+            transactions: Vec::new(),
+        });
     }
     reach(Point::OpenBegun);
     match carry_out(bench, &plan, &record, progress).await {
