@@ -108,7 +108,9 @@ mod tests {
         assert_eq!(kept.parse(), Ok(token.hash()));
         assert!(!kept.contains(&token.expose()[PREFIX.len()..]));
         assert!(!format!("{token:?}{:?}", token.hash()).contains(&kept[..8]));
-        for odd in ["", "ab", &kept[1..], &format!("0x{}", &kept[2..]), &kept.replace(&kept[..1], "g")] {
+        for odd in
+            ["", "ab", &kept[1..], &format!("0x{kept}"), &format!("0x{}", &kept[2..]), &kept.replace(&kept[..1], "g")]
+        {
             assert_eq!(odd.parse::<TokenHash>(), Err(NotAHash), "{odd}");
         }
         // A known answer: sha256("abc").

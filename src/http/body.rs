@@ -51,7 +51,8 @@ pub(super) fn holding<T: Send + Sync + 'static>(
     held: Arc<T>,
 ) -> Body {
     let body = Body::new(body);
-    if body.is_end_stream() {
+    if body.size_hint().exact().is_some() {
+        // All of it is there.
         return body;
     }
     Body::from_stream(body.into_data_stream().map(move |part| {

@@ -82,16 +82,17 @@ async fn post(shared: &Shared, member: &Member, request: Request) -> Result<Resp
         let text = format!("This agent has {} calls running (DRAIN_MAX_AGENT_REQUESTS).", shared.settings.max_requests);
         Refusal::new(StatusCode::TOO_MANY_REQUESTS, text).again_in(SOON)
     })?;
-    // Before it is known whether the server ends: either the end waits for this call, or this call sees the end.
-    let running = Arc::new(Running { _of_agent: call, _waited_for: shared.calls.token() });
     let (mut parts, incoming) = request.into_parts();
     let data = body::read(&parts.headers, incoming, shared.settings.max_body_bytes).await?;
     let full = !parts.headers.contains_key(SESSION) && is_full(shared, member).await;
-    if shared.ending.is_cancelled() || full {
+    // First this, then the look: either the end waits for this call, or this call sees the end.
+    let running = Arc::new(Running { _of_agent: call, _waited_for: shared.calls.token() });
+    let is_ending = shared.ending.is_cancelled();
+    if is_ending || full {
         let peek = serde_json::from_slice::<Peek>(&data).ok();
         let asks = |peek: &Peek| peek.method.is_some() && peek.id.is_some();
         // Answers and cancellations for what runs still come through.
-        if shared.ending.is_cancelled() && peek.as_ref().is_none_or(asks) {
+        if is_ending && peek.as_ref().is_none_or(asks) {
             return Err(ending());
         }
         if full && peek.is_some_and(|peek| peek.method.as_deref() == Some("initialize")) {
@@ -132,6 +133,7 @@ fn session(headers: &HeaderMap) -> Option<&str> {
     headers.get(SESSION)?.to_str().ok()
 }
 
+/// Those that come at the same moment may be a few more: each is a call, and calls are counted.
 async fn is_full(shared: &Shared, member: &Member) -> bool {
     member.sessions.sessions.read().await.len() >= shared.settings.max_sessions
 }

@@ -3,14 +3,13 @@
 use drain_protocol::{U256, Usdc};
 use drain_sandbox::contracts::CHANNEL_V2;
 use drain_signers::{Backend, LocalBackend, Secret};
-use futures::future::join_all;
 use reqwest::{Method, StatusCode};
 use rmcp::ClientLifecycleMode;
 use serde_json::{Value, json};
 
 use crate::harness::{World, usdc};
 use crate::process_harness::served::{Client, Served, Session, WITH_SESSIONS, add_agent, call, initialize, message_of};
-use crate::process_harness::{Answer, Env, PATIENCE, chat, until, vouchers, world};
+use crate::process_harness::{Answer, Env, SOON, chat, until, vouchers, world};
 
 /// A server with one agent.
 async fn served(world: &World) -> (Served, String) {
@@ -66,6 +65,35 @@ async fn tools_over_every_revision_and_a_channels_life_to_the_unit() {
         client.leave().await;
     }
     assert!(!served.stderr().contains(&token));
+    served.stop().await;
+}
+
+/// Whatever is logged: SDK and HTTP server see the request that shows it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m12_no_token_is_in_the_log_or_in_an_answer() {
+    let world = world().await;
+    let secret = "metrics-0123456789abcdef";
+    let env = Env::of(&world).with("DRAIN_LOG", "trace").with("DRAIN_METRICS_TOKEN", secret);
+    let served = Served::start(&env).await;
+    let token = served.agent("ann", &[]).await;
+    let mut said = String::new();
+    let session = served.session(&token, "2025-11-25").await;
+    said.push_str(&session.ok("drain_balance", json!({})).await.text);
+    for request in [
+        served.stateless(&token, "drain_balance", &json!({})),
+        served.stateless(&format!("{token}x"), "drain_balance", &json!({})),
+        served.post(&token, &json!({ "what": "is this" })),
+        served.request(Method::GET, "/metrics").bearer_auth(secret),
+        served.request(Method::GET, "/metrics").bearer_auth(&token),
+        served.request(Method::GET, "/readyz"),
+    ] {
+        said.push_str(&request.send().await.unwrap().text().await.unwrap());
+    }
+    until("it logs", async || served.stderr().len() > 1_000).await;
+    said.push_str(&served.stderr());
+    for secret in [token.as_str(), &token["drain_".len()..], secret, env.get("DRAIN_PRIVATE_KEY")] {
+        assert!(!said.contains(secret), "{said}");
+    }
     served.stop().await;
 }
 
@@ -142,7 +170,7 @@ async fn agents_come_and_go_while_it_runs() {
     assert_eq!(next.status(), StatusCode::UNAUTHORIZED, "the next request");
     // The session's stream ends too.
     let ends = async { while stream.chunk().await.is_ok_and(|part| part.is_some()) {} };
-    tokio::time::timeout(PATIENCE, ends).await.expect("the stream ends");
+    tokio::time::timeout(SOON, ends).await.expect("the stream ends");
     others.ok("drain_balance", json!({})).await;
 
     // A new token for the name is another agent: the session before stays gone.
@@ -156,7 +184,7 @@ async fn agents_come_and_go_while_it_runs() {
     let mut stream = others.bare(Method::GET).send().await.unwrap();
     served.env.run(&["agents", "revoke", "bob"]).await;
     let ends = async { while stream.chunk().await.is_ok_and(|part| part.is_some()) {} };
-    tokio::time::timeout(PATIENCE, ends).await.expect("the stream ends");
+    tokio::time::timeout(SOON, ends).await.expect("the stream ends");
     served.stop().await;
 }
 
@@ -289,7 +317,10 @@ async fn too_much_at_once_is_refused_and_nothing_else_suffers() {
     assert_eq!(head.status(), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
 
     // Sessions: more than calls, since one that waits is no call.
-    let sessions = join_all((0..3).map(|_| served.session(&ann, "2025-11-25"))).await;
+    let mut sessions = Vec::new();
+    for _ in 0..3 {
+        sessions.push(served.session(&ann, "2025-11-25").await);
+    }
     let full = served.post(&ann, &initialize("2025-11-25")).send().await.unwrap();
     assert_eq!(full.status(), StatusCode::TOO_MANY_REQUESTS);
     assert!(full.headers().contains_key("retry-after"));
@@ -319,6 +350,19 @@ async fn too_much_at_once_is_refused_and_nothing_else_suffers() {
         assert!(!answer.is_error, "{}", answer.text);
     }
     assert_eq!(served.stateless(&ann, "drain_balance", &json!({})).send().await.unwrap().status(), StatusCode::OK);
+
+    // In a session a call goes on when its client is gone: it counts all the same.
+    for id in 3..5 {
+        let left = tokio::time::timeout(std::time::Duration::from_millis(500), pay(id)).await;
+        drop(left);
+    }
+    let answer = served.stateless(&ann, "drain_balance", &json!({})).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+    until("both have ended", async || {
+        served.stateless(&ann, "drain_balance", &json!({})).send().await.unwrap().status() == StatusCode::OK
+    })
+    .await;
+    assert_eq!(vouchers(&world.sandbox.llm).len(), 4);
     served.stop().await;
 }
 
