@@ -73,6 +73,9 @@ pub struct Opened {
     pub channel: ChannelView,
     /// True when an earlier open of the same provider was still on its way and this is that one.
     pub resumed: bool,
+    /// True when nothing was opened and nothing locked: agents of this wallet share this channel.
+    #[serde(default)]
+    pub shared: bool,
     /// Which contract, and why.
     pub contract: ContractChoice,
     /// The V1 session fee that was paid, zero on V2.
@@ -265,11 +268,14 @@ pub struct ApprovalView {
     pub expires_in: u64,
 }
 
-/// A channel was closed.
+/// A channel was closed, or left by one of the agents that share it.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Closed {
     /// The channel at its end.
     pub channel: ChannelView,
+    /// True when others use the channel and so only this agent left it: nothing was closed, paid or sent back.
+    #[serde(default)]
+    pub left: bool,
     /// What the provider got in all, its fee included.
     #[schemars(with = "String")]
     pub paid: Usdc,
@@ -279,7 +285,7 @@ pub struct Closed {
     /// What came back to the wallet.
     #[schemars(with = "String")]
     pub refund: Usdc,
-    /// The transaction.
+    /// The transaction; empty where the channel was only left.
     pub transaction: String,
 }
 

@@ -192,6 +192,7 @@ fn new_channel(
         cap: on_chain.deposit.min(services.config.limits.per_channel),
         duration: 0,
         agent: services.config.agent.clone(),
+        shared: false,
         at: services.clock.now(),
     }
 }

@@ -173,6 +173,8 @@ pub async fn prepare(
         cap,
         duration: duration.seconds(),
         agent: caller.agent.clone(),
+        // Who wishes for a cap of its own wants a channel of its own.
+        shared: caller.shares() && request.cap.is_none(),
         at: services.clock.now(),
     };
     Ok(Prepared { plan: OpenPlan { channel, duration, fee_wallet }, choice, warnings })

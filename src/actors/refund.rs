@@ -15,6 +15,7 @@ use crate::error::{Code, Failure};
 use crate::journal::{ChannelRecord, IntentId};
 use crate::notify::EventKind;
 use crate::policy::refund::{Due, Holding, Tries, Way, due, left, worth_it};
+use crate::policy::{Asked, Caller};
 
 /// Where gas is dearer than a refund, it is asked again after so long, in seconds.
 const GAS_PAUSE: u64 = 3_600;
@@ -108,7 +109,8 @@ impl RefundActor {
         let pause = if left(&holding, way).is_zero() { EMPTY_PAUSE } else { GAS_PAUSE };
         let work = tokio::spawn(async move {
             let channel = find(&supervisor, &record).await?;
-            close(&services, &purse, &channel, &record, holding, way, Progress::none()).await
+            let caller = services.operator(Asked::by("refund"));
+            close(&services, &purse, &channel, &record, (holding, way), caller, Progress::none()).await
         });
         ctx.spawn(work.into_actor(self).map(move |done, actor, _| {
             actor.closing.remove(&intent);
@@ -196,8 +198,8 @@ pub(super) async fn close(
     purse: &Purse,
     channel: &Addr<ChannelActor>,
     record: &ChannelRecord,
-    mut holding: Holding,
-    way: Way,
+    (mut holding, way): (Holding, Way),
+    caller: Caller,
     progress: Progress,
 ) -> Result<Closed, Failure> {
     let per_gas = services.chain.fees().await?.expected_per_gas();
@@ -216,7 +218,7 @@ pub(super) async fn close(
         Way::AtExpiry => (CloseKind::AtExpiry, None),
     };
     let (reply, receiver) = tokio::sync::oneshot::channel();
-    ask(channel, End { kind, only_after, progress, reply }).await?;
+    ask(channel, End { kind, caller, only_after, progress, reply }).await?;
     answer(receiver).await
 }
 

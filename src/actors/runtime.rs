@@ -5,6 +5,7 @@ use std::sync::Arc;
 use drain_protocol::{Address, ChannelId, Usdc};
 use drain_signers::Signer;
 
+use super::local::{Local, persons_only};
 use super::sharing::Shared;
 use super::startup::{no_signer, services};
 use crate::api::{
@@ -106,15 +107,20 @@ impl Runtime {
 
     async fn run(&self, command: Command, progress: Progress) -> Result<Reply, Failure> {
         let asked = self.asked.clone();
-        let caller = match &self.agent {
-            None => self.shared.services().operator(asked),
-            Some(agent) => {
-                // Another process would count it as its own guest, and not as this agent.
-                self.shared.holder().await?;
-                Caller { agent: agent.name.clone(), limits: agent.limits.clone(), asked }
-            }
-        };
-        self.shared.run(command, caller, progress).await
+        match &self.agent {
+            None => self.shared.run(command, self.shared.services().operator(asked), progress).await,
+            // Another process would count it as its own guest, and not as this agent.
+            Some(agent) => self.shared.holder().await?.run(command, agent.caller(asked), progress).await,
+        }
+    }
+
+    /// For what only the operator does, in the process that has the wallet (M5).
+    async fn holder(&self) -> Result<(Local, Caller), Failure> {
+        if self.agent.is_some() {
+            return Err(persons_only());
+        }
+        let caller = self.shared.services().operator(self.asked.clone());
+        Ok((self.shared.holder().await?.asked(&caller), caller))
     }
 
     async fn read(&self, command: Command) -> Result<Reply, Failure> {
@@ -233,7 +239,7 @@ impl Runtime {
 
     /// That this process has the wallet, for what only its holder does; else who has it (M5).
     pub async fn has_wallet(&self) -> Result<(), Failure> {
-        self.shared.holder().await.map(drop)
+        self.holder().await.map(drop)
     }
 
     /// Waits until this process has the wallet, from the start or taken over: for what its holder alone serves.
@@ -250,13 +256,15 @@ impl Runtime {
         again: bool,
         progress: Progress,
     ) -> Result<String, Failure> {
-        self.shared.holder().await?.send(to, amount, again, progress).await
+        let (local, caller) = self.holder().await?;
+        local.send(to, amount, again, caller, progress).await
     }
 
     /// Sends from the treasury to the wallet that software uses, within the day's limit; only in the process that holds the
     /// treasury's account.
     pub async fn fund(&self, to: Address, usdc: Usdc, pol: Pol, progress: Progress) -> Result<Vec<String>, Failure> {
-        self.shared.holder().await?.fund(to, usdc, pol, progress).await
+        let (local, caller) = self.holder().await?;
+        local.fund(to, usdc, pol, caller, progress).await
     }
 
     /// Sends what is above the marks back to the operator's treasury.
@@ -266,7 +274,7 @@ impl Runtime {
 
     /// Why the wallet is frozen, if it is (M11); only in the process that holds it.
     pub async fn frozen(&self) -> Result<Option<String>, Failure> {
-        self.shared.holder().await?.frozen().await
+        self.holder().await?.0.frozen().await
     }
 
     /// Freezes the wallet; false where the operator had frozen it before.
@@ -276,7 +284,7 @@ impl Runtime {
 
     /// A person lifts every freeze; only for a person on a terminal, and only in the process that holds the wallet (M5).
     pub async fn unfreeze(&self) -> Result<bool, Failure> {
-        self.shared.holder().await?.unfreeze().await
+        self.holder().await?.0.unfreeze().await
     }
 
     /// Lets requests on their way end, within a limit, and makes everything durable.

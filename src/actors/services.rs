@@ -16,7 +16,7 @@ use crate::journal::Journal;
 use crate::marketplace::MarketplaceClient;
 use crate::metrics;
 use crate::notify::{Event, EventKind, Notifier};
-use crate::policy::{Asked, Caller};
+use crate::policy::{Asked, Caller, Sees};
 use crate::provider::ProviderClient;
 
 /// Cheap to clone.
@@ -62,7 +62,7 @@ impl Services {
 impl Services {
     /// The operator of this process, as whoever asks, by this call.
     pub fn operator(&self, asked: Asked) -> Caller {
-        Caller { agent: self.config.agent.clone(), limits: self.config.limits.clone(), asked }
+        Caller { agent: self.config.agent.clone(), limits: self.config.limits.clone(), asked, sees: Sees::All }
     }
 }
 
@@ -77,6 +77,13 @@ pub struct Purse {
     pub signer: Capabilities,
     /// Rings when a person has answered a question.
     pub decisions: watch::Sender<()>,
+}
+
+impl Purse {
+    /// The same for this caller: what is recorded names it.
+    pub fn asked(&self, caller: &Caller) -> Self {
+        Self { journal: self.journal.asked(caller), ..self.clone() }
+    }
 }
 
 /// Asks an actor that answers with a result. An actor that is gone is a fault of ours.

@@ -14,7 +14,7 @@ use super::signer::SignerActor;
 use super::wallet::{Undone, WalletActor};
 use super::watcher::{ChainEvent, Watch, WatcherActor};
 use crate::api::ChannelState;
-use crate::journal::{ChannelRecord, IntentId};
+use crate::journal::{ChannelRecord, IntentId, Member, among};
 use crate::metrics;
 
 /// Waiting look-ups.
@@ -49,6 +49,8 @@ pub struct Supervisor {
     channels: HashMap<IntentId, Addr<ChannelActor>>,
     by_id: HashMap<ChannelId, IntentId>,
     watched: HashMap<IntentId, Watch>,
+    /// Whose they are, of those that agents of the fleet use.
+    members: HashMap<IntentId, Vec<Member>>,
 }
 
 impl Supervisor {
@@ -63,6 +65,7 @@ impl Supervisor {
             channels: HashMap::new(),
             by_id: HashMap::new(),
             watched: HashMap::new(),
+            members: HashMap::new(),
         }
     }
 
@@ -72,6 +75,9 @@ impl Supervisor {
         if let Some(id) = record.channel_id {
             self.by_id.retain(|_, intent| *intent != record.intent);
             self.by_id.insert(id, record.intent);
+            if !record.members.is_empty() {
+                self.members.insert(record.intent, record.members.clone());
+            }
             let watch = Watch {
                 contract: record.deployment.contract(),
                 channel_id: id,
@@ -168,10 +174,15 @@ pub struct Addresses {
     pub signer: Option<Addr<SignerActor>>,
 }
 
-/// A channel's actor, if one runs.
-#[derive(Debug, Message)]
+/// A channel's actor, if one runs that the caller sees.
+#[derive(Clone, Debug, Message)]
 #[rtype(result = "Option<Found>")]
-pub struct FindChannel(pub ChannelId);
+pub struct FindChannel {
+    /// Which.
+    pub id: ChannelId,
+    /// The agent of the fleet who looks for it.
+    pub member: Option<String>,
+}
 
 /// The actor of one opening, if it runs. V1 and V2 may give two channels the same id: this asks for one of them.
 #[derive(Debug, Message)]
@@ -226,13 +237,18 @@ impl Handler<FindOpening> for Supervisor {
 impl Handler<FindChannel> for Supervisor {
     type Result = MessageResult<FindChannel>;
 
-    fn handle(&mut self, FindChannel(id): FindChannel, ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, FindChannel { id, member }: FindChannel, ctx: &mut Self::Context) -> Self::Result {
         self.revive(ctx);
-        let found =
-            self.by_id.get(&id).map(|intent| match self.channels.get(intent).filter(|actor| actor.connected()) {
+        let sees = |intent: &&IntentId| {
+            let of = |agent: &String| self.members.get(intent).is_some_and(|members| among(members, agent));
+            member.as_ref().is_none_or(of)
+        };
+        let found = self.by_id.get(&id).filter(sees).map(|intent| {
+            match self.channels.get(intent).filter(|actor| actor.connected()) {
                 Some(actor) => Found::Running(actor.clone()),
                 None => Found::Stopped(*intent),
-            });
+            }
+        });
         MessageResult(found)
     }
 }

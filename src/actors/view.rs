@@ -1,7 +1,9 @@
 //! Records as people and agents see them.
 
+use drain_protocol::Usdc;
+
 use crate::api::{ChannelState, ChannelView};
-use crate::journal::ChannelRecord;
+use crate::journal::{ChannelRecord, Seen, Share};
 
 /// A channel as of `block_time`. Expiry is read from the clock here, and nowhere recorded.
 pub fn channel(record: &ChannelRecord, block_time: u64) -> ChannelView {
@@ -35,6 +37,19 @@ pub fn channel(record: &ChannelRecord, block_time: u64) -> ChannelView {
         notes: foreign(record).into_iter().chain(record.note.clone()).collect(),
     }
 }
+
+/// A channel as its reader sees it: an agent of the fleet who shares it its own part, and what remains for all who use it.
+/// What others have in it, and what the provider took for that, is not told.
+pub fn seen(seen: &Seen, block_time: u64) -> ChannelView {
+    let whole = channel(&seen.record, block_time);
+    let Some(Share { signed, charged, disputed, in_flight, requests }) = seen.share else { return whole };
+    let mut notes = whole.notes;
+    notes.push(SHARED.into());
+    ChannelView { signed, charged, disputed, in_flight, requests, claimed: Usdc::ZERO, notes, ..whole }
+}
+
+/// Said of a channel that several agents use.
+const SHARED: &str = "shared with other agents of this wallet: signed, charged, in flight, disputed and requests are yours alone, left is what all may still use, and what the provider claimed is not shown";
 
 /// A channel whose provider nobody here knows (M10).
 fn foreign(record: &ChannelRecord) -> Option<String> {

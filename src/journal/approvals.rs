@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use rusqlite::{Connection, Row, params};
 
+use super::audit::{self, Entry, Kind};
 use super::row::address;
 use super::row::{self, column};
 use super::{Journal, JournalError, usage};
@@ -156,6 +157,7 @@ fn load(db: &Connection, id: ApprovalId, now: u64) -> Result<Option<Approval>, J
 impl Journal {
     /// Asks a person; what was asked already, or answered, is that question.
     pub async fn ask_person(&self, subject: Subject, valid: u64, moment: Moment) -> Result<Approval, JournalError> {
+        let who = self.who.clone();
         self.writer
             .run(move |db| {
                 let now = now(db, moment)?;
@@ -190,6 +192,13 @@ impl Journal {
                     column(now.saturating_add(valid))?,
                 ])?;
                 let id = ApprovalId(db.last_insert_rowid());
+                let entry = Entry {
+                    provider: Some(&subject.provider_id),
+                    approval: Some(id),
+                    amount: Some(subject.amount),
+                    ..Entry::recorded(Kind::Question)
+                };
+                audit::write(db, &who, &entry.told(format!("a person is asked: {kind}")))?;
                 load(db, id, now)?.ok_or_else(|| JournalError::Unknown(format!("approval {id}")))
             })
             .await
@@ -213,6 +222,7 @@ impl Journal {
         via: Via,
         moment: Moment,
     ) -> Result<Approval, JournalError> {
+        let who = self.who.clone();
         self.writer
             .run(move |db| {
                 let now = now(db, moment)?;
@@ -225,7 +235,21 @@ impl Journal {
                     .execute(params![id.0, state, column(now)?, via.as_str()])?;
                 let found = load(db, id, now)?;
                 match found {
-                    Some(approval) if changed == 1 => Ok(approval),
+                    Some(approval) if changed == 1 => {
+                        let entry = match verdict {
+                            Verdict::Approve => Entry::allowed(Kind::Answer),
+                            Verdict::Deny => Entry::refused(Kind::Answer),
+                        };
+                        let entry = Entry {
+                            rule: Some("person".into()),
+                            provider: Some(&approval.subject.provider_id),
+                            approval: Some(id),
+                            amount: Some(approval.subject.amount),
+                            ..entry
+                        };
+                        audit::write(db, &who, &entry.told(format!("by {}", via.as_str())))?;
+                        Ok(approval)
+                    }
                     Some(approval) => Err(JournalError::Answered(id, approval.state)),
                     None => Err(JournalError::Unknown(format!("approval {id}"))),
                 }

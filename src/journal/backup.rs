@@ -224,6 +224,7 @@ fn look(db: &Connection, path: &Path, schema: i64) -> Result<Verified, JournalEr
     let mut problems = problems(db);
     if problems.is_empty() && schema == schema::KNOWN {
         problems = check::budgets(db);
+        problems.extend(check::audit(db));
     }
     let number = |query: &str| db.query_row(query, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs);
     // An older schema has no identity.
@@ -254,7 +255,7 @@ pub fn channels(path: &Path) -> Result<Vec<ChannelRecord>, Failure> {
     if found < schema::KNOWN {
         return Err(JournalError::Older { path: path.into(), found, known: schema::KNOWN }.into());
     }
-    Ok(channels::list(&db, true).map_err(|error| error.at(path))?)
+    Ok(channels::list(&db, None, true).map_err(|error| error.at(path))?)
 }
 
 /// How many openings on this contract a journal knows, read beside its owner; none where there is no journal.

@@ -45,6 +45,10 @@ const RULES: &[Rule] = &[
     ),
 ];
 
+/// Of a row of the audit record, without its number and that of its decision.
+const COLUMNS: &str = "at, request, agent, tool, kind, decision, rule, provider, intent, nonce, tx, approval, channel, hash, \
+     amount, growth, bound, left, charged, disputed, refunded, outcome";
+
 const BUDGETS: &str = "budgets that were used";
 const READ_BUDGETS: &str = "SELECT scope, window, bucket, amount FROM usage";
 /// What went on from the copy's own history holds it already.
@@ -79,7 +83,45 @@ pub(super) fn over(before: &Path, copy: &mut Connection) -> Result<Vec<String>, 
             }
         }
     }
+    // One of an older version has none.
+    let recorded = schema::version(&before).and_then(|version| match version {
+        schema::AUDITED.. => audit_record(&before, copy, same),
+        _ => Ok(()),
+    });
+    if let Err(error) = recorded {
+        tracing::warn!(%error, "the audit record of the journal before cannot be read; it stays in the file that is kept");
+    }
     Ok(unread)
+}
+
+/// What was decided since the copy was made stays on record: its rows are added, in their order. Which row each is the
+/// outcome of is told by the voucher's name alone, since the copy may not know that voucher.
+fn audit_record(before: &Connection, copy: &mut Connection, same: bool) -> Result<(), JournalError> {
+    let known: i64 = copy.query_row("SELECT COALESCE(MAX(seq), 0) FROM audit", [], |row| row.get(0))?;
+    let part = copy.transaction()?;
+    let mut read = before.prepare(&format!(
+        "SELECT {COLUMNS}, times, last_at FROM audit a LEFT JOIN audit_repeats r ON r.seq = a.seq WHERE a.seq > ?1 ORDER BY a.seq"
+    ))?;
+    let columns = COLUMNS.split(',').count();
+    let places = vec!["?"; columns].join(", ");
+    let mut rows = read.query([if same { known } else { 0 }])?;
+    while let Some(row) = rows.next()? {
+        let values: Vec<Value> = (0..columns).map(|column| row.get(column)).collect::<Result<_, _>>()?;
+        part.prepare_cached(&format!("INSERT INTO audit ({COLUMNS}) VALUES ({places})"))?
+            .execute(params_from_iter(values))?;
+        if let (Some(times), Some(last_at)) =
+            (row.get::<_, Option<i64>>("times")?, row.get::<_, Option<i64>>("last_at")?)
+        {
+            part.prepare_cached("INSERT INTO audit_repeats (seq, times, last_at) VALUES (?1, ?2, ?3)")?.execute([
+                part.last_insert_rowid(),
+                times,
+                last_at,
+            ])?;
+        }
+    }
+    drop(rows);
+    drop(read);
+    Ok(part.commit()?)
 }
 
 fn rows(db: &Connection, query: &str) -> rusqlite::Result<Vec<Vec<Value>>> {

@@ -4,6 +4,7 @@ use alloy::primitives::keccak256;
 use drain_protocol::{Address, ChannelId, Deployment, Generation, Usdc};
 use rusqlite::{Connection, Row};
 
+use super::members::{Member, among};
 use super::row::{self, address};
 use super::{IntentId, JournalError};
 use crate::api::ChannelState;
@@ -38,6 +39,8 @@ pub struct NewChannel {
     pub duration: u64,
     /// Whose channel it will be.
     pub agent: String,
+    /// Other agents of the wallet that share may use it too.
+    pub shared: bool,
     /// Now.
     pub at: u64,
 }
@@ -106,9 +109,21 @@ pub struct ChannelRecord {
     pub used_at: u64,
     /// What a person should know of it.
     pub note: Option<String>,
+    /// Agents of the fleet that use it or did; none where it is the operator's.
+    pub members: Vec<Member>,
 }
 
 impl ChannelRecord {
+    /// Whether an agent of the fleet sees and uses it.
+    pub fn is_of(&self, agent: &str) -> bool {
+        among(&self.members, agent)
+    }
+
+    /// Whether more than one agent has used it: then no one's part is the whole.
+    pub fn is_shared(&self) -> bool {
+        self.members.len() > 1
+    }
+
     /// Whose record and budget this channel counts for: the provider's wallet and the host that it is reached at. The
     /// directory's id is not it: one provider may list itself a hundred times.
     pub fn provider_key(&self) -> String {
@@ -167,6 +182,8 @@ pub(super) fn provider_key_of(db: &Connection, intent: IntentId) -> Result<Strin
 pub(super) const COLUMNS: &str = "intent, chain_id, contract, generation, token, consumer, provider_id, provider_name, provider_wallet, \
      api_url, category, prices, duration, state, channel_id, expires_at, deposit, cap, claimed, signed, charged, disputed, nonce, \
      requests, recovered, books_known, offences, refunded, used_at, note, \
+     (SELECT json_group_array(json_array(m.agent, m.left_at IS NOT NULL)) FROM channel_members m \
+      WHERE m.intent = channels.intent) AS members, \
      (SELECT COALESCE(SUM(bound), 0) FROM vouchers v INDEXED BY vouchers_in_flight \
       WHERE v.intent = channels.intent AND v.state = 'in_flight') AS in_flight";
 
@@ -230,7 +247,15 @@ pub(super) fn record(r: &Row<'_>) -> Result<ChannelRecord, JournalError> {
         refunded: row::optional_usdc(r, "refunded")?,
         used_at: row::unsigned(r, "used_at")?,
         note: r.get("note")?,
+        members: members(r)?,
     })
+}
+
+fn members(r: &Row<'_>) -> Result<Vec<Member>, JournalError> {
+    let text: String = r.get("members")?;
+    let rows: Vec<(String, u8)> =
+        serde_json::from_str(&text).map_err(|error| JournalError::Corrupt(format!("members: {error}")))?;
+    Ok(rows.into_iter().map(|(agent, left)| Member { agent, left: left != 0 }).collect())
 }
 
 pub(super) fn load(db: &Connection, intent: IntentId) -> Result<ChannelRecord, JournalError> {

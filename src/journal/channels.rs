@@ -5,11 +5,12 @@ use std::sync::Arc;
 use drain_protocol::{Address, ChannelId, Nonce, Usdc};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::audit::{self, Decision, Entry, Kind, Who};
 use super::channel::{COLUMNS, ChannelRecord, NewChannel, load, provider_key, record, state_name};
 use super::freeze::refuse_frozen_by;
 use super::row::{self, address, column};
 use super::writer::When;
-use super::{IntentId, Journal, JournalError, TxId, TxState, approvals, records, reorgs, transactions, usage};
+use super::{IntentId, Journal, JournalError, TxId, TxState, approvals, members, records, reorgs, transactions, usage};
 use crate::api::ChannelState;
 use crate::clock::Moment;
 use crate::policy::Limits;
@@ -31,11 +32,14 @@ pub(super) fn locked(db: &Connection, chain_id: u64, consumer: Address, now: u64
     Ok(Locked { deposits: row::usdc(r, "deposits")?, channels: r.get("channels")?, opened: r.get("opened")? })
 }
 
-pub(super) fn list(db: &Connection, ended: bool) -> Result<Vec<ChannelRecord>, JournalError> {
+/// All that a member sees, or all there are.
+pub(super) fn list(db: &Connection, member: Option<&str>, ended: bool) -> Result<Vec<ChannelRecord>, JournalError> {
     let mut statement = db.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM channels WHERE ?1 OR state IN ('opening', 'open', 'closing') ORDER BY intent DESC LIMIT 100000"
+        "SELECT {COLUMNS} FROM channels WHERE (?1 OR state IN ('opening', 'open', 'closing')) AND (?2 IS NULL OR {}) \
+         ORDER BY intent DESC LIMIT 100000",
+        members::own(2)
     ))?;
-    let mut rows = statement.query([ended])?;
+    let mut rows = statement.query(params![ended, member])?;
     let mut records = Vec::new();
     while let Some(row) = rows.next()? {
         match record(row) {
@@ -54,58 +58,96 @@ pub(super) fn mark_recovered(db: &Connection, intent: IntentId, nonce_floor: Non
     Ok(())
 }
 
+/// The wish to open a channel, for the audit record.
+fn audit_of(new: &NewChannel) -> Entry<'_> {
+    Entry { provider: Some(&new.provider_id), amount: Some(new.deposit), ..Entry::refused(Kind::Opening) }
+}
+
+fn begin_open(
+    db: &Connection,
+    who: &Who,
+    new: &NewChannel,
+    limits: &Limits,
+    moment: Moment,
+) -> Result<(ChannelRecord, bool), JournalError> {
+    refuse_frozen_by(db, limits, moment.at)?;
+    let pending: Option<i64> = db
+        .prepare_cached(&format!(
+            "SELECT intent FROM channels WHERE state = 'opening' AND provider_id = ?1 AND chain_id = ?2 AND consumer = ?3 AND {}",
+            members::own(4)
+        ))?
+        .query_row(
+            params![new.provider_id, column(new.deployment.chain_id())?, address(new.consumer), who.member()],
+            |r| r.get(0),
+        )
+        .optional()?;
+    if let Some(pending) = pending {
+        return Ok((load(db, IntentId(pending))?, true));
+    }
+    let provider = provider_key(&address(new.provider_wallet), &new.api_url);
+    records::check(&records::load(db, &provider)?, &new.provider_id)?;
+    let now = usage::known_now(db, moment)?;
+    // What is counted by time is counted by that of windows.
+    let new = NewChannel { at: now, ..new.clone() };
+    let locked = locked(db, new.deployment.chain_id(), new.consumer, now)?;
+    may_open(limits, &locked, new.deposit).map_err(JournalError::OverLimit)?;
+    let intent = insert(db, &new, ChannelState::Opening, None, 0)?;
+    if let Some(agent) = who.member() {
+        members::add(db, intent, agent, now)?;
+    }
+    let approval = if limits.approve.needs_person(ApprovalKind::Deposit, new.deposit) {
+        Some(approvals::spend(db, &new.subject(), approvals::now(db, moment)?, &intent.to_string())?)
+    } else {
+        None
+    };
+    let rule = if approval.is_some() { "approval" } else { "limits" };
+    let entry = Entry {
+        decision: Decision::Allowed,
+        rule: Some(rule.into()),
+        intent: Some(intent),
+        approval,
+        ..audit_of(&new)
+    };
+    audit::write(db, who, &entry)?;
+    db.prepare_cached("UPDATE channels SET told = 0 WHERE intent = ?1")?.execute([intent.0])?;
+    Ok((load(db, intent)?, false))
+}
+
 impl Journal {
     /// Records the wish to open a channel, unless a limit on what may be locked or opened forbids it (M9). A pending
     /// opening of the same provider is returned instead, with `true`.
     pub async fn begin_open(
         &self,
-        mut new: NewChannel,
+        new: NewChannel,
         limits: Arc<Limits>,
         moment: Moment,
     ) -> Result<(ChannelRecord, bool), JournalError> {
-        let begun = self.writer
-            .run(move |db| {
-                refuse_frozen_by(db, &limits, moment.at)?;
-                let pending: Option<i64> = db
-                    .prepare_cached("SELECT intent FROM channels WHERE state = 'opening' AND provider_id = ?1 AND chain_id = ?2 AND consumer = ?3")?
-                    .query_row(params![new.provider_id, column(new.deployment.chain_id())?, address(new.consumer)], |r| r.get(0))
-                    .optional()?;
-                if let Some(pending) = pending {
-                    return Ok((load(db, IntentId(pending))?, true));
-                }
-                let provider = provider_key(&address(new.provider_wallet), &new.api_url);
-                records::check(&records::load(db, &provider)?, &new.provider_id)?;
-                let now = usage::known_now(db, moment)?;
-                // What is counted by time is counted by that of windows.
-                new.at = now;
-                let locked = locked(db, new.deployment.chain_id(), new.consumer, now)?;
-                may_open(&limits, &locked, new.deposit).map_err(JournalError::OverLimit)?;
-                let intent = insert(db, &new, ChannelState::Opening, None, 0)?;
-                if limits.approve.needs_person(ApprovalKind::Deposit, new.deposit) {
-                    approvals::spend(db, &new.subject(), approvals::now(db, moment)?, &intent.to_string())?;
-                }
-                db.prepare_cached("UPDATE channels SET told = 0 WHERE intent = ?1")?.execute([intent.0])?;
-                Ok((load(db, intent)?, false))
-            })
-            .await;
-        super::decided(begun)
+        let who = self.who.clone();
+        let begun = self.writer.run(move |db| {
+            let wanted = audit_of(&new);
+            audit::decided(db, &who, wanted, |db| begin_open(db, &who, &new, &limits, moment))
+        });
+        super::decided(begun.await.flatten()).map_err(|error| self.who.told(error))
     }
 
-    /// An open channel to this provider that its opener was never given, because the call was cut off, and that never
-    /// paid.
+    /// An open channel of the caller's to this provider that its opener was never given, because the call was cut off, and
+    /// that never paid.
     pub async fn untold(
         &self,
         chain_id: u64,
         consumer: Address,
         provider_id: String,
     ) -> Result<Option<ChannelRecord>, JournalError> {
+        let who = self.who.clone();
         self.writer
             .run(move |db| {
                 let mut statement = db.prepare_cached(&format!(
                     "SELECT {COLUMNS} FROM channels WHERE told = 0 AND state = 'open' AND nonce = 0 \
-                     AND provider_id = ?1 AND chain_id = ?2 AND consumer = ?3 ORDER BY intent LIMIT 1"
+                     AND provider_id = ?1 AND chain_id = ?2 AND consumer = ?3 AND {} ORDER BY intent LIMIT 1",
+                    members::own(4)
                 ))?;
-                let mut rows = statement.query(params![provider_id, column(chain_id)?, address(consumer)])?;
+                let mut rows =
+                    statement.query(params![provider_id, column(chain_id)?, address(consumer), who.member()])?;
                 rows.next()?.map(record).transpose()
             })
             .await
@@ -123,7 +165,7 @@ impl Journal {
 
     /// All channels whose record can be read, newest first; those at their end only when asked for.
     pub async fn channels(&self, ended: bool) -> Result<Vec<ChannelRecord>, JournalError> {
-        self.writer.run(move |db| list(db, ended)).await
+        self.writer.run(move |db| list(db, None, ended)).await
     }
 
     /// One channel.
@@ -138,16 +180,7 @@ impl Journal {
         chain_id: u64,
         channel_id: ChannelId,
     ) -> Result<Option<ChannelRecord>, JournalError> {
-        self.writer
-            .run(move |db| {
-                let mut statement = db.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM channels WHERE chain_id = ?1 AND channel_id = ?2 \
-                     ORDER BY state IN ('opening', 'open', 'closing') DESC, intent DESC"
-                ))?;
-                let mut rows = statement.query(params![column(chain_id)?, channel_id.to_string()])?;
-                rows.next()?.map(record).transpose()
-            })
-            .await
+        self.writer.run(move |db| members::by_id(db, chain_id, channel_id, None)).await
     }
 
     /// What deposits of a wallet are locked, or on their way.
@@ -172,7 +205,17 @@ impl Journal {
                 db.prepare_cached("UPDATE channels SET state = ?5, channel_id = ?2, deposit = ?3, expires_at = ?4, note = NULL WHERE intent = ?1 AND state IN ('opening', 'failed')")?
                     .execute(params![intent.0, channel_id.to_string(), deposit.as_i64(), column(expires_at)?, state_name(state)])?;
                 transactions::finish(db, transaction, TxState::Final, None)?;
-                load(db, intent)
+                let record = load(db, intent)?;
+                let entry = Entry {
+                    provider: Some(&record.provider_id),
+                    intent: Some(intent),
+                    tx: Some(transaction),
+                    channel: Some(channel_id),
+                    amount: Some(deposit),
+                    ..Entry::recorded(Kind::Opened)
+                };
+                audit::write(db, &audit::transactions::who_sent(db, transaction)?, &entry)?;
+                Ok(record)
             })
             .await
     }
@@ -218,6 +261,7 @@ impl Journal {
         refunded: Usdc,
         moment: Moment,
     ) -> Result<ChannelRecord, JournalError> {
+        let who = self.who.clone();
         self.writer
             .run(move |db| {
                 let before = load(db, intent)?;
@@ -235,16 +279,42 @@ impl Journal {
                 if let Some(transaction) = transaction {
                     transactions::finish(db, transaction, TxState::Final, None)?;
                 }
-                load(db, intent)
+                let record = load(db, intent)?;
+                if before.state != ChannelState::Closed {
+                    let entry = Entry {
+                        provider: Some(&record.provider_id),
+                        intent: Some(intent),
+                        tx: transaction,
+                        channel: record.channel_id,
+                        amount: Some(record.books.deposit),
+                        charged: Some(record.books.claimed),
+                        refunded: Some(refunded),
+                        ..Entry::recorded(Kind::Closed)
+                    };
+                    match transaction {
+                        Some(transaction) => audit::write(db, &audit::transactions::who_sent(db, transaction)?, &entry)?,
+                        None => audit::write(db, &who, &entry.told("closed, and not by a transaction of this journal"))?,
+                    };
+                }
+                Ok(record)
             })
             .await
     }
 
     /// The history may be incomplete (`invalid_nonce` was seen): nonces go on from the clock.
     pub async fn mark_recovered(&self, intent: IntentId, nonce_floor: Nonce) -> Result<ChannelRecord, JournalError> {
+        let who = self.who.clone();
         self.writer
             .run(move |db| {
                 mark_recovered(db, intent, nonce_floor)?;
+                let provider = audit::provider_of(db, intent)?;
+                let entry =
+                    Entry { provider: provider.as_deref(), intent: Some(intent), ..Entry::recorded(Kind::Recovered) };
+                audit::write(
+                    db,
+                    &who,
+                    &entry.told("its provider numbers vouchers otherwise: the history may be incomplete"),
+                )?;
                 load(db, intent)
             })
             .await
@@ -252,13 +322,22 @@ impl Journal {
 
     /// The books of a recovered channel were read from its provider: `charged` is its total.
     pub async fn books_read(&self, intent: IntentId, charged: Usdc) -> Result<ChannelRecord, JournalError> {
+        let who = self.who.clone();
         self.writer
             .run(move |db| {
                 db.prepare_cached(
                     "UPDATE channels SET charged = ?2, books_known = 1 WHERE intent = ?1 AND recovered = 1",
                 )?
                 .execute(params![intent.0, charged.as_i64()])?;
-                load(db, intent)
+                let record = load(db, intent)?;
+                let entry = Entry {
+                    provider: Some(&record.provider_id),
+                    intent: Some(intent),
+                    charged: Some(charged),
+                    ..Entry::recorded(Kind::Recovered)
+                };
+                audit::write(db, &who, &entry.told("its provider's books were read"))?;
+                Ok(record)
             })
             .await
     }
@@ -298,8 +377,8 @@ pub(super) fn insert(
 ) -> Result<IntentId, JournalError> {
     db.prepare_cached(
         "INSERT INTO channels (chain_id, contract, generation, token, consumer, provider_id, provider_name, provider_wallet, api_url, category, \
-         prices, duration, state, channel_id, expires_at, deposit, cap, created_at, used_at, agent) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?18, ?19)",
+         prices, duration, state, channel_id, expires_at, deposit, cap, created_at, used_at, agent, joinable) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?18, ?19, ?20)",
     )?
     .execute(params![
         column(new.deployment.chain_id())?,
@@ -321,6 +400,7 @@ pub(super) fn insert(
         new.cap.as_i64(),
         column(new.at)?,
         new.agent,
+        new.shared,
     ])?;
     Ok(IntentId(db.last_insert_rowid()))
 }

@@ -74,6 +74,26 @@ const BUDGETS: &[(&str, &str)] = &[
     ),
 ];
 
+/// The audit record against what it tells of.
+const AUDIT: &[(&str, &str)] = &[
+    (
+        "rows of the audit record are missing",
+        "SELECT 'after row ' || COUNT(*) FROM audit HAVING COUNT(*) != COALESCE(MAX(seq), 0)",
+    ),
+    // What a close gave back was signed all the same.
+    (
+        "a voucher is not as the audit record tells",
+        "SELECT 'c' || v.intent || '-' || v.nonce FROM vouchers v LEFT JOIN audit a ON a.seq = v.audit WHERE v.audit IS NOT NULL \
+         AND (a.seq IS NULL OR a.decision != 'allowed' OR a.kind NOT IN ('voucher', 'probe') \
+         OR (a.nonce, a.amount, a.growth, a.bound) IS NOT (v.nonce, v.amount, v.growth + v.given_back, v.bound))",
+    ),
+    (
+        "what was booked is not as the audit record tells",
+        "SELECT 'charged' WHERE (SELECT COALESCE(SUM(cost), 0) FROM vouchers WHERE audit IS NOT NULL) != \
+         (SELECT COALESCE(SUM(charged), 0) FROM audit WHERE kind = 'settlement' AND decided IS NOT NULL)",
+    ),
+];
+
 /// What is wrong with the file's pages; empty when nothing is. `thorough` compares indexes with tables too.
 pub(super) fn pages(db: &Connection, thorough: bool) -> Vec<String> {
     let check = if thorough { "PRAGMA integrity_check" } else { "PRAGMA quick_check" };
@@ -102,6 +122,11 @@ pub(super) fn books(db: &Connection) -> Vec<String> {
 /// reason to stop.
 pub(super) fn budgets(db: &Connection) -> Vec<String> {
     broken(db, BUDGETS)
+}
+
+/// Whether the audit record tells of every voucher, and of all that was booked. Only asked for, as budgets are.
+pub(super) fn audit(db: &Connection) -> Vec<String> {
+    broken(db, AUDIT)
 }
 
 /// Which of the rules do not hold, and for whom.

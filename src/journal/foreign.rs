@@ -4,6 +4,7 @@
 use drain_protocol::{ChannelId, Nonce, Usdc};
 use rusqlite::{OptionalExtension, params};
 
+use super::audit::{self, Entry, Kind};
 use super::channel::{ChannelRecord, NewChannel, load, state_name};
 use super::channels::insert;
 use super::row::{address, column};
@@ -51,6 +52,7 @@ impl Journal {
         expires_at: u64,
         found: Found,
     ) -> Result<ChannelRecord, JournalError> {
+        let who = self.who.clone();
         self.writer
             .run(move |db| {
                 if expires_at == 0 {
@@ -93,13 +95,24 @@ impl Journal {
                     found.nonce_floor.as_i64(),
                     fresh
                 ])?;
-                load(db, intent)
+                let record = load(db, intent)?;
+                let entry = Entry {
+                    provider: Some(&record.provider_id),
+                    intent: Some(intent),
+                    channel: Some(channel_id),
+                    amount: Some(record.books.deposit),
+                    charged: Some(record.books.claimed),
+                    ..Entry::recorded(Kind::Found)
+                };
+                audit::write(db, &who, &entry.told(if found.over { "it is over" } else { "recovered" }))?;
+                Ok(record)
             })
             .await
     }
 
     /// A person says whom a foreign channel pays: it can be paid from now on (M10). False where it was not foreign.
     pub async fn adopted(&self, intent: IntentId, provider: Adopted) -> Result<bool, JournalError> {
+        let who = self.who.clone();
         self.writer
             .run(move |db| {
                 let Adopted { provider_id, provider_name, api_url, category, prices } = provider;
@@ -109,6 +122,15 @@ impl Journal {
                          WHERE intent = ?1 AND recovered = 1 AND api_url = '' AND state = 'open'",
                     )?
                     .execute(params![intent.0, provider_id, provider_name, api_url, category, prices])?;
+                if rows == 1 {
+                    let entry = Entry {
+                        rule: Some("person".into()),
+                        provider: Some(&provider_id),
+                        intent: Some(intent),
+                        ..Entry::allowed(Kind::Adopt)
+                    };
+                    audit::write(db, &who, &entry)?;
+                }
                 Ok(rows == 1)
             })
             .await

@@ -5,6 +5,7 @@
 use drain_protocol::{Nonce, Usdc};
 use rusqlite::{Connection, params};
 
+use super::audit::{self, Entry, Kind, Who};
 use super::channels::mark_recovered;
 use super::row::{self, column};
 use super::{IntentId, Journal, JournalError, TxKind, channel};
@@ -26,6 +27,17 @@ pub enum FreezeSource {
 const CLAIM: &str = "frozen_by_claim";
 const OPERATOR: &str = "frozen_by_operator";
 
+impl FreezeSource {
+    /// Its name in the record; in the configuration it is the variable's.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Claim => CLAIM,
+            Self::Operator => OPERATOR,
+            Self::Configuration => "DRAIN_FREEZE",
+        }
+    }
+}
+
 /// A freeze that stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frozen {
@@ -35,6 +47,17 @@ pub struct Frozen {
     pub reason: String,
     /// Since when.
     pub at: u64,
+}
+
+impl Frozen {
+    /// The same, without what it tells of others' channels.
+    pub(super) fn for_an_agent(self) -> Self {
+        let reason = match self.source {
+            FreezeSource::Claim => "more was claimed than this wallet signed".into(),
+            FreezeSource::Operator | FreezeSource::Configuration => "its operator froze it".into(),
+        };
+        Self { reason, ..self }
+    }
 }
 
 impl From<Frozen> for Failure {
@@ -90,10 +113,15 @@ fn frozen(db: &Connection) -> Result<Option<Frozen>, JournalError> {
     Ok(None)
 }
 
-fn freeze(db: &Connection, name: &str, reason: &str, at: u64) -> Result<bool, JournalError> {
+fn freeze(db: &Connection, who: &Who, source: FreezeSource, reason: &str, at: u64) -> Result<bool, JournalError> {
+    let name = source.name();
     let rows = db
         .prepare_cached("INSERT INTO flags (name, value, at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
         .execute(params![name, reason, column(at)?])?;
+    if rows == 1 {
+        let entry = Entry { rule: Some(name.into()), ..Entry::recorded(Kind::Freeze) };
+        audit::write(db, who, &entry.told(reason))?;
+    }
     Ok(rows == 1)
 }
 
@@ -101,14 +129,15 @@ fn freeze(db: &Connection, name: &str, reason: &str, at: u64) -> Result<bool, Jo
 pub(super) fn because_nobody_knows(db: &Connection, unread: &[String]) -> Result<(), JournalError> {
     let reason = format!("a copy was put in place of a journal of which could not be read: {}", unread.join(", "));
     let at: i64 = db.query_row("SELECT unixepoch()", [], |row| row.get(0))?;
-    freeze(db, OPERATOR, &reason, u64::try_from(at).unwrap_or_default())?;
+    freeze(db, &Who::default(), FreezeSource::Operator, &reason, u64::try_from(at).unwrap_or_default())?;
     Ok(())
 }
 
 impl Journal {
     /// The operator freezes the wallet. The first reason stays. True when the operator had not frozen it before.
     pub async fn freeze(&self, reason: String, at: u64) -> Result<bool, JournalError> {
-        self.writer.run(move |db| freeze(db, OPERATOR, &reason, at)).await
+        let who = self.who.clone();
+        self.writer.run(move |db| freeze(db, &who, FreezeSource::Operator, &reason, at)).await
     }
 
     /// A claim took `taken` with a voucher of our key. Where that is more than was signed here, the wallet is frozen, and
@@ -121,6 +150,7 @@ impl Journal {
         nonce_floor: Nonce,
         at: u64,
     ) -> Result<bool, JournalError> {
+        let who = self.who.clone();
         self.writer
             .run(move |db| {
                 let record = channel::load(db, intent)?;
@@ -128,7 +158,17 @@ impl Journal {
                     return Ok(false);
                 }
                 mark_recovered(db, intent, nonce_floor)?;
-                freeze(db, CLAIM, &reason, at)?;
+                let entry = Entry {
+                    rule: Some("m11".into()),
+                    provider: Some(&record.provider_id),
+                    intent: Some(intent),
+                    channel: record.channel_id,
+                    amount: Some(taken),
+                    disputed: Some(taken.saturating_sub(record.books.signed)),
+                    ..Entry::recorded(Kind::Alarm)
+                };
+                audit::write(db, &who, &entry.told(reason.as_str()))?;
+                freeze(db, &who, FreezeSource::Claim, &reason, at)?;
                 Ok(true)
             })
             .await
@@ -136,9 +176,16 @@ impl Journal {
 
     /// A person lifts every freeze. True when one stood.
     pub async fn unfreeze(&self) -> Result<bool, JournalError> {
+        let who = self.who.clone();
         self.writer
             .run(move |db| {
-                Ok(db.prepare_cached("DELETE FROM flags WHERE name IN (?1, ?2)")?.execute([CLAIM, OPERATOR])? > 0)
+                let lifted =
+                    db.prepare_cached("DELETE FROM flags WHERE name IN (?1, ?2)")?.execute([CLAIM, OPERATOR])? > 0;
+                if lifted {
+                    let entry = Entry { rule: Some("person".into()), ..Entry::allowed(Kind::Unfreeze) };
+                    audit::write(db, &who, &entry)?;
+                }
+                Ok(lifted)
             })
             .await
     }

@@ -9,6 +9,7 @@ mod approvals;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod approvals_tests;
+pub mod audit;
 pub mod backup;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
@@ -24,6 +25,7 @@ mod foreign;
 mod freeze;
 mod ids;
 mod mark;
+mod members;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod model_tests;
@@ -62,6 +64,7 @@ pub use channel::{ChannelRecord, NewChannel};
 pub use foreign::{Adopted, Found};
 pub use freeze::{FreezeSource, Frozen};
 pub use ids::{IntentId, Receipt, TxId};
+pub use members::{Leave, Member, Seen, Share, among};
 pub use openings::{KnownOpenings, Whose};
 pub use pins::{Pin, PinCheck};
 pub use reorgs::Settled;
@@ -325,13 +328,15 @@ const NOTICE: &str = "SELECT CASE WHEN EXISTS (SELECT 1 FROM channels WHERE reco
 #[derive(Clone, Debug)]
 pub struct Journal {
     writer: Arc<writer::Writer>,
+    /// For whom it is asked.
+    who: Arc<audit::Who>,
 }
 
 impl Journal {
     /// Opens or creates the journal file in `folder` (mode 0700; the file 0600) and brings its schema up to date.
     pub fn open(folder: &Path) -> Result<Self, JournalError> {
         let opened = schema::open(folder)?;
-        Ok(Self { writer: Arc::new(writer::Writer::start(opened)?) })
+        Ok(Self { writer: Arc::new(writer::Writer::start(opened)?), who: Arc::default() })
     }
 
     /// A search for channels on chain was complete: none is unknown. What was said of a history that is incomplete is said

@@ -3,6 +3,7 @@
 use drain_protocol::Address;
 use rusqlite::{OptionalExtension, params};
 
+use super::audit::{self, Entry, Kind};
 use super::row::address;
 use super::row::column;
 use super::{Journal, JournalError};
@@ -100,9 +101,20 @@ impl Journal {
 
     /// A person accepts what a provider is now: the pin is forgotten, and the next sight pins anew (M14).
     pub async fn forget_provider_pin(&self, provider_id: String) -> Result<bool, JournalError> {
+        let who = self.who.clone();
         self.writer
             .run(move |db| {
-                Ok(db.prepare_cached("DELETE FROM provider_pins WHERE provider_id = ?1")?.execute([provider_id])? > 0)
+                let forgotten =
+                    db.prepare_cached("DELETE FROM provider_pins WHERE provider_id = ?1")?.execute([&provider_id])? > 0;
+                if forgotten {
+                    let entry = Entry {
+                        rule: Some("person".into()),
+                        provider: Some(&provider_id),
+                        ..Entry::allowed(Kind::Trust)
+                    };
+                    audit::write(db, &who, &entry.told("its URL, wallet, prices and contract of now"))?;
+                }
+                Ok(forgotten)
             })
             .await
     }
@@ -130,10 +142,18 @@ impl Journal {
 
     /// A person accepts the marketplace's fee wallet of now.
     pub async fn forget_fee_wallet_pin(&self, chain_id: u64) -> Result<bool, JournalError> {
+        let who = self.who.clone();
         self.writer
             .run(move |db| {
-                Ok(db.prepare_cached("DELETE FROM fee_wallet_pin WHERE chain_id = ?1")?.execute([column(chain_id)?])?
-                    > 0)
+                let forgotten = db
+                    .prepare_cached("DELETE FROM fee_wallet_pin WHERE chain_id = ?1")?
+                    .execute([column(chain_id)?])?
+                    > 0;
+                if forgotten {
+                    let entry = Entry { rule: Some("person".into()), ..Entry::allowed(Kind::Trust) };
+                    audit::write(db, &who, &entry.told("the marketplace's fee wallet of now"))?;
+                }
+                Ok(forgotten)
             })
             .await
     }

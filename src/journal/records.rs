@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::audit::{self, Entry, Kind, Who};
 use super::row::{self, column};
 use super::writer::When;
 use super::{IntentId, Journal, JournalError, Receipt, channel};
@@ -77,6 +78,12 @@ pub(super) fn check(record: &ProviderRecord, provider_id: &str) -> Result<(), Jo
     }
 }
 
+fn offended(db: &Connection, who: &Who, intent: IntentId, what: &str) -> Result<(), JournalError> {
+    let provider = audit::provider_of(db, intent)?;
+    let entry = Entry { provider: provider.as_deref(), intent: Some(intent), ..Entry::recorded(Kind::Offence) };
+    audit::write(db, who, &entry.told(what)).map(drop)
+}
+
 impl Journal {
     /// The records of providers by wallet and host, in this order.
     pub async fn provider_records(&self, providers: Vec<String>) -> Result<Vec<ProviderRecord>, JournalError> {
@@ -91,6 +98,7 @@ impl Journal {
     /// Counts that a provider took a voucher and gave no usable answer; once a voucher. The voucher stays in flight.
     /// Rides in the next commit.
     pub fn failed_later(&self, receipt: Receipt, at: u64) -> Result<(), JournalError> {
+        let who = self.who.clone();
         self.writer
             .submit(When::Later, move |db| {
                 let changed = db
@@ -98,17 +106,32 @@ impl Journal {
                         "UPDATE vouchers SET failed = 1 WHERE intent = ?1 AND nonce = ?2 AND failed = 0 AND state = 'in_flight'",
                     )?
                     .execute(params![receipt.intent.0, receipt.nonce.as_i64()])?;
-                if changed == 0 { Ok(()) } else { count(db, receipt.intent, &[Event::Failed], at) }
+                if changed == 0 {
+                    return Ok(());
+                }
+                let (provider, decided) =
+                    (audit::provider_of(db, receipt.intent)?, audit::of_voucher(db, receipt)?);
+                let entry = Entry {
+                    provider: provider.as_deref(),
+                    intent: Some(receipt.intent),
+                    nonce: Some(receipt.nonce),
+                    decided,
+                    ..Entry::recorded(Kind::Unknown)
+                };
+                audit::write(db, &who, &entry.told("no usable answer; the bound stays reserved"))?;
+                count(db, receipt.intent, &[Event::Failed], at)
             })
             .map(drop)
     }
 
     /// Counts an offence of the provider: it insisted on more than anything explains. Its channel pays no more.
     pub async fn offence(&self, intent: IntentId, at: u64) -> Result<(), JournalError> {
+        let who = self.who.clone();
         self.writer
             .run(move |db| {
                 db.prepare_cached("UPDATE channels SET offences = offences + 1 WHERE intent = ?1")?
                     .execute([intent.0])?;
+                offended(db, &who, intent, "more is claimed than price, usage and bounds explain")?;
                 count(db, intent, &[Event::Offence], at)
             })
             .await
@@ -117,25 +140,31 @@ impl Journal {
     /// Counts a close answer that breaks a rule (M6): more than was signed, or a signature that is not the provider's.
     /// Once a channel, however often it is asked.
     pub async fn bad_close(&self, intent: IntentId, at: u64) -> Result<(), JournalError> {
+        let who = self.who.clone();
         self.writer
             .run(move |db| {
                 let changed = db
                     .prepare_cached("UPDATE channels SET bad_close = 1 WHERE intent = ?1 AND bad_close = 0")?
                     .execute([intent.0])?;
-                if changed == 0 { Ok(()) } else { count(db, intent, &[Event::Offence], at) }
+                if changed == 0 {
+                    return Ok(());
+                }
+                offended(db, &who, intent, "its consent to a close breaks a rule")?;
+                count(db, intent, &[Event::Offence], at)
             })
             .await
     }
 
     /// A person trusts a provider again, as it is pinned and as its channels know it. True if it was set aside.
     pub async fn forgive_provider(&self, provider_id: String) -> Result<bool, JournalError> {
+        let who = self.who.clone();
         self.writer
             .run(move |db| {
                 let mut statement = db.prepare_cached(
                     "SELECT wallet, api_url FROM provider_pins WHERE provider_id = ?1 \
                      UNION SELECT provider_wallet, api_url FROM channels WHERE provider_id = ?1",
                 )?;
-                let seen = statement.query_map([provider_id], |r| Ok((r.get(0)?, r.get(1)?)))?;
+                let seen = statement.query_map([&provider_id], |r| Ok((r.get(0)?, r.get(1)?)))?;
                 let mut lifted = false;
                 for provider in seen {
                     let (wallet, api_url): (String, String) = provider?;
@@ -149,6 +178,14 @@ impl Journal {
                         lifted |= record.forgive();
                         save(db, &key, &record)?;
                     }
+                }
+                if lifted {
+                    let entry = Entry {
+                        rule: Some("person".into()),
+                        provider: Some(&provider_id),
+                        ..Entry::allowed(Kind::Trust)
+                    };
+                    audit::write(db, &who, &entry.told("a provider that was set aside is paid again"))?;
                 }
                 Ok(lifted)
             })

@@ -3,6 +3,7 @@
 use drain_protocol::{Address, B256, ChannelId};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::audit;
 use super::channel::{load, provider_key_of};
 use super::row::address;
 use super::row::{self, column};
@@ -67,12 +68,14 @@ impl Journal {
     /// anything until the chain tells. Gives the channels; `None` where all of it was taken back before.
     pub async fn undo(&self, mut gone: Vec<TxId>) -> Result<Option<Vec<ChannelRecord>>, JournalError> {
         // A close before its opening.
+        let who = self.who.clone();
         gone.sort_by_key(|id| std::cmp::Reverse(id.0));
         self.writer
             .run(move |db| {
                 let (mut channels, mut any) = (Vec::new(), false);
                 for id in gone {
                     let Some(changed) = undo(db, id)? else { continue };
+                    audit::transactions::taken_back(db, &who, id)?;
                     any = true;
                     for intent in changed {
                         if !channels.contains(&intent) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
+use super::audit::{self, Entry, Kind, Who};
 use super::mark::{Identity, Mark};
 use super::{JournalError, check, place, restore};
 use crate::clock::Clock;
@@ -23,10 +24,15 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0007_approvals.sql"),
     include_str!("migrations/0008_given_back.sql"),
     include_str!("migrations/0009_left_in_contract.sql"),
+    include_str!("migrations/0010_audit.sql"),
+    include_str!("migrations/0011_members.sql"),
 ];
 
 /// The schema of this version.
 pub(super) const KNOWN: i64 = MIGRATIONS.len() as i64;
+
+/// The first schema with an audit record.
+pub(super) const AUDITED: i64 = 10;
 
 /// `drain` in ASCII: marks the file as ours.
 const APPLICATION_ID: i64 = 0x6472_6169;
@@ -160,6 +166,7 @@ pub(super) fn distrust(connection: &Connection, why: &str, limits: &str) -> Resu
         "UPDATE identity SET id = lower(hex(randomblob(16))), notice = ?1, commits = commits + 1",
         [&notice],
     )?;
+    audit::write(&transaction, &Who::default(), &Entry::recorded(Kind::Copy).told(notice.as_str()))?;
     transaction.commit()?;
     Ok((identity(connection)?, notice))
 }

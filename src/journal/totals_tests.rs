@@ -25,8 +25,8 @@ fn filled(folder: &Path) -> Journal {
              api_url, category, prices, duration, state, channel_id, expires_at, deposit, cap, claimed, signed, charged, nonce, created_at, used_at) \
            SELECT 137, '0xc0', 'v2', '0xcc', '{WALLET:#x}', 'p' || i, 'p', printf('0x%040x', i), printf('https://p%d.example/', i), 'llm', '', \
              86400, 'open', printf('0x%064x', i), {NOW} - {MANY} + i, 1000 + i, 1000 + i, 100, 500, 200, 1, 1, 1 FROM n;
-         {all} INSERT INTO vouchers (intent, nonce, amount, bound, growth, model, state, created_at, agent, counted_at) \
-           SELECT i, 1, 500, 300, 7, '', 'in_flight', {NOW}, 'a' || i, {NOW} FROM n;
+         {all} INSERT INTO vouchers (intent, nonce, amount, bound, growth, model, state, created_at, agent, counted_at, audit) \
+           SELECT i, 1, 500, 300, 7, '', 'in_flight', {NOW}, 'a' || i, {NOW}, i FROM n;
          {all} INSERT INTO usage SELECT printf('provider 0x%040x p%d.example', i, i), 'day', {NOW} / 1800, i FROM n;
          {all} INSERT INTO usage SELECT 'agent a' || i, 'day', {NOW} / 1800, i FROM n;
          INSERT INTO usage VALUES ('all', 'day', {NOW} / 1800, 70000); COMMIT;"

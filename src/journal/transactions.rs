@@ -7,6 +7,7 @@ use std::sync::Arc;
 use drain_protocol::{Address, B256, Usdc};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::audit::{self, Entry, Kind};
 use super::freeze::{is_frozen_with_wallet, refuse_frozen_by};
 use super::row::address;
 use super::row::{self, column};
@@ -155,23 +156,26 @@ fn record(r: &Row<'_>) -> Result<TxRecord, JournalError> {
 /// land: they end with it, and with them another channel's opening of which nothing else may land. (Another channel's close
 /// is not put back here: one may wait for its turn, and the channel must sign nothing meanwhile. Its next close finds out.)
 pub(super) fn finish(db: &Connection, id: TxId, state: TxState, reason: Option<&str>) -> Result<(), JournalError> {
-    let ended = db
+    let ended: Option<String> = db
         .prepare_cached(
             "UPDATE transactions SET state = ?2, reason = ?3, finished_at = unixepoch() \
              WHERE id = ?1 AND state IN ('planned', 'signed', 'broadcast') RETURNING kind",
         )?
-        .query_map(params![id.0, state.to_string(), reason], |r| r.get::<_, String>(0))?
-        .collect::<Result<Vec<_>, _>>()?;
-    ended.iter().for_each(|kind| metrics::transaction(kind, &state.to_string()));
+        .query_row(params![id.0, state.to_string(), reason], |r| r.get(0))
+        .optional()?;
+    if let Some(kind) = ended {
+        let how = match reason {
+            Some(reason) if state == TxState::Dropped => format!("dropped: {reason}"),
+            _ => state.to_string(),
+        };
+        audit::transactions::ended(db, id, &how)?;
+        metrics::transaction(&kind, &state.to_string());
+    }
     if matches!(state, TxState::Final | TxState::Reverted) {
-        let replaced = db
-            .prepare_cached(
-                "UPDATE transactions SET state = 'dropped', reason = 'replaced', finished_at = unixepoch() WHERE id != ?1 AND state IN ('signed', 'broadcast') \
-                 AND (chain_id, wallet, account_nonce) = (SELECT chain_id, wallet, account_nonce FROM transactions WHERE id = ?1) RETURNING kind",
-            )?
-            .query_map([id.0], |r| r.get::<_, String>(0))?
-            .collect::<Result<Vec<_>, _>>()?;
-        replaced.iter().for_each(|kind| metrics::transaction(kind, "dropped"));
+        for (replaced, kind) in replaced(db, id)? {
+            audit::transactions::ended(db, replaced, "dropped: replaced")?;
+            metrics::transaction(&kind, "dropped");
+        }
         db.prepare_cached(
             "UPDATE channels SET state = 'failed' WHERE state = 'opening' AND intent IN \
              (SELECT other.intent FROM transactions other JOIN transactions mined ON mined.id = ?1 \
@@ -182,6 +186,16 @@ pub(super) fn finish(db: &Connection, id: TxId, state: TxState, reason: Option<&
         .execute([id.0])?;
     }
     Ok(())
+}
+
+/// Ends what was signed for the slot of a transaction that is mined.
+fn replaced(db: &Connection, mined: TxId) -> Result<Vec<(TxId, String)>, JournalError> {
+    let mut statement = db.prepare_cached(
+        "UPDATE transactions SET state = 'dropped', reason = 'replaced', finished_at = unixepoch() WHERE id != ?1 AND state IN ('signed', 'broadcast') \
+         AND (chain_id, wallet, account_nonce) = (SELECT chain_id, wallet, account_nonce FROM transactions WHERE id = ?1) RETURNING id, kind",
+    )?;
+    let rows = statement.query_map([mined.0], |r| Ok((TxId(r.get(0)?), r.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Gas money of the 24 hours before `now`: what was burnt, and the most that what is on its way may burn. The slot `but`
@@ -238,8 +252,16 @@ pub(super) fn close_may_land(db: &Connection, intent: IntentId) -> Result<bool, 
 impl Journal {
     /// Records that a transaction is wanted, unless its gas would pass a limit of the operator's.
     pub async fn plan_transaction(&self, new: NewTransaction, limits: Arc<Limits>) -> Result<TxId, JournalError> {
-        let planned = self.writer
-            .run(move |db| {
+        let who = self.who.clone();
+        let planned = self.writer.run(move |db| {
+            let provider = new.intent.map_or(Ok(None), |intent| audit::provider_of(db, intent))?;
+            let wanted = Entry {
+                provider: provider.as_deref(),
+                intent: new.intent,
+                amount: new.amount,
+                ..Entry::refused(Kind::Transaction(new.kind))
+            };
+            audit::decided(db, &who, wanted, |db| {
                 if is_frozen_with_wallet(new.kind) {
                     refuse_frozen_by(db, &limits, new.moment.at)?;
                 }
@@ -250,8 +272,8 @@ impl Journal {
                 let most = there.map_or(new.gas_most, |there| there.max(new.gas_most));
                 may_burn(&limits, used, most, new.kind.gas_for()).map_err(JournalError::OverLimit)?;
                 db.prepare_cached(
-                    "INSERT INTO transactions (intent, kind, chain_id, wallet, target, amount, gas_most, state, created_at) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'planned', ?8)",
+                    "INSERT INTO transactions (intent, kind, chain_id, wallet, target, amount, gas_most, state, created_at, request, agent, tool) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'planned', ?8, ?9, ?10, ?11)",
                 )?
                 .execute(params![
                     new.intent.map(|i| i.0),
@@ -261,12 +283,15 @@ impl Journal {
                     address(new.target),
                     new.amount.map(Usdc::as_i64),
                     column(new.gas_most.gwei())?,
-                    column(now)?
+                    column(now)?,
+                    who.request.map(|id| id.to_string()),
+                    who.agent,
+                    who.tool
                 ])?;
                 Ok(TxId(db.last_insert_rowid()))
             })
-            .await;
-        super::decided(planned)
+        });
+        super::decided(planned.await.flatten()).map_err(|error| self.who.told(error))
     }
 
     /// What the gas of a mined transaction cost. Losing this leaves the larger reservation.
@@ -287,7 +312,10 @@ impl Journal {
                 let changed = db
                     .prepare_cached("UPDATE transactions SET state = 'signed', account_nonce = ?2, raw = ?3, hash = ?4 WHERE id = ?1 AND state = 'planned'")?
                     .execute(params![id.0, column(account_nonce)?, raw, format!("{hash:#x}")])?;
-                if changed == 1 { Ok(()) } else { Err(JournalError::Unknown(format!("unsigned transaction {id}"))) }
+                if changed != 1 {
+                    return Err(JournalError::Unknown(format!("unsigned transaction {id}")));
+                }
+                audit::transactions::signed(db, id)
             })
             .await
     }

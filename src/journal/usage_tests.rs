@@ -77,6 +77,7 @@ impl Bench {
             cap: usdc(deposit),
             duration: 3_600,
             agent: "a".into(),
+            shared: false,
             at: when.at,
         }
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use drain_protocol::{ChannelId, Domain, Usdc, Voucher};
 use rusqlite::{Connection, params};
 
+use super::audit::{self, Entry, Kind, Who};
 use super::freeze::{refuse_frozen, refuse_frozen_by};
+use super::members::{self, Booked};
 use super::row::column;
 use super::usage::{self, Payer};
 use super::writer::When;
@@ -81,7 +83,7 @@ impl Authorized {
     pub const fn approval(&self) -> Option<ApprovalId> {
         self.approval
     }
-    /// Charged since midnight UTC, without this request.
+    /// Charged since midnight UTC, without this request; of an agent of the fleet what it was charged itself.
     pub const fn spent_today(&self) -> Usdc {
         self.spent_today
     }
@@ -114,18 +116,30 @@ pub enum Outcome {
 impl Journal {
     /// Decides on a voucher and records it, in one durable transaction. Nothing is signed without its answer (M1-M4).
     pub async fn authorize(&self, intent: VoucherIntent) -> Result<Authorized, JournalError> {
-        super::decided(self.writer.run(move |db| authorize(db, &intent)).await)
+        let who = self.who.clone();
+        let decided = self.writer.run(move |db| {
+            let wanted =
+                Entry { intent: Some(intent.intent), bound: Some(intent.bound), ..Entry::refused(Kind::Voucher) };
+            audit::decided(db, &who, wanted, |db| authorize(db, &who, &intent))
+        });
+        super::decided(decided.await.flatten()).map_err(|error| self.who.told(error))
     }
 
     /// Leave to sign a voucher of amount zero, which authorises nothing and makes a provider tell its books
     /// (design section 4, exempt in M2).
     pub async fn authorize_probe(&self, intent: IntentId, at: u64) -> Result<Authorized, JournalError> {
-        self.writer.run(move |db| authorize_probe(db, intent, at)).await
+        let who = self.who.clone();
+        let decided = self.writer.run(move |db| {
+            let wanted = Entry { intent: Some(intent), ..Entry::refused(Kind::Probe) };
+            audit::decided(db, &who, wanted, |db| authorize_probe(db, &who, intent, at))
+        });
+        decided.await.flatten().map_err(|error| self.who.told(error))
     }
 
     /// Books the end of a request. Rides in the next commit: losing it leaves the larger reservation.
     pub fn settle_later(&self, receipt: Receipt, outcome: Outcome, at: u64) -> Result<(), JournalError> {
-        self.writer.submit(When::Later, move |db| settle(db, receipt, &outcome, at)).map(drop)
+        let who = self.who.clone();
+        self.writer.submit(When::Later, move |db| settle(db, &who, receipt, &outcome, at)).map(drop)
     }
 
     /// Books the end of all requests of a channel whose outcome was unknown: together they cost `cost`.
@@ -136,7 +150,8 @@ impl Journal {
         note: &'static str,
         at: u64,
     ) -> Result<(), JournalError> {
-        self.writer.run(move |db| resolve_unknown(db, intent, cost, note, at)).await
+        let who = self.who.clone();
+        self.writer.run(move |db| resolve_unknown(db, &who, intent, cost, note, at)).await
     }
 
     /// The same, riding in the next commit.
@@ -147,16 +162,18 @@ impl Journal {
         note: &'static str,
         at: u64,
     ) -> Result<(), JournalError> {
-        self.writer.submit(When::Later, move |db| resolve_unknown(db, intent, cost, note, at)).map(drop)
+        let who = self.who.clone();
+        self.writer.submit(When::Later, move |db| resolve_unknown(db, &who, intent, cost, note, at)).map(drop)
     }
 
-    /// Charged since midnight UTC of `at`.
+    /// Charged since midnight UTC of `at`; of an agent of the fleet what it was charged itself.
     pub async fn spent_today(&self, at: u64) -> Result<Usdc, JournalError> {
-        self.writer.run(move |db| spent_today(db, at)).await
+        let who = self.who.clone();
+        self.writer.run(move |db| spent_today(db, &who, at)).await
     }
 }
 
-fn authorize(db: &Connection, request: &VoucherIntent) -> Result<Authorized, JournalError> {
+fn authorize(db: &Connection, who: &Who, request: &VoucherIntent) -> Result<Authorized, JournalError> {
     refuse_frozen_by(db, &request.limits, request.moment.at)?;
     let record = channel::load(db, request.intent)?;
     let channel_id = signable(&record)?;
@@ -172,9 +189,33 @@ fn authorize(db: &Connection, request: &VoucherIntent) -> Result<Authorized, Jou
     let counted_at = charge_budgets(db, request, payer, next.growth)?;
     let receipt = Receipt { intent: request.intent, nonce: next.nonce };
     let approval = persons_yes(db, request, &record, receipt)?;
+    if let Some(agent) = who.member() {
+        members::signs(db, request.intent, agent, next.growth)?;
+    }
+    let rule = match approval {
+        Some(_) => "approval",
+        // An earlier voucher signed for it already.
+        None if next.growth.is_zero() => "signed_before",
+        None => "limits",
+    };
+    let decision = audit::write(
+        db,
+        who,
+        &Entry {
+            rule: Some(rule.into()),
+            provider: Some(&record.provider_id),
+            intent: Some(request.intent),
+            nonce: Some(next.nonce),
+            approval,
+            amount: Some(next.amount),
+            growth: Some(next.growth),
+            bound: Some(request.bound),
+            ..Entry::allowed(Kind::Voucher)
+        },
+    )?;
     db.prepare_cached(
-        "INSERT INTO vouchers (intent, nonce, amount, bound, growth, model, state, created_at, agent, newcomer, counted_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'in_flight', ?7, ?8, ?9, ?10)",
+        "INSERT INTO vouchers (intent, nonce, amount, bound, growth, model, state, created_at, agent, newcomer, counted_at, audit) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'in_flight', ?7, ?8, ?9, ?10, ?11)",
     )?
     .execute(params![
         request.intent.0,
@@ -186,7 +227,8 @@ fn authorize(db: &Connection, request: &VoucherIntent) -> Result<Authorized, Jou
         column(request.moment.at)?,
         request.agent,
         payer.newcomer,
-        column(counted_at)?
+        column(counted_at)?,
+        decision
     ])?;
     db.prepare_cached("UPDATE channels SET signed = ?2, nonce = ?3, used_at = ?4 WHERE intent = ?1")?
         .execute(params![request.intent.0, books.signed.as_i64(), books.nonce.as_i64(), column(counted_at)?])?;
@@ -199,7 +241,7 @@ fn authorize(db: &Connection, request: &VoucherIntent) -> Result<Authorized, Jou
         bound: request.bound,
         receipt,
         books,
-        spent_today: spent_today(db, request.moment.at)?,
+        spent_today: spent_today(db, who, request.moment.at)?,
         approval,
     })
 }
@@ -241,15 +283,29 @@ fn charge_budgets(
     Ok(now)
 }
 
-fn authorize_probe(db: &Connection, intent: IntentId, at: u64) -> Result<Authorized, JournalError> {
+fn authorize_probe(db: &Connection, who: &Who, intent: IntentId, at: u64) -> Result<Authorized, JournalError> {
     refuse_frozen(db)?;
     let record = channel::load(db, intent)?;
     let channel_id = signable(&record)?;
     let mut books = record.books;
     let nonce = books.nonce.next().ok_or(JournalError::NoVoucher(crate::policy::books::NoVoucher::NoncesUsedUp))?;
     books.nonce = nonce;
-    db.prepare_cached("INSERT INTO vouchers (intent, nonce, amount, bound, growth, model, state, created_at) VALUES (?1, ?2, 0, 0, 0, '', 'probe', ?3)")?
-        .execute(params![intent.0, nonce.as_i64(), column(at)?])?;
+    let decision = audit::write(
+        db,
+        who,
+        &Entry {
+            rule: Some("authorises_nothing".into()),
+            provider: Some(&record.provider_id),
+            intent: Some(intent),
+            nonce: Some(nonce),
+            amount: Some(Usdc::ZERO),
+            growth: Some(Usdc::ZERO),
+            bound: Some(Usdc::ZERO),
+            ..Entry::allowed(Kind::Probe)
+        },
+    )?;
+    db.prepare_cached("INSERT INTO vouchers (intent, nonce, amount, bound, growth, model, state, created_at, audit) VALUES (?1, ?2, 0, 0, 0, '', 'probe', ?3, ?4)")?
+        .execute(params![intent.0, nonce.as_i64(), column(at)?, decision])?;
     db.prepare_cached("UPDATE channels SET nonce = ?2 WHERE intent = ?1")?
         .execute(params![intent.0, nonce.as_i64()])?;
     Ok(Authorized {
@@ -259,7 +315,7 @@ fn authorize_probe(db: &Connection, intent: IntentId, at: u64) -> Result<Authori
         bound: Usdc::ZERO,
         receipt: Receipt { intent, nonce },
         books,
-        spent_today: spent_today(db, at)?,
+        spent_today: spent_today(db, who, at)?,
         approval: None,
     })
 }
@@ -275,7 +331,7 @@ fn signable(record: &ChannelRecord) -> Result<ChannelId, JournalError> {
     }
 }
 
-fn settle(db: &Connection, receipt: Receipt, outcome: &Outcome, at: u64) -> Result<(), JournalError> {
+fn settle(db: &Connection, who: &Who, receipt: Receipt, outcome: &Outcome, at: u64) -> Result<(), JournalError> {
     let (state, charged, disputed, note) = match outcome {
         Outcome::Settled { charged, disputed, .. } => ("settled", *charged, *disputed, None),
         Outcome::Refused { note } | Outcome::Unsent { note } => ("not_charged", Usdc::ZERO, Usdc::ZERO, Some(note)),
@@ -287,6 +343,14 @@ fn settle(db: &Connection, receipt: Receipt, outcome: &Outcome, at: u64) -> Resu
     if changed == 0 {
         return Ok(());
     }
+    let told = match outcome {
+        Outcome::Settled { answered: true, .. } => "answered".into(),
+        Outcome::Settled { answered: false, .. } => "no usable answer".into(),
+        Outcome::Refused { note } => format!("not charged: the provider refused ({note})").into(),
+        Outcome::Unsent { note } => format!("not charged: never sent ({note})").into(),
+    };
+    let entry = Entry { charged: Some(charged), disputed: Some(disputed), outcome: Some(told), ..came_of(receipt) };
+    outcome_of(db, who, receipt, entry)?;
     let event = match outcome {
         Outcome::Settled { answered: true, .. } => Some(Event::Answered),
         Outcome::Settled { answered: false, .. } => Some(Event::Failed),
@@ -303,25 +367,54 @@ fn settle(db: &Connection, receipt: Receipt, outcome: &Outcome, at: u64) -> Resu
          WHERE intent = ?1",
     )?
     .execute(params![receipt.intent.0, charged.as_i64(), disputed.as_i64(), answered, Usdc::MAX.as_i64()])?;
+    members::booked(db, receipt, Booked { charged, disputed, answered: answered == 1 }, at)?;
     add_spent(db, charged, at)
 }
 
-fn resolve_unknown(db: &Connection, intent: IntentId, cost: Usdc, note: &str, at: u64) -> Result<(), JournalError> {
-    let first =
-        "(SELECT MIN(nonce) FROM vouchers INDEXED BY vouchers_in_flight WHERE intent = ?1 AND state = 'in_flight')";
+/// The row about what became of a voucher, or of several of which this is the first.
+fn came_of(receipt: Receipt) -> Entry<'static> {
+    Entry { intent: Some(receipt.intent), nonce: Some(receipt.nonce), ..Entry::recorded(Kind::Settlement) }
+}
+
+fn outcome_of(db: &Connection, who: &Who, receipt: Receipt, entry: Entry<'_>) -> Result<(), JournalError> {
+    let (provider, decided) = (audit::provider_of(db, receipt.intent)?, audit::of_voucher(db, receipt)?);
+    audit::write(db, who, &Entry { provider: provider.as_deref(), decided, ..entry }).map(drop)
+}
+
+/// The first of a channel's requests whose outcome is unknown.
+fn first_unknown(db: &Connection, intent: IntentId) -> Result<Option<Receipt>, JournalError> {
+    let mut statement = db.prepare_cached(
+        "SELECT MIN(nonce) AS nonce FROM vouchers INDEXED BY vouchers_in_flight WHERE intent = ?1 AND state = 'in_flight' HAVING MIN(nonce) IS NOT NULL",
+    )?;
+    let mut rows = statement.query([intent.0])?;
+    rows.next()?.map(|r| Ok(Receipt { intent, nonce: row::nonce(r, "nonce")? })).transpose()
+}
+
+fn resolve_unknown(
+    db: &Connection,
+    who: &Who,
+    intent: IntentId,
+    cost: Usdc,
+    note: &str,
+    at: u64,
+) -> Result<(), JournalError> {
+    let Some(oldest) = first_unknown(db, intent)? else { return Ok(()) };
     // The sum is known, its parts are not: the oldest carries it.
     let changed = db
-        .prepare_cached(&format!(
-            "UPDATE vouchers INDEXED BY vouchers_in_flight SET state = 'settled', cost = CASE WHEN nonce = {first} THEN ?2 ELSE 0 END, disputed = 0, note = ?3, settled_at = ?4 \
-             WHERE intent = ?1 AND state = 'in_flight'"
-        ))?
-        .execute(params![intent.0, cost.as_i64(), note, column(at)?])?;
-    if changed == 0 {
-        return Ok(());
-    }
+        .prepare_cached(
+            "UPDATE vouchers INDEXED BY vouchers_in_flight SET state = 'settled', cost = CASE WHEN nonce = ?5 THEN ?2 ELSE 0 END, disputed = 0, note = ?3, settled_at = ?4 \
+             WHERE intent = ?1 AND state = 'in_flight'",
+        )?
+        .execute(params![intent.0, cost.as_i64(), note, column(at)?, oldest.nonce.as_i64()])?;
+    let told = match changed {
+        1 => format!("what was unknown is known ({note})"),
+        many => format!("what was unknown of {many} requests is known ({note})"),
+    };
+    outcome_of(db, who, oldest, Entry { charged: Some(cost), outcome: Some(told.into()), ..came_of(oldest) })?;
     db.prepare_cached("UPDATE channels SET charged = charged + ?2 WHERE intent = ?1")?
         .execute(params![intent.0, cost.as_i64()])?;
     records::count(db, intent, &[Event::Booked { charged: cost, disputed: Usdc::ZERO }], at)?;
+    members::booked(db, oldest, Booked { charged: cost, disputed: Usdc::ZERO, answered: false }, at)?;
     add_spent(db, cost, at)
 }
 
@@ -331,7 +424,11 @@ fn add_spent(db: &Connection, charged: Usdc, at: u64) -> Result<(), JournalError
     Ok(())
 }
 
-fn spent_today(db: &Connection, at: u64) -> Result<Usdc, JournalError> {
+/// What the caller may know of: an agent of the fleet its own part.
+fn spent_today(db: &Connection, who: &Who, at: u64) -> Result<Usdc, JournalError> {
+    if let Some(agent) = who.member() {
+        return members::spent_today(db, agent, at);
+    }
     let mut statement = db.prepare_cached("SELECT charged FROM spent_by_day WHERE day = ?1")?;
     let mut rows = statement.query([column(at / DAY)?])?;
     rows.next()?.map_or(Ok(Usdc::ZERO), |r| row::usdc(r, "charged"))

@@ -92,6 +92,7 @@ pub(super) fn opened() -> Opened {
     Opened {
         channel: channel(),
         resumed: false,
+        shared: false,
         contract: contract(),
         session_fee: Usdc::ZERO,
         transactions: vec!["0x01".into(), "0x02".into()],
@@ -118,6 +119,7 @@ pub(super) fn paid(content: &str) -> Paid {
 pub(super) fn closed() -> Closed {
     Closed {
         channel: channel(),
+        left: false,
         paid: Usdc::new(330),
         protocol_fee: Usdc::new(6),
         refund: Usdc::new(999_670),

@@ -117,18 +117,40 @@ pub struct OverLimit {
     pub rule: Rule,
     /// Its value.
     pub limit: Quantity,
-    /// What is left of it.
-    pub left: Quantity,
+    /// What is left of it; not told to an agent of the fleet where all agents of the wallet use it.
+    pub left: Option<Quantity>,
     /// What was asked for.
     pub wanted: Quantity,
     /// Seconds until so much is free again; `None` where no time frees it.
     pub frees_in: Option<u64>,
 }
 
+impl OverLimit {
+    /// The same, without what it tells of others of the wallet: what is left of a limit that they use too, and when theirs
+    /// is free again.
+    pub fn for_an_agent(self) -> Self {
+        match self.rule {
+            Rule::PerRequest | Rule::PerAgent | Rule::GasPerTransaction => self,
+            Rule::PerHour
+            | Rule::PerDay
+            | Rule::PerProvider
+            | Rule::Newcomers
+            | Rule::Locked
+            | Rule::OpenChannels
+            | Rule::OpensPerHour
+            | Rule::GasPerDay => Self { left: None, frees_in: None, ..self },
+        }
+    }
+}
+
 impl fmt::Display for OverLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rule, limit, left, wanted, .. } = self;
-        write!(f, "{wanted} would pass {}: {limit} {}; {left} is left", rule.variable(), rule.meaning())
+        write!(f, "{wanted} would pass {}: {limit} {}", rule.variable(), rule.meaning())?;
+        match left {
+            Some(left) => write!(f, "; {left} is left"),
+            None => f.write_str(", for all agents of the wallet together"),
+        }
     }
 }
 
@@ -139,7 +161,7 @@ fn usdc(rule: Rule, limit: Usdc, used: Usdc, wanted: Usdc) -> Result<(), OverLim
     Err(OverLimit {
         rule,
         limit: Quantity::Usdc(limit),
-        left: Quantity::Usdc(limit.saturating_sub(used)),
+        left: Some(Quantity::Usdc(limit.saturating_sub(used))),
         wanted: Quantity::Usdc(wanted),
         frees_in: None,
     })
@@ -203,7 +225,7 @@ pub fn may_open(limits: &Limits, locked: &Locked, deposit: Usdc) -> Result<(), O
         if used < limit {
             return Ok(());
         }
-        let (limit, left, wanted) = (Quantity::Count(limit), Quantity::Count(0), Quantity::Count(1));
+        let (limit, left, wanted) = (Quantity::Count(limit), Some(Quantity::Count(0)), Quantity::Count(1));
         Err(OverLimit { rule, limit, left, wanted, frees_in: None })
     };
     count(Rule::OpenChannels, limits.open_channels, locked.channels)?;
@@ -225,7 +247,7 @@ pub fn may_burn(limits: &Limits, used: Pol, most: Pol, purpose: GasFor) -> Resul
         if used.saturating_add(most) <= limit {
             return Ok(());
         }
-        let left = Quantity::Gas(limit.saturating_sub(used));
+        let left = Some(Quantity::Gas(limit.saturating_sub(used)));
         Err(OverLimit { rule, limit: Quantity::Gas(limit), left, wanted: Quantity::Gas(most), frees_in: None })
     };
     gas(Rule::GasPerTransaction, limits.gas_per_transaction, Pol::ZERO)?;

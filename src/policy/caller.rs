@@ -97,12 +97,36 @@ pub struct Caller {
     pub limits: Arc<Limits>,
     /// By which call.
     pub asked: Asked,
+    /// How much of the wallet is shown to it, and how much it may touch.
+    pub sees: Sees,
+}
+
+/// Whose channels a caller sees and uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sees {
+    /// All of the wallet: the operator, on stdio, over the wallet's socket and on the command line.
+    All,
+    /// Its own channels only, as an agent of the fleet. Of everything else there is nothing.
+    Own {
+        /// It shares channels with others of its wallet that do, too.
+        shares: bool,
+    },
 }
 
 impl Caller {
+    /// The name by which an agent of the fleet knows its channels; `None` where everything is seen.
+    pub fn member(&self) -> Option<&str> {
+        matches!(self.sees, Sees::Own { .. }).then_some(self.agent.as_str())
+    }
+
+    /// Whether it shares channels with others of its wallet.
+    pub const fn shares(&self) -> bool {
+        matches!(self.sees, Sees::Own { shares: true })
+    }
+
     /// Another process' agent under this one's limits: its own count where they are tighter.
     pub fn guest(&self, agent: String, limits: &Limits) -> Self {
-        Self { agent, limits: Arc::new(self.limits.tightened(limits)), asked: self.asked.clone() }
+        Self { agent, limits: Arc::new(self.limits.tightened(limits)), ..self.clone() }
     }
 
     /// The same, by another call.
@@ -120,6 +144,14 @@ pub struct FleetAgent {
     pub limits: Arc<Limits>,
     /// Whether it shares channels with others of its wallet that do.
     pub share: bool,
+}
+
+impl FleetAgent {
+    /// It, as whoever asks, by this call.
+    pub fn caller(&self, asked: Asked) -> Caller {
+        let sees = Sees::Own { shares: self.share };
+        Caller { agent: self.name.clone(), limits: self.limits.clone(), asked, sees }
+    }
 }
 
 #[cfg(test)]

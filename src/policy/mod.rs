@@ -16,12 +16,13 @@ mod pol;
 pub mod prices;
 pub mod refund;
 pub mod score;
+pub mod sharing;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub mod testing;
 pub mod treasury;
 
 pub use books::{Books, Settlement};
-pub use caller::{Asked, Caller, FleetAgent, RequestId};
+pub use caller::{Asked, Caller, FleetAgent, RequestId, Sees};
 pub use limits::Limits;
 pub use pol::{NotPol, Pol};

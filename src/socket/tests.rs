@@ -16,7 +16,7 @@ use crate::api::{Command, Progress, ProviderPage, ProviderQuery, Question, Reply
 use crate::error::{Code, Failure};
 use crate::policy::approvals::Verdict;
 use crate::policy::testing::limits;
-use crate::policy::{Asked, Caller, Limits};
+use crate::policy::{Asked, Caller, Limits, Sees};
 
 const WALLET: Address = Address::repeat_byte(7);
 
@@ -25,7 +25,7 @@ fn hello(agent: &str, limits: Limits) -> Hello {
 }
 
 fn operator() -> Caller {
-    Caller { agent: "operator".into(), limits: Arc::new(limits()), asked: Asked::by("test") }
+    Caller { agent: "operator".into(), limits: Arc::new(limits()), asked: Asked::by("test"), sees: Sees::All }
 }
 
 fn serve(folder: &Path, work: Work) -> Server {

@@ -20,6 +20,8 @@ mod descriptors;
 mod directory;
 mod disk;
 mod doctor;
+mod fleet;
+mod fleet_sharing;
 mod freeze;
 mod harness;
 mod import;

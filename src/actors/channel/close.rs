@@ -67,8 +67,8 @@ pub(super) async fn end(
     }
     reach(Point::CloseConsented);
     progress.say(format!("sending the {} transaction", call.kind()));
-    let (record, progress) = (Box::new(desk.record.clone()), progress.clone());
-    match ask_wallet(&wallet, |reply| SendClose { record, call, progress, reply }).await {
+    let (record, caller, progress) = (Box::new(desk.record.clone()), desk.caller.clone(), progress.clone());
+    match ask_wallet(&wallet, |reply| SendClose { record, call, caller, progress, reply }).await {
         Ok(done) => Ok(closed(desk, done)),
         Err(failure) => {
             // The wallet knows whether a transaction may still land; the record says which state that leaves.
@@ -82,9 +82,9 @@ pub(super) async fn end(
 /// says now.
 async fn resume(desk: &mut Desk, progress: &Progress) -> Result<Option<Closed>, Failure> {
     progress.say("a close was begun before; following it");
-    let (record, progress) = (Box::new(desk.record.clone()), progress.clone());
+    let (record, caller, progress) = (Box::new(desk.record.clone()), desk.caller.clone(), progress.clone());
     let wallet = desk.wallet().await?;
-    let done = ask_wallet(&wallet, |reply| ResumeClose { record, progress, reply }).await;
+    let done = ask_wallet(&wallet, |reply| ResumeClose { record, caller, progress, reply }).await;
     if let Ok(Some(done)) = done {
         return Ok(Some(closed(desk, done)));
     }
@@ -96,6 +96,7 @@ fn closed(desk: &mut Desk, done: CloseDone) -> Closed {
     desk.record = done.record;
     Closed {
         channel: view::channel(&desk.record, desk.services.clock.block_time()),
+        left: false,
         paid: desk.record.books.claimed,
         protocol_fee: done.protocol_fee,
         refund: done.refund,

@@ -24,10 +24,11 @@ use tokio_util::sync::CancellationToken;
 use super::services::{Purse, Services, gone};
 use super::signer::SignerActor;
 use super::supervisor::{Addresses, ChannelOpened, Find, Supervisor};
+use super::view;
 use super::wallet::WalletActor;
-use crate::api::{ChannelState, ChatCall, ChatReply, Closed, Progress};
+use crate::api::{ChannelState, ChannelView, ChatCall, ChatReply, Closed, Paid, Progress};
 use crate::error::{Code, Failure};
-use crate::journal::{Approval, ChannelRecord, IntentId};
+use crate::journal::{Approval, ChannelRecord, IntentId, Seen as ChannelSeen, Share};
 use crate::metrics;
 use crate::policy::learn::AnswerLength;
 use crate::policy::{Asked, Caller};
@@ -75,6 +76,8 @@ pub enum CloseKind {
 pub struct End {
     /// How.
     pub kind: CloseKind,
+    /// For whom.
+    pub caller: Caller,
     /// Only while this is the channel's last voucher: one that pays again meanwhile stays open.
     pub only_after: Option<Nonce>,
     /// Where progress goes.
@@ -130,6 +133,23 @@ pub(super) struct Desk {
 }
 
 impl Desk {
+    /// What follows is for this caller.
+    fn serve(&mut self, caller: Caller) {
+        self.purse = self.purse.asked(&caller);
+        self.caller = caller;
+    }
+
+    /// The channel as whom this is for sees it, who may share it.
+    async fn shown(&self, whole: ChannelView) -> ChannelView {
+        let Some(agent) = self.caller.member().filter(|_| self.record.is_shared()) else { return whole };
+        let seen = self.purse.journal.channel_seen(self.record.intent, Some(agent.to_owned())).await;
+        let seen = seen.unwrap_or_else(|error| {
+            tracing::error!(%error, "an agent's part of a shared channel cannot be read; none is shown");
+            ChannelSeen { record: self.record.clone(), share: Some(Share::default()) }
+        });
+        view::seen(&seen, self.services.clock.block_time())
+    }
+
     /// Records what the chain says; the record is then read anew.
     async fn take_in(&mut self, seen: Seen) {
         let (journal, intent) = (&self.purse.journal, self.record.intent);
@@ -270,9 +290,12 @@ impl ChannelActor {
             let task = tokio::spawn(async move {
                 match job {
                     Job::Idle(reply) => drop(reply.send(())),
-                    Job::Take(seen) => desk.take_in(seen).await,
+                    Job::Take(seen) => {
+                        desk.serve(desk.services.operator(Asked::by("watcher")));
+                        desk.take_in(seen).await;
+                    }
                     Job::Pay(Pay { call, caller, progress, mut reply }) => {
-                        desk.caller = caller;
+                        desk.serve(caller);
                         let gone = desk.gone.insert(CancellationToken::new()).clone();
                         let result = {
                             let paying = pay::pay(&mut desk, call, &progress);
@@ -287,11 +310,23 @@ impl ChannelActor {
                             }
                         };
                         desk.gone = None;
+                        let result = match result {
+                            Ok(Turn::Done(ChatReply::Paid(paid))) => {
+                                let channel = desk.shown(paid.channel).await;
+                                Ok(Turn::Done(ChatReply::Paid(Box::new(Paid { channel, ..*paid }))))
+                            }
+                            other => other,
+                        };
                         let _ = reply.send(result);
                     }
-                    Job::End(End { kind, only_after, progress, reply }) => {
+                    Job::End(End { kind, caller, only_after, progress, reply }) => {
+                        desk.serve(caller);
                         let result = close::end(&mut desk, kind, only_after, &progress).await;
                         ended.cancel();
+                        let result = match result {
+                            Ok(closed) => Ok(Closed { channel: desk.shown(closed.channel).await, ..closed }),
+                            other => other,
+                        };
                         let _ = reply.send(result);
                     }
                 }

@@ -7,8 +7,10 @@ use crate::actors::person;
 use crate::api::ApprovalView;
 use crate::config::Password;
 use crate::error::{Code, Failure};
+use crate::journal::Approval;
 use crate::notify::EventKind;
 use crate::operator;
+use crate::policy::Caller;
 use crate::policy::approvals::{Verdict, Via};
 
 /// Longest reason that is kept.
@@ -33,10 +35,11 @@ impl Local {
         Ok(self.purse()?.journal.unfreeze().await?)
     }
 
-    /// Questions that wait for a person, and answers that were not used yet.
-    pub(super) async fn approvals(&self) -> Result<Vec<ApprovalView>, Failure> {
+    /// Questions that wait for a person, and answers that were not used yet; to an agent of the fleet its own.
+    pub(super) async fn approvals(&self, caller: &Caller) -> Result<Vec<ApprovalView>, Failure> {
         let asked = self.purse()?.journal.approvals(self.services.clock.moment()).await?;
-        Ok(asked.iter().map(person::view).collect())
+        let sees = |asked: &&Approval| caller.member().is_none_or(|agent| asked.subject.agent == agent);
+        Ok(asked.iter().filter(sees).map(person::view).collect())
     }
 
     /// A person at a terminal answers a question, and shows by the passphrase to be the operator.

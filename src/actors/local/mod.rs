@@ -25,7 +25,7 @@ use super::supervisor::{Addresses, ChannelOpened, Find, FindAll, FindChannel, Fo
 use super::wallet::WalletActor;
 use crate::api::{ChannelState, Command, Progress, Reply};
 use crate::error::{Code, Failure};
-use crate::journal::ChannelRecord;
+use crate::journal::{ChannelRecord, Seen};
 use crate::policy::Caller;
 
 /// How long requests on their way may take to end at shutdown.
@@ -67,31 +67,54 @@ impl Local {
 
     /// Does what a command says, for `caller`.
     pub(super) async fn run(&self, command: Command, caller: Caller, progress: Progress) -> Result<Reply, Failure> {
+        let progress = match caller.member() {
+            None => progress,
+            Some(_) => {
+                for_agents(&command)?;
+                // Who holds an agent's token is not the wallet's person, whatever is asked at its client (M5).
+                progress.without_person()
+            }
+        };
+        self.asked(&caller).work(command, caller, progress).await
+    }
+
+    /// The same runtime for this caller: what is recorded names it.
+    pub(super) fn asked(&self, caller: &Caller) -> Self {
+        let access = match &self.access {
+            Access::Key(purse) => Access::Key(purse.asked(caller)),
+            Access::Without(why) => Access::Without(why.clone()),
+        };
+        Self { access, ..self.clone() }
+    }
+
+    async fn work(&self, command: Command, caller: Caller, progress: Progress) -> Result<Reply, Failure> {
         Ok(match command {
-            Command::Providers(query) => Reply::Providers(self.providers(query).await?),
-            Command::Provider(id) => Reply::Provider(Box::new(self.provider(&id).await?)),
-            Command::Balance => Reply::Balance(self.balance().await?),
+            Command::Providers(query) => Reply::Providers(self.providers(query, &caller).await?),
+            Command::Provider(id) => Reply::Provider(Box::new(self.provider(&id, &caller).await?)),
+            Command::Balance => Reply::Balance(self.balance(caller).await?),
             Command::Approve(amount) => Reply::Approved(self.approve(amount, caller, progress).await?),
             Command::Open(request) => Reply::Opened(Box::new(self.noted(self.open(request, caller, progress).await)?)),
             Command::Chat(call) => Reply::Chat(self.noted(self.chat(call, caller, progress).await)?),
-            Command::Channels(all) => Reply::Channels(self.channels(all).await?),
-            Command::Channel(id) => Reply::Channel(Box::new(self.channel(id).await?)),
-            Command::Close(id) => Reply::Closed(Box::new(self.end(id, CloseKind::AtExpiry, progress).await?)),
+            Command::Channels(all) => Reply::Channels(self.channels(all, &caller).await?),
+            Command::Channel(id) => Reply::Channel(Box::new(self.channel(id, &caller).await?)),
+            Command::Close(id) => Reply::Closed(Box::new(self.end(id, CloseKind::AtExpiry, caller, progress).await?)),
             Command::CooperativeClose(id) => {
-                Reply::Closed(Box::new(self.end(id, CloseKind::Cooperative, progress).await?))
+                Reply::Closed(Box::new(self.end(id, CloseKind::Cooperative, caller, progress).await?))
             }
-            Command::Refund(idle) => Reply::Refunds(self.refund(idle, progress).await?),
+            Command::Refund(idle) => Reply::Refunds(self.refund(idle, caller, progress).await?),
             Command::Openings => Reply::Openings(recovering::openings(&self.services, self.purse()?).await?),
             Command::Recover => Reply::Recovered(self.recover(progress).await?),
-            Command::Adopt { channel, provider } => Reply::Channel(Box::new(self.adopt(channel, provider).await?)),
-            Command::Sweep => Reply::Swept(self.sweep(progress).await?),
+            Command::Adopt { channel, provider } => {
+                Reply::Channel(Box::new(self.adopt(channel, provider, &caller).await?))
+            }
+            Command::Sweep => Reply::Swept(self.sweep(caller, progress).await?),
             Command::Feedback(feedback) => {
                 self.feedback(feedback).await?;
                 Reply::Sent
             }
             Command::RequestGas => Reply::Gas(self.request_gas().await?),
             Command::Freeze(reason) => Reply::Frozen(self.freeze(&reason).await?),
-            Command::Approvals => Reply::Approvals(self.approvals().await?),
+            Command::Approvals => Reply::Approvals(self.approvals(&caller).await?),
             Command::Decide { id, verdict, passphrase } => Reply::Decided(self.decide(&id, verdict, passphrase).await?),
             Command::TrustProvider(id) => Reply::Forgotten(self.trust_provider(&id).await?),
             Command::TrustFeeWallet => Reply::Forgotten(self.trust_fee_wallet().await?),
@@ -148,16 +171,23 @@ impl Local {
         let _ = purse.journal.spent_today(0).await;
     }
 
-    async fn record(&self, id: ChannelId) -> Result<ChannelRecord, Failure> {
-        let known = self.purse()?.journal.channel_by_id(self.services.config.chain.chain_id, id).await?;
-        known.ok_or_else(|| unknown_channel(id))
+    /// A channel that the caller sees. Another one's is as one that does not exist.
+    async fn sight(&self, id: ChannelId, caller: &Caller) -> Result<Seen, Failure> {
+        let (journal, chain_id) = (&self.purse()?.journal, self.services.config.chain.chain_id);
+        let seen = journal.channel_seen_by_id(chain_id, id, caller.member().map(str::to_owned)).await?;
+        seen.ok_or_else(|| unknown_channel(id))
     }
 
-    async fn find_channel(&self, id: ChannelId) -> Result<Addr<ChannelActor>, Failure> {
+    async fn record(&self, id: ChannelId, caller: &Caller) -> Result<ChannelRecord, Failure> {
+        self.sight(id, caller).await.map(|seen| seen.record)
+    }
+
+    async fn find_channel(&self, id: ChannelId, caller: &Caller) -> Result<Addr<ChannelActor>, Failure> {
         self.purse()?;
+        let find = FindChannel { id, member: caller.member().map(str::to_owned) };
         // Twice: a stopped one is started from the journal in between.
         for _ in 0..2 {
-            match self.supervisor.send(FindChannel(id)).await.map_err(|error| gone(&error))? {
+            match self.supervisor.send(find.clone()).await.map_err(|error| gone(&error))? {
                 Some(Found::Running(actor)) => return Ok(actor),
                 Some(Found::Stopped(intent)) => {
                     let record = self.purse()?.journal.channel(intent).await?;
@@ -165,7 +195,7 @@ impl Local {
                 }
                 None => {
                     // Ended channels have no actor; their record tells what became of them.
-                    let record = self.record(id).await?;
+                    let record = self.record(id, caller).await?;
                     if matches!(record.state, ChannelState::Open | ChannelState::Closing) {
                         // Recorded a moment ago; the supervisor is about to hear of it.
                         self.supervisor.send(ChannelOpened(Box::new(record))).await.map_err(|error| gone(&error))?;
@@ -184,6 +214,47 @@ impl Local {
             }
         }
         Err(Failure::internal("a channel could not be started from the journal"))
+    }
+}
+
+/// What only the operator does, or a person on the operator's behalf (M5).
+pub(super) fn persons_only() -> Failure {
+    Failure::unspent(
+        Code::NotAllowed,
+        "this is for the operator of the wallet, not for an agent of its fleet",
+        "Do without, or ask the operator.",
+    )
+}
+
+/// Whether an agent of the fleet may ask for this at all. What it may ask for is answered within what it sees.
+fn for_agents(command: &Command) -> Result<(), Failure> {
+    match command {
+        Command::Providers(_)
+        | Command::Provider(_)
+        | Command::Balance
+        | Command::Open(_)
+        | Command::Chat(_)
+        | Command::Channels(_)
+        | Command::Channel(_)
+        | Command::Close(_)
+        | Command::CooperativeClose(_)
+        | Command::Feedback(_)
+        | Command::Approvals => Ok(()),
+        Command::Approve(_) => Err(Failure::unspent(
+            Code::NotAllowed,
+            "the allowance is the whole wallet's, and an agent of the fleet does not set it",
+            "Go on without: opening a channel raises the allowance by itself.",
+        )),
+        Command::Refund(_)
+        | Command::Openings
+        | Command::Recover
+        | Command::Adopt { .. }
+        | Command::Sweep
+        | Command::RequestGas
+        | Command::Freeze(_)
+        | Command::Decide { .. }
+        | Command::TrustProvider(_)
+        | Command::TrustFeeWallet => Err(persons_only()),
     }
 }
 

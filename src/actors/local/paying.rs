@@ -5,13 +5,20 @@ use drain_protocol::{Address, ChannelId, Usdc};
 use super::Local;
 use crate::actors::channel::{CloseKind, End, Pay, Turn, answer};
 use crate::actors::person;
-use crate::actors::services::ask;
+use crate::actors::services::{ask, gone};
+use crate::actors::supervisor::ChannelOpened;
 use crate::actors::wallet::{Approve, Open, Send, ask_wallet};
 use crate::actors::{opening, view};
-use crate::api::{Approved, ChatCall, ChatReply, Closed, OpenRequest, Opened, Progress, SendAmount};
+use crate::api::{
+    Approved, ChannelState, ChannelView, ChatCall, ChatReply, Closed, OpenRequest, Opened, Progress, SendAmount,
+};
 use crate::error::{Code, Failure, Money};
+use crate::journal::{Leave, NewChannel};
 use crate::policy::Caller;
 use crate::policy::approvals::ApprovalKind;
+
+/// What to do with a channel that was left.
+const LEFT: &str = "Nothing: others use it, and its last user's close brings the rest back, or expiry.";
 
 impl Local {
     /// Sets the allowance, never above the limit on what may be locked (M9).
@@ -40,7 +47,9 @@ impl Local {
                 .await?;
         let (provider_id, api_url) = (prepared.plan.channel.provider_id.clone(), prepared.plan.channel.api_url.clone());
         let plan = prepared.plan;
-        if caller.limits.approve.needs_person(ApprovalKind::Deposit, plan.channel.deposit) {
+        if caller.limits.approve.needs_person(ApprovalKind::Deposit, plan.channel.deposit)
+            && !self.shares_one(&plan.channel, &caller).await?
+        {
             let asked = person::question(&self.services, purse, plan.channel.subject()).await?;
             person::answered(&self.services, purse, asked, &progress).await?;
         }
@@ -61,15 +70,29 @@ impl Local {
         if let Err(error) = purse.journal.told_later(made.record.intent) {
             tracing::warn!(%error, "that the channel was given to its opener could not be recorded; it is given once more");
         }
+        let now = self.services.clock.block_time();
         Ok(Opened {
-            channel: view::channel(&made.record, self.services.clock.block_time()),
+            channel: made
+                .shared
+                .as_ref()
+                .map_or_else(|| view::channel(&made.record, now), |seen| view::seen(seen, now)),
             resumed: made.resumed,
+            shared: made.shared.is_some(),
             contract: prepared.choice,
             session_fee: made.session_fee,
             transactions: made.transactions,
             docs,
             warnings: prepared.warnings,
         })
+    }
+
+    /// Whether an opening will lock nothing, since a channel that agents share serves it.
+    async fn shares_one(&self, new: &NewChannel, caller: &Caller) -> Result<bool, Failure> {
+        if !new.shared {
+            return Ok(false);
+        }
+        let now = self.services.clock.block_time();
+        Ok(self.purse()?.journal.shareable(new.clone(), caller.limits.clone(), now).await?.is_some())
     }
 
     /// Pays for a request. Where a person must say yes first, waits for that as long as the operator says (M5).
@@ -90,7 +113,7 @@ impl Local {
     }
 
     async fn turn(&self, call: ChatCall, caller: Caller, progress: Progress) -> Result<Turn, Failure> {
-        let channel = self.find_channel(call.channel).await?;
+        let channel = self.find_channel(call.channel, &caller).await?;
         let started = std::time::Instant::now();
         let (reply, receiver) = tokio::sync::oneshot::channel();
         let result = match ask(&channel, Pay { call, caller, progress, reply }).await {
@@ -101,10 +124,19 @@ impl Local {
         result
     }
 
-    pub(super) async fn end(&self, id: ChannelId, kind: CloseKind, progress: Progress) -> Result<Closed, Failure> {
-        let channel = self.find_channel(id).await?;
+    pub(super) async fn end(
+        &self,
+        id: ChannelId,
+        kind: CloseKind,
+        caller: Caller,
+        progress: Progress,
+    ) -> Result<Closed, Failure> {
+        if let Some(left) = self.leave(id, kind, &caller).await? {
+            return Ok(left);
+        }
+        let channel = self.find_channel(id, &caller).await?;
         let (reply, mut receiver) = tokio::sync::oneshot::channel();
-        ask(&channel, End { kind, only_after: None, progress, reply }).await?;
+        ask(&channel, End { kind, caller, only_after: None, progress, reply }).await?;
         let result = self
             .patiently(
                 answer(&mut receiver),
@@ -119,6 +151,34 @@ impl Local {
         result
     }
 
+    /// An agent that wants a channel to end which others use too leaves it: their money stays where it is. `Some` where that
+    /// was all. A channel that has expired pays nobody any more, and every member may get its rest back.
+    async fn leave(&self, id: ChannelId, kind: CloseKind, caller: &Caller) -> Result<Option<Closed>, Failure> {
+        let Some(agent) = caller.member() else { return Ok(None) };
+        let record = self.record(id, caller).await?;
+        let now = self.services.clock.block_time();
+        if record.state != ChannelState::Open || now >= record.expires_at {
+            return Ok(None);
+        }
+        let journal = &self.purse()?.journal;
+        let (left, seen) = journal
+            .leave(record.intent, agent.to_owned(), kind == CloseKind::Cooperative, self.services.clock.now())
+            .await?;
+        if left == Leave::Alone {
+            return Ok(None);
+        }
+        let channel = ChannelView { next: LEFT.into(), ..view::seen(&seen, now) };
+        self.supervisor.send(ChannelOpened(Box::new(seen.record))).await.map_err(|error| gone(&error))?;
+        Ok(Some(Closed {
+            channel,
+            left: true,
+            paid: Usdc::ZERO,
+            protocol_fee: Usdc::ZERO,
+            refund: Usdc::ZERO,
+            transaction: String::new(),
+        }))
+    }
+
     /// Moves money out; only for a person on a terminal (M5). What was sent a moment ago is sent a second time only with
     /// `again`.
     pub(in crate::actors) async fn send(
@@ -126,10 +186,11 @@ impl Local {
         to: Address,
         amount: SendAmount,
         again: bool,
+        caller: Caller,
         progress: Progress,
     ) -> Result<String, Failure> {
         let wallet = self.wallet().await?;
-        let work = ask_wallet(&wallet, |reply| Send { to, amount, again, progress, reply });
+        let work = ask_wallet(&wallet, |reply| Send { to, amount, again, caller, progress, reply });
         let next = "Look at drain-mcp wallet balance before anything else: the transfer may arrive at any time, and a later one is a second one.";
         self.patiently(work, "the transfer", next).await
     }

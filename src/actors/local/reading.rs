@@ -9,6 +9,7 @@ use crate::actors::wallet::Balance;
 use crate::actors::{import, listing, opening, view};
 use crate::api::{ChannelState, ChannelView, ProviderDetails, ProviderPage, ProviderQuery, WalletView};
 use crate::error::Failure;
+use crate::policy::Caller;
 
 impl Local {
     async fn catalogue(&self) -> Result<Known, Failure> {
@@ -16,16 +17,16 @@ impl Local {
     }
 
     /// The directory, filtered.
-    pub(super) async fn providers(&self, query: ProviderQuery) -> Result<ProviderPage, Failure> {
+    pub(super) async fn providers(&self, query: ProviderQuery, caller: &Caller) -> Result<ProviderPage, Failure> {
         let mut page = listing::page(&self.catalogue().await?, &query);
-        if let Ok(purse) = self.purse() {
+        if let (Ok(purse), None) = (self.purse(), caller.member()) {
             listing::add_standings(&purse.journal, &mut page.providers).await?;
         }
         Ok(page)
     }
 
     /// One provider, with its own prices and instructions.
-    pub(super) async fn provider(&self, id: &str) -> Result<ProviderDetails, Failure> {
+    pub(super) async fn provider(&self, id: &str, caller: &Caller) -> Result<ProviderDetails, Failure> {
         let known = self.catalogue().await?;
         let found = opening::find(&known.catalogue, id)?;
         let mut details = listing::details(&self.services, found, known.catalogue.contract).await;
@@ -33,36 +34,42 @@ impl Local {
             if details.docs.is_some() {
                 purse.journal.docs_read(found.id.clone(), self.services.clock.now()).await?;
             }
-            listing::add_standings(&purse.journal, std::slice::from_mut(&mut details.listing)).await?;
+            // The record of a provider is made of all requests of the wallet, and so of other agents' too.
+            if caller.member().is_none() {
+                listing::add_standings(&purse.journal, std::slice::from_mut(&mut details.listing)).await?;
+            }
             let now = self.services.clock.block_time();
-            let channels = purse.journal.channels(false).await?;
-            details.channels =
-                channels.iter().filter(|c| c.provider_id == found.id).map(|c| view::channel(c, now)).collect();
+            let channels = purse.journal.channels_seen(caller.member().map(str::to_owned), false).await?;
+            let to_it = channels.iter().filter(|seen| seen.record.provider_id == found.id);
+            details.channels = to_it.map(|seen| view::seen(seen, now)).collect();
         }
         Ok(details)
     }
 
-    /// What the wallet holds.
-    pub(super) async fn balance(&self) -> Result<WalletView, Failure> {
-        ask(&self.wallet().await?, Balance).await
+    /// What the wallet holds; of what is locked and spent an agent of the fleet sees its own part.
+    pub(super) async fn balance(&self, caller: Caller) -> Result<WalletView, Failure> {
+        ask(&self.wallet().await?, Balance { caller }).await
     }
 
-    /// Every channel; those at their end only with `all`.
-    pub(super) async fn channels(&self, all: bool) -> Result<Vec<ChannelView>, Failure> {
+    /// Every channel that the caller sees; those at their end only with `all`.
+    pub(super) async fn channels(&self, all: bool, caller: &Caller) -> Result<Vec<ChannelView>, Failure> {
         let now = self.services.clock.block_time();
-        Ok(self.purse()?.journal.channels(all).await?.iter().map(|record| view::channel(record, now)).collect())
+        let channels = self.purse()?.journal.channels_seen(caller.member().map(str::to_owned), all).await?;
+        Ok(channels.iter().map(|seen| view::seen(seen, now)).collect())
     }
 
     /// One channel, compared with what the chain says.
-    pub(super) async fn channel(&self, id: ChannelId) -> Result<ChannelView, Failure> {
-        let record = self.record(id).await?;
+    pub(super) async fn channel(&self, id: ChannelId, caller: &Caller) -> Result<ChannelView, Failure> {
+        let sight = self.sight(id, caller).await?;
+        let record = &sight.record;
         let chain = &self.services.chain;
         let seen = futures::try_join!(chain.head(), chain.channel(&record.deployment, id));
         if let Ok((head, _)) = &seen {
             self.services.clock.saw_block(head.timestamp);
         }
-        let mut view = view::channel(&record, self.services.clock.block_time());
+        let mut view = view::seen(&sight, self.services.clock.block_time());
         match seen {
+            Ok((_, Some(_))) if sight.share.is_some() => {}
             Ok((_, Some(on_chain))) => view.claimed = view.claimed.max(on_chain.claimed),
             Ok((_, None)) if matches!(view.state, ChannelState::Open | ChannelState::Expired) => {
                 view.notes.push("the contract knows this channel no more: it was closed elsewhere".into());

@@ -15,6 +15,7 @@ use crate::api::{ChannelView, OpeningsFound, Progress, Recovery, unknown};
 use crate::chain::{ChainError, Opening};
 use crate::error::{Code, Failure};
 use crate::journal::{Adopted, Found, NewChannel, Whose};
+use crate::policy::Caller;
 
 /// Blocks at the end of what was read that are read again: a reorganisation may have changed them.
 const READ_AGAIN: u64 = 256;
@@ -115,9 +116,14 @@ impl Local {
 
     /// Makes a foreign channel payable, by a person's word: the provider is the one that is named, or the only listing that
     /// has the channel's wallet.
-    pub(super) async fn adopt(&self, channel: ChannelId, provider: Option<String>) -> Result<ChannelView, Failure> {
+    pub(super) async fn adopt(
+        &self,
+        channel: ChannelId,
+        provider: Option<String>,
+        caller: &Caller,
+    ) -> Result<ChannelView, Failure> {
         let purse = self.purse()?;
-        let record = self.record(channel).await?;
+        let record = self.record(channel, caller).await?;
         let known = ask(&self.addresses().await?.directory, Read).await?;
         let fits = |listing: &&Listing| {
             listing.provider_address == record.provider_wallet
@@ -193,6 +199,7 @@ impl Local {
             cap: deposit.min(services.config.limits.per_channel),
             duration: 0,
             agent: services.config.agent.clone(),
+            shared: false,
             at: services.clock.now(),
         };
         let found = Found { claimed, signed: claimed, nonce_floor: services.clock.nonce_floor(), over };

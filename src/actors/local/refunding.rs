@@ -4,16 +4,21 @@ use std::time::Duration;
 
 use super::Local;
 use crate::actors::refund::{close, find, holding};
-use crate::actors::services::Purse;
 use crate::actors::view;
 use crate::api::{ChannelState, ChannelView, Progress, RefundFailure, RefundReport};
 use crate::error::{Code, Failure, Money};
 use crate::journal::ChannelRecord;
+use crate::policy::Caller;
 use crate::policy::refund::{Due, Settings, Tries, due};
 
 impl Local {
     /// Closes what can be closed now, one after another, each until it is final.
-    pub(super) async fn refund(&self, idle: Option<u64>, progress: Progress) -> Result<Vec<RefundReport>, Failure> {
+    pub(super) async fn refund(
+        &self,
+        idle: Option<u64>,
+        caller: Caller,
+        progress: Progress,
+    ) -> Result<Vec<RefundReport>, Failure> {
         let purse = self.purse()?;
         let records = purse.journal.channels(false).await?;
         let head = self.services.chain.head().await?;
@@ -21,17 +26,17 @@ impl Local {
         let settings = Settings { idle: idle.map(Duration::from_secs), ..self.services.config.refunds.settings };
         let mut reports = Vec::new();
         for record in records {
-            reports.push(self.refund_of(purse, &settings, record, head.timestamp, &progress).await);
+            reports.push(self.refund_of(&settings, record, head.timestamp, &caller, &progress).await);
         }
         Ok(reports)
     }
 
     async fn refund_of(
         &self,
-        purse: &Purse,
         settings: &Settings,
         record: ChannelRecord,
         now: u64,
+        caller: &Caller,
         progress: &Progress,
     ) -> RefundReport {
         let channel = view::channel(&record, now);
@@ -53,10 +58,12 @@ impl Local {
             Due::Now(way) => way,
         };
         progress.say(format!("closing {id}"));
-        let closed = match find(&self.supervisor, &record).await {
-            Ok(channel) => close(&self.services, purse, &channel, &record, holding, way, progress.clone()).await,
-            Err(failure) => Err(failure),
+        let closed = async {
+            let channel = find(&self.supervisor, &record).await?;
+            let (due, caller) = ((holding, way), caller.clone());
+            close(&self.services, self.purse()?, &channel, &record, due, caller, progress.clone()).await
         };
+        let closed = closed.await;
         match closed {
             Ok(closed) => report.closed = Some(closed),
             Err(failure) => match self.closed_meanwhile(&record, &failure).await {

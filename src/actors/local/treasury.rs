@@ -7,7 +7,7 @@ use crate::actors::wallet::{Fund, Sweep, ask_wallet};
 use crate::api::{Progress, Swept};
 use crate::error::{Code, Failure};
 use crate::notify::EventKind;
-use crate::policy::Pol;
+use crate::policy::{Caller, Pol};
 
 impl Local {
     /// Sends USDC and POL from the treasury, whose runtime this is, to the wallet that software uses.
@@ -16,16 +16,17 @@ impl Local {
         to: Address,
         usdc: Usdc,
         pol: Pol,
+        caller: Caller,
         progress: Progress,
     ) -> Result<Vec<String>, Failure> {
         let wallet = self.wallet().await?;
-        ask_wallet(&wallet, |reply| Fund { to, usdc, pol, progress, reply }).await
+        ask_wallet(&wallet, |reply| Fund { to, usdc, pol, caller, progress, reply }).await
     }
 
     /// Sends back to the treasury what the wallet does not need.
-    pub(super) async fn sweep(&self, progress: Progress) -> Result<Swept, Failure> {
+    pub(super) async fn sweep(&self, caller: Caller, progress: Progress) -> Result<Swept, Failure> {
         let wallet = self.wallet().await?;
-        ask_wallet(&wallet, |reply| Sweep { progress, reply }).await
+        ask_wallet(&wallet, |reply| Sweep { caller, progress, reply }).await
     }
 
     /// A wallet that is short of money asks for a refill, where there is a treasury.

@@ -21,7 +21,9 @@ pub(super) fn pol(wei: U256) -> String {
     format!("{whole}.{rest:0>4}")
 }
 
-pub(super) async fn view(bench: &Bench) -> Result<WalletView, Failure> {
+/// Of the wallet's balance, gas money and allowance, which the chain shows to everybody, an agent of the fleet sees all; of
+/// what is locked and spent its own part; of what is the operator's to do with channels nothing.
+pub(super) async fn view(bench: &Bench, member: Option<&str>) -> Result<WalletView, Failure> {
     let (chain, config) = (&bench.services.chain, &bench.services.config.chain);
     let owner = bench.purse.address;
     let main = bench.deployment()?;
@@ -30,7 +32,11 @@ pub(super) async fn view(bench: &Bench) -> Result<WalletView, Failure> {
         chain.native_balance(owner),
         chain.allowance(main.usdc, owner, main.contract())
     )?;
-    let locked = bench.purse.journal.locked(config.chain_id, owner).await?;
+    let journal = &bench.purse.journal;
+    let locked = match member {
+        None => journal.locked(config.chain_id, owner).await?,
+        Some(agent) => journal.locked_by(config.chain_id, owner, agent.to_owned()).await?,
+    };
     let spent_today = bench.purse.journal.spent_today(bench.services.clock.now()).await?;
     let mut advice = advice(usdc, wei, &format!("{owner}"));
     if let Some(treasury) = bench.services.config.treasury.as_ref().filter(|treasury| treasury.marks.needs_refill(usdc))
@@ -53,7 +59,9 @@ pub(super) async fn view(bench: &Bench) -> Result<WalletView, Failure> {
         }
     }
     // Only a hint too.
-    if let Ok(openings) = openings(&bench.services, &bench.purse).await {
+    if member.is_none()
+        && let Ok(openings) = openings(&bench.services, &bench.purse).await
+    {
         advice.extend(unknown_told(&openings));
     }
     Ok(WalletView {

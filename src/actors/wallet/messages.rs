@@ -9,13 +9,16 @@ use super::{OpenPlan, WalletActor, answer};
 use crate::actors::services::gone;
 use crate::api::{Approved, Progress, SendAmount, Swept, WalletView};
 use crate::error::Failure;
-use crate::journal::{ChannelRecord, TxId};
+use crate::journal::{ChannelRecord, Seen, TxId};
 use crate::policy::{Caller, Pol};
 
 /// What the wallet holds. Answered beside the queue.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<WalletView, Failure>")]
-pub struct Balance;
+pub struct Balance {
+    /// For whom: an agent of the fleet sees its own part of what is locked and spent.
+    pub caller: Caller,
+}
 
 /// Where the wallet's answer goes. Work whose asker dropped the other end before its turn is not begun: an answer
 /// through the mailbox could not tell, since actix waits for it whether or not anybody listens.
@@ -67,6 +70,8 @@ pub struct ChannelMade {
     pub record: ChannelRecord,
     /// True when an earlier opening was joined.
     pub resumed: bool,
+    /// Set when nothing was opened: the channel is one that agents share, as its new member sees it.
+    pub shared: Option<Box<Seen>>,
     /// The V1 session fee that this opening used.
     pub session_fee: Usdc,
     /// Hashes, in order.
@@ -81,6 +86,8 @@ pub struct SendClose {
     pub record: Box<ChannelRecord>,
     /// `Close` or `CooperativeClose`.
     pub call: Call,
+    /// For whom.
+    pub caller: Caller,
     /// Where progress goes.
     pub progress: Progress,
     /// Where the answer goes.
@@ -94,6 +101,8 @@ pub struct SendClose {
 pub struct ResumeClose {
     /// The channel.
     pub record: Box<ChannelRecord>,
+    /// For whom.
+    pub caller: Caller,
     /// Where progress goes.
     pub progress: Progress,
     /// Where the answer goes.
@@ -131,6 +140,8 @@ pub struct Send {
     pub amount: SendAmount,
     /// Even if the same was sent a moment ago.
     pub again: bool,
+    /// For whom.
+    pub caller: Caller,
     /// Where progress goes.
     pub progress: Progress,
     /// Where the answer goes.
@@ -147,6 +158,8 @@ pub struct Fund {
     pub usdc: Usdc,
     /// How much gas money.
     pub pol: Pol,
+    /// For whom.
+    pub caller: Caller,
     /// Where progress goes.
     pub progress: Progress,
     /// Where the answer goes.
@@ -157,6 +170,8 @@ pub struct Fund {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Sweep {
+    /// For whom.
+    pub caller: Caller,
     /// Where progress goes.
     pub progress: Progress,
     /// Where the answer goes.

@@ -35,7 +35,7 @@ use crate::api::WalletView;
 use crate::error::{Code, Failure, Money};
 use crate::journal::ChannelRecord;
 use crate::metrics;
-use crate::policy::{Caller, Limits};
+use crate::policy::{Caller, Limits, Sees};
 
 /// What the wallet's work is done with; cheap to clone.
 #[derive(Clone, Debug)]
@@ -45,12 +45,27 @@ pub(super) struct Bench {
     pub signer: Addr<SignerActor>,
     /// The limits that count for the work at hand (M5).
     pub limits: Arc<Limits>,
+    /// What may be said of the wallet to whom the work at hand is for.
+    pub sees: Sees,
 }
 
 impl Bench {
     fn within(&self, caller: &Caller) -> Self {
-        Self { limits: caller.limits.clone(), ..self.clone() }
+        Self { limits: caller.limits.clone(), ..self.asked(caller) }
     }
+
+    /// The same limits, whose caller only tells who asked.
+    fn asked(&self, caller: &Caller) -> Self {
+        Self { purse: self.purse.asked(caller), sees: caller.sees, ..self.clone() }
+    }
+}
+
+/// Which opening somebody else who asks for the same joins: of the same provider, by the same agent of the fleet, or by the
+/// operator.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Opening {
+    provider_id: String,
+    member: Option<String>,
 }
 
 /// Everybody who waits for an opening; the first one asked for it.
@@ -71,15 +86,15 @@ pub struct WalletActor {
     busy: bool,
     /// Jobs that panicked one after another.
     faults: u32,
-    /// Openings on their way, by provider.
-    opening: HashMap<String, Waiting>,
+    /// Openings on their way.
+    opening: HashMap<Opening, Waiting>,
 }
 
 impl WalletActor {
     /// From the journal: what was on its way is taken up first.
     pub fn new(services: Services, purse: Purse, signer: Addr<SignerActor>, supervisor: Addr<Supervisor>) -> Self {
         Self {
-            bench: Bench { limits: services.config.limits.clone(), services, purse, signer },
+            bench: Bench { limits: services.config.limits.clone(), services, purse, signer, sees: Sees::All },
             supervisor,
             queue: VecDeque::new(),
             busy: false,
@@ -159,12 +174,12 @@ impl WalletActor {
         self.enqueue(job, ctx);
     }
 
-    fn opened(&mut self, provider_id: &str, result: Result<ChannelMade, Failure>) {
+    fn opened(&mut self, opening: &Opening, result: Result<ChannelMade, Failure>) {
         if let Ok(made) = &result {
             self.supervisor.do_send(ChannelOpened(Box::new(made.record.clone())));
         }
         // The first asked for it; the others joined.
-        let waiting = self.opening.remove(provider_id).unwrap_or_default();
+        let waiting = self.opening.remove(opening).unwrap_or_default();
         for (place, waiting) in lock(&waiting).drain(..).enumerate() {
             let joined = |made: ChannelMade| ChannelMade { resumed: made.resumed || place > 0, ..made };
             let _ = waiting.send(result.clone().map(joined));
@@ -195,9 +210,9 @@ async fn answer<T>(receiver: oneshot::Receiver<Result<T, Failure>>) -> Result<T,
 impl Handler<Balance> for WalletActor {
     type Result = ResponseFuture<Result<WalletView, Failure>>;
 
-    fn handle(&mut self, _: Balance, _: &mut Self::Context) -> Self::Result {
-        let bench = self.bench.clone();
-        Box::pin(async move { balance::view(&bench).await })
+    fn handle(&mut self, Balance { caller }: Balance, _: &mut Self::Context) -> Self::Result {
+        let bench = self.bench.asked(&caller);
+        Box::pin(async move { balance::view(&bench, caller.member()).await })
     }
 }
 
@@ -214,8 +229,9 @@ impl Handler<Open> for WalletActor {
     type Result = ();
 
     fn handle(&mut self, Open { plan, caller, progress, reply }: Open, ctx: &mut Self::Context) {
-        let provider_id = plan.channel.provider_id.clone();
-        let waiting = self.opening.entry(provider_id.clone()).or_default().clone();
+        let opening =
+            Opening { provider_id: plan.channel.provider_id.clone(), member: caller.member().map(str::to_owned) };
+        let waiting = self.opening.entry(opening.clone()).or_default().clone();
         lock(&waiting).push(reply);
         // A repeated open while one is pending is that one (design section 5).
         if lock(&waiting).len() > 1 {
@@ -228,7 +244,7 @@ impl Handler<Open> for WalletActor {
             let _ = done.send(if awaited { open::open(&bench, plan, &progress).await } else { Err(given_up()) });
         };
         self.enqueue(job, ctx);
-        ctx.spawn(answer(work).into_actor(self).map(move |result, actor, _| actor.opened(&provider_id, result)));
+        ctx.spawn(answer(work).into_actor(self).map(move |result, actor, _| actor.opened(&opening, result)));
     }
 }
 
@@ -241,8 +257,8 @@ impl Handler<SendClose> for WalletActor {
     type Result = ();
 
     fn handle(&mut self, message: SendClose, ctx: &mut Self::Context) {
-        let bench = self.bench.clone();
-        let SendClose { record, call, progress, reply } = message;
+        let SendClose { record, call, caller, progress, reply } = message;
+        let bench = self.bench.asked(&caller);
         let job = async move {
             if reply.is_closed() {
                 // Never begun: the channel pays on.
@@ -258,8 +274,8 @@ impl Handler<SendClose> for WalletActor {
 impl Handler<ResumeClose> for WalletActor {
     type Result = ();
 
-    fn handle(&mut self, ResumeClose { record, progress, reply }: ResumeClose, ctx: &mut Self::Context) {
-        let bench = self.bench.clone();
+    fn handle(&mut self, ResumeClose { record, caller, progress, reply }: ResumeClose, ctx: &mut Self::Context) {
+        let bench = self.bench.asked(&caller);
         self.enqueue_for(reply, async move { finish::resume_close(&bench, &record, &progress).await }, ctx);
     }
 }
@@ -284,8 +300,8 @@ impl Handler<Undone> for WalletActor {
 impl Handler<Send> for WalletActor {
     type Result = ();
 
-    fn handle(&mut self, Send { to, amount, again, progress, reply }: Send, ctx: &mut Self::Context) {
-        let bench = self.bench.clone();
+    fn handle(&mut self, Send { to, amount, again, caller, progress, reply }: Send, ctx: &mut Self::Context) {
+        let bench = self.bench.asked(&caller);
         self.enqueue_for(reply, async move { send::send(&bench, to, amount, again, &progress).await }, ctx);
     }
 }
@@ -293,8 +309,8 @@ impl Handler<Send> for WalletActor {
 impl Handler<Fund> for WalletActor {
     type Result = ();
 
-    fn handle(&mut self, Fund { to, usdc, pol, progress, reply }: Fund, ctx: &mut Self::Context) {
-        let bench = self.bench.clone();
+    fn handle(&mut self, Fund { to, usdc, pol, caller, progress, reply }: Fund, ctx: &mut Self::Context) {
+        let bench = self.bench.asked(&caller);
         self.enqueue_for(reply, async move { treasury::fund(&bench, to, usdc, pol, &progress).await }, ctx);
     }
 }
@@ -302,8 +318,8 @@ impl Handler<Fund> for WalletActor {
 impl Handler<Sweep> for WalletActor {
     type Result = ();
 
-    fn handle(&mut self, Sweep { progress, reply }: Sweep, ctx: &mut Self::Context) {
-        let bench = self.bench.clone();
+    fn handle(&mut self, Sweep { caller, progress, reply }: Sweep, ctx: &mut Self::Context) {
+        let bench = self.bench.asked(&caller);
         self.enqueue_for(reply, async move { treasury::sweep(&bench, &progress).await }, ctx);
     }
 }

@@ -9,8 +9,9 @@ use super::transact::not_enough_gas;
 use super::{Bench, ChannelMade, finish};
 use crate::api::{Approved, ChannelState, Progress};
 use crate::error::{Code, Failure, Money};
-use crate::journal::{ChannelRecord, NewChannel};
+use crate::journal::{ChannelRecord, NewChannel, Seen};
 use crate::points::{Point, reach};
+use crate::policy::Sees;
 
 /// Gas that an approval, an open, a fee and the later close use, from above. To foresee, not to send with.
 const GAS_APPROVE: u64 = 65_000;
@@ -38,8 +39,18 @@ impl OpenPlan {
 /// Opens, or joins an opening of the same provider that a restart left behind.
 pub(super) async fn open(bench: &Bench, plan: OpenPlan, progress: &Progress) -> Result<ChannelMade, Failure> {
     // First of all: what is open already must not be refused for the money that it took.
-    if let Some(record) = left_behind(bench, &plan.channel.provider_id).await? {
-        return Ok(ChannelMade { record, resumed: true, session_fee: Usdc::ZERO, transactions: Vec::new() });
+    if let Some(record) = left_behind(bench, &plan).await? {
+        return Ok(ChannelMade {
+            record,
+            resumed: true,
+            shared: None,
+            session_fee: Usdc::ZERO,
+            transactions: Vec::new(),
+        });
+    }
+    if let Some(seen) = join(bench, &plan).await? {
+        let (record, shared) = (seen.record.clone(), Some(Box::new(seen)));
+        return Ok(ChannelMade { record, resumed: false, shared, session_fee: Usdc::ZERO, transactions: Vec::new() });
     }
     progress.say("checking contract, balance, gas and allowance");
     check_funds(bench, &plan).await?;
@@ -48,7 +59,13 @@ pub(super) async fn open(bench: &Bench, plan: OpenPlan, progress: &Progress) -> 
     let (record, pending) = bench.purse.journal.begin_open(plan.channel.clone(), limits, moment).await?;
     if pending {
         let record = finish::resume_opening(bench, record).await?;
-        return Ok(ChannelMade { record, resumed: true, session_fee: Usdc::ZERO, transactions: Vec::new() });
+        return Ok(ChannelMade {
+            record,
+            resumed: true,
+            shared: None,
+            session_fee: Usdc::ZERO,
+            transactions: Vec::new(),
+        });
     }
     reach(Point::OpenBegun);
     match carry_out(bench, &plan, &record, progress).await {
@@ -63,18 +80,44 @@ pub(super) async fn open(bench: &Bench, plan: OpenPlan, progress: &Progress) -> 
 
 /// An opening of this provider whose caller stopped waiting, or whose process ended: opened since and never used, or
 /// still on its way. Without it, the repeated call that we ask for would lock a second deposit.
-async fn left_behind(bench: &Bench, provider_id: &str) -> Result<Option<ChannelRecord>, Failure> {
+async fn left_behind(bench: &Bench, plan: &OpenPlan) -> Result<Option<ChannelRecord>, Failure> {
     let (chain_id, wallet) = (bench.services.config.chain.chain_id, bench.purse.address);
-    if let Some(record) = bench.purse.journal.untold(chain_id, wallet, provider_id.into()).await?
+    let provider_id = &plan.channel.provider_id;
+    if let Some(record) = bench.purse.journal.untold(chain_id, wallet, provider_id.clone()).await?
         && bench.services.clock.block_time() < record.expires_at
     {
         return Ok(Some(record));
     }
+    let member = match bench.sees {
+        Sees::All => None,
+        Sees::Own { .. } => Some(plan.channel.agent.as_str()),
+    };
+    let whose = |record: &ChannelRecord| match member {
+        None => record.members.is_empty(),
+        Some(agent) => record.is_of(agent),
+    };
     let open = bench.purse.journal.channels(false).await?;
-    match open.into_iter().find(|record| is_opening(record) && record.provider_id == provider_id) {
+    let pending = |record: &ChannelRecord| is_opening(record) && record.provider_id == *provider_id && whose(record);
+    match open.into_iter().find(pending) {
         Some(pending) => finish::resume_opening(bench, pending).await.map(Some),
         None => Ok(None),
     }
+}
+
+/// A channel of the wallet that agents share, for one of them that shares. Openings go one after another, so what others are
+/// about to open is open by now, or waits for its transaction: then this waits too.
+async fn join(bench: &Bench, plan: &OpenPlan) -> Result<Option<Seen>, Failure> {
+    if !plan.channel.shared {
+        return Ok(None);
+    }
+    bench.services.know_time().await?;
+    let (journal, clock) = (&bench.purse.journal, &bench.services.clock);
+    let (new, limits) = (&plan.channel, &bench.limits);
+    let found = journal.shareable(new.clone(), limits.clone(), clock.block_time()).await?;
+    if let Some(pending) = found.filter(is_opening) {
+        finish::resume_opening(bench, pending).await?;
+    }
+    Ok(journal.join(new.clone(), limits.clone(), clock.block_time(), clock.moment()).await?)
 }
 
 async fn carry_out(
@@ -128,7 +171,7 @@ async fn lock_deposit(
     })?;
     transactions.push(format!("{:#x}", landed.receipt.hash));
     let record = finish::opened(bench, record, &landed).await?;
-    Ok(ChannelMade { record, resumed: false, session_fee: Usdc::ZERO, transactions })
+    Ok(ChannelMade { record, resumed: false, shared: None, session_fee: Usdc::ZERO, transactions })
 }
 
 /// Contract and token (M8), balance less fee, gas for this opening and for every close to come. One clear answer before
@@ -142,7 +185,11 @@ async fn check_funds(bench: &Bench, plan: &OpenPlan) -> Result<(), Failure> {
     if plan.channel.deposit.saturating_add(fee) > held {
         let (chain_id, limit) = (deployment.chain_id(), bench.limits.locked);
         let room = limit.saturating_sub(bench.purse.journal.locked(chain_id, owner).await?);
-        let most = held.saturating_sub(fee).min(room);
+        let most = match bench.sees {
+            Sees::All => held.saturating_sub(fee).min(room),
+            // What others have locked is not an agent's to know.
+            Sees::Own { .. } => held.saturating_sub(fee).min(bench.limits.per_channel),
+        };
         let with_fee = if fee.is_zero() { String::new() } else { format!(" and the session fee of {fee} USDC") };
         return Err(Failure::unspent(
             Code::InsufficientUsdc,
@@ -162,8 +209,11 @@ async fn check_funds(bench: &Bench, plan: &OpenPlan) -> Result<(), Failure> {
     let pol = chain.native_balance(owner).await?;
     if pol < needed {
         let failure = not_enough_gas(pol, needed);
-        let message =
-            format!("{}: for this opening, its close and the closes of {open} open channels", failure.message);
+        let others = match bench.sees {
+            Sees::All => format!("{open} open channels"),
+            Sees::Own { .. } => "all channels of the wallet that are open".into(),
+        };
+        let message = format!("{}: for this opening, its close and the closes of {others}", failure.message);
         return Err(Failure { message, ..failure });
     }
     Ok(())

@@ -211,7 +211,11 @@ pub fn channels(views: &[ChannelView]) -> String {
 
 /// A new channel, its provider's instructions, and what to call next with `model`, one of the provider's.
 pub fn opened(opened: &Opened, model: Option<&str>) -> String {
-    let found = if opened.resumed { "An earlier opening was found" } else { "Opened" };
+    let found = match (opened.shared, opened.resumed) {
+        (true, _) => "Shared, nothing was opened and nothing locked; other agents of this wallet pay with it too",
+        (false, true) => "An earlier opening was found",
+        (false, false) => "Opened",
+    };
     let mut out = format!("{found}: {}", standing(&opened.channel));
     let reason = word(&opened.contract.reason, 200);
     out.push_str(&format!("\nContract {} at {}: {reason}", opened.contract.generation, opened.contract.contract));
@@ -253,6 +257,13 @@ fn is_plain(id: &str) -> bool {
 
 /// A channel's end.
 pub fn closed(closed: &Closed) -> String {
+    if closed.left {
+        return format!(
+            "Left {}: other agents of this wallet use it, so it stays open and nothing was paid or sent back. You cannot pay with it any more. Next: {}",
+            closed.channel.channel_id.as_deref().unwrap_or("the channel"),
+            word(&closed.channel.next, 300)
+        );
+    }
     format!(
         "Closed {}: deposit {} USDC, provider got {} USDC (protocol fee {} of it), {} USDC came back. Transaction {}.",
         closed.channel.channel_id.as_deref().unwrap_or("the channel"),

@@ -51,7 +51,7 @@ fn a_lowered_limit_refuses_what_is_new_only() {
     limits.per_day = usdc(5);
     let signed = Signed { day: usdc(100), ..Signed::default() };
     let over = may_sign(&limits, &signed, voucher(1, 1)).unwrap_err();
-    assert_eq!((over.left, over.limit), (Quantity::Usdc(usdc(0)), Quantity::Usdc(usdc(5))));
+    assert_eq!((over.left, over.limit), (Some(Quantity::Usdc(usdc(0))), Quantity::Usdc(usdc(5))));
     assert_eq!(rule(may_sign(&limits, &signed, voucher(1, 0))), None);
 }
 

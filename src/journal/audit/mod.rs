@@ -1,0 +1,441 @@
+//! The audit record: every decision about money, written in the transaction that takes it. Rows are only ever added, which
+//! triggers keep; each voucher names its row.
+//!
+//! A row is about 150 bytes, and a paid request makes two. What costs nothing does not fill the disk: a refusal that the
+//! same agent meets again within a minute, of the same kind and by the same rule, is counted beside its first row.
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;
+pub(super) mod transactions;
+
+use std::borrow::Cow;
+use std::fmt;
+
+use drain_protocol::text::one_line;
+use drain_protocol::{B256, ChannelId, Nonce, Usdc};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::writer::When;
+use super::{ApprovalId, IntentId, Journal, JournalError, Receipt, TxId, TxKind};
+use crate::policy::books::NoVoucher;
+use crate::policy::budgets::Quantity;
+use crate::policy::{Caller, RequestId, Sees};
+
+/// Longest text of others in a row.
+const TEXT: usize = 200;
+/// Longest name of others.
+const NAME: usize = 80;
+/// Refusals of one kind within so many seconds are one row.
+const REPEATED_WITHIN: i64 = 60;
+
+/// For whom a journal's method is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Who {
+    /// The call; `None` where the runtime acts by itself.
+    pub request: Option<RequestId>,
+    pub agent: String,
+    pub tool: Cow<'static, str>,
+    pub sees: Sees,
+}
+
+impl Who {
+    /// The name by which an agent of the fleet knows its channels; `None` for everybody else.
+    pub fn member(&self) -> Option<&str> {
+        matches!(self.sees, Sees::Own { .. }).then_some(self.agent.as_str())
+    }
+
+    /// An answer as this caller is given it: what others of the wallet did is not an agent's to know.
+    pub fn told(&self, error: JournalError) -> JournalError {
+        match (self.sees, error) {
+            (Sees::All, error) => error,
+            (Sees::Own { .. }, JournalError::OverLimit(over)) => JournalError::OverLimit(over.for_an_agent()),
+            (Sees::Own { .. }, JournalError::Frozen(frozen)) => JournalError::Frozen(frozen.for_an_agent()),
+            (Sees::Own { .. }, error) => error,
+        }
+    }
+}
+
+impl Default for Who {
+    fn default() -> Self {
+        Self { request: None, agent: String::new(), tool: "runtime".into(), sees: Sees::All }
+    }
+}
+
+impl From<&Caller> for Who {
+    fn from(caller: &Caller) -> Self {
+        let Caller { agent, asked, sees, .. } = caller;
+        Self { request: Some(asked.request), agent: agent.clone(), tool: asked.tool.clone(), sees: *sees }
+    }
+}
+
+/// What a row is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A voucher: allowed, or refused.
+    Voucher,
+    /// A voucher of amount zero, which authorises nothing.
+    Probe,
+    /// What became of vouchers.
+    Settlement,
+    /// A voucher was taken, and what it costs is not known.
+    Unknown,
+    /// A provider insisted on more than is explained.
+    Offence,
+    /// The wish to open a channel: allowed, or refused.
+    Opening,
+    /// A channel is open.
+    Opened,
+    /// A channel is closed.
+    Closed,
+    /// A transaction of the wallet: allowed and signed, refused, or at its end.
+    Transaction(TxKind),
+    /// A person is asked.
+    Question,
+    /// A person's answer.
+    Answer,
+    /// The wallet is frozen.
+    Freeze,
+    /// A person lifted every freeze.
+    Unfreeze,
+    /// A person accepts what a provider, or the marketplace's fee wallet, is now.
+    Trust,
+    /// A person says whom a foreign channel pays.
+    Adopt,
+    /// Something that must not be, such as a claim of more than was signed (M11).
+    Alarm,
+    /// The chain took back what was final.
+    Reorg,
+    /// A channel of the wallet was found on chain.
+    Found,
+    /// A channel's history may be incomplete from here on.
+    Recovered,
+    /// A copy was put in place of the journal, or the journal is not what was last used.
+    Copy,
+}
+
+impl Kind {
+    /// All of them, for a reader who filters.
+    pub const ALL: [Self; 26] = [
+        Self::Voucher,
+        Self::Probe,
+        Self::Settlement,
+        Self::Unknown,
+        Self::Offence,
+        Self::Opening,
+        Self::Opened,
+        Self::Closed,
+        Self::Transaction(TxKind::Approve),
+        Self::Transaction(TxKind::Open),
+        Self::Transaction(TxKind::Close),
+        Self::Transaction(TxKind::CooperativeClose),
+        Self::Transaction(TxKind::SessionFee),
+        Self::Transaction(TxKind::SendUsdc),
+        Self::Transaction(TxKind::SendNative),
+        Self::Question,
+        Self::Answer,
+        Self::Freeze,
+        Self::Unfreeze,
+        Self::Trust,
+        Self::Adopt,
+        Self::Alarm,
+        Self::Reorg,
+        Self::Found,
+        Self::Recovered,
+        Self::Copy,
+    ];
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Voucher => "voucher",
+            Self::Probe => "probe",
+            Self::Settlement => "settlement",
+            Self::Unknown => "unknown",
+            Self::Offence => "offence",
+            Self::Opening => "opening",
+            Self::Opened => "opened",
+            Self::Closed => "closed",
+            Self::Transaction(kind) => return kind.fmt(f),
+            Self::Question => "question",
+            Self::Answer => "answer",
+            Self::Freeze => "freeze",
+            Self::Unfreeze => "unfreeze",
+            Self::Trust => "trust",
+            Self::Adopt => "adopt",
+            Self::Alarm => "alarm",
+            Self::Reorg => "reorg",
+            Self::Found => "found",
+            Self::Recovered => "recovered",
+            Self::Copy => "copy",
+        })
+    }
+}
+
+/// What was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    Allowed,
+    Refused,
+    /// Nobody was asked: it happened, or it is what came of a decision.
+    Recorded,
+}
+
+impl Decision {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Refused => "refused",
+            Self::Recorded => "recorded",
+        }
+    }
+}
+
+/// A row to write.
+#[derive(Clone, Debug)]
+pub(super) struct Entry<'a> {
+    pub kind: Kind,
+    pub decision: Decision,
+    pub rule: Option<Cow<'a, str>>,
+    /// As the directory calls it; cleaned when it is written (M13).
+    pub provider: Option<&'a str>,
+    pub intent: Option<IntentId>,
+    pub nonce: Option<Nonce>,
+    pub tx: Option<TxId>,
+    pub approval: Option<ApprovalId>,
+    pub channel: Option<ChannelId>,
+    pub hash: Option<B256>,
+    pub amount: Option<Usdc>,
+    pub growth: Option<Usdc>,
+    pub bound: Option<Usdc>,
+    pub left: Option<Usdc>,
+    pub charged: Option<Usdc>,
+    pub disputed: Option<Usdc>,
+    pub refunded: Option<Usdc>,
+    /// Cleaned when it is written.
+    pub outcome: Option<Cow<'a, str>>,
+    pub decided: Option<i64>,
+}
+
+impl<'a> Entry<'a> {
+    const fn of(kind: Kind, decision: Decision) -> Self {
+        Self {
+            kind,
+            decision,
+            rule: None,
+            provider: None,
+            intent: None,
+            nonce: None,
+            tx: None,
+            approval: None,
+            channel: None,
+            hash: None,
+            amount: None,
+            growth: None,
+            bound: None,
+            left: None,
+            charged: None,
+            disputed: None,
+            refunded: None,
+            outcome: None,
+            decided: None,
+        }
+    }
+
+    pub(super) const fn allowed(kind: Kind) -> Self {
+        Self::of(kind, Decision::Allowed)
+    }
+
+    pub(super) const fn refused(kind: Kind) -> Self {
+        Self::of(kind, Decision::Refused)
+    }
+
+    pub(super) const fn recorded(kind: Kind) -> Self {
+        Self::of(kind, Decision::Recorded)
+    }
+
+    pub(super) fn told(self, outcome: impl Into<Cow<'a, str>>) -> Self {
+        Self { outcome: Some(outcome.into()), ..self }
+    }
+}
+
+/// Adds a row; its number is the answer.
+pub(super) fn write(db: &Connection, who: &Who, entry: &Entry<'_>) -> Result<i64, JournalError> {
+    let money = |amount: Option<Usdc>| amount.map(Usdc::as_i64);
+    db.prepare_cached(
+        "INSERT INTO audit (at, request, agent, tool, kind, decision, rule, provider, intent, nonce, tx, approval, channel, hash, \
+         amount, growth, bound, left, charged, disputed, refunded, outcome, decided) \
+         VALUES (unixepoch(), ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
+    )?
+    .execute(params![
+        who.request.map(|id| id.to_string()),
+        who.agent,
+        who.tool,
+        entry.kind.to_string(),
+        entry.decision.as_str(),
+        entry.rule,
+        entry.provider.map(|id| one_line(id, NAME)),
+        entry.intent.map(|intent| intent.0),
+        entry.nonce.map(|nonce| nonce.as_i64()),
+        entry.tx.map(|tx| tx.0),
+        entry.approval.map(|id| id.to_string()),
+        entry.channel.map(|id| id.to_string()),
+        entry.hash.map(|hash| format!("{hash:#x}")),
+        money(entry.amount),
+        money(entry.growth),
+        money(entry.bound),
+        money(entry.left),
+        money(entry.charged),
+        money(entry.disputed),
+        money(entry.refunded),
+        entry.outcome.as_deref().map(|text| one_line(text, TEXT)),
+        entry.decided,
+    ])?;
+    Ok(db.last_insert_rowid())
+}
+
+/// Adds a refusal, or counts it beside the one of the last minute that is like it.
+fn write_refusal(db: &Connection, who: &Who, entry: &Entry<'_>) -> Result<(), JournalError> {
+    let before: Option<i64> = db
+        .prepare_cached(
+            "SELECT seq FROM audit WHERE decision = 'refused' AND agent = ?1 AND kind = ?2 AND rule IS ?3 \
+             AND at > unixepoch() - ?4 AND at <= unixepoch() ORDER BY at DESC, seq DESC LIMIT 1",
+        )?
+        .query_row(params![who.agent, entry.kind.to_string(), entry.rule, REPEATED_WITHIN], |r| r.get(0))
+        .optional()?;
+    match before {
+        None => write(db, who, entry).map(drop),
+        Some(seq) => {
+            db.prepare_cached(
+                "INSERT INTO audit_repeats (seq, times, last_at) VALUES (?1, 1, unixepoch()) \
+                 ON CONFLICT (seq) DO UPDATE SET times = times + 1, last_at = excluded.last_at",
+            )?
+            .execute([seq])?;
+            Ok(())
+        }
+    }
+}
+
+/// Takes a decision. One that a rule refuses leaves nothing behind but its row, which is kept: the refusal comes back
+/// inside of what was done. What the disk or the file refuses is no decision.
+pub(super) fn decided<T>(
+    db: &Connection,
+    who: &Who,
+    wanted: Entry<'_>,
+    decide: impl FnOnce(&Connection) -> Result<T, JournalError>,
+) -> Result<Result<T, JournalError>, JournalError> {
+    db.prepare_cached("SAVEPOINT decision")?.execute([])?;
+    let result = decide(db);
+    let refusal = result.as_ref().err().map(|error| (refusal(error), error.to_string()));
+    let kept = match refusal {
+        None => Ok(result),
+        Some((None, _)) => return result.map(Ok),
+        Some((Some(Refusal { rule, left }), why)) => {
+            db.prepare_cached("ROLLBACK TO decision")?.execute([])?;
+            let provider = match wanted.intent.filter(|_| wanted.provider.is_none()) {
+                Some(intent) => provider_of(db, intent)?,
+                None => wanted.provider.map(str::to_owned),
+            };
+            let entry = Entry {
+                decision: Decision::Refused,
+                rule: Some(rule.into()),
+                provider: provider.as_deref(),
+                left,
+                ..wanted
+            };
+            write_refusal(db, who, &entry.told(why))?;
+            Ok(result)
+        }
+    };
+    db.prepare_cached("RELEASE decision")?.execute([])?;
+    kept
+}
+
+/// The provider of a channel, where there is one.
+pub(super) fn provider_of(db: &Connection, intent: IntentId) -> Result<Option<String>, JournalError> {
+    let mut statement = db.prepare_cached("SELECT provider_id FROM channels WHERE intent = ?1")?;
+    Ok(statement.query_row([intent.0], |r| r.get(0)).optional()?)
+}
+
+/// The rule that refused, and what it left.
+struct Refusal {
+    rule: &'static str,
+    left: Option<Usdc>,
+}
+
+/// `None` for what is no rule's word, but trouble.
+fn refusal(error: &JournalError) -> Option<Refusal> {
+    let by = |rule| Some(Refusal { rule, left: None });
+    match error {
+        JournalError::OverLimit(over) => {
+            let left = match over.left {
+                Some(Quantity::Usdc(left)) => Some(left),
+                Some(Quantity::Gas(_) | Quantity::Count(_)) | None => None,
+            };
+            Some(Refusal { rule: over.rule.variable(), left })
+        }
+        JournalError::NoVoucher(NoVoucher::Exhausted { available, .. }) => {
+            Some(Refusal { rule: "exhausted", left: Some(*available) })
+        }
+        JournalError::NoVoucher(_) => by("exhausted"),
+        JournalError::NotOpen(_) => by("not_open"),
+        JournalError::NotAllowed(why) => by(why.variable()),
+        JournalError::SetAside { .. } => by("set_aside"),
+        JournalError::NeedsPerson => by("approval"),
+        JournalError::TooManyQuestions(_) => by("questions"),
+        JournalError::Frozen(frozen) => by(frozen.source.name()),
+        _ => None,
+    }
+}
+
+/// The row of a voucher's decision.
+pub(super) fn of_voucher(db: &Connection, receipt: Receipt) -> Result<Option<i64>, JournalError> {
+    let row = db
+        .prepare_cached("SELECT audit FROM vouchers WHERE intent = ?1 AND nonce = ?2")?
+        .query_row(params![receipt.intent.0, receipt.nonce.as_i64()], |r| r.get(0))
+        .optional()?;
+    Ok(row.flatten())
+}
+
+/// What was refused before the journal was asked, by a rule of the operator's or by what a provider has become.
+#[derive(Clone, Debug)]
+pub struct RefusedBefore {
+    /// What was wanted.
+    pub kind: Kind,
+    /// The rule: a variable, or an error's code.
+    pub rule: String,
+    /// Which provider.
+    pub provider: Option<String>,
+    /// Which channel.
+    pub intent: Option<IntentId>,
+    /// How much was asked for.
+    pub amount: Option<Usdc>,
+    /// Why, as the caller is told.
+    pub why: String,
+}
+
+impl Journal {
+    /// The same journal, for this caller: what is recorded by it names the caller and the call.
+    pub fn asked(&self, caller: &Caller) -> Self {
+        Self { writer: self.writer.clone(), who: std::sync::Arc::new(caller.into()) }
+    }
+
+    /// Records a refusal that did not need the journal's word. Rides in the next commit.
+    pub fn refused_later(&self, refused: RefusedBefore) -> Result<(), JournalError> {
+        let who = self.who.clone();
+        self.writer
+            .submit(When::Later, move |db| {
+                let RefusedBefore { kind, rule, provider, intent, amount, why } = refused;
+                let entry = Entry {
+                    rule: Some(rule.into()),
+                    provider: provider.as_deref(),
+                    intent,
+                    amount,
+                    ..Entry::refused(kind)
+                };
+                write_refusal(db, &who, &entry.told(why))
+            })
+            .map(drop)
+    }
+}
