@@ -43,6 +43,7 @@ mod totals;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod totals_tests;
+mod transaction;
 mod transactions;
 mod trouble;
 mod usage;
@@ -70,7 +71,7 @@ pub use pins::{Pin, PinCheck};
 pub use reorgs::Settled;
 pub use schema::lock;
 pub use totals::{Asked as TotalsAsked, Totals};
-pub use transactions::{NewTransaction, TxKind, TxRecord, TxState};
+pub use transaction::{NewTransaction, TxKind, TxRecord, TxState};
 pub use trouble::DiskTrouble;
 pub use vouchers::{Authorized, Outcome, VoucherIntent};
 

@@ -7,7 +7,7 @@ use super::audit;
 use super::channel::{load, provider_key_of};
 use super::row::address;
 use super::row::{self, column};
-use super::transactions::TxKind;
+use super::transaction::TxKind;
 use super::writer::When;
 use super::{ChannelRecord, IntentId, Journal, JournalError, TxId, usage};
 

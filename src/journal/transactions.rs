@@ -1,156 +1,20 @@
 //! Transactions of the wallet: recorded before they are signed, stored signed before they are sent (M7).
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use drain_protocol::{Address, B256, Usdc};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::audit::{self, Entry, Kind};
 use super::freeze::{is_frozen_with_wallet, refuse_frozen_by};
 use super::row::address;
 use super::row::{self, column};
+use super::transaction::{COLUMNS, NewTransaction, TxKind, TxRecord, TxState, record};
 use super::writer::When;
 use super::{IntentId, Journal, JournalError, TxId, usage};
-use crate::clock::Moment;
 use crate::metrics;
-use crate::policy::budgets::{GasFor, may_burn};
+use crate::policy::budgets::may_burn;
 use crate::policy::{Limits, Pol};
-
-macro_rules! named {
-    ($(#[$doc:meta])* $type:ident { $($(#[$vdoc:meta])* $variant:ident = $name:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $type { $($(#[$vdoc])* $variant,)+ }
-
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(match self { $(Self::$variant => $name,)+ })
-            }
-        }
-
-        impl FromStr for $type {
-            type Err = ();
-            fn from_str(text: &str) -> Result<Self, ()> {
-                Ok(match text { $($name => Self::$variant,)+ _ => return Err(()) })
-            }
-        }
-    };
-}
-
-named! {
-    /// What a transaction does.
-    TxKind {
-        /// Raises or lowers the allowance.
-        Approve = "approve",
-        /// Opens a channel.
-        Open = "open",
-        /// Closes one at expiry.
-        Close = "close",
-        /// Closes one with the provider's consent.
-        CooperativeClose = "cooperative_close",
-        /// The V1 fee.
-        SessionFee = "session_fee",
-        /// A person sends USDC.
-        SendUsdc = "send_usdc",
-        /// A person sends POL.
-        SendNative = "send_native",
-    }
-}
-
-impl TxKind {
-    /// Whether it brings money back.
-    const fn gas_for(self) -> GasFor {
-        match self {
-            Self::Close | Self::CooperativeClose => GasFor::Refund,
-            _ => GasFor::Spending,
-        }
-    }
-}
-
-named! {
-    /// How far it got.
-    TxState {
-        /// Wanted; nothing is signed.
-        Planned = "planned",
-        /// Signed bytes are stored.
-        Signed = "signed",
-        /// At least one node took it.
-        Broadcast = "broadcast",
-        /// Mined at the required depth with the expected events.
-        Final = "final",
-        /// Mined at the required depth and reverted.
-        Reverted = "reverted",
-        /// It can never land: never signed, or another transaction is final in its slot.
-        Dropped = "dropped",
-    }
-}
-
-/// A transaction that is wanted. Nothing is signed yet.
-#[derive(Clone, Copy, Debug)]
-pub struct NewTransaction {
-    /// What it does.
-    pub kind: TxKind,
-    /// For which channel.
-    pub intent: Option<IntentId>,
-    /// On which chain.
-    pub chain_id: u64,
-    /// From whom.
-    pub wallet: Address,
-    /// Contract, token or receiver.
-    pub target: Address,
-    /// What it moves or allows.
-    pub amount: Option<Usdc>,
-    /// The most that its gas can cost.
-    pub gas_most: Pol,
-    /// The slot of the account in which it outbids what is there; `None`: a slot of its own.
-    pub outbids: Option<u64>,
-    /// Now.
-    pub moment: Moment,
-}
-
-/// A transaction as recorded.
-#[derive(Clone, Debug)]
-pub struct TxRecord {
-    /// Our name of it.
-    pub id: TxId,
-    /// For which channel.
-    pub intent: Option<IntentId>,
-    /// What it does.
-    pub kind: TxKind,
-    /// Contract, token or receiver.
-    pub target: Address,
-    /// What it moves or allows.
-    pub amount: Option<Usdc>,
-    /// Its slot.
-    pub account_nonce: Option<u64>,
-    /// Its signed bytes.
-    pub raw: Option<Vec<u8>>,
-    /// Its hash.
-    pub hash: Option<B256>,
-    /// How far it got.
-    pub state: TxState,
-}
-
-const COLUMNS: &str = "id, intent, kind, target, amount, account_nonce, raw, hash, state";
-
-fn record(r: &Row<'_>) -> Result<TxRecord, JournalError> {
-    let account_nonce: Option<i64> = r.get("account_nonce")?;
-    let account_nonce =
-        account_nonce.map(u64::try_from).transpose().map_err(|_| JournalError::Corrupt("account_nonce".into()))?;
-    Ok(TxRecord {
-        id: TxId(r.get("id")?),
-        intent: r.get::<_, Option<i64>>("intent")?.map(IntentId),
-        kind: row::parsed(r, "kind")?,
-        target: row::parsed(r, "target")?,
-        amount: row::optional_usdc(r, "amount")?,
-        account_nonce,
-        raw: r.get("raw")?,
-        hash: row::optional_parsed(r, "hash")?,
-        state: row::parsed(r, "state")?,
-    })
-}
 
 /// Ends a transaction; one that ended already stays as it is. Where it is mined, others signed for its slot can never
 /// land: they end with it, and with them another channel's opening of which nothing else may land. (Another channel's close

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use drain_protocol::refusal::RefusalCode;
 use drain_protocol::{Address, Usdc};
 use drain_signers::{Capabilities, SignerError};
+use strum::{AsRefStr, VariantArray};
 
 use super::FAMILIES;
 use super::names::{self, Named};
@@ -14,149 +15,132 @@ use crate::policy::approvals::{Verdict, Via};
 static PROVIDERS: Named = Named::new();
 static AGENTS: Named = Named::new();
 
-macro_rules! labels {
-    ($(#[$doc:meta])* $type:ident { $($(#[$vdoc:meta])* $variant:ident = $name:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $type { $($(#[$vdoc])* $variant,)+ }
-
-        impl $type {
-            /// All of them.
-            pub const ALL: &[Self] = &[$(Self::$variant,)+];
-
-            const fn label(self) -> &'static str {
-                match self { $(Self::$variant => $name,)+ }
-            }
-        }
-    };
+/// What is signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, AsRefStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum Signed {
+    /// A voucher.
+    Voucher,
+    /// A transaction.
+    Transaction,
 }
 
-labels! {
-    /// What is signed.
-    Signed {
-        /// A voucher.
-        Voucher = "voucher",
-        /// A transaction.
-        Transaction = "transaction",
-    }
+/// What became of a voucher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, AsRefStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum VoucherEnd {
+    /// A usable answer.
+    Answered,
+    /// It was charged, and no usable answer came.
+    Unusable,
+    /// The provider says that it did no work.
+    Refused,
+    /// Not known.
+    Lost,
+    /// It never left.
+    Unsent,
 }
 
-labels! {
-    /// What became of a voucher.
-    VoucherEnd {
-        /// A usable answer.
-        Answered = "answered",
-        /// It was charged, and no usable answer came.
-        Unusable = "unusable",
-        /// The provider says that it did no work.
-        Refused = "refused",
-        /// Not known.
-        Lost = "lost",
-        /// It never left.
-        Unsent = "unsent",
-    }
+/// A provider told other books than ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, AsRefStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum Correction {
+    /// What was unknown explains it.
+    Adopted,
+    /// It tells no books: what was unknown is booked whole.
+    AtBound,
+    /// Nothing explains it.
+    Unexplained,
 }
 
-labels! {
-    /// A provider told other books than ours.
-    Correction {
-        /// What was unknown explains it.
-        Adopted = "adopted",
-        /// It tells no books: what was unknown is booked whole.
-        AtBound = "at_bound",
-        /// Nothing explains it.
-        Unexplained = "unexplained",
-    }
+/// What a provider did with a paid request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, AsRefStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum Request {
+    /// It answered.
+    Answered,
+    /// It refused before it worked.
+    Refused,
+    /// It failed with the voucher in hand.
+    Failed,
+    /// No usable answer.
+    Lost,
+    /// It was not reached.
+    Unreachable,
 }
 
-labels! {
-    /// What a provider did with a paid request.
-    Request {
-        /// It answered.
-        Answered = "answered",
-        /// It refused before it worked.
-        Refused = "refused",
-        /// It failed with the voucher in hand.
-        Failed = "failed",
-        /// No usable answer.
-        Lost = "lost",
-        /// It was not reached.
-        Unreachable = "unreachable",
-    }
+/// What an RPC endpoint answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, AsRefStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum Rpc {
+    /// An answer.
+    Ok,
+    /// The call reverts.
+    Reverted,
+    /// The node does not take it.
+    Refused,
+    /// It has not this block or this range.
+    Unable,
+    /// It serves another chain.
+    WrongChain,
+    /// No answer, or one that makes no sense.
+    Fault,
 }
 
-labels! {
-    /// What an RPC endpoint answered.
-    Rpc {
-        /// An answer.
-        Ok = "ok",
-        /// The call reverts.
-        Reverted = "reverted",
-        /// The node does not take it.
-        Refused = "refused",
-        /// It has not this block or this range.
-        Unable = "unable",
-        /// It serves another chain.
-        WrongChain = "wrong_chain",
-        /// No answer, or one that makes no sense.
-        Fault = "fault",
-    }
+/// Which kind of actor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, AsRefStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum Actor {
+    /// The catalogue.
+    Directory,
+    /// Channels.
+    Channel,
+    /// The key.
+    Signer,
+    /// Transactions.
+    Wallet,
+    /// Chain events.
+    Watcher,
+    /// What brings money back.
+    Refund,
+    /// The journal's thread.
+    Journal,
 }
 
-labels! {
-    /// Which kind of actor.
-    Actor {
-        /// The catalogue.
-        Directory = "directory",
-        /// Channels.
-        Channel = "channel",
-        /// The key.
-        Signer = "signer",
-        /// Transactions.
-        Wallet = "wallet",
-        /// Chain events.
-        Watcher = "watcher",
-        /// What brings money back.
-        Refund = "refund",
-        /// The journal's thread.
-        Journal = "journal",
-    }
+/// Why an actor was started anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, AsRefStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum Restart {
+    /// It had stopped.
+    Gone,
+    /// A job of it broke off.
+    Panic,
 }
 
-labels! {
-    /// Why an actor was started anew.
-    Restart {
-        /// It had stopped.
-        Gone = "gone",
-        /// A job of it broke off.
-        Panic = "panic",
-    }
+/// What a contract's owner did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, AsRefStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum AdminEvent {
+    /// The fee.
+    FeeUpdated,
+    /// The token.
+    UsdcUpdated,
+    /// What no channel holds was sent away.
+    Swept,
+    /// It has no owner any more.
+    OwnershipRenounced,
 }
 
-labels! {
-    /// What a contract's owner did.
-    AdminEvent {
-        /// The fee.
-        FeeUpdated = "fee_updated",
-        /// The token.
-        UsdcUpdated = "usdc_updated",
-        /// What no channel holds was sent away.
-        Swept = "swept",
-        /// It has no owner any more.
-        OwnershipRenounced = "ownership_renounced",
-    }
-}
-
-labels! {
-    /// How a client is connected.
-    Transport {
-        /// Standard input and output.
-        Stdio = "stdio",
-        /// HTTP.
-        Http = "http",
-        /// Another process, by the wallet's socket.
-        Socket = "socket",
-    }
+/// How a client is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, AsRefStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum Transport {
+    /// Standard input and output.
+    Stdio,
+    /// HTTP.
+    Http,
+    /// Another process, by the wallet's socket.
+    Socket,
 }
 
 /// What has a known set of labels is shown from the start: a rise from nothing is no rise to whoever reads.
@@ -170,27 +154,27 @@ pub(super) fn begin() {
         ];
         let features: Vec<&str> = features.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
         FAMILIES.build_info.set([env!("CARGO_PKG_VERSION"), &features.join(",")], 1);
-        for event in AdminEvent::ALL {
-            FAMILIES.contract_admin_events_total.begin([event.label()]);
+        for event in AdminEvent::VARIANTS {
+            FAMILIES.contract_admin_events_total.begin([event.as_ref()]);
         }
-        for correction in Correction::ALL {
-            FAMILIES.voucher_corrections_total.begin([correction.label()]);
+        for correction in Correction::VARIANTS {
+            FAMILIES.voucher_corrections_total.begin([correction.as_ref()]);
         }
         for reason in ["invalid_nonce", "insufficient_funds", "invalid_signature", "channel_not_found", "rate_limited"]
         {
             FAMILIES.voucher_refusals_total.begin([reason]);
         }
         for actor in [Actor::Directory, Actor::Signer, Actor::Wallet, Actor::Watcher, Actor::Refund] {
-            FAMILIES.actor_restarts_total.begin([actor.label(), Restart::Gone.label()]);
+            FAMILIES.actor_restarts_total.begin([actor.as_ref(), Restart::Gone.as_ref()]);
         }
         for actor in [Actor::Channel, Actor::Wallet] {
-            FAMILIES.actor_restarts_total.begin([actor.label(), Restart::Panic.label()]);
+            FAMILIES.actor_restarts_total.begin([actor.as_ref(), Restart::Panic.as_ref()]);
         }
         for actor in [Actor::Directory, Actor::Signer, Actor::Wallet, Actor::Channel, Actor::Journal] {
-            FAMILIES.actor_mailbox_depth.shift([actor.label()], 0);
+            FAMILIES.actor_mailbox_depth.shift([actor.as_ref()], 0);
         }
-        for transport in Transport::ALL {
-            FAMILIES.mcp_sessions.shift([transport.label()], 0);
+        for transport in Transport::VARIANTS {
+            FAMILIES.mcp_sessions.shift([transport.as_ref()], 0);
         }
     });
 }
@@ -214,7 +198,7 @@ pub fn signature(wallet: Address, backend: &str, what: Signed, took: Duration, e
     let available = |yes| FAMILIES.signer_available.set([&names::wallet(wallet), backend], yes);
     match error {
         None => {
-            FAMILIES.sign_duration_seconds.took([backend, what.label()], took);
+            FAMILIES.sign_duration_seconds.took([backend, what.as_ref()], took);
             available(1);
         }
         Some(error) => {
@@ -229,7 +213,7 @@ pub fn signature(wallet: Address, backend: &str, what: Signed, took: Duration, e
 
 /// A voucher's request ended.
 pub fn voucher(provider_key: &str, end: VoucherEnd) {
-    FAMILIES.vouchers_signed_total.inc([&provider(provider_key), end.label()]);
+    FAMILIES.vouchers_signed_total.inc([&provider(provider_key), end.as_ref()]);
 }
 
 /// A provider refused a voucher. Codes that only this provider knows are one.
@@ -244,7 +228,7 @@ pub fn voucher_refused(code: &RefusalCode) {
 
 /// A provider told other books than ours.
 pub fn correction(correction: Correction) {
-    FAMILIES.voucher_corrections_total.inc([correction.label()]);
+    FAMILIES.voucher_corrections_total.inc([correction.as_ref()]);
 }
 
 /// A request was booked at `cost`.
@@ -268,7 +252,7 @@ fn spent_for(agent: &str, provider: &str, cost: Usdc) {
 /// A paid request was sent and ended so.
 pub fn request(provider_key: &str, outcome: Request, took: Duration) {
     let provider = provider(provider_key);
-    FAMILIES.provider_requests_total.inc([&provider, outcome.label()]);
+    FAMILIES.provider_requests_total.inc([&provider, outcome.as_ref()]);
     FAMILIES.provider_request_duration_seconds.took([&provider], took);
 }
 
@@ -304,7 +288,7 @@ pub fn journal_failed() {
 /// An RPC endpoint answered, or did not.
 pub fn rpc(endpoint: &str, outcome: Rpc, took: Duration) {
     let endpoint = names::clean(endpoint);
-    FAMILIES.rpc_requests_total.inc([&endpoint, outcome.label()]);
+    FAMILIES.rpc_requests_total.inc([&endpoint, outcome.as_ref()]);
     FAMILIES.rpc_request_duration_seconds.took([&endpoint], took);
 }
 
@@ -337,17 +321,17 @@ pub fn transaction(kind: &str, outcome: &str) {
 
 /// A contract's owner did something.
 pub fn admin_event(event: AdminEvent) {
-    FAMILIES.contract_admin_events_total.inc([event.label()]);
+    FAMILIES.contract_admin_events_total.inc([event.as_ref()]);
 }
 
 /// An actor was started anew.
 pub fn restarted(actor: Actor, cause: Restart) {
-    FAMILIES.actor_restarts_total.inc([actor.label(), cause.label()]);
+    FAMILIES.actor_restarts_total.inc([actor.as_ref(), cause.as_ref()]);
 }
 
 /// An actor did something.
 pub fn progressed(actor: Actor) {
-    FAMILIES.actor_last_progress_timestamp_seconds.set([actor.label()], now());
+    FAMILIES.actor_last_progress_timestamp_seconds.set([actor.as_ref()], now());
 }
 
 /// Something is asked of an actor, until this is dropped.
@@ -357,13 +341,13 @@ pub struct Asked(Actor);
 
 /// Something is asked of an actor.
 pub fn asked(actor: Actor) -> Asked {
-    FAMILIES.actor_mailbox_depth.shift([actor.label()], 1);
+    FAMILIES.actor_mailbox_depth.shift([actor.as_ref()], 1);
     Asked(actor)
 }
 
 impl Drop for Asked {
     fn drop(&mut self) {
-        FAMILIES.actor_mailbox_depth.shift([self.0.label()], -1);
+        FAMILIES.actor_mailbox_depth.shift([self.0.as_ref()], -1);
         progressed(self.0);
     }
 }
@@ -381,13 +365,13 @@ pub struct Session(Transport);
 
 /// A client is connected.
 pub fn session(transport: Transport) -> Session {
-    FAMILIES.mcp_sessions.shift([transport.label()], 1);
+    FAMILIES.mcp_sessions.shift([transport.as_ref()], 1);
     Session(transport)
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        FAMILIES.mcp_sessions.shift([self.0.label()], -1);
+        FAMILIES.mcp_sessions.shift([self.0.as_ref()], -1);
     }
 }
 

@@ -78,6 +78,19 @@ pub struct ChannelMade {
     pub transactions: Vec<String>,
 }
 
+impl ChannelMade {
+    /// An earlier opening, which costs nothing more.
+    pub(super) const fn resumed(record: ChannelRecord) -> Self {
+        Self { record, resumed: true, shared: None, session_fee: Usdc::ZERO, transactions: Vec::new() }
+    }
+
+    /// A channel that others opened, which costs nothing.
+    pub(super) fn shared(seen: Seen) -> Self {
+        let record = seen.record.clone();
+        Self { shared: Some(Box::new(seen)), resumed: false, ..Self::resumed(record) }
+    }
+}
+
 /// Send a channel's close and see it final. Only a channel actor asks, in its turn (M6).
 #[derive(Debug, Message)]
 #[rtype(result = "()")]

@@ -40,17 +40,10 @@ impl OpenPlan {
 pub(super) async fn open(bench: &Bench, plan: OpenPlan, progress: &Progress) -> Result<ChannelMade, Failure> {
     // First of all: what is open already must not be refused for the money that it took.
     if let Some(record) = left_behind(bench, &plan).await? {
-        return Ok(ChannelMade {
-            record,
-            resumed: true,
-            shared: None,
-            session_fee: Usdc::ZERO,
-            transactions: Vec::new(),
-        });
+        return Ok(ChannelMade::resumed(record));
     }
     if let Some(seen) = join(bench, &plan).await? {
-        let (record, shared) = (seen.record.clone(), Some(Box::new(seen)));
-        return Ok(ChannelMade { record, resumed: false, shared, session_fee: Usdc::ZERO, transactions: Vec::new() });
+        return Ok(ChannelMade::shared(seen));
     }
     progress.say("checking contract, balance, gas and allowance");
     check_funds(bench, &plan).await?;
@@ -59,13 +52,7 @@ pub(super) async fn open(bench: &Bench, plan: OpenPlan, progress: &Progress) -> 
     let (record, pending) = bench.purse.journal.begin_open(plan.channel.clone(), limits, moment).await?;
     if pending {
         let record = finish::resume_opening(bench, record).await?;
-        return Ok(ChannelMade {
-            record,
-            resumed: true,
-            shared: None,
-            session_fee: Usdc::ZERO,
-            transactions: Vec::new(),
-        });
+        return Ok(ChannelMade::resumed(record));
     }
     reach(Point::OpenBegun);
     match carry_out(bench, &plan, &record, progress).await {

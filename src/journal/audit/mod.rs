@@ -4,20 +4,23 @@
 //! A row is about 150 bytes, and a paid request makes two. What costs nothing does not fill the disk: a refusal that the
 //! same agent meets again within a minute, of the same kind and by the same rule, is counted beside its first row.
 
+mod entry;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests;
 pub(super) mod transactions;
 
 use std::borrow::Cow;
-use std::fmt;
 
+use drain_protocol::Usdc;
 use drain_protocol::text::one_line;
-use drain_protocol::{B256, ChannelId, Nonce, Usdc};
 use rusqlite::{Connection, OptionalExtension, params};
 
+pub use entry::Kind;
+pub(super) use entry::{Decision, Entry};
+
 use super::writer::When;
-use super::{ApprovalId, IntentId, Journal, JournalError, Receipt, TxId, TxKind};
+use super::{IntentId, Journal, JournalError, Receipt};
 use crate::policy::books::NoVoucher;
 use crate::policy::budgets::Quantity;
 use crate::policy::{Caller, RequestId, Sees};
@@ -69,197 +72,6 @@ impl From<&Caller> for Who {
     }
 }
 
-/// What a row is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A voucher: allowed, or refused.
-    Voucher,
-    /// A voucher of amount zero, which authorises nothing.
-    Probe,
-    /// What became of vouchers.
-    Settlement,
-    /// A voucher was taken, and what it costs is not known.
-    Unknown,
-    /// A provider insisted on more than is explained.
-    Offence,
-    /// The wish to open a channel: allowed, or refused.
-    Opening,
-    /// A channel is open.
-    Opened,
-    /// A channel is closed.
-    Closed,
-    /// A transaction of the wallet: allowed and signed, refused, or at its end.
-    Transaction(TxKind),
-    /// A person is asked.
-    Question,
-    /// A person's answer.
-    Answer,
-    /// The wallet is frozen.
-    Freeze,
-    /// A person lifted every freeze.
-    Unfreeze,
-    /// A person accepts what a provider, or the marketplace's fee wallet, is now.
-    Trust,
-    /// A person says whom a foreign channel pays.
-    Adopt,
-    /// Something that must not be, such as a claim of more than was signed (M11).
-    Alarm,
-    /// The chain took back what was final.
-    Reorg,
-    /// A channel of the wallet was found on chain.
-    Found,
-    /// A channel's history may be incomplete from here on.
-    Recovered,
-    /// A copy was put in place of the journal, or the journal is not what was last used.
-    Copy,
-}
-
-impl Kind {
-    /// All of them, for a reader who filters.
-    pub const ALL: [Self; 26] = [
-        Self::Voucher,
-        Self::Probe,
-        Self::Settlement,
-        Self::Unknown,
-        Self::Offence,
-        Self::Opening,
-        Self::Opened,
-        Self::Closed,
-        Self::Transaction(TxKind::Approve),
-        Self::Transaction(TxKind::Open),
-        Self::Transaction(TxKind::Close),
-        Self::Transaction(TxKind::CooperativeClose),
-        Self::Transaction(TxKind::SessionFee),
-        Self::Transaction(TxKind::SendUsdc),
-        Self::Transaction(TxKind::SendNative),
-        Self::Question,
-        Self::Answer,
-        Self::Freeze,
-        Self::Unfreeze,
-        Self::Trust,
-        Self::Adopt,
-        Self::Alarm,
-        Self::Reorg,
-        Self::Found,
-        Self::Recovered,
-        Self::Copy,
-    ];
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Voucher => "voucher",
-            Self::Probe => "probe",
-            Self::Settlement => "settlement",
-            Self::Unknown => "unknown",
-            Self::Offence => "offence",
-            Self::Opening => "opening",
-            Self::Opened => "opened",
-            Self::Closed => "closed",
-            Self::Transaction(kind) => return kind.fmt(f),
-            Self::Question => "question",
-            Self::Answer => "answer",
-            Self::Freeze => "freeze",
-            Self::Unfreeze => "unfreeze",
-            Self::Trust => "trust",
-            Self::Adopt => "adopt",
-            Self::Alarm => "alarm",
-            Self::Reorg => "reorg",
-            Self::Found => "found",
-            Self::Recovered => "recovered",
-            Self::Copy => "copy",
-        })
-    }
-}
-
-/// What was decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Decision {
-    Allowed,
-    Refused,
-    /// Nobody was asked: it happened, or it is what came of a decision.
-    Recorded,
-}
-
-impl Decision {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Allowed => "allowed",
-            Self::Refused => "refused",
-            Self::Recorded => "recorded",
-        }
-    }
-}
-
-/// A row to write.
-#[derive(Clone, Debug)]
-pub(super) struct Entry<'a> {
-    pub kind: Kind,
-    pub decision: Decision,
-    pub rule: Option<Cow<'a, str>>,
-    /// As the directory calls it; cleaned when it is written (M13).
-    pub provider: Option<&'a str>,
-    pub intent: Option<IntentId>,
-    pub nonce: Option<Nonce>,
-    pub tx: Option<TxId>,
-    pub approval: Option<ApprovalId>,
-    pub channel: Option<ChannelId>,
-    pub hash: Option<B256>,
-    pub amount: Option<Usdc>,
-    pub growth: Option<Usdc>,
-    pub bound: Option<Usdc>,
-    pub left: Option<Usdc>,
-    pub charged: Option<Usdc>,
-    pub disputed: Option<Usdc>,
-    pub refunded: Option<Usdc>,
-    /// Cleaned when it is written.
-    pub outcome: Option<Cow<'a, str>>,
-    pub decided: Option<i64>,
-}
-
-impl<'a> Entry<'a> {
-    const fn of(kind: Kind, decision: Decision) -> Self {
-        Self {
-            kind,
-            decision,
-            rule: None,
-            provider: None,
-            intent: None,
-            nonce: None,
-            tx: None,
-            approval: None,
-            channel: None,
-            hash: None,
-            amount: None,
-            growth: None,
-            bound: None,
-            left: None,
-            charged: None,
-            disputed: None,
-            refunded: None,
-            outcome: None,
-            decided: None,
-        }
-    }
-
-    pub(super) const fn allowed(kind: Kind) -> Self {
-        Self::of(kind, Decision::Allowed)
-    }
-
-    pub(super) const fn refused(kind: Kind) -> Self {
-        Self::of(kind, Decision::Refused)
-    }
-
-    pub(super) const fn recorded(kind: Kind) -> Self {
-        Self::of(kind, Decision::Recorded)
-    }
-
-    pub(super) fn told(self, outcome: impl Into<Cow<'a, str>>) -> Self {
-        Self { outcome: Some(outcome.into()), ..self }
-    }
-}
-
 /// Adds a row; its number is the answer.
 pub(super) fn write(db: &Connection, who: &Who, entry: &Entry<'_>) -> Result<i64, JournalError> {
     let money = |amount: Option<Usdc>| amount.map(Usdc::as_i64);
@@ -273,7 +85,7 @@ pub(super) fn write(db: &Connection, who: &Who, entry: &Entry<'_>) -> Result<i64
         who.agent,
         who.tool,
         entry.kind.to_string(),
-        entry.decision.as_str(),
+        entry.decision.to_string(),
         entry.rule,
         entry.provider.map(|id| one_line(id, NAME)),
         entry.intent.map(|intent| intent.0),
