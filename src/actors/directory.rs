@@ -7,8 +7,9 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Resp
 use drain_protocol::directory::{Catalogue, Listing, ListingProtocol};
 use tokio::sync::oneshot;
 
-use super::services::Services;
+use super::services::{Counted, Services};
 use crate::error::{Code, Failure};
+use crate::metrics;
 
 /// Waiting questions.
 const MAILBOX: usize = 1_024;
@@ -105,6 +106,10 @@ impl DirectoryActor {
         }
         catalogue
     }
+}
+
+impl Counted for DirectoryActor {
+    const KIND: Option<metrics::Actor> = Some(metrics::Actor::Directory);
 }
 
 impl Actor for DirectoryActor {

@@ -13,6 +13,7 @@ use super::supervisor::{ChannelOpened, FindOpening, Supervisor};
 use crate::api::{ChannelState, Closed, Progress};
 use crate::error::{Code, Failure};
 use crate::journal::{ChannelRecord, IntentId};
+use crate::metrics;
 use crate::notify::EventKind;
 use crate::policy::refund::{Due, Holding, Tries, Way, due, left, worth_it};
 use crate::policy::{Asked, Caller};
@@ -268,6 +269,7 @@ impl Handler<Look> for RefundActor {
         let read = async move { journal.channels(false).await };
         ctx.spawn(read.into_actor(self).map(|records, actor, ctx| {
             actor.looking = false;
+            metrics::progressed(metrics::Actor::Refund);
             match records {
                 Ok(records) => actor.judge(records, ctx),
                 Err(error) => tracing::error!(%error, "the journal cannot be read; refunds wait"),

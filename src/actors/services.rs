@@ -89,25 +89,19 @@ impl Purse {
 /// Asks an actor that answers with a result. An actor that is gone is a fault of ours.
 pub async fn ask<A, M, T>(actor: &Addr<A>, message: M) -> Result<T, Failure>
 where
-    A: Actor + Handler<M>,
+    A: Counted + Handler<M>,
     A::Context: ToEnvelope<A, M>,
     M: Message<Result = Result<T, Failure>> + Send + 'static,
     T: Send + 'static,
 {
-    let _asked = asked::<A>();
+    let _asked = A::KIND.map(metrics::asked);
     actor.send(message).await.unwrap_or_else(|error| Err(gone(&error)))
 }
 
-/// Counts what is asked of an actor and not answered yet.
-pub(super) fn asked<A>() -> Option<metrics::Asked> {
-    let name = std::any::type_name::<A>();
-    let kinds = [
-        (std::any::type_name::<super::signer::SignerActor>(), metrics::Actor::Signer),
-        (std::any::type_name::<super::wallet::WalletActor>(), metrics::Actor::Wallet),
-        (std::any::type_name::<super::channel::ChannelActor>(), metrics::Actor::Channel),
-        (std::any::type_name::<super::directory::DirectoryActor>(), metrics::Actor::Directory),
-    ];
-    kinds.into_iter().find(|(known, _)| *known == name).map(|(_, actor)| metrics::asked(actor))
+/// An actor whose questions are counted until they are answered.
+pub trait Counted: Actor {
+    /// Which kind is shown; `None` where it counts its own queue.
+    const KIND: Option<metrics::Actor>;
 }
 
 /// The failure of a mailbox.

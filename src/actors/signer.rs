@@ -7,6 +7,7 @@ use drain_protocol::SignedVoucher;
 use drain_signers::{Prompt, SignedTransaction, Signer, SignerError, TransactionRequest, VoucherRequest};
 use tokio_util::sync::CancellationToken;
 
+use super::services::Counted;
 use crate::api::Progress;
 use crate::error::{Code, Failure};
 use crate::journal::Authorized;
@@ -26,6 +27,10 @@ impl SignerActor {
     pub const fn new(signer: Signer) -> Self {
         Self { signer }
     }
+}
+
+impl Counted for SignerActor {
+    const KIND: Option<metrics::Actor> = Some(metrics::Actor::Signer);
 }
 
 impl Actor for SignerActor {

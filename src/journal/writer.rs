@@ -101,10 +101,13 @@ fn job<T: Send + 'static>(
     operation: impl FnOnce(&Connection) -> Result<T, JournalError> + Send + 'static,
 ) -> (Job, oneshot::Receiver<Result<T, JournalError>>) {
     let (answer, receiver) = oneshot::channel();
+    // Counted until it is committed.
+    let counted = metrics::asked(metrics::Actor::Journal);
     let run: Run = Box::new(move |connection| {
         let result = connection.and_then(operation).map_err(|error| error.at(&path));
         let kept = result.as_ref().map(drop).map_err(Clone::clone);
         let finish: Finish = Box::new(move |committed| {
+            let _counted = counted;
             // Where nobody waits any more, the record stands all the same; nobody ever waits for what rides along.
             if let Err(Err(error)) = answer.send(committed.and(result))
                 && when == When::Later

@@ -1,6 +1,7 @@
 //! What the process that has the wallet shows at DRAIN_METRICS_ADDR, held against what chain and providers say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use drain_sandbox::provider::Times;
 use serde_json::json;
@@ -140,4 +141,36 @@ async fn who_has_the_wallet_serves() {
     second.ok("drain_balance", json!({})).await;
     counts(second_port, "drain_signer_available", &[], 1).await;
     second.leave().await;
+}
+
+/// What waits in a channel's queue counts, not only what is on its way there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_a_channel_is_counted_until_it_is_answered() {
+    let world = world().await;
+    let port = free_port();
+    let mut agent = Agent::start(&Env::of(&world).with("DRAIN_METRICS_ADDR", port.to_string()), LINES).await;
+    let channel = agent.open("sim-llm", "1", "4h").await;
+    world.sandbox.llm.set(|faults| faults.slow = Some(Duration::from_secs(1)));
+    let mut asked = BTreeSet::new();
+    for _ in 0..3 {
+        let params = json!({ "name": "drain_chat", "arguments": chat(&channel, "Say hello") });
+        asked.insert(agent.ask("tools/call", params).await);
+    }
+    counts(port, "drain_actor_mailbox_depth", &["actor=\"channel\""], 3).await;
+    world.sandbox.llm.set(|faults| faults.slow = None);
+    while !asked.is_empty() {
+        let answer = agent.next().await;
+        assert!(answer["id"].as_u64().is_some_and(|id| asked.remove(&id)), "{answer}");
+    }
+    counts(port, "drain_actor_mailbox_depth", &["actor=\"channel\""], 0).await;
+    counts(port, "drain_actor_mailbox_depth", &["actor=\"journal\""], 0).await;
+    for actor in ["channel", "journal", "signer", "refund", "watcher"] {
+        let label = format!("actor=\"{actor}\"");
+        until(&label, async || {
+            let at = Shown::now(port).await.sum("drain_actor_last_progress_timestamp_seconds", &[&label]);
+            at.is_some_and(|at| at > 1e9)
+        })
+        .await;
+    }
+    agent.leave().await;
 }

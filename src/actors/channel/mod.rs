@@ -21,7 +21,7 @@ use reqwest::Url;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::services::{Purse, Services, gone};
+use super::services::{Counted, Purse, Services, gone};
 use super::signer::SignerActor;
 use super::supervisor::{Addresses, ChannelOpened, Find, Supervisor};
 use super::view;
@@ -111,6 +111,18 @@ enum Job {
     Idle(oneshot::Sender<()>),
     Pay(Pay),
     End(End),
+}
+
+/// A job that waits or is at work, counted until it ends.
+struct Queued {
+    job: Job,
+    counted: metrics::Asked,
+}
+
+impl From<Job> for Queued {
+    fn from(job: Job) -> Self {
+        Self { job, counted: metrics::asked(metrics::Actor::Channel) }
+    }
 }
 
 /// Everything that a job works with; given to it and taken back.
@@ -223,7 +235,7 @@ pub struct ChannelActor {
     services: Services,
     purse: Purse,
     supervisor: Addr<Supervisor>,
-    queue: VecDeque<Job>,
+    queue: VecDeque<Queued>,
     /// Set while the job that has the desk ends the channel; cancelled before that is answered.
     ending: Option<CancellationToken>,
 }
@@ -255,7 +267,7 @@ impl ChannelActor {
     }
 
     fn enqueue(&mut self, job: Job, ctx: &mut Context<Self>) -> Result<(), Failure> {
-        self.queue.retain(|job| !job.abandoned());
+        self.queue.retain(|queued| !queued.job.abandoned());
         if self.queue.len() >= self.services.config.requests.queue {
             return Err(Failure::unspent(
                 Code::Busy,
@@ -263,7 +275,7 @@ impl ChannelActor {
                 "Call again when some of them are answered, or open a second channel to this provider.",
             ));
         }
-        self.queue.push_back(job);
+        self.queue.push_back(job.into());
         self.work(ctx);
         Ok(())
     }
@@ -271,23 +283,25 @@ impl ChannelActor {
     /// Whether somebody ends the channel or waits to: a request behind that would wait for the chain.
     fn is_ending(&self) -> bool {
         self.ending.as_ref().is_some_and(|ended| !ended.is_cancelled())
-            || self.queue.iter().any(|job| matches!(job, Job::End(_)) && !job.abandoned())
+            || self.queue.iter().any(|Queued { job, .. }| matches!(job, Job::End(_)) && !job.abandoned())
     }
 
     /// Starts the next job, if the desk is free.
     fn work(&mut self, ctx: &mut Context<Self>) {
-        while let Some(job) = self.queue.pop_front() {
+        while let Some(queued) = self.queue.pop_front() {
             // Whoever asked has gone: nothing was signed, so nothing needs to be.
-            if job.abandoned() {
+            if queued.job.abandoned() {
                 continue;
             }
             let Some(mut desk) = self.desk.take() else {
-                self.queue.push_front(job);
+                self.queue.push_front(queued);
                 return;
             };
+            let Queued { job, counted } = queued;
             let ended = CancellationToken::new();
             self.ending = matches!(job, Job::End(_)).then(|| ended.clone());
             let task = tokio::spawn(async move {
+                let _counted = counted;
                 match job {
                     Job::Idle(reply) => drop(reply.send(())),
                     Job::Take(seen) => {
@@ -380,6 +394,10 @@ impl Job {
     }
 }
 
+impl Counted for ChannelActor {
+    const KIND: Option<metrics::Actor> = None;
+}
+
 impl Actor for ChannelActor {
     type Context = Context<Self>;
 
@@ -431,7 +449,7 @@ impl Handler<Idle> for ChannelActor {
     fn handle(&mut self, _: Idle, ctx: &mut Self::Context) -> Self::Result {
         let (reply, receiver) = oneshot::channel();
         // Not bounded by the queue's length: there is one at the end of a process.
-        self.queue.push_back(Job::Idle(reply));
+        self.queue.push_back(Job::Idle(reply).into());
         self.work(ctx);
         Box::pin(async move { receiver.await.unwrap_or_default() })
     }
@@ -442,7 +460,7 @@ impl Handler<Seen> for ChannelActor {
 
     fn handle(&mut self, seen: Seen, ctx: &mut Self::Context) {
         // Not bounded by the queue's length: what happened on chain is taken in whatever waits.
-        self.queue.push_back(Job::Take(seen));
+        self.queue.push_back(Job::Take(seen).into());
         self.work(ctx);
     }
 }

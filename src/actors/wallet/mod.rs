@@ -28,7 +28,7 @@ pub use messages::{
 };
 pub use open::OpenPlan;
 
-use super::services::{Purse, Services};
+use super::services::{Counted, Purse, Services};
 use super::signer::SignerActor;
 use super::supervisor::{ChannelOpened, Supervisor};
 use crate::api::WalletView;
@@ -185,6 +185,10 @@ impl WalletActor {
             let _ = waiting.send(result.clone().map(joined));
         }
     }
+}
+
+impl Counted for WalletActor {
+    const KIND: Option<metrics::Actor> = Some(metrics::Actor::Wallet);
 }
 
 impl Actor for WalletActor {
