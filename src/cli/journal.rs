@@ -80,20 +80,22 @@ pub struct Verify {
 }
 
 /// Where a wallet's records are, without its key.
-struct Place {
-    folder: PathBuf,
+pub(super) struct Place {
+    pub folder: PathBuf,
     chain_id: u64,
     wallet: Address,
 }
 
-async fn place(session: &mut Session) -> Result<Place, Failure> {
+pub(super) async fn place(session: &mut Session) -> Result<Place, Failure> {
     let config = session.config()?;
     let wallet = find_address(config).await?.ok_or_else(no_signer)?;
     Ok(Place { folder: wallet_folder(config, wallet), chain_id: config.chain.chain_id, wallet })
 }
 
 /// Files are read and written on a thread of their own.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(Failure::internal(e.to_string())))
 }
 

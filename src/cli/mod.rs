@@ -2,6 +2,7 @@
 
 mod agents;
 mod approvals;
+mod audit;
 mod balance;
 mod channels;
 mod chat;
@@ -123,6 +124,8 @@ pub enum Command {
     Rescue(rescue::Args),
     /// Answer what waits for a person
     Approvals(approvals::Args),
+    /// Read what was decided about money, and export it
+    Audit(audit::Args),
     /// Serve MCP over HTTP to a fleet of agents
     Serve(serve::Args),
     /// Make, list and revoke agents of the fleet
@@ -273,6 +276,7 @@ impl Command {
             Self::Refund(_) => "refund",
             Self::Rescue(_) => "rescue",
             Self::Approvals(_) => "approvals",
+            Self::Audit(_) => "audit",
             Self::Doctor(_) => "doctor",
             Self::Serve(_) => "serve",
             Self::Agents(_) => "agents",
@@ -285,7 +289,7 @@ impl Command {
     }
 
     fn only_reads(&self) -> bool {
-        matches!(self, Self::Providers(_) | Self::Balance(_) | Self::Channels(_) | Self::Doctor(_))
+        matches!(self, Self::Providers(_) | Self::Balance(_) | Self::Channels(_) | Self::Audit(_) | Self::Doctor(_))
     }
 
     async fn run(self, session: &mut Session) -> Result<Exit, Failure> {
@@ -299,6 +303,7 @@ impl Command {
             Self::Refund(args) => refund::run(args, session).await,
             Self::Rescue(args) => rescue::run(args, session).await,
             Self::Approvals(args) => approvals::run(args, session).await,
+            Self::Audit(args) => audit::run(args, session).await,
             Self::Doctor(args) => doctor::run(args, session).await,
             Self::Journal(command) => journal::run(command, session).await,
             Self::Wallet(command) => wallet::run(command, session).await,

@@ -6,6 +6,7 @@ mod actors;
 mod allowance;
 mod anvil;
 mod approvals;
+mod audit;
 mod backup;
 mod bad_input;
 mod bad_parties;

@@ -19,6 +19,7 @@ use crate::actors::view;
 use crate::api::{ChatCall, ChatReply, Paid, Progress};
 use crate::error::{Code, Failure, Money};
 use crate::http_client::RequestLimits;
+use crate::journal::audit::{Kind, Wanted};
 use crate::journal::{Authorized, JournalError, Outcome, Receipt, VoucherIntent};
 use crate::metrics::{self, VoucherEnd};
 use crate::points::{Point, reach};
@@ -41,7 +42,15 @@ pub(super) async fn pay(desk: &mut Desk, call: ChatCall, progress: &Progress) ->
         return Ok(Turn::Done(ChatReply::ReadFirst { docs }));
     }
     inquiry::read_books_of_recovered(desk, progress).await?;
-    let mut plan = plan::fitting(desk, call, progress).await?;
+    let mut plan = match plan::fitting(desk, call, progress).await {
+        Ok(plan) => plan,
+        Err(failure) => {
+            let (provider, intent) = (Some(desk.record.provider_id.clone()), Some(desk.record.intent));
+            let wanted = Wanted { kind: Kind::Voucher, provider, intent, amount: None };
+            desk.purse.journal.refused_later(wanted, &failure);
+            return Err(failure);
+        }
+    };
     let mut left = None;
     // A second try only where the provider says that no work was done, and then once (M15).
     for attempt in [Attempt::First, Attempt::Second] {

@@ -13,6 +13,7 @@ use crate::api::{
     Approved, ChannelState, ChannelView, ChatCall, ChatReply, Closed, OpenRequest, Opened, Progress, SendAmount,
 };
 use crate::error::{Code, Failure, Money};
+use crate::journal::audit::{Kind, Wanted};
 use crate::journal::{Leave, NewChannel};
 use crate::policy::Caller;
 use crate::policy::approvals::ApprovalKind;
@@ -44,7 +45,12 @@ impl Local {
         let purse = self.purse()?;
         let prepared =
             opening::prepare(&self.services, purse, &self.addresses().await?.directory, &request, &caller, &progress)
-                .await?;
+                .await
+                .inspect_err(|failure| {
+                    let (provider, amount) = (Some(request.provider.clone()), Some(request.amount));
+                    let wanted = Wanted { kind: Kind::Opening, provider, intent: None, amount };
+                    purse.journal.refused_later(wanted, failure);
+                })?;
         let (provider_id, api_url) = (prepared.plan.channel.provider_id.clone(), prepared.plan.channel.api_url.clone());
         let plan = prepared.plan;
         if caller.limits.approve.needs_person(ApprovalKind::Deposit, plan.channel.deposit)

@@ -17,6 +17,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
+use drain_protocol::Usdc;
 use futures::future::BoxFuture;
 use tokio::sync::oneshot;
 
@@ -33,7 +34,8 @@ use super::signer::SignerActor;
 use super::supervisor::{ChannelOpened, Supervisor};
 use crate::api::WalletView;
 use crate::error::{Code, Failure, Money};
-use crate::journal::ChannelRecord;
+use crate::journal::audit::{Kind, Wanted};
+use crate::journal::{ChannelRecord, TxKind};
 use crate::metrics;
 use crate::policy::{Caller, Limits, Sees};
 
@@ -52,6 +54,13 @@ pub(super) struct Bench {
 impl Bench {
     fn within(&self, caller: &Caller) -> Self {
         Self { limits: caller.limits.clone(), ..self.asked(caller) }
+    }
+
+    /// Records that a limit which is looked at here refused a transaction.
+    fn refused(&self, kind: TxKind, amount: Usdc, failure: Failure) -> Failure {
+        let wanted = Wanted { kind: Kind::Transaction(kind), provider: None, intent: None, amount: Some(amount) };
+        self.purse.journal.refused_later(wanted, &failure);
+        failure
     }
 
     /// The same limits, whose caller only tells who asked.

@@ -9,7 +9,7 @@ use super::transact::not_enough_gas;
 use super::{Bench, ChannelMade, finish};
 use crate::api::{Approved, ChannelState, Progress};
 use crate::error::{Code, Failure, Money};
-use crate::journal::{ChannelRecord, NewChannel, Seen};
+use crate::journal::{ChannelRecord, NewChannel, Seen, TxKind};
 use crate::points::{Point, reach};
 use crate::policy::Sees;
 
@@ -215,11 +215,12 @@ async fn pay_session_fee(
     progress: &Progress,
 ) -> Result<Option<String>, Failure> {
     if SESSION_FEE > bench.limits.session_fee {
-        return Err(Failure::unspent(
+        let failure = Failure::unspent(
             Code::LimitReached,
             format!("V1 asks for a session fee of {SESSION_FEE} USDC; the limit is {}", bench.limits.session_fee),
             "A person can raise DRAIN_MAX_SESSION_FEE.",
-        ));
+        );
+        return Err(bench.refused(TxKind::SessionFee, SESSION_FEE, failure));
     }
     let deployment = plan.channel.deployment;
     if bench
@@ -281,13 +282,14 @@ pub(super) async fn approve_for_person(
     let amount = amount.unwrap_or(room);
     if amount > room {
         let locked = limit.saturating_sub(room);
-        return Err(Failure::unspent(
+        let failure = Failure::unspent(
             Code::LimitReached,
             format!(
                 "An allowance of {amount} USDC is above the limit of {limit} on what may be locked, {locked} of which is locked already"
             ),
             "Approve less, or let a person raise DRAIN_MAX_LOCKED. Opening a channel raises the allowance by itself.",
-        ));
+        );
+        return Err(bench.refused(TxKind::Approve, amount, failure));
     }
     let deployment = bench.deployment()?;
     bench.services.chain.verify_deployment(&deployment).await?;

@@ -44,7 +44,8 @@ pub(super) async fn fund(
 ) -> Result<Vec<String>, Failure> {
     let sent = sent_today(bench, TxKind::SendUsdc, to).await?;
     let sent = sent.iter().filter_map(|send| send.amount).fold(Usdc::ZERO, Usdc::saturating_add);
-    treasury(bench)?.marks.may_fund(sent, usdc, pol).map_err(refused)?;
+    let allowed = treasury(bench)?.marks.may_fund(sent, usdc, pol);
+    allowed.map_err(|over| bench.refused(TxKind::SendUsdc, usdc, refused(over)))?;
     transfer(bench, to, usdc, pol, progress).await
 }
 
@@ -70,7 +71,8 @@ pub(super) async fn sweep(bench: &Bench, progress: &Progress) -> Result<Swept, F
     for kind in [TxKind::SendUsdc, TxKind::SendNative] {
         sent = sent_today(bench, kind, treasury.address).await?.len().max(sent);
     }
-    let sweep = treasury.marks.sweep(held, Pol::from_wei(coin), pending, sent).map_err(refused)?;
+    let sweep = treasury.marks.sweep(held, Pol::from_wei(coin), pending, sent);
+    let sweep = sweep.map_err(|over| bench.refused(TxKind::SendUsdc, held, refused(over)))?;
     let transactions = transfer(bench, treasury.address, sweep.usdc, sweep.pol, progress).await?;
     Ok(Swept { to: treasury.address, usdc: sweep.usdc, pol: sweep.pol.to_string(), transactions })
 }

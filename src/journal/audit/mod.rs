@@ -5,6 +5,7 @@
 //! same agent meets again within a minute, of the same kind and by the same rule, is counted beside its first row.
 
 mod entry;
+mod read;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests;
@@ -18,9 +19,11 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 pub use entry::Kind;
 pub(super) use entry::{Decision, Entry};
+pub use read::{AuditRow, Filter, read};
 
 use super::writer::When;
 use super::{IntentId, Journal, JournalError, Receipt};
+use crate::error::{Code, Failure};
 use crate::policy::books::NoVoucher;
 use crate::policy::budgets::Quantity;
 use crate::policy::{Caller, RequestId, Sees};
@@ -212,19 +215,29 @@ pub(super) fn of_voucher(db: &Connection, receipt: Receipt) -> Result<Option<i64
 
 /// What was refused before the journal was asked, by a rule of the operator's or by what a provider has become.
 #[derive(Clone, Debug)]
-pub struct RefusedBefore {
+pub struct Wanted {
     /// What was wanted.
     pub kind: Kind,
-    /// The rule: a variable, or an error's code.
-    pub rule: String,
-    /// Which provider.
+    /// Of which provider.
     pub provider: Option<String>,
-    /// Which channel.
+    /// Of which channel.
     pub intent: Option<IntentId>,
     /// How much was asked for.
     pub amount: Option<Usdc>,
-    /// Why, as the caller is told.
-    pub why: String,
+}
+
+/// Whether a failure is a rule's word, and not trouble.
+const fn is_a_rules(code: Code) -> bool {
+    matches!(
+        code,
+        Code::LimitReached
+            | Code::NotAllowed
+            | Code::NotPayable
+            | Code::ProviderChanged
+            | Code::ProviderMismatch
+            | Code::UrlRefused
+            | Code::DurationRefused
+    )
 }
 
 impl Journal {
@@ -233,21 +246,25 @@ impl Journal {
         Self { writer: self.writer.clone(), who: std::sync::Arc::new(caller.into()) }
     }
 
-    /// Records a refusal that did not need the journal's word. Rides in the next commit.
-    pub fn refused_later(&self, refused: RefusedBefore) -> Result<(), JournalError> {
-        let who = self.who.clone();
-        self.writer
-            .submit(When::Later, move |db| {
-                let RefusedBefore { kind, rule, provider, intent, amount, why } = refused;
-                let entry = Entry {
-                    rule: Some(rule.into()),
-                    provider: provider.as_deref(),
-                    intent,
-                    amount,
-                    ..Entry::refused(kind)
-                };
-                write_refusal(db, &who, &entry.told(why))
-            })
-            .map(drop)
+    /// Records a refusal that did not need the journal's word, where it is a rule's. Rides in the next commit.
+    pub fn refused_later(&self, wanted: Wanted, failure: &Failure) {
+        if !is_a_rules(failure.code) {
+            return;
+        }
+        let (who, rule, why) = (self.who.clone(), failure.code.as_str(), failure.message.clone());
+        let recorded = self.writer.submit(When::Later, move |db| {
+            let Wanted { kind, provider, intent, amount } = wanted;
+            let entry = Entry {
+                rule: Some(rule.into()),
+                provider: provider.as_deref(),
+                intent,
+                amount,
+                ..Entry::refused(kind)
+            };
+            write_refusal(db, &who, &entry.told(why))
+        });
+        if let Err(error) = recorded {
+            tracing::error!(%error, "a refusal could not be recorded");
+        }
     }
 }
