@@ -130,7 +130,7 @@ fn add(add: Add, config: &Config, output: Output) -> Result<Exit, Failure> {
             limits.per_agent
         ));
     }
-    let [http, stdio] = clients(&config.serve, &token);
+    let client = client(&config.serve, &token);
     let value = json!({
         "agent": name,
         "wallet": config.wallet,
@@ -138,14 +138,13 @@ fn add(add: Add, config: &Config, output: Output) -> Result<Exit, Failure> {
         "max_per_request": limits.per_request,
         "max_per_channel": limits.per_channel,
         "token": token.expose(),
-        "client": { "http": http, "stdio": stdio },
+        "client": { "http": client },
     });
     output.answer(&value, || {
         format!(
             "{name} may spend {} USDC in any 24 hours from the wallet {}: at most {} a request and {} a channel.\n\
              Its token is shown this once:\n\n  {}\n\n\
-             An MCP client that speaks HTTP:\n\n  {http}\n\n\
-             One that starts a process (no key is in it):\n\n  {stdio}",
+             For an MCP client that speaks HTTP:\n\n  {client}",
             limits.per_agent,
             config.wallet,
             limits.per_request,
@@ -156,8 +155,8 @@ fn add(add: Add, config: &Config, output: Output) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// What an MCP client's configuration says: over HTTP, and by a process of ours.
-fn clients(serve: &ServeConfig, token: &Token) -> [Value; 2] {
+/// What an MCP client's configuration says.
+fn client(serve: &ServeConfig, token: &Token) -> Value {
     let url = match serve.public_name() {
         // Whoever has a name has a proxy with TLS.
         Some(host) => format!("https://{host}/mcp"),
@@ -165,9 +164,7 @@ fn clients(serve: &ServeConfig, token: &Token) -> [Value; 2] {
     };
     let authorization = format!("Bearer {}", token.expose());
     let http = json!({ "type": "http", "url": url, "headers": { "Authorization": authorization } });
-    let env = json!({ "DRAIN_SERVER_URL": url, "DRAIN_AGENT_TOKEN": token.expose() });
-    let stdio = json!({ "command": "drain-mcp", "env": env });
-    [http, stdio].map(|client| json!({ "mcpServers": { "drain": client } }))
+    json!({ "mcpServers": { "drain": http } })
 }
 
 fn list(book: &Book, output: Output) -> Result<Exit, Failure> {

@@ -23,6 +23,16 @@ fn wallet(ready: &Value) -> &Value {
     &ready["wallets"][0]
 }
 
+/// The next server finds the one request booked, and nothing of it open.
+async fn one_is_paid_and_recorded(world: &World, token: &str, id: &str) {
+    let served = Served::start(&Env::of(world)).await;
+    let client = served.client(token, Client::stateless()).await;
+    let status = client.ok("drain_channel_status", json!({ "channelId": id })).await;
+    assert_eq!((&status.data["requests"], &status.data["in_flight"]), (&json!(1), &json!("0.00")));
+    client.leave().await;
+    served.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_end_begins_nothing_new_and_lets_calls_end() {
     for sessions in [true, false] {
@@ -65,12 +75,7 @@ async fn the_end_begins_nothing_new_and_lets_calls_end() {
         assert_eq!(served.ended().await.code(), Some(0));
         assert!(!served.stderr().contains("still ran"), "{}", served.stderr());
         // All of it is recorded.
-        let served = Served::start(&Env::of(&world)).await;
-        let client = served.client(&token, Client::stateless()).await;
-        let status = client.ok("drain_channel_status", json!({ "channelId": id })).await;
-        assert_eq!((&status.data["requests"], &status.data["in_flight"]), (&json!(1), &json!("0.00")));
-        client.leave().await;
-        served.stop().await;
+        one_is_paid_and_recorded(&world, &token, &id).await;
     }
 }
 
@@ -95,12 +100,7 @@ async fn a_call_that_does_not_end_is_not_waited_for_longer_than_said() {
     assert_eq!(served.ended().await.code(), Some(0));
     assert!(served.stderr().contains("still ran"), "{}", served.stderr());
     // What the channel had begun was let end, and is recorded.
-    let served = Served::start(&Env::of(&world)).await;
-    let client = served.client(&token, Client::stateless()).await;
-    let status = client.ok("drain_channel_status", json!({ "channelId": id })).await;
-    assert_eq!((&status.data["requests"], &status.data["in_flight"]), (&json!(1), &json!("0.00")));
-    client.leave().await;
-    served.stop().await;
+    one_is_paid_and_recorded(&world, &token, &id).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
