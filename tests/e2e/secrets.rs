@@ -2,7 +2,7 @@
 //! way through all that it does. None of them is in it, in any form (`tap`).
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use alloy::hex;
 use alloy::primitives::{B256, b256};
@@ -24,6 +24,7 @@ const PASSWORD: &str = "marker-Password of 7 zebras";
 /// A published test vector, and its entropy.
 const PHRASE: &str = "ozone drill grab fiber curtain grace pudding thank cruise elder eight picnic";
 const ENTROPY: [u8; 16] = hex!("9e885d952ad362caeb4efe34a8e91bd2");
+const AWS_SECRET: &str = "MarkerSecretOfAWS/7zebras+fortyCharacters";
 const LINES: Greeting = Greeting::Lines("2025-11-25");
 
 fn markers() -> Vec<Marker> {
@@ -34,6 +35,7 @@ fn markers() -> Vec<Marker> {
         Marker::text("the phrase", PHRASE),
         Marker::bytes("the phrase's entropy", &ENTROPY),
         Marker::key("the phrase's key", &derived),
+        Marker::text("AWS's secret", AWS_SECRET),
     ]
 }
 
@@ -326,6 +328,18 @@ async fn m12_a_keystores_key_password_and_phrase_are_nowhere() {
     check(&stage);
 }
 
+/// Opens, pays and closes, and asks for the state.
+#[cfg(any(feature = "ledger", feature = "aws"))]
+async fn a_short_way(stage: &Stage, env: &Env) -> String {
+    let mut agent = stage.start(env).await;
+    let channel = agent.open("sim-llm", "1", "4h").await;
+    agent.ok("drain_chat", chat(&channel, "Say hello")).await;
+    agent.ok("drain_cooperative_close", json!({ "channelId": channel })).await;
+    stage.ended(agent.leave().await);
+    stage.run(env, &["doctor"], "").await;
+    channel
+}
+
 /// A device signs; a key that is set beside it goes to nobody, and the device's is in its answers neither.
 #[cfg(feature = "ledger")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -342,46 +356,36 @@ async fn m12_nothing_secret_goes_to_a_device() {
         .with("DRAIN_LEDGER_EMULATOR", stage.tap.tcp("device", &device.address().to_string()).await)
         .with("DRAIN_PRIVATE_KEY", hex::encode(KEY))
         .with("DRAIN_KEYSTORE_PASSWORD", PASSWORD);
-    let mut agent = stage.start(&env).await;
-    let channel = agent.open("sim-llm", "1", "4h").await;
-    agent.ok("drain_chat", chat(&channel, "Say hello")).await;
-    agent.ok("drain_cooperative_close", json!({ "channelId": channel })).await;
-    stage.ended(agent.leave().await);
-    stage.run(&env, &["doctor"], "").await;
+    let channel = a_short_way(&stage, &env).await;
     // What goes to the device is what is signed: the voucher's channel is among it.
     let id = hex::decode(channel.trim_start_matches("0x")).unwrap();
     assert!(stage.tap.saw("device", id));
     stage.clean(&[("provider", "POST /v1/chat/completions"), ("rpc", "eth_sendRawTransaction")]);
 }
 
-/// Who starts a process, and with which environment: every place is known, and each clears it (M12).
-#[test]
-fn m12_every_child_gets_a_cleared_environment() {
-    fn look(folder: &Path, found: &mut Vec<(String, String)>) {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                look(&path, found);
-            } else if path.extension().is_some_and(|kind| kind == "rs") {
-                found.push((path.display().to_string(), std::fs::read_to_string(&path).unwrap()));
-            }
-        }
-    }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut sources = Vec::new();
-    for folder in ["src", "signers/src"] {
-        look(&root.join(folder), &mut sources);
-    }
-    let mut starts: Vec<&str> = Vec::new();
-    for (path, text) in &sources {
-        let path = path.strip_prefix(root.to_str().unwrap()).unwrap().trim_start_matches('/');
-        if text.contains("Command::new(") && !path.ends_with("tests.rs") {
-            assert_eq!(text.matches("Command::new(").count(), text.matches("env_clear()").count(), "{path}");
-            starts.push(path);
-        }
-    }
-    starts.sort_unstable();
-    assert_eq!(starts, ["signers/src/ledger/transport.rs", "src/child.rs", "src/cli/demo/agent.rs"]);
+/// KMS signs; neither a key that is set beside it nor AWS's secret goes anywhere, to AWS neither.
+#[cfg(feature = "aws")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs moto"]
+async fn m12_nothing_secret_goes_to_kms() {
+    let stage = Stage::set().await;
+    let key = crate::kms_server::Key::new(json!({ "private": hex::encode(KEY) }));
+    let env = stage
+        .env
+        .clone()
+        .with("DRAIN_SIGNER", "aws-kms")
+        .with("DRAIN_KMS_KEY_ID", key.arn.clone())
+        .with("DRAIN_KMS_ENDPOINT", stage.tap.http("kms", &crate::kms_server::url()).await)
+        .with("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+        .with("AWS_SECRET_ACCESS_KEY", AWS_SECRET)
+        .with("AWS_EC2_METADATA_DISABLED", "true")
+        .with("DRAIN_PRIVATE_KEY", hex::encode(KEY))
+        .with("DRAIN_KEYSTORE_PASSWORD", PASSWORD);
+    a_short_way(&stage, &env).await;
+    key.fault("Sign", "denied", -1);
+    stage.run(&env, &["open", "sim-llm", "1", "--yes"], "").await;
+    let seen = [("kms", "TrentService.Sign"), ("kms", "AKIAEXAMPLE"), ("rpc", "eth_sendRawTransaction")];
+    stage.clean(&seen);
 }
 
 /// What the process closes of itself before it reads a key: no core file, and nobody but root looks into it.

@@ -1,4 +1,4 @@
-//! The page about the supply chain says what is true.
+//! The page about the supply chain says what is true, and so does the source about who is started.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -31,4 +31,34 @@ fn every_build_is_locked() {
             }
         }
     }
+}
+
+/// Who starts a process, and with which environment: every place is known, and each clears it (M12).
+#[test]
+fn m12_every_child_gets_a_cleared_environment() {
+    fn look(folder: &Path, found: &mut Vec<(String, String)>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                look(&path, found);
+            } else if path.extension().is_some_and(|kind| kind == "rs") {
+                found.push((path.display().to_string(), std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut sources = Vec::new();
+    for folder in ["src", "signers/src"] {
+        look(&root.join(folder), &mut sources);
+    }
+    let mut starts: Vec<&str> = Vec::new();
+    for (path, text) in &sources {
+        let path = path.strip_prefix(root.to_str().unwrap()).unwrap().trim_start_matches('/');
+        if text.contains("Command::new(") && !path.ends_with("tests.rs") {
+            assert_eq!(text.matches("Command::new(").count(), text.matches("env_clear()").count(), "{path}");
+            starts.push(path);
+        }
+    }
+    starts.sort_unstable();
+    assert_eq!(starts, ["signers/src/ledger/transport.rs", "src/child.rs", "src/cli/demo/agent.rs"]);
 }
