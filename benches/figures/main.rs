@@ -7,12 +7,11 @@
 //!
 //! A bench is not a test: a missed target is marked, and nothing fails.
 
+mod backends;
 mod disk;
 mod errors;
 mod fleet;
 mod latency;
-#[cfg(feature = "ledger")]
-mod ledger;
 mod machine;
 mod money;
 mod process;
@@ -45,8 +44,7 @@ const FIGURES: &[(&str, Measure)] = &[
     ("start", process::start),
     ("memory", process::memory),
     ("signing", signing::vouchers),
-    #[cfg(feature = "ledger")]
-    ("ledger", ledger::vouchers),
+    ("backends", backends::vouchers),
 ];
 
 fn main() -> Result<()> {

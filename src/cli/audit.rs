@@ -22,7 +22,7 @@ Examples:
   drain-mcp audit                              the newest 100 rows, oldest first
   drain-mcp audit --since 24h --agent ann
   drain-mcp audit --kind voucher --json | jq '.rows[] | select(.decision == \"refused\")'
-  drain-mcp audit --since 2026-11-01 --limit 1000000 --csv > november.csv
+  drain-mcp audit --since 2026-11-01 --limit 1000000 --csv     for a spreadsheet
 
 Each row was written in the transaction that took the decision, and rows are only ever added. Amounts are USDC. It is read
 beside a drain-mcp that runs, and without the key.")]
