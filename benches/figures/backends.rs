@@ -41,11 +41,11 @@ async fn all() -> Result<Vec<Row>> {
         rows.push(row("a Ledger's signature without the press", &signer(ledger)).await?);
     }
     #[cfg(feature = "aws")]
-    if let Ok(url) = std::env::var("DRAIN_TEST_KMS") {
+    if std::env::var_os("DRAIN_TEST_KMS").is_some() {
         let settings = drain_signers::KmsSettings {
-            key: kms_key(&url).await?,
+            key: crate::kms_server::Key::new(serde_json::json!({})).id,
             region: Some("us-east-1".into()),
-            endpoint: Some(url),
+            endpoint: Some(crate::kms_server::url()),
             concurrency: 16,
             limit: Duration::from_secs(10),
             address: None,
@@ -58,14 +58,6 @@ async fn all() -> Result<Vec<Row>> {
 
 fn signer(backend: impl drain_signers::Backend + 'static) -> Signer {
     Signer::new(backend, Policy::new(POLYGON, builtin(POLYGON)))
-}
-
-/// A new key of the tests' KMS.
-#[cfg(feature = "aws")]
-async fn kms_key(url: &str) -> Result<String> {
-    let made = reqwest::Client::new().post(format!("{url}/drain/key")).body("{}").send().await?.text().await?;
-    let made: serde_json::Value = serde_json::from_str(&made)?;
-    Ok(made["id"].as_str().ok_or("no key was made")?.to_owned())
 }
 
 async fn row(name: &str, signer: &Signer) -> Result<Row> {

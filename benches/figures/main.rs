@@ -11,6 +11,10 @@ mod backends;
 mod disk;
 mod errors;
 mod fleet;
+#[cfg(feature = "aws")]
+#[allow(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "the tests' own")]
+#[path = "../../tests/kms/server.rs"]
+mod kms_server;
 mod latency;
 mod machine;
 mod money;
