@@ -13,6 +13,7 @@ use super::supervisor::{ChannelOpened, FindOpening, Supervisor};
 use crate::api::{ChannelState, Closed, Progress};
 use crate::error::{Code, Failure};
 use crate::journal::{ChannelRecord, IntentId};
+use crate::logging;
 use crate::metrics;
 use crate::notify::EventKind;
 use crate::policy::refund::{Due, Holding, Tries, Way, due, left, worth_it};
@@ -108,12 +109,14 @@ impl RefundActor {
         let intent = record.intent;
         let (services, purse, supervisor) = (self.services.clone(), self.purse.clone(), self.supervisor.clone());
         let pause = if left(&holding, way).is_zero() { EMPTY_PAUSE } else { GAS_PAUSE };
+        let caller = services.operator(Asked::by("refund"));
+        let span = logging::call(&caller);
         let work = tokio::spawn(async move {
             let channel = find(&supervisor, &record).await?;
-            let caller = services.operator(Asked::by("refund"));
             close(&services, &purse, &channel, &record, (holding, way), caller, Progress::none()).await
         });
         ctx.spawn(work.into_actor(self).map(move |done, actor, _| {
+            let _by = span.enter();
             actor.closing.remove(&intent);
             let now = actor.services.clock.block_time();
             let memory = actor.memory.entry(intent).or_default();

@@ -40,8 +40,9 @@ use clap::{Args, Parser, Subcommand};
 pub use output::error_object;
 pub use signer::signer_of;
 
-use crate::config::Sources;
+use crate::config::{LogConfig, Sources};
 use crate::error::{Code, Failure};
+use crate::logging;
 use exit::Exit;
 use output::Output;
 use session::Session;
@@ -167,7 +168,9 @@ pub fn main() -> ExitCode {
     for problem in unprotected {
         output.remark(&format!("warning: {problem}"));
     }
-    if let Err(error) = harden::log(Sources::from_process().log_filter(), cli.global.verbose) {
+    let logging =
+        LogConfig::read(&Sources::from_process()).and_then(|config| logging::start(&config, log_default(&cli)));
+    if let Err(error) = logging {
         output.failure(&error.into());
         return Exit::Usage.into();
     }
@@ -184,6 +187,17 @@ pub fn main() -> ExitCode {
     // Dropping it would wait for a thread that reads stdin. Everything that counts was shut down in order.
     std::mem::forget(system);
     code
+}
+
+/// What is logged where `DRAIN_LOG` does not say: warnings, and of the fleet's server what it does with money.
+fn log_default(cli: &Cli) -> &'static str {
+    let serves = matches!(cli.command, Some(Command::Serve(_)));
+    match cli.global.verbose.saturating_add(u8::from(serves)) {
+        0 => "warn",
+        1 => "warn,drain_mcp=info",
+        2 => "warn,drain_mcp=debug",
+        _ => "debug",
+    }
 }
 
 fn workers() -> usize {

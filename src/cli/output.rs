@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::api::Progress;
 use crate::error::Failure;
+use crate::logging;
 
 /// Lines of progress that may wait for a slow terminal.
 const PROGRESS_LINES: usize = 64;
@@ -41,14 +42,13 @@ impl Output {
         let _ = if self.json {
             print(&self.marked(error_object(failure)).to_string())
         } else {
-            let text = failure_text(failure);
-            writeln!(std::io::stderr(), "{}", clean(&text)).map_err(|e| Failure::internal(e.to_string()))
+            say(&failure_text(failure)).map_err(|e| Failure::internal(e.to_string()))
         };
     }
 
     /// A remark on stderr.
     pub fn remark(&self, text: &str) {
-        let _ = writeln!(std::io::stderr(), "{}", clean(text));
+        let _ = say(text);
     }
 
     /// Says on stderr what takes time, on a terminal or where a person reads.
@@ -88,6 +88,12 @@ impl Reporter {
             let _ = tokio::time::timeout(Duration::from_millis(100), task).await;
         }
     }
+}
+
+/// On stderr, which is the log's, too.
+fn say(text: &str) -> std::io::Result<()> {
+    let text = clean(text);
+    if logging::said(&text) { Ok(()) } else { writeln!(std::io::stderr(), "{text}") }
 }
 
 fn print(text: &str) -> Result<(), Failure> {

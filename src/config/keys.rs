@@ -71,7 +71,11 @@ keys! {
     ConfigFile: "DRAIN_CONFIG", None, None, Plain, "DRAIN_HOME/config.toml",
         "The configuration file. The default one may be missing, a named one may not.";
     Log: "DRAIN_LOG", None, None, Plain, "warn",
-        "What is logged to stderr: error, warn, info, debug, trace, or filters such as drain_mcp=debug.";
+        "What is logged to stderr: error, warn, info, debug, trace, or filters such as drain_mcp=debug. The fleet's server tells of every paid call by itself: warn,drain_mcp=info.";
+    LogFormat: "DRAIN_LOG_FORMAT", None, None, Plain, "text",
+        "How a line of the log is written: text, or json, which is one object a line.";
+    LogContent: "DRAIN_LOG_CONTENT", None, None, Plain, "off",
+        "Whether what agents ask and providers answer is logged too: on or off. Whoever reads the log then reads that.";
 
     PrivateKey: "DRAIN_PRIVATE_KEY", None, Some("signer.private_key_file"), Secret, "none",
         "The wallet's private key: 64 hexadecimal digits, with or without 0x. Use a wallet of its own for this.";

@@ -11,6 +11,7 @@ pub mod keys;
 mod kms;
 mod ledger;
 mod load;
+mod log;
 mod nearest;
 mod serve;
 mod sources;
@@ -35,6 +36,7 @@ use zeroize::Zeroizing;
 
 pub use error::ConfigError;
 pub use keys::Key;
+pub use log::{LogConfig, LogFormat};
 pub use serve::{ServeConfig, agent_parties};
 pub use sources::Sources;
 pub use treasury::TreasuryConfig;

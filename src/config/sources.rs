@@ -52,11 +52,6 @@ impl Sources {
         sources
     }
 
-    /// What is logged, before anything else is read.
-    pub fn log_filter(&self) -> Option<&str> {
-        self.env.get(Key::Log.spec().env).map(|text| text.trim()).filter(|text| !text.is_empty())
-    }
-
     pub(super) fn person_home(&self) -> Option<&Path> {
         self.env.get("HOME").filter(|home| !home.is_empty()).map(Path::new)
     }
@@ -115,7 +110,7 @@ impl Sources {
     }
 
     /// A variable that is set; an empty one is not.
-    fn variable(&self, name: &str) -> Result<Option<Raw>, ConfigError> {
+    pub(super) fn variable(&self, name: &str) -> Result<Option<Raw>, ConfigError> {
         if self.unreadable.contains(name) {
             return Err(Bad::new("its value is not UTF-8 text", "Set it anew").at(name));
         }

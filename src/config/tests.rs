@@ -197,6 +197,8 @@ fn every_variable_has_an_effect() {
         (Key::CallTime, "3m", "call_time: 180s"),
         (Key::PlayMoney, "", ""),
         (Key::Log, "debug", ""),
+        (Key::LogFormat, "json", ""),
+        (Key::LogContent, "off", ""),
     ];
     for key in Key::ALL {
         let (_, value, effect) =
@@ -316,7 +318,15 @@ fn bad_values_name_their_variable() {
         let name = key.spec().env;
         let Some((_, values)) = bad.iter().find(|(k, _)| k == key) else {
             assert!(
-                matches!(key, Key::Log | Key::Keystore | Key::KeystorePassword | Key::KeystorePasswordCommand),
+                matches!(
+                    key,
+                    Key::Log
+                        | Key::LogFormat
+                        | Key::LogContent
+                        | Key::Keystore
+                        | Key::KeystorePassword
+                        | Key::KeystorePasswordCommand
+                ),
                 "{key:?} is not tested"
             );
             continue;

@@ -12,6 +12,7 @@ use rmcp::service::RequestContext;
 use rmcp::{RoleServer, ServerHandler};
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use super::answer::{Answer, Fault};
 use super::args::Args;
@@ -22,6 +23,7 @@ use super::tools::{self, Definition, Running};
 use super::{instructions, resources, waiting};
 use crate::actors::Runtime;
 use crate::api::{Progress, Question};
+use crate::logging;
 use crate::metrics;
 use crate::policy::Asked;
 
@@ -101,23 +103,31 @@ impl Server {
             Job::Tool(tool, _) => tool.name,
             Job::Resource(resource) => resource.uri(),
         };
-        let begun = Instant::now();
-        let reply = self.call(job, person, context).await;
+        let asked = Asked::by(name);
+        let (begun, span) = (Instant::now(), logging::asked(&asked));
+        let reply = self.call(job, asked, person, context).instrument(span.clone()).await;
         let outcome = match &reply {
             Ok(Reply::Answer(_)) => "ok",
             Ok(Reply::Ask(_)) => "ask",
             Err(fault) => fault.failure.code.as_str(),
         };
         metrics::mcp(name, outcome, begun.elapsed());
+        let ms = begun.elapsed().as_millis();
+        span.in_scope(|| tracing::info!(outcome, ms, "answered"));
         reply
     }
 
-    async fn call(&self, job: Job, person: Person, context: &RequestContext<RoleServer>) -> Result<Reply, Fault> {
+    async fn call(
+        &self,
+        job: Job,
+        asked: Asked,
+        person: Person,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<Reply, Fault> {
         let what = match &job {
             Job::Tool(tool, _) => What { name: tool.name, moves_money: tool.moves_money },
             Job::Resource(resource) => What { name: resource.uri(), moves_money: false },
         };
-        let asked = Asked::by(what.name);
         let token = context.meta.get_progress_token();
         let (sender, receiver) = mpsc::channel(PROGRESS_QUEUE);
         let progress = if token.is_some() { Progress::to(sender) } else { Progress::none() };

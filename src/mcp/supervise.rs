@@ -4,6 +4,7 @@ use std::future::Future;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::answer::Fault;
 use crate::error::Failure;
@@ -33,7 +34,7 @@ where
     W: Future<Output = Result<T, Failure>> + Send + 'static,
     F: Future<Output = ()>,
 {
-    let mut task = tokio::spawn(work);
+    let mut task = tokio::spawn(work.in_current_span());
     loop {
         tokio::select! {
             biased;

@@ -40,6 +40,7 @@ mod ledger;
 mod liars;
 mod lies;
 mod life;
+mod logs;
 mod lost;
 mod mcp;
 mod metrics;

@@ -20,6 +20,7 @@ use futures::TryFutureExt;
 use reqwest::Url;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 use super::services::{Counted, Purse, Services, gone};
 use super::signer::SignerActor;
@@ -29,6 +30,7 @@ use super::wallet::WalletActor;
 use crate::api::{ChannelState, ChannelView, ChatCall, ChatReply, Closed, Paid, Progress};
 use crate::error::{Code, Failure};
 use crate::journal::{Approval, ChannelRecord, IntentId, Seen as ChannelSeen, Share};
+use crate::logging;
 use crate::metrics;
 use crate::policy::learn::AnswerLength;
 use crate::policy::{Asked, Caller};
@@ -300,7 +302,8 @@ impl ChannelActor {
             let Queued { job, counted } = queued;
             let ended = CancellationToken::new();
             self.ending = matches!(job, Job::End(_)).then(|| ended.clone());
-            let task = tokio::spawn(async move {
+            let span = job.span();
+            let work = async move {
                 let _counted = counted;
                 match job {
                     Job::Idle(reply) => drop(reply.send(())),
@@ -345,7 +348,8 @@ impl ChannelActor {
                     }
                 }
                 desk
-            });
+            };
+            let task = tokio::spawn(work.instrument(span));
             ctx.spawn(task.into_actor(self).map(|done, actor, ctx| {
                 actor.ending = None;
                 match done {
@@ -384,6 +388,14 @@ impl ChannelActor {
 }
 
 impl Job {
+    /// By which call it came about.
+    fn span(&self) -> Span {
+        match self {
+            Self::Pay(Pay { caller, .. }) | Self::End(End { caller, .. }) => logging::call(caller),
+            Self::Take(_) | Self::Idle(_) => Span::none(),
+        }
+    }
+
     fn abandoned(&self) -> bool {
         match self {
             Self::Take(_) => false,

@@ -21,6 +21,7 @@ use crate::error::{Code, Failure, Money};
 use crate::http_client::RequestLimits;
 use crate::journal::audit::{Kind, Wanted};
 use crate::journal::{Authorized, JournalError, Outcome, Receipt, VoucherIntent};
+use crate::logging;
 use crate::metrics::{self, VoucherEnd};
 use crate::points::{Point, reach};
 use crate::policy::books::{Claims, Settlement};
@@ -104,6 +105,7 @@ async fn one_try(
     reach(Point::VoucherAnswered);
     match outcome {
         Ok(ChatOutcome::Answered { answer, costs }) => {
+            logging::content("answer", || answer.content.clone());
             let reply = answered(desk, &plan, sent, *answer, &costs);
             reach(Point::VoucherSettled);
             Ok(Step::Done(Turn::Done(reply)))
@@ -193,6 +195,8 @@ pub(super) async fn sign(
     match signed {
         Ok(voucher) => {
             reach(Point::VoucherSigned);
+            let (provider, nonce) = (desk.name(), voucher.voucher.nonce.get());
+            tracing::info!(channel = %desk.record.intent, provider, receipt = %sent.receipt, nonce, amount = %sent.amount, bound = %sent.bound, "voucher signed");
             Ok((sent, voucher))
         }
         Err(failure) => {
@@ -214,10 +218,12 @@ fn measured(desk: &Desk, outcome: &Result<ChatOutcome, ChatError>, begun: Instan
         Err(error) if error.before_sent() => metrics::Request::Unreachable,
         Err(_) => metrics::Request::Lost,
     };
+    tracing::info!(provider = desk.name(), outcome = how.as_ref(), ms = begun.elapsed().as_millis(), "provider asked");
     metrics::request(&desk.record.provider_key(), how, begun.elapsed());
 }
 
 async fn send(desk: &Desk, base: &Url, plan: &Plan, voucher: &SignedVoucher) -> Result<ChatOutcome, ChatError> {
+    logging::content("request", || serde_json::to_string(&plan.request.messages).unwrap_or_default());
     let requests = &desk.services.config.requests;
     let limits = RequestLimits::new(requests.timeout, requests.max_answer_bytes);
     let (begun, provider) = (Instant::now(), desk.record.provider_key());
@@ -253,6 +259,7 @@ fn book(
     if let Some(older) = settled.older {
         metrics::spent(&desk.caller.agent, &provider, older);
     }
+    tracing::info!(receipt = %sent.receipt, charged = %settled.charged, disputed = %settled.disputed, "cost booked");
     let mut notes = Vec::new();
     let outcome = Outcome::Settled { answered, charged: settled.charged, disputed: settled.disputed };
     if let Err(error) = desk.purse.journal.settle_later(sent.receipt, outcome, at) {

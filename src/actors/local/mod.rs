@@ -15,6 +15,7 @@ use actix::{Actor, Addr};
 use drain_protocol::ChannelId;
 use drain_protocol::text::quoted;
 use drain_signers::Signer;
+use tracing::Instrument;
 
 use super::channel::{ChannelActor, CloseKind, Idle};
 use super::import;
@@ -26,6 +27,7 @@ use super::wallet::WalletActor;
 use crate::api::{ChannelState, Command, Progress, Reply};
 use crate::error::{Code, Failure};
 use crate::journal::{ChannelRecord, Seen};
+use crate::logging;
 use crate::policy::Caller;
 
 /// How long requests on their way may take to end at shutdown.
@@ -75,7 +77,8 @@ impl Local {
                 progress.without_person()
             }
         };
-        self.asked(&caller).work(command, caller, progress).await
+        let span = logging::call(&caller);
+        self.asked(&caller).work(command, caller, progress).instrument(span).await
     }
 
     /// The same runtime for this caller: what is recorded names it.

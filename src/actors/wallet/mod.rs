@@ -20,6 +20,7 @@ use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Respons
 use drain_protocol::Usdc;
 use futures::future::BoxFuture;
 use tokio::sync::oneshot;
+use tracing::Instrument;
 
 pub use balance::{GAS_STATION_USDC, LITTLE_POL, MUCH_USDC};
 use finish::Left;
@@ -36,6 +37,7 @@ use crate::api::WalletView;
 use crate::error::{Code, Failure, Money};
 use crate::journal::audit::{Kind, Wanted};
 use crate::journal::{ChannelRecord, TxKind};
+use crate::logging;
 use crate::metrics;
 use crate::policy::{Caller, Limits, Sees};
 
@@ -124,6 +126,7 @@ impl WalletActor {
     /// Queues work for somebody: begun only while the asker is there, and then brought to its end without.
     fn enqueue_for<T: core::marker::Send + 'static>(
         &mut self,
+        caller: &Caller,
         reply: Reply<T>,
         work: impl Future<Output = Result<T, Failure>> + core::marker::Send + 'static,
         ctx: &mut Context<Self>,
@@ -133,7 +136,7 @@ impl WalletActor {
                 let _ = reply.send(work.await);
             }
         };
-        self.enqueue(job, ctx);
+        self.enqueue(job.instrument(logging::call(caller)), ctx);
     }
 
     /// Puts into the queue's first place what follows the old transactions to their end: no new one before.
@@ -234,7 +237,7 @@ impl Handler<Approve> for WalletActor {
 
     fn handle(&mut self, Approve { amount, caller, progress, reply }: Approve, ctx: &mut Self::Context) {
         let bench = self.bench.within(&caller);
-        self.enqueue_for(reply, async move { open::approve_for_person(&bench, amount, &progress).await }, ctx);
+        self.enqueue_for(&caller, reply, async move { open::approve_for_person(&bench, amount, &progress).await }, ctx);
     }
 }
 
@@ -256,7 +259,7 @@ impl Handler<Open> for WalletActor {
             let awaited = lock(&waiting).iter().any(|reply| !reply.is_closed());
             let _ = done.send(if awaited { open::open(&bench, plan, &progress).await } else { Err(given_up()) });
         };
-        self.enqueue(job, ctx);
+        self.enqueue(job.instrument(logging::call(&caller)), ctx);
         ctx.spawn(answer(work).into_actor(self).map(move |result, actor, _| actor.opened(&opening, result)));
     }
 }
@@ -280,7 +283,7 @@ impl Handler<SendClose> for WalletActor {
             }
             let _ = reply.send(send::close(&bench, &record, call, &progress).await);
         };
-        self.enqueue(job, ctx);
+        self.enqueue(job.instrument(logging::call(&caller)), ctx);
     }
 }
 
@@ -289,7 +292,7 @@ impl Handler<ResumeClose> for WalletActor {
 
     fn handle(&mut self, ResumeClose { record, caller, progress, reply }: ResumeClose, ctx: &mut Self::Context) {
         let bench = self.bench.asked(&caller);
-        self.enqueue_for(reply, async move { finish::resume_close(&bench, &record, &progress).await }, ctx);
+        self.enqueue_for(&caller, reply, async move { finish::resume_close(&bench, &record, &progress).await }, ctx);
     }
 }
 
@@ -315,7 +318,7 @@ impl Handler<Send> for WalletActor {
 
     fn handle(&mut self, Send { to, amount, again, caller, progress, reply }: Send, ctx: &mut Self::Context) {
         let bench = self.bench.asked(&caller);
-        self.enqueue_for(reply, async move { send::send(&bench, to, amount, again, &progress).await }, ctx);
+        self.enqueue_for(&caller, reply, async move { send::send(&bench, to, amount, again, &progress).await }, ctx);
     }
 }
 
@@ -324,7 +327,7 @@ impl Handler<Fund> for WalletActor {
 
     fn handle(&mut self, Fund { to, usdc, pol, caller, progress, reply }: Fund, ctx: &mut Self::Context) {
         let bench = self.bench.asked(&caller);
-        self.enqueue_for(reply, async move { treasury::fund(&bench, to, usdc, pol, &progress).await }, ctx);
+        self.enqueue_for(&caller, reply, async move { treasury::fund(&bench, to, usdc, pol, &progress).await }, ctx);
     }
 }
 
@@ -333,6 +336,6 @@ impl Handler<Sweep> for WalletActor {
 
     fn handle(&mut self, Sweep { caller, progress, reply }: Sweep, ctx: &mut Self::Context) {
         let bench = self.bench.asked(&caller);
-        self.enqueue_for(reply, async move { treasury::sweep(&bench, &progress).await }, ctx);
+        self.enqueue_for(&caller, reply, async move { treasury::sweep(&bench, &progress).await }, ctx);
     }
 }

@@ -74,8 +74,12 @@ impl Bench {
         let (mut once_more, mut said, mut declined) = (resumed, false, false);
         loop {
             let newest = slot.last().map(|record| record.id);
+            let sent = slot.last().and_then(|record| Some((record.id, record.hash?)));
             let end = way.end(|step| match step {
                 chain::Progress::Sent => {
+                    if let Some((operation, hash)) = sent {
+                        tracing::info!(%operation, transaction = %hash, slot = account_nonce, "transaction sent");
+                    }
                     // Losing this record costs nothing: what is stored signed is broadcast again.
                     let _ = newest.map(|id| self.purse.journal.broadcast_later(id));
                 }

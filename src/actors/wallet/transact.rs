@@ -99,6 +99,7 @@ impl Bench {
         let (raw, hash, account_nonce) = (signed.raw.to_vec(), signed.hash, request.account_nonce);
         self.purse.journal.signed(id, account_nonce, raw.clone(), hash).await?;
         reach(Point::TransactionStored);
+        tracing::info!(%kind, operation = %id, transaction = %hash, slot = account_nonce, "transaction signed");
         Ok(TxRecord {
             id,
             intent,
@@ -116,6 +117,7 @@ impl Bench {
     pub(super) async fn landed(&self, Followed { kind, ids, end }: Followed) -> Result<Landed, Failure> {
         if let Ok(Some((id, receipt))) = &end {
             reach(Point::TransactionFinal);
+            tracing::info!(%kind, operation = %id, transaction = %receipt.hash, block = receipt.block_number, success = receipt.success, "transaction final");
             // Losing this record leaves the larger reservation.
             let _ = self.purse.journal.placed_later(*id, receipt.block_number, receipt.block_hash);
             let _ = self.purse.journal.burnt_later(*id, Pol::from_wei(receipt.gas_cost_wei()));

@@ -35,11 +35,11 @@ impl Served {
         let mut child = env.command(&["serve"]).spawn().unwrap();
         let mut stderr = collect(child.stderr.take().unwrap());
         let line = "serving MCP on ";
-        let listens = stderr.wait_for(|all| all.contains("/mcp\n"));
+        let listens = stderr.wait_for(|all| all.split_once(line).is_some_and(|(_, url)| url.contains("/mcp")));
         let listens = tokio::time::timeout(PATIENCE, listens).await.is_ok_and(|said| said.is_ok());
         let said = stderr.borrow().clone();
         assert!(listens, "it does not listen: {said}");
-        let url = said.split_once(line).unwrap().1.split_once("/mcp\n").unwrap().0.to_owned();
+        let url = said.split_once(line).unwrap().1.split_once("/mcp").unwrap().0.to_owned();
         Self { env, url, child, stderr }
     }
 
