@@ -15,6 +15,7 @@ pub mod error;
 pub mod http;
 pub mod http_client;
 pub mod journal;
+mod listener;
 pub mod logging;
 pub mod marketplace;
 pub mod mcp;

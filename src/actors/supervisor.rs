@@ -93,6 +93,8 @@ impl Supervisor {
         self.register(&record);
         let Some(keyed) = &self.keyed else { return };
         let intent = record.intent;
+        let agents = record.members.iter().map(|member| member.agent.as_str());
+        metrics::channel(&record.provider_key(), agents);
         let actor = ChannelActor::new(self.services.clone(), keyed.purse.clone(), supervisor, record);
         self.channels.insert(intent, actor.start());
     }

@@ -16,8 +16,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::fleet::Member;
-use super::{Peer, Refusal, Shared, auth, body};
+use super::{Refusal, Shared, auth, body};
 use crate::actors::standing::Standing;
+use crate::listener::Peer;
 
 const SESSION: &str = "mcp-session-id";
 /// When a refused call may be tried again.

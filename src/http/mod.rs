@@ -1,6 +1,6 @@
 //! The fleet's server: MCP over HTTP for agents with tokens, and what an operator's machines ask.
 //!
-//! One listener ([`listener`]), four routes: `/mcp` ([`mcp`]) for agents, `/metrics`, `/healthz` and `/readyz`
+//! One listener ([`crate::listener`]), four routes: `/mcp` ([`mcp`]) for agents, `/metrics`, `/healthz` and `/readyz`
 //! ([`health`]). A request is looked at in this order: is the host ours and the page allowed ([`guard`]), whose token is it
 //! ([`auth`]), has the agent a call to spare, is the body within its limits. Only then it reaches MCP. Each agent has an MCP
 //! service and sessions of its own ([`fleet`]), so that another agent's session is none at all. TLS is a proxy's business.
@@ -10,10 +10,9 @@ mod body;
 mod fleet;
 mod guard;
 mod health;
-mod listener;
 mod mcp;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +30,7 @@ use tokio_util::task::TaskTracker;
 use crate::actors::Runtime;
 use crate::config::ServeConfig;
 use crate::error::{Code, Failure};
+use crate::listener::{self, Peer};
 use crate::metrics;
 
 /// How often the agents' file is looked at where nobody calls.
@@ -57,10 +57,6 @@ struct Shared {
     /// Calls that run.
     calls: TaskTracker,
 }
-
-/// Who is at the other end of a connection.
-#[derive(Clone, Copy, Debug)]
-struct Peer(IpAddr);
 
 /// The server while it listens.
 pub struct Serving {

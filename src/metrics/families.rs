@@ -84,7 +84,7 @@ families! {
     Gauge cap_limit_usdc [wallet, scope, name] Unit::Usdc, "An operator's limit in USDC. Scopes: hour, day, provider, agent and newcomers (newly signed; the last three in 24 hours), locked (deposits). The name is whose limit it is, all where it is everybody's.";
     Gauge cap_used_usdc [wallet, scope, name] Unit::Usdc, "What counts against the limit of the same labels now, in USDC.";
     Gauge cap_reserved_usdc [wallet, scope, name] Unit::Usdc, "Of what counts against the limit, the part whose outcome is not known yet: requests in flight; of locked, openings under way. In USDC.";
-    Counter policy_decisions_total [decision, rule] Unit::One, "What was decided on vouchers, openings and transactions: allowed (rule none), refused, or ask_person, by the rule that decided.";
+    Counter policy_decisions_total [decision, rule] Unit::One, "What was decided on vouchers, openings and transactions: allowed (rule none), refused, or ask_person, by the rule that decided; where that was none of the journal's, by the failure's code.";
     Gauge approvals_pending [wallet] Unit::One, "Questions that wait for a person.";
     Histogram approval_wait_seconds [via, outcome] PEOPLE, "Time from a question until a person's answer: approve or deny, at the terminal or the MCP client.";
 

@@ -6,9 +6,15 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::{CONTENT_TYPE as TEXT, render, serve};
+use crate::listener;
 
+/// Connections at once: a scraper or two, and a person who looks. Further ones are answered 503.
+const MOST: usize = 16;
 /// Between two tries to listen: who had the wallet before may not have ended yet.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -22,13 +28,13 @@ pub async fn listen(addr: SocketAddr) {
     serve();
     let mut said = false;
     loop {
-        let error = match tokio::net::TcpListener::bind(addr).await {
+        let error = match TcpListener::bind(addr).await {
             Ok(listener) => {
                 tracing::info!(%addr, "metrics are served");
-                match axum::serve(listener, router()).await {
-                    Ok(()) => return,
-                    Err(error) => error,
-                }
+                // Its connections end with it.
+                let closed = CancellationToken::new();
+                let _end = closed.clone().drop_guard();
+                return listener::accept(listener, router(), MOST, closed, TaskTracker::new()).await;
             }
             Err(error) => error,
         };

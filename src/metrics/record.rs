@@ -26,7 +26,7 @@ pub enum Signed {
 }
 
 /// What became of a voucher.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, AsRefStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, AsRefStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum VoucherEnd {
     /// A usable answer.
@@ -54,7 +54,7 @@ pub enum Correction {
 }
 
 /// What a provider did with a paid request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, AsRefStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, AsRefStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Request {
     /// It answered.
@@ -211,6 +211,20 @@ pub fn signature(wallet: Address, backend: &str, what: Signed, took: Duration, e
     }
 }
 
+/// A channel can be paid from: what counts for its provider and its agents is shown before the first request.
+pub fn channel<'a>(provider_key: &str, agents: impl Iterator<Item = &'a str>) {
+    let provider = provider(provider_key);
+    for outcome in Request::VARIANTS {
+        FAMILIES.provider_requests_total.begin([&provider, outcome.as_ref()]);
+    }
+    for end in VoucherEnd::VARIANTS {
+        FAMILIES.vouchers_signed_total.begin([&provider, end.as_ref()]);
+    }
+    for agent in agents {
+        spent_for(agent, &provider, Usdc::ZERO);
+    }
+}
+
 /// A voucher's request ended.
 pub fn voucher(provider_key: &str, end: VoucherEnd) {
     FAMILIES.vouchers_signed_total.inc([&provider(provider_key), end.as_ref()]);
@@ -290,6 +304,14 @@ pub fn rpc(endpoint: &str, outcome: Rpc, took: Duration) {
     let endpoint = names::clean(endpoint);
     FAMILIES.rpc_requests_total.inc([&endpoint, outcome.as_ref()]);
     FAMILIES.rpc_request_duration_seconds.took([&endpoint], took);
+}
+
+/// An RPC endpoint may be asked. One that was not asked yet is no failing one.
+pub fn rpc_there(endpoint: &str) {
+    let endpoint = names::clean(endpoint);
+    for outcome in [Rpc::Ok, Rpc::Fault] {
+        FAMILIES.rpc_requests_total.begin([&endpoint, outcome.as_ref()]);
+    }
 }
 
 /// An RPC endpoint told of its newest block.

@@ -16,6 +16,7 @@ mod command_line;
 mod configuration;
 mod contracts;
 mod crowd;
+mod dashboards;
 mod demo;
 mod descriptors;
 mod directory;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use drain_sandbox::provider::Times;
 use serde_json::json;
+use tokio::io::AsyncReadExt;
 
 use crate::harness::{World, usdc};
 use crate::process_harness::{Agent, Env, Greeting, chat, until, world};
@@ -141,6 +142,30 @@ async fn who_has_the_wallet_serves() {
     second.ok("drain_balance", json!({})).await;
     counts(second_port, "drain_signer_available", &[], 1).await;
     second.leave().await;
+}
+
+/// Who connects and says nothing keeps one of few places, and not for long; the fleet's listener is held to the same
+/// (`src/listener.rs`).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scrape_is_refused_while_too_many_are_connected_and_answered_after() {
+    let world = world().await;
+    let port = free_port();
+    let mut agent = Agent::start(&Env::of(&world).with("DRAIN_METRICS_ADDR", port.to_string()), LINES).await;
+    until("metrics are served", async || scrape(port).await.is_some()).await;
+    let status = async || reqwest::get(format!("http://127.0.0.1:{port}/metrics")).await.map(|answer| answer.status());
+    let mut idle = Vec::new();
+    while status().await.is_ok_and(|status| status == 200) {
+        idle.push(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap());
+        assert!(idle.len() < 20, "there is no limit");
+    }
+    let mut told = String::new();
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    stream.read_to_string(&mut told).await.unwrap();
+    assert!(told.starts_with("HTTP/1.1 503 "), "{told}");
+    agent.ok("drain_balance", json!({})).await;
+    drop(idle);
+    until("it is answered again", async || status().await.is_ok_and(|status| status == 200)).await;
+    agent.leave().await;
 }
 
 /// What waits in a channel's queue counts, not only what is on its way there.

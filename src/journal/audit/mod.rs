@@ -246,12 +246,13 @@ impl Journal {
         Self { writer: self.writer.clone(), who: std::sync::Arc::new(caller.into()) }
     }
 
-    /// Records a refusal that did not need the journal's word, where it is a rule's. Rides in the next commit.
+    /// Records and counts a refusal that did not need the journal's word, where it is a rule's. Rides in the next commit.
     pub fn refused_later(&self, wanted: Wanted, failure: &Failure) {
         if !is_a_rules(failure.code) {
             return;
         }
         let (who, rule, why) = (self.who.clone(), failure.code.as_str(), failure.message.clone());
+        crate::metrics::decided("refused", rule);
         let recorded = self.writer.submit(When::Later, move |db| {
             let Wanted { kind, provider, intent, amount } = wanted;
             let entry = Entry {

@@ -1,5 +1,7 @@
-//! Connections: how many, how long one may take to say what it wants, and their end.
+//! Connections of an HTTP listener, the fleet's and the metrics': how many, how long one may take to say what it wants, and
+//! their end.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +15,9 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Peer;
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub IpAddr);
 
 /// How long the head of a request may take, and how long a connection may be idle.
 const HEAD_TIME: Duration = Duration::from_secs(30);
@@ -28,8 +32,8 @@ const BUSY: &[u8] =
 const TOLD: usize = 64;
 const TELLING: Duration = Duration::from_secs(1);
 
-/// Takes connections until `closed`.
-pub(super) async fn accept(
+/// Takes connections until `closed`, at most so many at once.
+pub(crate) async fn accept(
     listener: TcpListener,
     router: Router,
     most: usize,
