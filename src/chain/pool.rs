@@ -83,9 +83,11 @@ struct State {
 
 impl Endpoint {
     fn new(url: &Url) -> Self {
+        let host = origin(url);
+        metrics::rpc_there(&host);
         Self {
             url: url.clone(),
-            host: origin(url),
+            host,
             secrets: secrets_of(url),
             chain: OnceCell::new(),
             state: Mutex::default(),

@@ -131,8 +131,10 @@ async fn what_is_shown_is_what_chain_and_provider_say() {
 async fn who_has_the_wallet_serves() {
     let world = world().await;
     let (first_port, second_port) = (free_port(), free_port());
-    let env = Env::of(&world);
+    let env = Env::of(&world).with("DRAIN_RPC_URL", format!("{} http://127.0.0.1:9", world.sandbox.rpc_url()));
     let mut first = Agent::start(&env.clone().with("DRAIN_METRICS_ADDR", first_port.to_string()), LINES).await;
+    // An endpoint that nobody asks counts as one that does not fail.
+    counts(first_port, "drain_rpc_requests_total", &["endpoint=\"http://127.0.0.1:9\"", "outcome=\"fault\""], 0).await;
     first.ok("drain_balance", json!({})).await;
     let mut second = Agent::start(&env.with("DRAIN_METRICS_ADDR", second_port.to_string()), LINES).await;
     second.ok("drain_balance", json!({})).await;
