@@ -73,6 +73,10 @@ codes! {
     IncompatibleVersion = "incompatible_version", AfterFix;
     /// The process that ran the call ended before it answered.
     OwnerLost = "owner_lost", No;
+    /// The fleet's server cannot be reached, or refuses everybody for now.
+    ServerUnavailable = "server_unavailable", Safe;
+    /// The fleet's server does not take this agent's token.
+    TokenRefused = "token_refused", AfterFix;
     /// No provider of that id or wallet is in the directory.
     UnknownProvider = "unknown_provider", AfterFix;
     /// Several listings share the wallet address that was given.

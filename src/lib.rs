@@ -25,5 +25,6 @@ pub mod operator;
 pub mod points;
 pub mod policy;
 pub mod provider;
+pub mod relay;
 pub mod socket;
 pub mod times;

@@ -27,7 +27,7 @@ const HEAD_BYTES: usize = 32 * 1024;
 const PAUSE: Duration = Duration::from_millis(100);
 
 const BUSY: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    b"HTTP/1.1 503 Service Unavailable\r\ndrain-not-begun: 1\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 /// Connections that are told so at once; more are just closed.
 const TOLD: usize = 64;
 const TELLING: Duration = Duration::from_secs(1);

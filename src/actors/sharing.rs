@@ -21,7 +21,7 @@ use super::standing::Standing;
 use crate::api::{Command, Effect, Progress, Reply};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::error::{Code, Failure, Money};
+use crate::error::{Code, Failure};
 use crate::policy::Caller;
 use crate::policy::approvals::Via;
 use crate::socket::{Fate, Remote};
@@ -279,31 +279,7 @@ async fn keep(shared: Weak<Inner>, mut candidate: Candidate) {
 fn lost(command: &Command, remote: &Remote, last: Option<String>) -> Failure {
     let holder = remote.pid.map_or_else(|| "the process".into(), |pid| format!("process {pid}"));
     let told = last.map_or_else(String::new, |line| format!("; the last that it told: {line}"));
-    let message = |what: &str| format!("{holder}, which had the wallet, ended before it answered{told}. {what}");
-    match command.effect() {
-        Effect::Pays => Failure {
-            code: Code::OwnerLost,
-            message: message("The outcome is unknown; what may have been signed stays reserved, and nothing was sent again"),
-            money: Money::Unknown,
-            next: "Look at the channel with drain_channel_status (or drain_channels) before any other paid call: a voucher that left counts there as in flight until the provider's next answer tells.".into(),
-        },
-        Effect::Joins => Failure {
-            code: Code::TransactionPending,
-            message: message("What it had signed is followed to its end, and nothing was sent again"),
-            money: Money::Unknown,
-            next: "Look with drain_channels and drain_balance; then the same call joins what is on its way.".into(),
-        },
-        Effect::Tells => Failure::unspent(
-            Code::OwnerLost,
-            message("No money was moved; whether the rest was done is not known"),
-            "Call again if it is still wanted: an answer that there is nothing to do means that it was done.",
-        ),
-        Effect::Repeatable => Failure::unspent(
-            Code::OwnerLost,
-            message("No money was moved"),
-            "Call again if it is still wanted.",
-        ),
-    }
+    command.effect().lost(&format!("{holder}, which had the wallet, ended before it answered{told}"))
 }
 
 /// Never told: what needs the key waits until it is open, or is known not to open.

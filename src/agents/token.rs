@@ -13,7 +13,10 @@ use zeroize::Zeroizing;
 /// What each token begins with, so that scanners for leaked secrets and people know one.
 pub const PREFIX: &str = "drain_";
 
-/// A new token: 256 random bits. Erased on drop; shows nothing of itself.
+/// Characters after that: 32 bytes in base64.
+const DIGITS: usize = 43;
+
+/// A token: 256 random bits. Erased on drop; shows nothing of itself.
 pub struct Token(Zeroizing<String>);
 
 impl Token {
@@ -22,6 +25,13 @@ impl Token {
         let bytes = Zeroizing::new(B256::random().0);
         let digits = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(bytes.as_slice()));
         Self(Zeroizing::new(format!("{PREFIX}{}", digits.as_str())))
+    }
+
+    /// One that an operator handed out, as the agent's configuration has it. `None` for what is no token of ours.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix(PREFIX)?;
+        let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        (digits.len() == DIGITS && digits.bytes().all(good)).then(|| Self(Zeroizing::new(text.to_owned())))
     }
 
     /// The text, for the one time that it is shown. Never log or store it (M12).
@@ -99,7 +109,7 @@ mod tests {
     #[test]
     fn tokens_are_long_differ_and_are_known_by_their_hash_alone() {
         let token = Token::new();
-        assert_eq!(token.expose().len(), PREFIX.len() + 43);
+        assert_eq!(token.expose().len(), PREFIX.len() + DIGITS);
         assert!(token.expose().starts_with(PREFIX));
         assert_ne!(token.expose(), Token::new().expose());
         assert_eq!(token.hash(), TokenHash::of(token.expose()));
@@ -112,6 +122,11 @@ mod tests {
             ["", "ab", &kept[1..], &format!("0x{kept}"), &format!("0x{}", &kept[2..]), &kept.replace(&kept[..1], "g")]
         {
             assert_eq!(odd.parse::<TokenHash>(), Err(NotAHash), "{odd}");
+        }
+        assert_eq!(Token::parse(token.expose()).unwrap().hash(), token.hash());
+        let short = &token.expose()[..PREFIX.len() + DIGITS - 1];
+        for odd in ["", PREFIX, short, &format!("{short}="), &format!("{short}é"), &format!("{}x", token.expose())] {
+            assert!(Token::parse(odd).is_none(), "{odd}");
         }
         // A known answer: sha256("abc").
         assert!(TokenHash::of("abc").to_string().starts_with("ba7816bf8f01cfea"));

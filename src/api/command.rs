@@ -12,7 +12,7 @@ use super::{
     ProviderDetails, ProviderPage, ProviderQuery, Recovery, RefundReport, Swept, WalletView,
 };
 use crate::config::Password;
-use crate::error::Failure;
+use crate::error::{Code, Failure, Money};
 use crate::policy::approvals::Verdict;
 
 /// One thing to do.
@@ -133,6 +133,38 @@ pub enum Effect {
     Joins,
     /// Tells somebody something, or records a person's word, once; no money.
     Tells,
+}
+
+impl Effect {
+    /// Whoever did the work ended with it, or cannot be heard any more. It is not asked again: what it may have signed is in
+    /// its journal (M15). `what_ended` is the beginning of the message.
+    pub fn lost(self, what_ended: &str) -> Failure {
+        let message = |what: &str| format!("{what_ended}. {what}");
+        match self {
+            Self::Pays => Failure {
+                code: Code::OwnerLost,
+                message: message("The outcome is unknown; what may have been signed stays reserved, and nothing was sent again"),
+                money: Money::Unknown,
+                next: "Look at the channel with drain_channel_status (or drain_channels) before any other paid call: a voucher that left counts there as in flight until the provider's next answer tells.".into(),
+            },
+            Self::Joins => Failure {
+                code: Code::TransactionPending,
+                message: message("What it had signed is followed to its end, and nothing was sent again"),
+                money: Money::Unknown,
+                next: "Look with drain_channels and drain_balance; then the same call joins what is on its way.".into(),
+            },
+            Self::Tells => Failure::unspent(
+                Code::OwnerLost,
+                message("No money was moved; whether the rest was done is not known"),
+                "Call again if it is still wanted: an answer that there is nothing to do means that it was done.",
+            ),
+            Self::Repeatable => Failure::unspent(
+                Code::OwnerLost,
+                message("No money was moved"),
+                "Call again if it is still wanted.",
+            ),
+        }
+    }
 }
 
 impl Command {

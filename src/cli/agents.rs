@@ -10,7 +10,7 @@ use super::session::sources;
 use crate::agents::Agent;
 use crate::agents::book::{self, Book};
 use crate::agents::token::Token;
-use crate::config::{Config, ServeConfig, agent_parties};
+use crate::config::{Config, Key, ServeConfig, agent_parties};
 use crate::error::Failure;
 
 /// Arguments of `drain-mcp agents`.
@@ -130,7 +130,7 @@ fn add(add: Add, config: &Config, output: Output) -> Result<Exit, Failure> {
             limits.per_agent
         ));
     }
-    let client = client(&config.serve, &token);
+    let [http, stdio] = clients(&config.serve, &token);
     let value = json!({
         "agent": name,
         "wallet": config.wallet,
@@ -138,13 +138,14 @@ fn add(add: Add, config: &Config, output: Output) -> Result<Exit, Failure> {
         "max_per_request": limits.per_request,
         "max_per_channel": limits.per_channel,
         "token": token.expose(),
-        "client": { "http": client },
+        "client": { "http": http, "stdio": stdio },
     });
     output.answer(&value, || {
         format!(
             "{name} may spend {} USDC in any 24 hours from the wallet {}: at most {} a request and {} a channel.\n\
              Its token is shown this once:\n\n  {}\n\n\
-             For an MCP client that speaks HTTP:\n\n  {client}",
+             For an MCP client that speaks HTTP:\n\n  {http}\n\n\
+             For one that starts a program, with drain-mcp installed there:\n\n  {stdio}",
             limits.per_agent,
             config.wallet,
             limits.per_request,
@@ -155,16 +156,18 @@ fn add(add: Add, config: &Config, output: Output) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// What an MCP client's configuration says.
-fn client(serve: &ServeConfig, token: &Token) -> Value {
-    let url = match serve.public_name() {
+/// What an MCP client's configuration says: of one that speaks HTTP, and of one that starts a program.
+fn clients(serve: &ServeConfig, token: &Token) -> [Value; 2] {
+    let server = match serve.public_name() {
         // Whoever has a name has a proxy with TLS.
-        Some(host) => format!("https://{host}/mcp"),
-        None => format!("http://{}/mcp", serve.listen),
+        Some(host) => format!("https://{host}"),
+        None => format!("http://{}", serve.listen),
     };
     let authorization = format!("Bearer {}", token.expose());
-    let http = json!({ "type": "http", "url": url, "headers": { "Authorization": authorization } });
-    json!({ "mcpServers": { "drain": http } })
+    let http = json!({ "type": "http", "url": format!("{server}/mcp"), "headers": { "Authorization": authorization } });
+    let variables = json!({ Key::ServerUrl.spec().env: server, Key::AgentToken.spec().env: token.expose() });
+    let stdio = json!({ "command": "drain-mcp", "env": variables });
+    [http, stdio].map(|server| json!({ "mcpServers": { "drain": server } }))
 }
 
 fn list(book: &Book, output: Output) -> Result<Exit, Failure> {

@@ -20,6 +20,7 @@ mod password;
 mod prompt;
 mod providers;
 mod refund;
+mod relay;
 mod rescue;
 pub mod sandbox;
 #[cfg(feature = "sandbox")]
@@ -59,6 +60,10 @@ Examples:
 
 In an MCP client's configuration:
   { \"mcpServers\": { \"drain\": { \"command\": \"drain-mcp\", \"env\": { \"DRAIN_PRIVATE_KEY\": \"0x...\" } } } }
+
+Configuration of an MCP client whose agent belongs to a fleet (drain-mcp agents add prints it):
+  { \"mcpServers\": { \"drain\": { \"command\": \"drain-mcp\",
+    \"env\": { \"DRAIN_SERVER_URL\": \"https://...\", \"DRAIN_AGENT_TOKEN\": \"drain_...\" } } } }
 
 Everything that can be set is in docs/configuration.md.";
 
@@ -235,6 +240,12 @@ async fn run(cli: Cli) -> ExitCode {
         // Over all wallets of the configuration.
         Some(Command::Serve(_)) => return ended(serve::run(&cli.global).await, &cli.global),
         Some(Command::Agents(args)) => return ended(agents::run(args, &cli.global).await, &cli.global),
+        // With a server it is a client of that, and needs nothing else.
+        None => match relay::server(&cli.global).await {
+            Ok(Some(server)) => return ended(relay::run(server, &cli.global).await, &cli.global),
+            Ok(None) => {}
+            Err(failure) => return ended(Err(failure), &cli.global),
+        },
         _ => {}
     }
     let writes_keystore = matches!(&cli.command, Some(Command::Wallet(command)) if command.writes_keystore());

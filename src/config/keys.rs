@@ -77,6 +77,11 @@ keys! {
     LogContent: "DRAIN_LOG_CONTENT", None, None, Plain, "off",
         "Whether what agents ask and providers answer is logged too: on or off. Whoever reads the log then reads that.";
 
+    ServerUrl: "DRAIN_SERVER_URL", Some("client.server_url"), None, Plain, "none: this process pays itself",
+        "Where drain-mcp serve is reached, such as https://mcp.example.com. With it drain-mcp without a command carries MCP between its client and that server; it reads no key and opens no wallet. http only on this machine. Other commands work with what is configured here.";
+    AgentToken: "DRAIN_AGENT_TOKEN", None, Some("client.agent_token_file"), Secret, "none",
+        "With DRAIN_SERVER_URL: the agent's token, as drain-mcp agents add showed it.";
+
     PrivateKey: "DRAIN_PRIVATE_KEY", None, Some("signer.private_key_file"), Secret, "none",
         "The wallet's private key: 64 hexadecimal digits, with or without 0x. Use a wallet of its own for this.";
     Signer: "DRAIN_SIGNER", Some("signer.kind"), None, Plain, "inferred",
@@ -257,15 +262,15 @@ keys! {
     MaxConnections: "DRAIN_MAX_CONNECTIONS", Some("serve.max_connections"), None, Plain, "1024",
         "Connections to drain-mcp serve at once; further ones are answered 503.";
     MaxAgentRequests: "DRAIN_MAX_AGENT_REQUESTS", Some("serve.max_agent_requests"), None, Plain, "64",
-        "Calls of one agent of a fleet at once; further ones are answered 429.";
+        "Calls of one agent of a fleet at once; further ones are answered 429. Of a client of the server (DRAIN_SERVER_URL): how many it has under way.";
     MaxAgentSessions: "DRAIN_MAX_AGENT_SESSIONS", Some("serve.max_agent_sessions"), None, Plain, "32",
         "Sessions of one agent of a fleet at once; further ones are answered 429. Clients of MCP 2026-07-28 need none.";
     SessionIdle: "DRAIN_SESSION_IDLE", Some("serve.session_idle"), None, Plain, "30m",
         "A session of a fleet's agent that is unused for so long ends; not before DRAIN_CALL_TIME, since a call of it may run.";
     MaxBodyBytes: "DRAIN_MAX_BODY_BYTES", Some("serve.max_body_bytes"), None, Plain, "8388608",
-        "The largest request that drain-mcp serve reads; a larger one is answered 413.";
+        "The largest request that drain-mcp serve reads, and that its client (DRAIN_SERVER_URL) sends; a larger one is answered 413.";
     CallTime: "DRAIN_CALL_TIME", Some("serve.call_time"), None, Plain, "15m",
-        "The longest that a call of a fleet's agent is waited for; what it has begun goes on and is recorded.";
+        "The longest that a call of a fleet's agent is waited for; what it has begun goes on and is recorded. A client of the server (DRAIN_SERVER_URL) waits half a minute more.";
 
     PlayMoney: "DRAIN_PLAY_MONEY", None, None, Plain, "off",
         "Mark every answer PLAY MONEY. Set by the sandbox; accepted only where every RPC endpoint is on loopback.";

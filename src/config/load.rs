@@ -37,6 +37,13 @@ impl Config {
         warnings.extend(parsed.warnings);
         let wallet = wallets::choose(&mut layers, parsed.wallets)?;
 
+        if layers.is_set(Key::ServerUrl) {
+            warnings.push(format!(
+                "{} counts for drain-mcp without a command only: this one works with the wallet that is configured here",
+                Key::ServerUrl.spec().env
+            ));
+        }
+
         let chain = chain::resolve(&mut layers)?;
         let marketplace = marketplace(&mut layers)?;
         let treasury = treasury::settings(&mut layers)?;

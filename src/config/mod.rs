@@ -13,6 +13,7 @@ mod ledger;
 mod load;
 mod log;
 mod nearest;
+mod relay;
 mod serve;
 mod sources;
 #[cfg(test)]
@@ -37,6 +38,7 @@ use zeroize::Zeroizing;
 pub use error::ConfigError;
 pub use keys::Key;
 pub use log::{LogConfig, LogFormat};
+pub use relay::RelayConfig;
 pub use serve::{ServeConfig, agent_parties};
 pub use sources::Sources;
 pub use treasury::TreasuryConfig;

@@ -175,6 +175,11 @@ impl Layers {
         Ok(self.ranked(key)?.map(|(_, raw)| raw))
     }
 
+    /// Whether any layer says it; reads no file.
+    pub(super) fn is_set(&self, key: Key) -> bool {
+        self.layers.iter().any(|layer| layer.values.contains_key(&key) || layer.files.contains_key(&key))
+    }
+
     /// The same with the index of its layer.
     pub(super) fn ranked(&mut self, key: Key) -> Result<Option<(usize, Raw)>, ConfigError> {
         for (rank, layer) in self.layers.iter().enumerate() {

@@ -195,6 +195,9 @@ fn every_variable_has_an_effect() {
         (Key::SessionIdle, "5m", "session_idle: 300s"),
         (Key::MaxBodyBytes, "65536", "max_body_bytes: 65536"),
         (Key::CallTime, "3m", "call_time: 180s"),
+        // A client of the server has a configuration of its own, with tests beside it.
+        (Key::ServerUrl, "https://mcp.example", "DRAIN_SERVER_URL counts for drain-mcp without a command only"),
+        (Key::AgentToken, "drain_x", ""),
         (Key::PlayMoney, "", ""),
         (Key::Log, "debug", ""),
         (Key::LogFormat, "json", ""),
@@ -323,6 +326,8 @@ fn bad_values_name_their_variable() {
                     Key::Log
                         | Key::LogFormat
                         | Key::LogContent
+                        | Key::ServerUrl
+                        | Key::AgentToken
                         | Key::Keystore
                         | Key::KeystorePassword
                         | Key::KeystorePasswordCommand

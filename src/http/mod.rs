@@ -20,7 +20,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONNECTION, RETRY_AFTER};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use tokio::net::TcpListener;
@@ -165,6 +165,9 @@ async fn show_metrics(
     Ok((head, metrics::render()).into_response())
 }
 
+/// In every refusal: the message was not looked at, so that whoever sent it may send it again.
+pub const NOT_BEGUN: HeaderName = HeaderName::from_static("drain-not-begun");
+
 /// A request that goes no further.
 #[derive(Debug)]
 struct Refusal {
@@ -194,6 +197,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = (self.status, format!("{}\n", self.text)).into_response();
         let headers = response.headers_mut();
+        headers.insert(NOT_BEGUN, HeaderValue::from_static("1"));
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(axum::http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

@@ -68,7 +68,7 @@ impl HttpError {
     }
 
     /// What an error of sending or reading means.
-    pub(super) fn from_reqwest(error: reqwest::Error) -> Self {
+    pub(crate) fn from_reqwest(error: reqwest::Error) -> Self {
         let error = error.without_url();
         if let Some(refused) = find::<UrlError>(&error) {
             return Self::Refused(refused.clone());

@@ -346,7 +346,9 @@ async fn what_is_wrong_with_an_agent_or_its_file_is_said_and_nothing_is_lost() {
     assert!(run(&["agents", "list"]).await.stdout.contains("There are no agents"));
     let made = run(&["agents", "add", "ann", "--budget", "5"]).await;
     let token = made.stdout.split_whitespace().find(|word| word.starts_with("drain_")).unwrap().to_owned();
-    for part in ["mcpServers", "Authorization", "Bearer drain_", "/mcp"] {
+    for part in
+        ["mcpServers", "Authorization", "Bearer drain_", "/mcp", "\"command\":\"drain-mcp\"", "DRAIN_AGENT_TOKEN"]
+    {
         assert!(made.stdout.contains(part), "{part}: {}", made.stdout);
     }
     let path = world.home.path().join("agents.toml");

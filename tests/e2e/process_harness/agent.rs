@@ -20,6 +20,8 @@ use super::{Ended, Env, PATIENCE, SOON, collect};
 pub enum Greeting {
     /// JSON-RPC lines written here, with an `initialize` of this revision.
     Lines(&'static str),
+    /// JSON-RPC lines without a greeting.
+    None,
     /// rmcp's client with `initialize`.
     Initialize,
     /// rmcp's client of the stateless generation: `server/discover`.
@@ -89,7 +91,7 @@ impl Agent {
         let stdout = Arc::new(Mutex::new(Vec::new()));
         let incoming = lines(child.stdout.take().unwrap(), stdout.clone());
         let link = match greeting {
-            Greeting::Lines(_) => Link::Lines { stdin, incoming, next_id: 0 },
+            Greeting::Lines(_) | Greeting::None => Link::Lines { stdin, incoming, next_id: 0 },
             Greeting::Initialize => Link::Client(client(human, incoming, stdin, ClientLifecycleMode::Initialize).await),
             Greeting::Discover => {
                 let mode = ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };

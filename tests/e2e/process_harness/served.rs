@@ -31,7 +31,12 @@ pub struct Served {
 impl Served {
     /// Starts on a free port, and waits until it listens.
     pub async fn start(env: &Env) -> Self {
-        let env = env.clone().with("DRAIN_LISTEN", "127.0.0.1:0");
+        Self::start_at(env, "127.0.0.1:0").await
+    }
+
+    /// The same at this address.
+    pub async fn start_at(env: &Env, listen: &str) -> Self {
+        let env = env.clone().with("DRAIN_LISTEN", listen);
         let mut child = env.command(&["serve"]).spawn().unwrap();
         let mut stderr = collect(child.stderr.take().unwrap());
         let line = "serving MCP on ";
@@ -128,6 +133,12 @@ impl Served {
     pub fn terminate(&self) {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    }
+
+    /// Ends it as a crash does.
+    pub async fn kill(mut self) {
+        self.child.start_kill().unwrap();
+        self.ended().await;
     }
 
     /// Waits for its end.
