@@ -8,6 +8,7 @@
 //! A bench is not a test: a missed target is marked, and nothing fails.
 
 mod backends;
+mod channels;
 mod disk;
 mod errors;
 mod fleet;
@@ -49,6 +50,8 @@ const FIGURES: &[(&str, Measure)] = &[
     ("memory", process::memory),
     ("signing", signing::vouchers),
     ("backends", backends::vouchers),
+    // Last: the wallet has these channels from then on.
+    ("channels", channels::many),
 ];
 
 fn main() -> Result<()> {

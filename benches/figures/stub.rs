@@ -3,8 +3,11 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use drain_protocol::Usdc;
+use alloy::sol_types::SolCall;
+use drain_protocol::contract::{DrainChannel, Erc20};
+use drain_protocol::{Address, U256, Usdc};
 use drain_sandbox::chain::Faults;
+use drain_sandbox::contracts::{CHANNEL_V2, USDC};
 use drain_sandbox::marketplace::{Sandbox, SandboxConfig};
 use drain_sandbox::provider::{Answers, ProviderConfig, Usage};
 use serde_json::{Value, json};
@@ -17,6 +20,11 @@ const MARK: &str = "DRAIN_FIGURES_STUB";
 pub const USAGE: Usage = Usage { prompt: 200, completion: 60 };
 /// What the agent's wallet starts with.
 const WALLET: u64 = 1_000_000_000_000;
+/// Its gas, in wei: 1,000 POL.
+const GAS: u128 = 1_000_000_000_000_000_000_000;
+/// What each of many channels holds, in base units, and for how long, in seconds.
+const DEPOSIT: u64 = 100_000;
+const DURATION: u64 = 7 * 86_400;
 
 /// Whether this process is the stub.
 pub fn is_stub() -> bool {
@@ -36,7 +44,8 @@ pub fn serve() -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let agent_usdc = Usdc::from_units(WALLET).ok_or("more USDC than there can be")?;
-    let sandbox = runtime.block_on(Sandbox::start(SandboxConfig { agent_usdc, adjust, ..SandboxConfig::default() }))?;
+    let config = SandboxConfig { agent_usdc, agent_native: U256::from(GAS), adjust, ..SandboxConfig::default() };
+    let sandbox = runtime.block_on(Sandbox::start(config))?;
     let chain = sandbox.chain.as_ref().ok_or("the sandbox has no chain of its own")?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", json!(sandbox.env()))?;
@@ -46,10 +55,28 @@ pub fn serve() -> Result<()> {
                 chain.main().set_faults(Faults { latency_ms: milliseconds.parse()?, ..Faults::default() });
                 Value::Null
             }
+            Some(("open", counts)) => {
+                let (channels, providers) = counts.split_once(' ').ok_or("how many providers?")?;
+                runtime.block_on(open(&sandbox, channels.parse()?, providers.parse()?))?;
+                Value::Null
+            }
             Some(("count", _)) => json!(chain.request_count().values().sum::<u64>()),
             _ => return Err("the stub was asked something that it does not know".into()),
         };
         writeln!(out, "{answer}")?;
+    }
+    Ok(())
+}
+
+/// Opens channels of the agent's past any runtime, with providers that are nobody.
+async fn open(sandbox: &Sandbox, channels: u64, providers: u64) -> Result<()> {
+    let (rpc, agent) = (sandbox.observer().rpc(), sandbox.agent());
+    let approve = Erc20::approveCall { spender: CHANNEL_V2, amount: U256::from(channels * DEPOSIT) };
+    rpc.execute(agent, USDC, approve.abi_encode()).await?;
+    for n in 0..channels {
+        let provider = Address::right_padding_from(&u32::try_from(1 + n % providers)?.to_be_bytes());
+        let open = DrainChannel::openCall { provider, amount: U256::from(DEPOSIT), duration: U256::from(DURATION) };
+        rpc.execute(agent, CHANNEL_V2, open.abi_encode()).await?;
     }
     Ok(())
 }
@@ -92,6 +119,12 @@ impl Stub {
     /// Lets the node wait before each answer.
     pub fn set_node_latency(&mut self, milliseconds: u64) -> Result<()> {
         writeln!(self.stdin, "latency {milliseconds}")?;
+        self.answer().map(drop)
+    }
+
+    /// Opens so many channels of the agent's, with so many providers in turns.
+    pub fn open_channels(&mut self, channels: usize, providers: usize) -> Result<()> {
+        writeln!(self.stdin, "open {channels} {providers}")?;
         self.answer().map(drop)
     }
 

@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use super::exit::Exit;
 use super::output::Output;
 
+/// Between two blocks without a transaction.
+#[cfg(feature = "sandbox")]
+const BLOCK_TIME: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Arguments of `drain-mcp sandbox`.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -30,19 +34,35 @@ pub fn home() -> Result<tempfile::TempDir, crate::error::Failure> {
     made.map_err(|e| crate::error::Failure::internal(format!("no temporary folder can be made: {e}")))
 }
 
+/// A marketplace for a person to play with. A transaction is mined at once, and blocks come by themselves too: on a chain
+/// that stands still nothing expires, and whoever watches it seems to be late.
+#[cfg(feature = "sandbox")]
+pub async fn start() -> Result<drain_sandbox::Sandbox, crate::error::Failure> {
+    use drain_sandbox::chain::ChainConfig;
+    use drain_sandbox::{Sandbox, SandboxConfig};
+
+    let chain = ChainConfig { block_time: Some(BLOCK_TIME), ..ChainConfig::default() };
+    let sandbox = Sandbox::start(SandboxConfig { chain, ..SandboxConfig::default() }).await;
+    let sandbox =
+        sandbox.map_err(|error| crate::error::Failure::internal(format!("the sandbox did not start: {error}")))?;
+    if let Some(chain) = &sandbox.chain {
+        chain.set_automine(true);
+    }
+    Ok(sandbox)
+}
+
 /// Runs until it is interrupted.
 #[cfg(feature = "sandbox")]
 pub async fn run(args: Args) -> ExitCode {
-    use drain_sandbox::marketplace::{Sandbox, SandboxConfig};
     use serde_json::{Map, Value, json};
 
     use super::sandbox_ledger;
 
     let output = Output { json: args.json, play_money: true };
-    let sandbox = match Sandbox::start(SandboxConfig::default()).await {
+    let sandbox = match start().await {
         Ok(sandbox) => sandbox,
-        Err(error) => {
-            output.failure(&crate::error::Failure::internal(format!("the sandbox did not start: {error}")));
+        Err(failure) => {
+            output.failure(&failure);
             return Exit::Failed.into();
         }
     };

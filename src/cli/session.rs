@@ -217,9 +217,7 @@ pub(super) struct Playground {
 #[cfg(feature = "sandbox")]
 impl Playground {
     async fn start() -> Result<Self, Failure> {
-        let sandbox = drain_sandbox::Sandbox::start(drain_sandbox::SandboxConfig::default()).await;
-        let sandbox = sandbox.map_err(|e| Failure::internal(format!("the sandbox did not start: {e}")))?;
-        Ok(Self { sandbox, home: super::sandbox::home()? })
+        Ok(Self { sandbox: super::sandbox::start().await?, home: super::sandbox::home()? })
     }
 
     /// Nothing of the person's own environment: play money never meets a real key.

@@ -18,7 +18,7 @@ a channel or transaction came or ended, at the latest every minute: while metric
 
 Labels are few, and bounded however many channels, providers and agents there are. `wallet` is the beginning of the wallet's
 address. `provider` is the host and the beginning of the provider's wallet; of the sums the 50 with the highest deposits are
-shown, of the counters the first 50 that this process paid, and all others as `other`; `agent` likewise. `endpoint` is scheme and
+shown, of the counters the first 50 with a channel in this process, and all others as `other`; `agent` likewise. `endpoint` is scheme and
 host of an RPC URL, without credentials. No channel id is a label. No key, token or URL path is in any of them.
 
 | metric | type | labels | meaning |

@@ -405,3 +405,39 @@ pub(super) fn units(amount: Usdc) -> u64 {
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 10,000 channels of 1,000 providers and 1,000 agents, each with every outcome there is.
+    #[test]
+    fn counters_are_bounded_however_many_providers_and_agents_there_are() {
+        for n in 0..10_000_u32 {
+            let (of, agent) =
+                (format!("{:#042x} p{}.example", n % 1_000, n % 1_000), format!("agent {}", n * 7 % 1_000));
+            channel(&of, [agent.as_str()].into_iter());
+            for outcome in Request::VARIANTS {
+                request(&of, *outcome, Duration::from_millis(5));
+            }
+            for end in VoucherEnd::VARIANTS {
+                voucher(&of, *end);
+            }
+            first_byte(&of, Duration::from_millis(5));
+            booked(&agent, &of, Usdc::new(1), Usdc::new(2));
+        }
+        let text = super::super::render();
+        let series = |family: &str| text.lines().filter(|line| line.starts_with(&format!("drain_{family}"))).count();
+        let names = names::MOST + 1;
+        assert!((names..=names * names).contains(&series("spend_usdc_total{")));
+        assert_eq!(series("provider_requests_total{"), names * Request::VARIANTS.len());
+        assert_eq!(series("vouchers_signed_total{"), names * VoucherEnd::VARIANTS.len());
+        for histogram in
+            ["provider_request_duration_seconds", "provider_first_byte_seconds", "provider_cost_to_bound_ratio"]
+        {
+            assert_eq!(series(&format!("{histogram}_count{{")), names);
+        }
+        // All others are one.
+        assert!(text.contains("provider=\"other\""));
+    }
+}

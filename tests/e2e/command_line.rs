@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::usdc;
-use crate::process_harness::{Ended, Env, vouchers, world};
+use crate::process_harness::{Ended, Env, until, vouchers, world};
 
 const COMMANDS: [&[&str]; 26] = [
     &[],
@@ -202,6 +202,10 @@ async fn the_sandbox_serves_other_processes_until_it_is_stopped() {
     assert_eq!(without["listing"]["standing"], Value::Null);
     env.run(&["close", id, "--json"]).await.ok_json();
     assert!(std::path::Path::new(env.get("DRAIN_HOME")).exists());
+    // Time goes on there although nobody sends anything.
+    let chain = drain_sandbox::rpc::RpcClient::new(env.get("DRAIN_RPC_URL")).unwrap();
+    let before = chain.block_time().await.unwrap();
+    until("a block comes by itself", async || chain.block_time().await.unwrap() > before).await;
 
     let pid = rustix::process::Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
