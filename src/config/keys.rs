@@ -78,7 +78,7 @@ keys! {
         "Whether what agents ask and providers answer is logged too: on or off. Whoever reads the log then reads that.";
 
     ServerUrl: "DRAIN_SERVER_URL", Some("client.server_url"), None, Plain, "none: this process pays itself",
-        "Where drain-mcp serve is reached, such as https://mcp.example.com. With it drain-mcp without a command carries MCP between its client and that server; it reads no key and opens no wallet. http only on this machine. Other commands work with what is configured here.";
+        "Where drain-mcp serve is reached, such as https://mcp.example.com. With it drain-mcp without a command carries MCP between its client and that server; it reads no key, opens no wallet, and the limits that count are the server's. http only on this machine. Other commands work with what is configured here.";
     AgentToken: "DRAIN_AGENT_TOKEN", None, Some("client.agent_token_file"), Secret, "none",
         "With DRAIN_SERVER_URL: the agent's token, as drain-mcp agents add showed it.";
 

@@ -40,6 +40,7 @@ impl RelayConfig {
     pub fn load(sources: &Sources) -> Result<Option<Self>, ConfigError> {
         let (mut layers, mut warnings) = sources.layers()?;
         let mut signer = layers.layers.iter().find_map(key_of);
+        let idle = without_effect(&layers);
         if let Some(parsed) = configured(sources, &mut layers)? {
             signer = signer.or_else(|| key_of(&parsed.layer));
             signer = signer.or_else(|| parsed.wallets.keys().next().map(|name| format!("[wallet.{name}]")));
@@ -69,6 +70,13 @@ impl RelayConfig {
                 Key::ServerUrl.spec().env
             ));
         }
+        if !idle.is_empty() {
+            // Above all a limit: whoever sets one here may rely on it.
+            let (names, url) = (idle.join(", "), Key::ServerUrl.spec().env);
+            warnings.push(format!(
+                "without effect here: {names}; {url} is set, and the settings of the server there count"
+            ));
+        }
         warnings.append(&mut layers.warnings);
         Ok(Some(Self {
             url: url.parse(endpoint)?,
@@ -91,6 +99,17 @@ fn configured(sources: &Sources, layers: &mut Layers) -> Result<Option<file::Par
     }
 }
 
+/// What flags and environment say that only a process with a wallet looks at.
+fn without_effect(layers: &Layers) -> Vec<String> {
+    let said = layers.layers.iter().flat_map(|layer| layer.values.iter().chain(&layer.files));
+    let mut names: Vec<String> = said
+        .filter(|(key, _)| !COUNTS.contains(key) && !NAMES_A_KEY.contains(key))
+        .map(|(_, raw)| raw.name.clone())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
 /// Where a layer names a key that would sign.
 fn key_of(layer: &super::sources::Layer) -> Option<String> {
     let names = |key: &Key| is_signer(*key) && NAMES_A_KEY.contains(key);
@@ -99,6 +118,20 @@ fn key_of(layer: &super::sources::Layer) -> Option<String> {
 
 /// Of `[signer]`, what names a key; the rest says how one is used.
 const NAMES_A_KEY: [Key; 4] = [Key::PrivateKey, Key::Keystore, Key::KmsKeyId, Key::LedgerAddress];
+
+/// What counts here.
+const COUNTS: [Key; 10] = [
+    Key::Home,
+    Key::ConfigFile,
+    Key::Log,
+    Key::LogFormat,
+    Key::LogContent,
+    Key::ServerUrl,
+    Key::AgentToken,
+    Key::MaxBodyBytes,
+    Key::MaxAgentRequests,
+    Key::CallTime,
+];
 
 fn missing(this: Key, other: Key, fix: &str) -> ConfigError {
     Bad::new(format!("it is not set, and {} is", other.spec().env), fix).at(this.spec().env)
@@ -152,8 +185,11 @@ mod tests {
         assert_eq!(load(&[HOME, URL]).unwrap_err().name, "DRAIN_AGENT_TOKEN");
         assert_eq!(load(&[HOME, token]).unwrap_err().name, "DRAIN_SERVER_URL");
         let key = ("DRAIN_PRIVATE_KEY", "what is no key is not even looked at");
-        let warned = load(&[HOME, URL, token, key, ("DRAIN_KMS_TIMEOUT", "5s")]).unwrap().unwrap().warnings;
+        let warned = load(&[HOME, URL, token, key, ("DRAIN_CALL_TIME", "5m")]).unwrap().unwrap().warnings;
         assert!(warned.len() == 1 && warned[0].starts_with("DRAIN_PRIVATE_KEY is not read"), "{warned:?}");
+        // A limit that somebody may rely on.
+        let warned = load(&[HOME, URL, token, ("DRAIN_MAX_PER_DAY", "1")]).unwrap().unwrap().warnings;
+        assert!(warned.len() == 1 && warned[0].contains("without effect here: DRAIN_MAX_PER_DAY;"), "{warned:?}");
     }
 
     #[test]

@@ -157,7 +157,8 @@ impl Relay {
         let to = match (&session, &request.version) {
             (_, Some(version)) => To::Stateless(request, version),
             (Some(session), None) => To::Session(session),
-            (None, None) => To::Nobody,
+            (None, None) if begins => To::Nobody,
+            (None, None) => return Try::Refused(Refusal { why: Why::NotBegun, again: None }),
         };
         let until = deadline(self.call_time.saturating_add(MARGIN));
         call.phase.send_replace(Phase::Sent(session.clone()));

@@ -79,6 +79,11 @@ pub(super) fn refused(refusal: &Refusal, server: &str) -> Failure {
             format!("drain-mcp serve at {server} ended each session as soon as it was begun."),
             "Call again. If it stays so, tell the operator.",
         ),
+        Why::NotBegun => unspent(
+            Code::ServerUnavailable,
+            "The MCP client has not begun a session with the server (initialize), or that failed; the call was not sent.".into(),
+            "Have the MCP client connect again.",
+        ),
         Why::OtherRevision => unspent(
             Code::ServerUnavailable,
             format!("drain-mcp serve at {server} is another version now and speaks another revision of MCP."),

@@ -80,6 +80,8 @@ pub(super) enum Why {
     Name(String),
     TooLarge,
     NoSession,
+    /// The client has not greeted the server.
+    NotBegun,
     OtherRevision,
     Elsewhere,
     NoServer(u16),

@@ -324,6 +324,10 @@ async fn a_revoked_agent_is_told_at_its_next_call_and_the_relay_stays() {
     let refused = agent.request("initialize", params).await.unwrap_err();
     assert_eq!(refused["data"]["code"], "token_refused", "{refused}");
     assert!(refused["message"].as_str().unwrap().contains("drain-mcp agents add"), "{refused}");
+    // Whoever goes on all the same is told that, too.
+    agent.send(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" })).await;
+    let refused = agent.fails("drain_balance", json!({}), "server_unavailable").await;
+    assert!(refused.text.contains("has not begun a session"), "{}", refused.text);
     assert_eq!(agent.leave().await.code, Some(0));
     served.stop().await;
 }
@@ -335,9 +339,9 @@ async fn size_and_number_of_what_is_under_way_are_limited() {
     let served = Served::start(&small).await;
     let token = served.agent("ann", &[]).await;
     let relayed = Relayed::to(&served.url, &token);
-    let large = "x".repeat(30_000);
-    for limit in ["20000", "8388608"] {
-        // The relay's own limit, and the server's.
+    // Above the relay's own limit, and above the server's alone.
+    for (limit, size) in [("10000", 15_000), ("8388608", 30_000)] {
+        let large = "x".repeat(size);
         let env = relayed.env.clone().with("DRAIN_MAX_BODY_BYTES", limit);
         let mut agent = Agent::start(&env, LINES).await;
         let refused = agent.fails("drain_providers", json!({ "model": large }), "invalid_argument").await;
