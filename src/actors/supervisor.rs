@@ -73,7 +73,12 @@ impl Supervisor {
     fn register(&mut self, record: &ChannelRecord) {
         let Some(keyed) = &self.keyed else { return };
         if let Some(id) = record.channel_id {
-            self.by_id.retain(|_, intent| *intent != record.intent);
+            // Under another id it was before a reorganisation, it is no more.
+            if let Some(before) = self.watched.get(&record.intent)
+                && self.by_id.get(&before.channel_id) == Some(&record.intent)
+            {
+                self.by_id.remove(&before.channel_id);
+            }
             self.by_id.insert(id, record.intent);
             if !record.members.is_empty() {
                 self.members.insert(record.intent, record.members.clone());

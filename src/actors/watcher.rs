@@ -79,6 +79,8 @@ pub struct WatcherActor {
     purse: Purse,
     supervisor: Addr<Supervisor>,
     channels: HashMap<Key, Watch>,
+    /// Under which key each was registered last.
+    keys: HashMap<IntentId, Key>,
     /// Channels to compare with the contract at the next look: new ones, as much may have happened before this start, and
     /// those that the last look could not make sure of.
     unseen: HashSet<Key>,
@@ -99,6 +101,7 @@ impl WatcherActor {
             purse,
             supervisor,
             channels: HashMap::new(),
+            keys: HashMap::new(),
             unseen: HashSet::new(),
             read_to: None,
             settling: false,
@@ -365,7 +368,11 @@ impl Handler<Watch> for WatcherActor {
 
     fn handle(&mut self, watch: Watch, ctx: &mut Self::Context) {
         // Under another id it was before a reorganisation, it is no more.
-        self.channels.retain(|key, other| other.intent != watch.intent || *key == watch.key());
+        if let Some(before) = self.keys.insert(watch.intent, watch.key())
+            && self.channels.get(&before).is_some_and(|other| other.intent == watch.intent)
+        {
+            self.channels.remove(&before);
+        }
         self.unseen.insert(watch.key());
         self.channels.insert(watch.key(), watch);
         if !self.polling {
