@@ -55,6 +55,7 @@ mod recover;
 mod refunds;
 mod relay;
 mod relay_questions;
+mod relay_refusals;
 mod relay_trouble;
 mod reorgs;
 mod replacement;
