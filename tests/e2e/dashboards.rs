@@ -31,8 +31,8 @@ const POL: u64 = 1_000_000_000_000_000_000;
 /// There only where the job was scraped a day ago.
 const AFTER_A_DAY: &str = "job:drain_spend_usdc:rate1d";
 
-/// Alerts that these troubles must raise, and at which instance.
-const RAISED: [(&str, &str); 20] = [
+/// Alerts that these troubles must raise, and at which instance, before the second one is killed.
+const RAISED: [(&str, &str); 19] = [
     ("DrainApprovalWaiting", "first"),
     ("DrainCapNearlyUsed", "first"),
     ("DrainCapReached", "first"),
@@ -51,7 +51,6 @@ const RAISED: [(&str, &str); 20] = [
     ("DrainReclaimableLong", "second"),
     ("DrainRpcAllFailing", "second"),
     ("DrainRpcFewHealthy", "second"),
-    ("DrainInstanceDown", "second"),
     ("DrainSignerUnavailable", "third"),
 ];
 
@@ -62,7 +61,10 @@ struct Fleet {
     second_key: PrivateKeySigner,
     /// Under the second one.
     layer: Layer,
+    /// The second one's.
     nodes: [Endpoint; 2],
+    /// The first one's other.
+    _spare: Endpoint,
     first: Served,
     second: Served,
     ann: Client,
@@ -108,9 +110,20 @@ impl Fleet {
         let (ann, bob) = (agent(&first, "ann").await, agent(&first, "bob").await);
         let cid = agent(&second, "cid").await;
         let prometheus = Prometheus::start(&[instance(&first), instance(&second)]).await;
-        // The spare node answers as long as the world lives.
-        std::mem::forget(spare);
-        Self { world, owner, second_key, layer, nodes: [one, two], first, second, ann, bob, cid, prometheus }
+        Self {
+            world,
+            owner,
+            second_key,
+            layer,
+            nodes: [one, two],
+            _spare: spare,
+            first,
+            second,
+            ann,
+            bob,
+            cid,
+            prometheus,
+        }
     }
 
     fn providers(&self) -> [&Provider; 4] {
@@ -147,11 +160,11 @@ fn dear(channel: &str, tokens: u64) -> Value {
     call
 }
 
-/// All alerts that were pending or fired until now: name and instance. Before its first look Prometheus knows of no instance
+/// All alerts that fired until now: name and instance. Before its first look Prometheus knows of no instance
 /// at all, and says that they are down.
 async fn raised(prometheus: &Prometheus) -> BTreeSet<(String, String)> {
     let text = |metric: &Value, label: &str| metric[label].as_str().unwrap_or_default().to_owned();
-    let all = prometheus.now(r#"last_over_time(ALERTS{instance!=""}[1h])"#).await;
+    let all = prometheus.now(r#"last_over_time(ALERTS{alertstate="firing",instance!=""}[1h])"#).await;
     all.iter().map(|(metric, _)| (text(metric, "alertname"), text(metric, "instance"))).collect()
 }
 
@@ -322,21 +335,19 @@ async fn trouble(fleet: Fleet, [of_ann, of_bob, of_cid, other]: [String; 4]) {
     // A server whose wallet another one has, and one that is no more.
     let third = Served::start(&fleet.first.env).await;
     prometheus.look_at(&[instance(&fleet.first), instance(&fleet.second), instance(&third)]);
-    seen(&fleet, &["DrainRpcAllFailing", "DrainSignerUnavailable"]).await;
-    let names = [(instance(&fleet.first), "first"), (instance(&fleet.second), "second"), (instance(&third), "third")];
-    let names = names.map(|(instance, name)| (instance.to_owned(), name));
+    let names = [(&fleet.first, "first"), (&fleet.second, "second"), (&third, "third")];
+    let names = names.map(|(served, name)| (instance(served).to_owned(), name.to_owned()));
+    let found = async || -> BTreeSet<_> {
+        let named =
+            |at: String| names.iter().find(|(instance, _)| *instance == at).map_or(at, |(_, name)| name.clone());
+        raised(prometheus).await.into_iter().map(|(alert, at)| (alert, named(at))).collect()
+    };
+    let mut expected: BTreeSet<_> = RAISED.iter().map(|(alert, at)| ((*alert).to_owned(), (*at).to_owned())).collect();
+    until("each of them is raised", async || found().await.is_superset(&expected)).await;
     let killed = rustix::process::Pid::from_raw(i32::try_from(fleet.second.pid()).unwrap()).unwrap();
     rustix::process::kill_process(killed, rustix::process::Signal::KILL).unwrap();
     seen(&fleet, &["DrainInstanceDown"]).await;
-
-    let expected: BTreeSet<_> = RAISED.iter().map(|(alert, at)| ((*alert).to_owned(), (*at).to_owned())).collect();
-    let found = async || -> BTreeSet<_> {
-        let named = |instance: String| {
-            names.iter().find(|(known, _)| *known == instance).map_or(instance, |(_, name)| (*name).to_owned())
-        };
-        raised(prometheus).await.into_iter().map(|(alert, at)| (alert, named(at))).collect()
-    };
-    until("each of them is raised", async || found().await.is_superset(&expected)).await;
+    expected.insert(("DrainInstanceDown".into(), "second".into()));
     assert_eq!(found().await, expected, "nothing else is");
     for alert in prometheus.ask("alerts", &[]).await["alerts"].as_array().unwrap() {
         let text = alert["annotations"].to_string();

@@ -18,8 +18,8 @@ pub fn folder() -> PathBuf {
 
 pub const RULES: [&str; 2] = ["rules/recording.yml", "rules/alerts.yml"];
 
-/// Looks every second, where operators look every 15. The rules are those that are checked in, but that nothing is waited
-/// for: what an alert holds `for` becomes a second, and windows of two minutes become ten seconds.
+/// Looks every second, where operators look every 15. The rules are those that are checked in, but that little is waited
+/// for: what an alert holds `for` becomes three seconds, and windows of two minutes become ten seconds.
 const CONFIG: &str = "\
 global: { scrape_interval: 1s, evaluation_interval: 1s }
 rule_files: [recording.yml, alerts.yml]
@@ -72,7 +72,7 @@ impl Prometheus {
             let text = std::fs::read_to_string(folder().join(path)).unwrap();
             let lines = text.replace("[2m]", "[10s]");
             let short = lines.lines().map(|line| match line.split_once("for: ") {
-                Some((before, _)) if before.trim().is_empty() => format!("{before}for: 1s\n"),
+                Some((before, _)) if before.trim().is_empty() => format!("{before}for: 3s\n"),
                 _ => format!("{line}\n"),
             });
             std::fs::write(place(path.trim_start_matches("rules/")), short.collect::<String>()).unwrap();
