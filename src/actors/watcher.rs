@@ -6,6 +6,8 @@ use std::collections::{HashMap, HashSet};
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use drain_protocol::{Address, ChannelId, Deployment, Usdc};
+use futures::StreamExt;
+use futures::stream;
 
 use super::admin;
 use super::refund::Look;
@@ -23,6 +25,8 @@ const MAX_RANGE: u64 = 1_000;
 const MAX_RANGES: usize = 20;
 /// Channel ids in one filter.
 const MAX_IDS: usize = 100;
+/// Channels compared at once: few enough for a public node, and enough that ten thousand are no matter of many minutes.
+const AT_ONCE: usize = 16;
 /// How far the machine's clock may be ahead of the chain's when a close is searched for.
 pub(super) const CLOCK_SLACK: u64 = 3_600;
 
@@ -254,8 +258,14 @@ async fn look(
             other => admin::alarm(services, purse, &other),
         }
     }
-    for watch in claimed.iter().filter_map(|key| channels.get(key)) {
-        match claimed_in_all(services, watch).await {
+    let mut totals = Vec::new();
+    for key in &claimed {
+        if let Some(watch) = channels.get(key) {
+            totals.push(async move { (watch, claimed_in_all(services, watch).await) });
+        }
+    }
+    for (watch, total) in stream::iter(totals).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await {
+        match total {
             Ok(total) if total.is_zero() => {}
             Ok(total) => {
                 seen.claimed.push((watch.key(), total));
@@ -269,9 +279,14 @@ async fn look(
             Err(error) => _ = seen.unsure.insert(unsure(watch.key(), error)),
         }
     }
+    let mut ends = Vec::new();
     for (key, told) in closed {
-        let Some(watch) = channels.get(&key) else { continue };
-        match closed_by(services, watch, last, told).await {
+        if let Some(watch) = channels.get(&key) {
+            ends.push(async move { (key, closed_by(services, watch, last, told).await) });
+        }
+    }
+    for (key, end) in stream::iter(ends).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await {
+        match end {
             Ok(Some(refund)) => seen.closed.push((key, refund)),
             Ok(None) => {}
             Err(error) => _ = seen.unsure.insert(unsure(key, error)),

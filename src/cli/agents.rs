@@ -130,6 +130,12 @@ fn add(add: Add, config: &Config, output: Output) -> Result<Exit, Failure> {
             limits.per_agent
         ));
     }
+    if config.serve.public_name().is_none() && !config.serve.listen.ip().is_loopback() {
+        output.remark(&format!(
+            "note: put https and the name of the proxy that speaks TLS in place of http://{}; DRAIN_ALLOWED_HOSTS names it",
+            config.serve.listen
+        ));
+    }
     let [http, stdio] = clients(&config.serve, &token);
     let value = json!({
         "agent": name,

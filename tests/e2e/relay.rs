@@ -202,6 +202,12 @@ async fn the_printed_configuration_works_as_it_is() {
     agent.ok("drain_balance", json!({})).await;
     agent.leave().await;
     served.stop().await;
+    // Where agents cannot reach it by what is printed, that is said.
+    let open = env.with("DRAIN_LISTEN", "0.0.0.0:5858").with("DRAIN_LISTEN_PUBLIC", "on");
+    let unnamed = open.run(&["agents", "add", "cay", "--budget", "5"]).await;
+    assert!(unnamed.stderr.contains("in place of http://0.0.0.0:5858"), "{unnamed:?}");
+    let named = open.with("DRAIN_ALLOWED_HOSTS", "mcp.example").run(&["agents", "add", "dan", "--budget", "5"]).await;
+    assert!(named.stdout.contains("https://mcp.example/mcp") && !named.stderr.contains("in place of"), "{named:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

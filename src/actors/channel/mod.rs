@@ -6,30 +6,32 @@
 
 mod close;
 mod inquiry;
+mod messages;
 mod pay;
 mod plan;
 mod refused;
 
 use std::collections::{HashMap, VecDeque};
 
-use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture};
+use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
 use drain_protocol::pricing::PriceList;
 use drain_protocol::text::quoted;
-use drain_protocol::{Nonce, Usdc};
 use futures::TryFutureExt;
 use reqwest::Url;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
+pub use messages::{CloseKind, End, Idle, Pay, Seen, Turn};
+
 use super::services::{Counted, Purse, Services, gone};
 use super::signer::SignerActor;
 use super::supervisor::{Addresses, ChannelOpened, Find, Supervisor};
 use super::view;
 use super::wallet::WalletActor;
-use crate::api::{ChannelState, ChannelView, ChatCall, ChatReply, Closed, Paid, Progress};
+use crate::api::{ChannelState, ChannelView, ChatReply, Closed, Paid};
 use crate::error::{Code, Failure};
-use crate::journal::{Approval, ChannelRecord, IntentId, Seen as ChannelSeen, Share};
+use crate::journal::{ChannelRecord, IntentId, Seen as ChannelSeen, Share};
 use crate::logging;
 use crate::metrics;
 use crate::policy::learn::AnswerLength;
@@ -37,76 +39,6 @@ use crate::policy::{Asked, Caller};
 
 /// What an agent may ask of a channel while others wait.
 const MAILBOX: usize = 256;
-
-/// Pay for a request. Requests go one after another. Taken into the queue, or refused; the answer comes by `reply`.
-#[derive(Debug, Message)]
-#[rtype(result = "Result<(), Failure>")]
-pub struct Pay {
-    /// The request.
-    pub call: ChatCall,
-    /// For whom, and within which limits.
-    pub caller: Caller,
-    /// Where progress goes.
-    pub progress: Progress,
-    /// Where the answer goes. A caller who drops the other end before the request's turn is not charged: an answer
-    /// through the mailbox could not tell, since actix waits for it whether or not anybody listens.
-    pub reply: oneshot::Sender<Result<Turn, Failure>>,
-}
-
-/// What a request's turn led to.
-#[derive(Debug)]
-pub enum Turn {
-    /// An answer.
-    Done(ChatReply),
-    /// Nothing was signed: a person must say yes first (M5).
-    AskPerson(Box<Approval>),
-}
-
-/// How a channel is to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CloseKind {
-    /// With the provider's consent, at any time (V2).
-    Cooperative,
-    /// Alone, at expiry.
-    AtExpiry,
-}
-
-/// End the channel. Takes its turn in the queue; afterwards nothing is signed (M6). Taken into the queue, or refused;
-/// the answer comes by `reply`.
-#[derive(Debug, Message)]
-#[rtype(result = "Result<(), Failure>")]
-pub struct End {
-    /// How.
-    pub kind: CloseKind,
-    /// For whom.
-    pub caller: Caller,
-    /// Only while this is the channel's last voucher: one that pays again meanwhile stays open.
-    pub only_after: Option<Nonce>,
-    /// Where progress goes.
-    pub progress: Progress,
-    /// Where the answer goes. Without anybody at the other end when its turn comes, the channel stays as it is.
-    pub reply: oneshot::Sender<Result<Closed, Failure>>,
-}
-
-/// What happened to this channel elsewhere. Taken in between two requests.
-#[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "()")]
-pub enum Seen {
-    /// The provider has taken this much in all.
-    Claimed(Usdc),
-    /// The channel is gone; `refund` came back.
-    Closed {
-        /// To the wallet.
-        refund: Usdc,
-    },
-    /// The wallet changed its record.
-    Recorded,
-}
-
-/// Answered when nothing is left to do: for an ordered end.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Idle;
 
 enum Job {
     Take(Seen),
