@@ -6,6 +6,7 @@
 //! asks or a provider answers is in a line, unless the operator asks for it (`DRAIN_LOG_CONTENT`).
 
 use tracing::{Level, Metadata, Span, error_span};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -14,6 +15,8 @@ use tracing_subscriber::{EnvFilter, Layer};
 use crate::config::{ConfigError, Key, LogConfig, LogFormat};
 use crate::policy::{Asked, Caller};
 
+/// Lines that may wait where stderr is read slowly; more are lost.
+const LINES_KEPT: usize = 4_096;
 /// What is asked and answered.
 const CONTENT: &str = "drain_mcp::content";
 /// What a command says on stderr, where each line of that is to be an object.
@@ -21,11 +24,13 @@ const SAID: &str = "drain_mcp::said";
 /// Of one request or answer, the most that is logged.
 const CONTENT_CHARS: usize = 4_000;
 
-/// Logs to stderr, never to stdout, which belongs to the answer or to MCP. `default` counts where no filter was chosen.
+/// Logs to stderr, never to stdout, which belongs to the answer or to MCP. `default` counts where no filter was chosen. A
+/// thread of its own writes, so that nobody waits where stderr is not read; what it cannot keep is lost. The end of what is
+/// returned writes what is left.
 ///
 /// # Errors
 /// A filter that is none.
-pub fn start(config: &LogConfig, default: &str) -> Result<(), ConfigError> {
+pub fn start(config: &LogConfig, default: &str) -> Result<WorkerGuard, ConfigError> {
     // What is said is no matter of levels.
     let filter = format!("{},{SAID}=info", config.filter.as_deref().unwrap_or(default));
     let filter = EnvFilter::builder().parse(filter).map_err(|e| ConfigError {
@@ -33,7 +38,8 @@ pub fn start(config: &LogConfig, default: &str) -> Result<(), ConfigError> {
         problem: format!("this is not a log filter ({e})"),
         fix: "Write error, warn, info, debug or trace, or for example drain_mcp=debug".into(),
     })?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(LINES_KEPT).finish(std::io::stderr());
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false);
     let lines = match config.format {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
@@ -42,7 +48,7 @@ pub fn start(config: &LogConfig, default: &str) -> Result<(), ConfigError> {
     let shown = filter_fn(move |of| is_shown(of, &config));
     // A second call, in tests, keeps the first subscriber.
     let _ = tracing_subscriber::registry().with(lines).with(filter).with(shown).try_init();
-    Ok(())
+    Ok(guard)
 }
 
 /// Whatever the filter says. AWS's crates log whole answers, those of credential sources among them (M12): nothing of theirs is

@@ -175,10 +175,14 @@ pub fn main() -> ExitCode {
     }
     let logging =
         LogConfig::read(&Sources::from_process()).and_then(|config| logging::start(&config, log_default(&cli)));
-    if let Err(error) = logging {
-        output.failure(&error.into());
-        return Exit::Usage.into();
-    }
+    // Until the end, which writes the last lines.
+    let _log = match logging {
+        Ok(log) => log,
+        Err(error) => {
+            output.failure(&error.into());
+            return Exit::Usage.into();
+        }
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,

@@ -2,9 +2,10 @@
 //! what agents ask, unless the operator wants it.
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
-use crate::process_harness::served::{Served, add_agent};
-use crate::process_harness::{Agent, Env, Greeting, chat, until, world};
+use crate::process_harness::served::{Served, add_agent, call, initialize};
+use crate::process_harness::{Agent, Env, Greeting, PATIENCE, chat, until, world};
 
 const LINES: Greeting = Greeting::Lines("2025-11-25");
 /// What the agent asks, and a part of what the sandbox's provider makes of it.
@@ -151,4 +152,31 @@ async fn a_line_is_an_object_whatever_is_said_and_by_whom() {
         assert_eq!(refused.code, Some(2), "{refused:?}");
         assert!(refused.stderr.contains(name), "{refused:?}");
     }
+}
+
+/// A service manager that hangs, or a client that leaves the other end alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_read_the_log_holds_up_no_payment() {
+    let world = world().await;
+    let mut agent = Agent::start(&Env::of(&world), LINES).await;
+    let channel = agent.open("sim-llm", "1", "4h").await;
+    agent.leave().await;
+    // Some 4 KiB a chat: two dozen of them fill the pipe.
+    let env = Env::of(&world).with("DRAIN_LOG", "drain_mcp=info").with("DRAIN_LOG_CONTENT", "on");
+    let mut child = env.command(&[]).spawn().unwrap();
+    let (mut stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut answers = BufReader::new(stdout).lines();
+    let mut asked = vec![initialize("2025-11-25"), json!({ "jsonrpc": "2.0", "method": "notifications/initialized" })];
+    asked.extend((0..24).map(|id| call(id, "drain_chat", &chat(&channel, &"long ".repeat(800)))));
+    for message in asked {
+        stdin.write_all(format!("{message}\n").as_bytes()).await.unwrap();
+    }
+    let all = async {
+        for _ in 0..25 {
+            let answer: Value = serde_json::from_str(&answers.next_line().await.unwrap().unwrap()).unwrap();
+            assert!(answer["result"].is_object() && answer["result"]["isError"] != true, "{answer}");
+        }
+    };
+    tokio::time::timeout(PATIENCE, all).await.expect("all are answered");
+    assert_eq!(world.sandbox.llm.books(channel.parse().unwrap()).unwrap().vouchers, 24);
 }
