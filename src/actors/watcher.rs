@@ -171,6 +171,7 @@ impl WatcherActor {
         }
         for (key, refund) in seen.closed {
             if let Some(watch) = self.channels.remove(&key) {
+                self.keys.remove(&watch.intent);
                 self.supervisor.do_send(ChainEvent::Closed { intent: watch.intent, refund });
             }
         }

@@ -136,6 +136,11 @@ pub enum Effect {
 }
 
 impl Effect {
+    /// Whether breaking off may leave money in an unknown state.
+    pub const fn moves_money(self) -> bool {
+        matches!(self, Self::Pays | Self::Joins)
+    }
+
     /// Whoever did the work ended with it, or cannot be heard any more. It is not asked again: what it may have signed is in
     /// its journal (M15). `what_ended` is the beginning of the message.
     pub fn lost(self, what_ended: &str) -> Failure {

@@ -125,7 +125,7 @@ impl Server {
         context: &RequestContext<RoleServer>,
     ) -> Result<Reply, Fault> {
         let what = match &job {
-            Job::Tool(tool, _) => What { name: tool.name, moves_money: tool.moves_money },
+            Job::Tool(tool, _) => What { name: tool.name, moves_money: tool.effect.moves_money() },
             Job::Resource(resource) => What { name: resource.uri(), moves_money: false },
         };
         let token = context.meta.get_progress_token();
@@ -219,7 +219,7 @@ impl ServerHandler for Server {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let tool = tools::find(&request.name).ok_or_else(|| tools::unknown(&request.name))?;
-        let person = if tool.moves_money { Person::of(&context, &request) } else { Person::Nobody };
+        let person = if tool.effect.moves_money() { Person::of(&context, &request) } else { Person::Nobody };
         let job = Job::Tool(tool, request.arguments.unwrap_or_default());
         Ok(match self.dispatch(job, person, &context).await {
             Ok(Reply::Answer(answer)) => answer.into_result(self.play_money).into(),

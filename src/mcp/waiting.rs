@@ -52,7 +52,7 @@ pub(super) fn patient(handler: Handler, patience: Duration) -> Handler {
     let waiting = Shared::default();
     Arc::new(move |job, asked, progress| -> Running {
         match &job {
-            Job::Tool(tool, given) if tool.moves_money => {
+            Job::Tool(tool, given) if tool.effect.moves_money() => {
                 let call = (tool.name, serde_json::Value::Object(given.clone()).to_string());
                 let handler = handler.clone();
                 let work = move |progress| handler(job, asked, progress);

@@ -158,7 +158,7 @@ impl Relay {
             (_, Some(version)) => To::Stateless(request, version),
             (Some(session), None) => To::Session(session),
             (None, None) if begins => To::Nobody,
-            (None, None) => return Try::Refused(Refusal { why: Why::NotBegun, again: None }),
+            (None, None) => return Try::Refused(Refusal { why: Why::NoGreeting, again: None }),
         };
         let until = deadline(self.call_time.saturating_add(MARGIN));
         call.phase.send_replace(Phase::Sent(session.clone()));

@@ -13,7 +13,8 @@ pub(super) struct Event {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooLarge;
 
-/// Events of a stream that comes in parts. (The SDK's own parser has no limit.)
+/// Events of a stream that comes in parts. The SDK's own parser has no limit; `drain_protocol::sse` reads providers' answers, which
+/// have no ids and are no JSON-RPC, and ends by its limit on a whole stream.
 #[derive(Debug)]
 pub(super) struct Events {
     most: usize,

@@ -35,16 +35,8 @@ pub(super) fn lost(request: &Request, server: &str, why: &str) -> Failure {
 }
 
 fn effect(tool: Option<&str>) -> Effect {
-    let Some(name) = tool else { return Effect::Repeatable };
-    match (name, tools::find(name)) {
-        ("drain_feedback", _) => Effect::Tells,
-        (_, Some(tool)) if !tool.moves_money => Effect::Repeatable,
-        ("drain_open_channel" | "drain_approve" | "drain_close_channel" | "drain_cooperative_close", _) => {
-            Effect::Joins
-        }
-        // A newer server's tool may pay.
-        _ => Effect::Pays,
-    }
+    // A newer server's tool may pay.
+    tool.map_or(Effect::Repeatable, |name| tools::find(name).map_or(Effect::Pays, |tool| tool.effect))
 }
 
 /// The server did not take the request: nothing was begun.
@@ -79,7 +71,7 @@ pub(super) fn refused(refusal: &Refusal, server: &str) -> Failure {
             format!("drain-mcp serve at {server} ended each session as soon as it was begun."),
             "Call again. If it stays so, tell the operator.",
         ),
-        Why::NotBegun => unspent(
+        Why::NoGreeting => unspent(
             Code::ServerUnavailable,
             "The MCP client has not begun a session with the server (initialize), or that failed; the call was not sent.".into(),
             "Have the MCP client connect again.",
@@ -142,7 +134,7 @@ mod tests {
         }
         assert_eq!(effect(None).lost("x").money, Money::NotSpent);
         for tool in tools::listed() {
-            let moves = tools::find(&tool.name).is_some_and(|tool| tool.moves_money);
+            let moves = tools::find(&tool.name).is_some_and(|tool| tool.effect.moves_money());
             assert_eq!(effect(Some(&tool.name)).lost("x").money == Money::Unknown, moves, "{}", tool.name);
         }
     }

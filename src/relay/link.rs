@@ -81,7 +81,7 @@ pub(super) enum Why {
     TooLarge,
     NoSession,
     /// The client has not greeted the server.
-    NotBegun,
+    NoGreeting,
     OtherRevision,
     Elsewhere,
     NoServer(u16),
@@ -190,16 +190,17 @@ impl Link {
 
 async fn judge(response: Response, in_session: bool) -> Fate {
     let (status, headers) = (response.status(), response.headers());
-    let answers = |body| Fate::Answers(Reply { session: headers.get(SESSION).cloned(), body });
+    let session = headers.get(SESSION).cloned();
     if status.is_success() {
         let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        return match kind.as_str() {
-            JSON => Fate::Answers(Reply { session: headers.get(SESSION).cloned(), body: Body::Json(response) }),
-            EVENTS => Fate::Answers(Reply { session: headers.get(SESSION).cloned(), body: Body::Events(response) }),
-            _ if status == StatusCode::ACCEPTED || status == StatusCode::NO_CONTENT => answers(Body::Empty),
-            _ => Fate::Unknown("what answered does not speak MCP".into()),
+        let body = match kind.as_str() {
+            JSON => Body::Json(response),
+            EVENTS => Body::Events(response),
+            _ if status == StatusCode::ACCEPTED || status == StatusCode::NO_CONTENT => Body::Empty,
+            _ => return Fate::Unknown("what answered does not speak MCP".into()),
         };
+        return Fate::Answers(Reply { session, body });
     }
     let not_begun = headers.contains_key(NOT_BEGUN);
     let wait = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());

@@ -195,8 +195,7 @@ pub(super) async fn sign(
     match signed {
         Ok(voucher) => {
             reach(Point::VoucherSigned);
-            let (provider, nonce) = (desk.name(), voucher.voucher.nonce.get());
-            tracing::info!(channel = %desk.record.intent, provider, receipt = %sent.receipt, nonce, amount = %sent.amount, bound = %sent.bound, "voucher signed");
+            tracing::info!(channel = %desk.record.intent, provider = desk.name(), receipt = %sent.receipt, nonce = voucher.voucher.nonce.get(), amount = %sent.amount, bound = %sent.bound, "voucher signed");
             Ok((sent, voucher))
         }
         Err(failure) => {

@@ -2,7 +2,7 @@
 
 use super::{Definition, Hints};
 use crate::actors::Runtime;
-use crate::api::{Approved, Progress};
+use crate::api::{Approved, Effect, Progress};
 use crate::error::Failure;
 use crate::mcp::answer::Answer;
 use crate::mcp::args::{Args, Kind, Param};
@@ -15,7 +15,7 @@ pub const TOOL: Definition = Definition {
     about: "Set the allowance of the channel contract. Seldom needed: drain_open_channel approves what it needs. \
             Costs gas. Without amount up to the operator's cap, never unlimited.",
     hints: Hints { read_only: false, destructive: false, idempotent: true, open_world: true },
-    moves_money: true,
+    effect: Effect::Joins,
     params: &[Param::optional("amount", Kind::Text, "USDC, such as \"5\"")],
     output: schema::output_schema::<Approved>,
     run: |runtime, args, progress| Box::pin(run(runtime, args, progress)),

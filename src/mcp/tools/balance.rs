@@ -2,7 +2,7 @@
 
 use super::{Definition, Hints};
 use crate::actors::Runtime;
-use crate::api::WalletView;
+use crate::api::{Effect, WalletView};
 use crate::error::Failure;
 use crate::mcp::answer::Answer;
 use crate::mcp::{render, schema};
@@ -14,7 +14,7 @@ pub const TOOL: Definition = Definition {
     about: "The wallet's address, USDC, gas money, what is locked in channels and spent today, and what a person \
             should do about it. Free.",
     hints: Hints::READ,
-    moves_money: false,
+    effect: Effect::Repeatable,
     params: &[],
     output: schema::output_schema::<WalletView>,
     run: |runtime, _, _| Box::pin(run(runtime)),

@@ -2,7 +2,7 @@
 
 use super::{Definition, Hints};
 use crate::actors::Runtime;
-use crate::api::ChannelView;
+use crate::api::{ChannelView, Effect};
 use crate::error::Failure;
 use crate::mcp::answer::Answer;
 use crate::mcp::args::{Args, Kind, Param};
@@ -15,7 +15,7 @@ pub const TOOL: Definition = Definition {
     about: "One channel's deposit, what is left, charged, signed, in flight and disputed, its expiry and the next \
             step. Free.",
     hints: Hints::READ,
-    moves_money: false,
+    effect: Effect::Repeatable,
     params: &[Param::required("channelId", Kind::Text, "").or(&["channel"])],
     output: schema::output_schema::<ChannelView>,
     run: |runtime, args, _| Box::pin(run(runtime, args)),

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{Definition, Hints};
 use crate::actors::Runtime;
-use crate::api::ChannelView;
+use crate::api::{ChannelView, Effect};
 use crate::error::Failure;
 use crate::mcp::answer::Answer;
 use crate::mcp::args::{Args, Kind, Param};
@@ -18,7 +18,7 @@ pub const TOOL: Definition = Definition {
     about: "Your channels that hold money, also from earlier sessions. Free. Call it first: reusing an open channel \
             is cheaper than opening one.",
     hints: Hints::READ,
-    moves_money: false,
+    effect: Effect::Repeatable,
     params: &[Param::optional("all", Kind::Flag, "Also closed ones")],
     output: schema::output_schema::<Channels>,
     run: |runtime, args, _| Box::pin(run(runtime, args)),

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Definition, Hints};
 use crate::actors::Runtime;
-use crate::api::{ChatCall, ChatReply, Paid, Progress};
+use crate::api::{ChatCall, ChatReply, Effect, Paid, Progress};
 use crate::error::Failure;
 use crate::mcp::answer::Answer;
 use crate::mcp::args::{Args, Kind, Param};
@@ -21,7 +21,7 @@ pub const TOOL: Definition = Definition {
     about: "Send one request over an open channel and pay for it from the deposit; no gas. For providers that are no \
             LLM put the JSON of their docs into the user message. The first such request returns the docs unpaid.",
     hints: Hints { read_only: false, destructive: true, idempotent: false, open_world: true },
-    moves_money: true,
+    effect: Effect::Pays,
     params: &[
         Param::required("channelId", Kind::Text, "").or(&["channel"]),
         Param::required("model", Kind::Text, "Model id of the provider"),

@@ -2,7 +2,7 @@
 
 use super::{Definition, Hints};
 use crate::actors::Runtime;
-use crate::api::{Closed, Progress};
+use crate::api::{Closed, Effect, Progress};
 use crate::error::Failure;
 use crate::mcp::answer::Answer;
 use crate::mcp::args::{Args, Kind, Param};
@@ -15,7 +15,7 @@ pub const TOOL: Definition = Definition {
     about: "End a V2 channel before its expiry with the provider's signature; the rest of the deposit comes back at \
             once. Costs gas. If refused: drain_close_channel after expiry.",
     hints: Hints { read_only: false, destructive: true, idempotent: true, open_world: true },
-    moves_money: true,
+    effect: Effect::Joins,
     params: &[Param::required("channelId", Kind::Text, "").or(&["channel"])],
     output: schema::output_schema::<Closed>,
     run: |runtime, args, progress| Box::pin(run(runtime, args, progress)),

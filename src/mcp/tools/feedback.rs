@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{Definition, Hints};
 use crate::actors::Runtime;
-use crate::api::Feedback;
+use crate::api::{Effect, Feedback};
 use crate::error::Failure;
 use crate::mcp::answer::Answer;
 use crate::mcp::args::{Args, Kind, Param};
@@ -21,7 +21,7 @@ pub const TOOL: Definition = Definition {
     about: "Tell the marketplace whether a provider's service was good. Free; sends provider id, outcome and reason, \
             nothing else.",
     hints: Hints { read_only: false, destructive: false, idempotent: false, open_world: true },
-    moves_money: false,
+    effect: Effect::Tells,
     params: &[
         Param::required("providerId", Kind::Text, "").or(&["provider"]),
         Param::required("outcome", Kind::OneOf(OUTCOMES), ""),

@@ -25,7 +25,7 @@ use rmcp::model::{ErrorData, JsonObject, Tool, ToolAnnotations};
 use super::answer::Answer;
 use super::args::{Args, Param, input_schema, nearest};
 use crate::actors::Runtime;
-use crate::api::Progress;
+use crate::api::{Effect, Progress};
 use crate::error::Failure;
 
 /// A call that runs.
@@ -41,8 +41,8 @@ pub struct Definition {
     pub about: &'static str,
     /// What a client may assume.
     pub hints: Hints,
-    /// Whether breaking off may leave money in an unknown state.
-    pub moves_money: bool,
+    /// What it does to the world, and so what is told where nobody answers.
+    pub effect: Effect,
     /// Its arguments.
     pub params: &'static [Param],
     /// The schema of its structured content.

@@ -2,7 +2,7 @@
 
 use super::{Definition, Hints};
 use crate::actors::Runtime;
-use crate::api::{OpenRequest, Opened, Progress, ProviderQuery};
+use crate::api::{Effect, OpenRequest, Opened, Progress, ProviderQuery};
 use crate::error::Failure;
 use crate::mcp::answer::Answer;
 use crate::mcp::args::{Args, Kind, Param};
@@ -18,7 +18,7 @@ pub const TOOL: Definition = Definition {
             Unspent money comes back on close. Look into drain_channels first. Returns the provider's docs and the \
             channelId.",
     hints: Hints { read_only: false, destructive: true, idempotent: false, open_world: true },
-    moves_money: true,
+    effect: Effect::Joins,
     params: &[
         Param::required("provider", Kind::Text, "Provider id").or(&["providerId"]),
         Param::required("amount", Kind::Text, "Deposit in USDC, such as \"1.50\""),

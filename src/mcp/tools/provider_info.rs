@@ -2,7 +2,7 @@
 
 use super::{Definition, Hints};
 use crate::actors::Runtime;
-use crate::api::ProviderDetails;
+use crate::api::{Effect, ProviderDetails};
 use crate::error::Failure;
 use crate::mcp::answer::Answer;
 use crate::mcp::args::{Args, Kind, Param};
@@ -18,7 +18,7 @@ pub const TOOL: Definition = Definition {
     about: "One provider's models, prices, channel durations, docs and your open channels to it. Free. Use before \
             opening a channel, and for the request format of providers that are no LLM.",
     hints: Hints::READ,
-    moves_money: false,
+    effect: Effect::Repeatable,
     params: &[Param::required("provider", Kind::Text, "Provider id").or(&["providerId"])],
     output: schema::output_schema::<ProviderDetails>,
     run: |runtime, args, _| Box::pin(run(runtime, args)),

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{Definition, Hints};
 use crate::actors::Runtime;
-use crate::api::{MAX_PROVIDERS, ModelSummary, ProviderPage, ProviderQuery, ProviderSummary};
+use crate::api::{Effect, MAX_PROVIDERS, ModelSummary, ProviderPage, ProviderQuery, ProviderSummary};
 use crate::error::Failure;
 use crate::mcp::answer::Answer;
 use crate::mcp::args::{Args, Kind, Param};
@@ -22,7 +22,7 @@ pub const TOOL: Definition = Definition {
     about: "Find providers by model, category or text of a model id; filters combine. Free. Compact by default; \
             prices in USDC.",
     hints: Hints::READ,
-    moves_money: false,
+    effect: Effect::Repeatable,
     params: &[
         Param::optional("onlineOnly", Kind::Flag, "Only those that are online"),
         Param::optional("model", Kind::Text, "Model id or part of its name"),

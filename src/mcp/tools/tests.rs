@@ -93,7 +93,7 @@ fn all_is_said_of_each() {
             assert!(!text.contains("additionalProperties"), "{name}");
         }
     }
-    for tool in ALL.iter().filter(|tool| tool.moves_money) {
+    for tool in ALL.iter().filter(|tool| tool.effect.moves_money()) {
         assert!(!tool.hints.read_only, "{}", tool.name);
     }
 }
@@ -157,7 +157,7 @@ fn every_failure_fits_every_schema() {
             let fault = Fault::from(Failure::unspent(*code, "m", "n"));
             fits(&schema_of(tool.name), &Value::Object(fault.data()), tool.name).unwrap();
         }
-        let fault = Fault::crashed(tool.name, tool.moves_money);
+        let fault = Fault::crashed(tool.name, tool.effect.moves_money());
         fits(&schema_of(tool.name), &Value::Object(fault.data()), tool.name).unwrap();
         assert!(fits(&schema_of(tool.name), &json!({}), tool.name).is_err());
     }
