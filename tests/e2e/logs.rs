@@ -12,6 +12,14 @@ const LINES: Greeting = Greeting::Lines("2025-11-25");
 const ASKED: &str = "zebrawords";
 const ANSWERED: &str = "Your message has 1 words";
 
+/// A channel that an agent opened that has left.
+async fn an_open_channel(env: &Env) -> String {
+    let mut agent = Agent::start(env, LINES).await;
+    let channel = agent.open("sim-llm", "1", "4h").await;
+    agent.leave().await;
+    channel
+}
+
 /// Each line is an object.
 fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
@@ -108,9 +116,7 @@ async fn the_work_of_a_thin_process_is_told_by_the_one_that_has_the_wallet() {
 async fn m12_what_is_asked_and_answered_is_logged_where_the_operator_wants_it_only() {
     let world = world().await;
     let env = Env::of(&world);
-    let mut opener = Agent::start(&env, LINES).await;
-    let channel = opener.open("sim-llm", "1", "4h").await;
-    opener.leave().await;
+    let channel = an_open_channel(&env).await;
     for (content, level) in [("off", "trace"), ("on", "info")] {
         let env = env.clone().with("DRAIN_LOG", level).with("DRAIN_LOG_CONTENT", content);
         let mut agent = Agent::start(&env, LINES).await;
@@ -158,9 +164,7 @@ async fn a_line_is_an_object_whatever_is_said_and_by_whom() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_does_not_read_the_log_holds_up_no_payment() {
     let world = world().await;
-    let mut agent = Agent::start(&Env::of(&world), LINES).await;
-    let channel = agent.open("sim-llm", "1", "4h").await;
-    agent.leave().await;
+    let channel = an_open_channel(&Env::of(&world)).await;
     // Some 4 KiB a chat: two dozen of them fill the pipe.
     let env = Env::of(&world).with("DRAIN_LOG", "drain_mcp=info").with("DRAIN_LOG_CONTENT", "on");
     let mut child = env.command(&[]).spawn().unwrap();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::usdc;
-use crate::process_harness::served::{STATELESS, Served, add_agent};
+use crate::process_harness::served::{STATELESS, Served, add_agent, fleet_of_one};
 use crate::process_harness::{Agent, Answer, Env, Greeting, chat, until, vouchers, world};
 
 pub const LINES: Greeting = Greeting::Lines("2025-11-25");
@@ -51,9 +51,7 @@ pub fn calling(tool: &str, arguments: Value, stateless: bool) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_channels_life_in_each_generation_without_a_key() {
-    let world = world().await;
-    let served = Served::start(&Env::of(&world)).await;
-    let token = served.agent("ann", &[]).await;
+    let (world, served, token) = fleet_of_one().await;
     let observer = world.sandbox.observer();
     for greeting in [Greeting::Lines("2024-11-05"), LINES, Greeting::Initialize, Greeting::Discover] {
         let before = observer.usdc_balance(world.agent()).await.unwrap();
@@ -87,9 +85,7 @@ async fn a_channels_life_in_each_generation_without_a_key() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn progress_comes_to_who_asked_for_it_and_before_the_answer() {
-    let world = world().await;
-    let served = Served::start(&Env::of(&world)).await;
-    let token = served.agent("ann", &[]).await;
+    let (_world, served, token) = fleet_of_one().await;
     let mut agent = Relayed::to(&served.url, &token).start(LINES).await;
     for stateless in [false, true] {
         let mut params =
@@ -97,13 +93,7 @@ async fn progress_comes_to_who_asked_for_it_and_before_the_answer() {
         params["_meta"]["progressToken"] = json!("p-7");
         let opened = agent.request("tools/call", params).await.unwrap();
         assert!(!Answer::of(opened).is_error);
-        let said = std::mem::take(&mut agent.notifications);
-        assert!(said.len() >= 2, "{said:?}");
-        for (step, message) in said.iter().enumerate() {
-            assert_eq!(message["method"], "notifications/progress");
-            assert_eq!(message["params"]["progressToken"], "p-7");
-            assert_eq!(message["params"]["progress"].as_f64(), Some(step as f64 + 1.0));
-        }
+        agent.progress_said("p-7");
     }
     agent.leave().await;
     served.stop().await;
@@ -112,9 +102,7 @@ async fn progress_comes_to_who_asked_for_it_and_before_the_answer() {
 /// A call that waits its turn is not paid any more when it is cancelled, or when its client leaves.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancelled_call_ends_at_the_server() {
-    let world = world().await;
-    let served = Served::start(&Env::of(&world)).await;
-    let token = served.agent("ann", &[]).await;
+    let (world, served, token) = fleet_of_one().await;
     let relayed = Relayed::to(&served.url, &token);
     let mut other = relayed.start(LINES).await;
     let id = other.open("sim-llm", "1", "4h").await;
@@ -246,9 +234,7 @@ async fn what_is_wrong_with_its_settings_is_said_at_start() {
 /// M12: the key is not read, and the token is nowhere but in its header.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn m12_no_key_is_read_and_no_token_is_logged() {
-    let world = world().await;
-    let served = Served::start(&Env::of(&world)).await;
-    let token = served.agent("ann", &[]).await;
+    let (_world, served, token) = fleet_of_one().await;
     let relayed = Relayed::to(&served.url, &token);
     let home = relayed.home.path().join(".drain-mcp");
     let env = relayed.env.clone().with("DRAIN_LOG", "trace").with("DRAIN_PRIVATE_KEY", "this is no key");

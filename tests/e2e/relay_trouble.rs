@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::harness::World;
-use crate::process_harness::served::{Client, Served};
+use crate::process_harness::served::{Client, Served, fleet_of_one};
 use crate::process_harness::{Agent, Answer, Env, Greeting, chat, until, vouchers, world};
 use crate::relay::{LINES, Relayed, calling};
 use crate::relay_refusals::{Fake, http, made_up};
@@ -237,9 +237,7 @@ async fn size_and_number_of_what_is_under_way_are_limited() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_message_is_not_passed_on() {
-    let world = world().await;
-    let served = Served::start(&Env::of(&world)).await;
-    let token = served.agent("ann", &[]).await;
+    let (_world, served, token) = fleet_of_one().await;
     let mut agent = Relayed::to(&served.url, &token).start(LINES).await;
     agent.send_text("\nnoise\n{\"jsonrpc\":\n").await;
     let twice = r#"{"jsonrpc":"2.0","id":7,"id":8,"method":"tools/call","params":{"name":"drain_balance"}}"#;
@@ -295,9 +293,7 @@ impl Wire {
 /// be, and that is said.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn m15_a_connection_that_is_cut_in_a_call_is_taken_up_or_told_as_unknown() {
-    let world = world().await;
-    let served = Served::start(&Env::of(&world)).await;
-    let token = served.agent("ann", &[]).await;
+    let (world, served, token) = fleet_of_one().await;
     let wire = Wire::to(&served.url).await;
     for greeting in [LINES, Greeting::Discover] {
         let mut agent = Relayed::to(&wire.url, &token).start(greeting).await;
@@ -324,9 +320,7 @@ async fn m15_a_connection_that_is_cut_in_a_call_is_taken_up_or_told_as_unknown()
 /// Ended in the middle of a call, as a client ends that was closed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_leaves_in_a_call_leaves_nothing_open() {
-    let world = world().await;
-    let served = Served::start(&Env::of(&world)).await;
-    let token = served.agent("ann", &[]).await;
+    let (world, served, token) = fleet_of_one().await;
     for terminated in [false, true] {
         let mut agent = Relayed::to(&served.url, &token).start(LINES).await;
         let id = agent.open("sim-llm", "1", "4h").await;

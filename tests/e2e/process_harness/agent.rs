@@ -233,6 +233,18 @@ impl Agent {
         serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"))
     }
 
+    /// What was said of progress since, to who asked for it by `token`: step by step, each with a text.
+    pub fn progress_said(&mut self, token: &str) {
+        let said = std::mem::take(&mut self.notifications);
+        assert!(said.len() >= 2, "{said:?}");
+        for (step, message) in said.iter().enumerate() {
+            assert_eq!(message["method"], "notifications/progress");
+            assert_eq!(message["params"]["progressToken"], token);
+            assert_eq!(message["params"]["progress"].as_f64(), Some(step as f64 + 1.0));
+            assert!(message["params"]["message"].as_str().is_some_and(|text| !text.is_empty()));
+        }
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id().expect("it runs")
     }

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use tokio::process::Child;
 use tokio::sync::watch;
 
-use super::{Answer, Env, Human, PATIENCE, collect};
+use super::{Answer, Env, Human, PATIENCE, collect, world};
+use crate::harness::World;
 
 /// The revisions with sessions.
 pub const WITH_SESSIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
@@ -154,6 +155,14 @@ impl Served {
         self.terminate();
         assert_eq!(self.ended().await.code(), Some(0), "{}", self.stderr());
     }
+}
+
+/// A server with one agent; its token.
+pub async fn fleet_of_one() -> (World, Served, String) {
+    let world = world().await;
+    let served = Served::start(&Env::of(&world)).await;
+    let token = served.agent("ann", &[]).await;
+    (world, served, token)
 }
 
 /// Adds an agent to a fleet; its token.
