@@ -3,6 +3,7 @@
 //! It polls only while there is something to watch, so that an idle process asks nobody anything.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use drain_protocol::{Address, ChannelId, Deployment, Usdc};
@@ -27,6 +28,8 @@ const MAX_RANGES: usize = 20;
 const MAX_IDS: usize = 100;
 /// Channels compared at once: few enough for a public node, and enough that ten thousand are no matter of many minutes.
 const AT_ONCE: usize = 16;
+/// Channels compared in one look: a start with thousands must not keep the head from being read.
+const MOST_COMPARED: usize = 1_000;
 /// How far the machine's clock may be ahead of the chain's when a close is searched for.
 pub(super) const CLOCK_SLACK: u64 = 3_600;
 
@@ -124,12 +127,17 @@ impl WatcherActor {
         metrics::watching(self.purse.address, true);
         let (services, purse, channels) = (self.services.clone(), self.purse.clone(), self.channels.clone());
         let from = self.read_to.map(|block| block.saturating_add(1));
-        let unseen = std::mem::take(&mut self.unseen);
+        let unseen = some_of(&mut self.unseen, MOST_COMPARED);
         let kept = unseen.clone();
         let look = tokio::spawn(async move { look(&services, &purse, &channels, unseen, from).await });
         ctx.spawn(look.into_actor(self).map(move |result, actor, ctx| {
+            let mut pause = actor.services.config.chain.poll_interval;
             match result {
                 Ok(Ok(seen)) => {
+                    // What is left to compare goes on at once, unless the chain is hard to read.
+                    if !actor.unseen.is_empty() && seen.unsure.is_empty() {
+                        pause = Duration::ZERO;
+                    }
                     actor.saw(seen);
                     actor.supervisor.do_send(Look);
                 }
@@ -142,7 +150,7 @@ impl WatcherActor {
                     tracing::error!(%panic, "the watcher failed in our own code; tried again later");
                 }
             }
-            ctx.run_later(actor.services.config.chain.poll_interval, Self::poll);
+            ctx.run_later(pause, Self::poll);
         }));
     }
 
@@ -176,6 +184,13 @@ impl WatcherActor {
             }
         }
     }
+}
+
+/// Takes at most so many out of a set.
+fn some_of(set: &mut HashSet<Key>, most: usize) -> HashSet<Key> {
+    let some: HashSet<Key> = set.iter().take(most).copied().collect();
+    set.retain(|key| !some.contains(key));
+    some
 }
 
 /// What one look brought.
@@ -394,5 +409,23 @@ impl Handler<Watch> for WatcherActor {
         if !self.polling {
             self.poll(ctx);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_channels_are_compared_in_parts_and_none_is_left_out() {
+        let all: HashSet<Key> =
+            (0..25).map(|n| (Address::repeat_byte(n), ChannelId(drain_protocol::B256::repeat_byte(n)))).collect();
+        let (mut rest, mut taken, mut parts) = (all.clone(), HashSet::new(), Vec::new());
+        while !rest.is_empty() {
+            let part = some_of(&mut rest, 10);
+            parts.push(part.len());
+            taken.extend(part);
+        }
+        assert_eq!((parts, taken), (vec![10, 10, 5], all));
     }
 }
