@@ -10,7 +10,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 
 use super::fleet::{Member, Unknown};
-use super::{Refusal, Shared};
+use super::{Refusal, Shared, guard};
 use crate::agents::token::TokenHash;
 
 /// Failures of one address within a window before it is told to wait.
@@ -47,12 +47,12 @@ pub(super) fn may_see_metrics(shared: &Shared, peer: IpAddr, request: &Request) 
     let Some(token) = &shared.settings.metrics_token else {
         shared.guard.check(request.uri(), headers)?;
         let passed_on = FORWARDED.iter().any(|name| headers.contains_key(*name));
-        if is_here(peer) && !passed_on {
+        if is_here(peer) && guard::means_here(request.uri(), headers) && !passed_on {
             return Ok(());
         }
         return Err(Refusal::new(
             StatusCode::FORBIDDEN,
-            "Metrics are shown to this machine only; DRAIN_METRICS_TOKEN lets others see them.",
+            "Metrics are shown to this machine only, by its own address; DRAIN_METRICS_TOKEN lets others see them.",
         ));
     };
     match bearer(headers) {

@@ -32,12 +32,7 @@ impl Guard {
 
     /// Lets a request through that means us, and comes from no page or from one that is allowed.
     pub(super) fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
-        let host = one(headers, HOST).map_err(|()| forbidden("Host"))?;
-        let meant = match host {
-            Some(text) => text.parse::<Authority>().ok(),
-            None => uri.authority().cloned(),
-        };
-        let (name, port) = meant.as_ref().map(split).ok_or_else(|| forbidden("Host"))?;
+        let (name, port) = meant(uri, headers).ok_or_else(|| forbidden("Host"))?;
         let known = |(own, only): &(String, Option<u16>)| *own == name && (only.is_none() || *only == port);
         if !self.hosts.iter().any(known) {
             return Err(forbidden("Host"));
@@ -47,6 +42,19 @@ impl Guard {
             Some(origin) if self.origins.iter().any(|allowed| Some(allowed) == full(origin).as_ref()) => Ok(()),
             Some(_) => Err(forbidden("Origin")),
         }
+    }
+}
+
+/// Whether a request means this machine by a name that only itself uses: what a proxy passes on may keep the name of others.
+pub(super) fn means_here(uri: &Uri, headers: &HeaderMap) -> bool {
+    meant(uri, headers).is_some_and(|(name, _)| OWN.contains(&name.as_str()))
+}
+
+/// The host and port that a request means, where it names one.
+fn meant(uri: &Uri, headers: &HeaderMap) -> Option<(String, Option<u16>)> {
+    match one(headers, HOST).ok()? {
+        Some(text) => text.parse().ok().as_ref().map(split),
+        None => uri.authority().map(split),
     }
 }
 

@@ -299,8 +299,12 @@ async fn hosts_and_pages_that_are_not_named_are_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metrics_are_for_this_machine_or_for_who_shows_their_token() {
     let world = world().await;
-    let (plain, token) = served(&world).await;
+    let plain = Served::start(&Env::of(&world).with("DRAIN_ALLOWED_HOSTS", "mcp.example.com")).await;
+    let token = plain.agent("ann", &[]).await;
     let session = plain.session(&token, "2025-11-25").await;
+    // A proxy on this machine that says nothing of whom it works for, and keeps the name.
+    let named = plain.request(Method::GET, "/metrics").header("host", "mcp.example.com").send().await.unwrap();
+    assert_eq!(named.status(), StatusCode::FORBIDDEN);
     let (status, text) = plain.get("/metrics").await;
     assert_eq!(status, StatusCode::OK);
     assert!(text.contains("drain_mcp_sessions{transport=\"http\"} 1"), "{text}");
