@@ -112,8 +112,7 @@ impl Server {
             Err(fault) => fault.failure.code.as_str(),
         };
         metrics::mcp(name, outcome, begun.elapsed());
-        let ms = begun.elapsed().as_millis();
-        span.in_scope(|| tracing::info!(outcome, ms, "answered"));
+        span.in_scope(|| tracing::info!(outcome, seconds = begun.elapsed().as_secs_f64(), "answered"));
         reply
     }
 

@@ -69,6 +69,7 @@ async fn one_id_goes_from_the_tool_call_to_voucher_provider_and_transaction() {
         assert_eq!((&line["span"]["agent"], &line["span"]["tool"]), (&json!("writer"), &json!("drain_chat")), "{what}");
     }
     assert_eq!(field(&paid, "provider asked", "outcome"), "answered");
+    assert!(field(&paid, "provider asked", "seconds").as_f64().is_some_and(|seconds| seconds > 0.0));
 
     // The transactions of an opening and a close, by the wallet's actor, and as the chain has them.
     for (request, kind) in [(&open, "open"), (&close, "cooperative_close")] {

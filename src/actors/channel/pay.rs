@@ -217,7 +217,12 @@ fn measured(desk: &Desk, outcome: &Result<ChatOutcome, ChatError>, begun: Instan
         Err(error) if error.before_sent() => metrics::Request::Unreachable,
         Err(_) => metrics::Request::Lost,
     };
-    tracing::info!(provider = desk.name(), outcome = how.as_ref(), ms = begun.elapsed().as_millis(), "provider asked");
+    tracing::info!(
+        provider = desk.name(),
+        outcome = how.as_ref(),
+        seconds = begun.elapsed().as_secs_f64(),
+        "provider asked"
+    );
     metrics::request(&desk.record.provider_key(), how, begun.elapsed());
 }
 
