@@ -142,3 +142,18 @@ async fn is_full(shared: &Shared, member: &Member) -> bool {
 fn ending() -> Refusal {
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "The server is about to end.").again_in(SOON).and_close()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn m12_what_shows_who_asks_goes_no_further() {
+        let request =
+            Request::builder().header(AUTHORIZATION, "Bearer x").header(COOKIE, "a=b").header("accept", "*/*");
+        let passed = without_secrets(request.body(Body::empty()).unwrap());
+        let names: Vec<&str> = passed.headers().keys().map(|name| name.as_str()).collect();
+        assert_eq!(names, ["accept"]);
+    }
+}

@@ -35,7 +35,7 @@ async fn m12_opens_pays_and_closes_and_shows_no_credential() {
     let world = world().await;
     let (key, env) = kms(&world);
     let private = Env::of(&world).get("DRAIN_PRIVATE_KEY").trim_start_matches("0x").to_owned();
-    let env = env.with("DRAIN_LOG", "trace");
+    let env = env.with("DRAIN_LOG", "trace").with("DRAIN_LOG_CONTENT", "on");
     let mut agent = Agent::start(&env, NEWEST).await;
     let channel = agent.open("sim-llm", "1", "24h").await;
     for text in ["one", "two"] {

@@ -237,7 +237,12 @@ async fn m12_no_key_is_read_and_no_token_is_logged() {
     let (_world, served, token) = fleet_of_one().await;
     let relayed = Relayed::to(&served.url, &token);
     let home = relayed.home.path().join(".drain-mcp");
-    let env = relayed.env.clone().with("DRAIN_LOG", "trace").with("DRAIN_PRIVATE_KEY", "this is no key");
+    let env = relayed
+        .env
+        .clone()
+        .with("DRAIN_LOG", "trace")
+        .with("DRAIN_LOG_CONTENT", "on")
+        .with("DRAIN_PRIVATE_KEY", "this is no key");
     let mut agent = Agent::start(&env, LINES).await;
     let id = agent.open("sim-llm", "1", "4h").await;
     agent.ok("drain_chat", chat(&id, "Say hello")).await;

@@ -68,6 +68,7 @@ impl Stage {
             .with("DRAIN_RPC_URL", tap.http("rpc", world.sandbox.rpc_url()).await)
             .with("DRAIN_DIRECTORY_URL", tap.http("directory", &directory.url()).await)
             .with("DRAIN_LOG", "trace")
+            .with("DRAIN_LOG_CONTENT", "on")
             .with("DRAIN_TELEMETRY", "on")
             .with("DRAIN_APPROVE_REQUESTS_ABOVE", "0.01")
             .with("DRAIN_APPROVAL_WAIT", "0")

@@ -73,7 +73,8 @@ async fn tools_over_every_revision_and_a_channels_life_to_the_unit() {
 async fn m12_no_token_is_in_the_log_or_in_an_answer() {
     let world = world().await;
     let secret = "metrics-0123456789abcdef";
-    let env = Env::of(&world).with("DRAIN_LOG", "trace").with("DRAIN_METRICS_TOKEN", secret);
+    let env =
+        Env::of(&world).with("DRAIN_LOG", "trace").with("DRAIN_LOG_CONTENT", "on").with("DRAIN_METRICS_TOKEN", secret);
     let served = Served::start(&env).await;
     let token = served.agent("ann", &[]).await;
     let mut said = String::new();

@@ -224,7 +224,7 @@ async fn the_log_goes_to_stderr_and_holds_no_secret() {
     let env = Env::of(&world);
     let key = env.get("DRAIN_PRIVATE_KEY").trim_start_matches("0x").to_owned();
     let url = env.get("DRAIN_RPC_URL").replace("http://", "http://rpcuser:rpcpassword@") + "/?apikey=rpctoken";
-    let env = env.with("DRAIN_RPC_URL", url).with("DRAIN_LOG", "trace");
+    let env = env.with("DRAIN_RPC_URL", url).with("DRAIN_LOG", "trace").with("DRAIN_LOG_CONTENT", "on");
     let mut agent = Agent::start(&env, NEWEST).await;
     let id = agent.open("sim-llm", "1", "4h").await;
     agent.ok("drain_chat", chat(&id, "Say hello")).await;

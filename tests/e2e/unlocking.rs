@@ -102,7 +102,7 @@ async fn a_keystore_that_does_not_open_keeps_the_server_up() {
         (Some(("DRAIN_KEYSTORE_PASSWORD_COMMAND", "true".into())), "wrote nothing"),
         (None, "DRAIN_KEYSTORE_PASSWORD_COMMAND"),
     ] {
-        let mut env = env.clone().with("DRAIN_LOG", "trace");
+        let mut env = env.clone().with("DRAIN_LOG", "trace").with("DRAIN_LOG_CONTENT", "on");
         if let Some((name, value)) = &given {
             env = env.with(name, value);
         }
