@@ -7,11 +7,14 @@ use drain_protocol::{Address, ChannelId, Generation, U256, Usdc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod budget;
 mod command;
 mod market;
 mod openings;
 mod progress;
+mod quote;
 
+pub use budget::{BudgetLine, BudgetView};
 pub use command::{Command, Effect, Reply};
 pub use market::{
     ContractChoice, Feedback, MAX_PROVIDERS, ModelSummary, ProviderDetails, ProviderPage, ProviderQuery,
@@ -19,6 +22,7 @@ pub use market::{
 };
 pub use openings::{OpeningsFound, Recovery, unknown, unknown_told};
 pub use progress::{Progress, Question};
+pub use quote::{Opening, Quote, QuoteCall, QuoteInput};
 
 /// Addresses are spelled as everywhere else, with their checksum.
 fn checksummed<S: serde::Serializer>(address: &Address, serializer: S) -> Result<S::Ok, S::Error> {
@@ -166,11 +170,33 @@ pub struct ChannelView {
     pub notes: Vec<String>,
 }
 
+/// What pays for a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PayFrom {
+    /// This channel.
+    Channel(ChannelId),
+    /// An open channel to this provider, or a new one.
+    Provider(ProviderWish),
+}
+
+/// A provider in place of a channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderWish {
+    /// A provider's id, or a wallet that exactly one listing has.
+    pub provider: String,
+    /// What may be locked in a new channel, where none that is open pays for the request. Without it only what a person
+    /// allowed ([`crate::policy::Limits::auto_open`]); never raises a limit.
+    pub max_deposit: Option<Usdc>,
+    /// For how long; the default is that of an opening.
+    pub duration: Option<ChannelDuration>,
+}
+
 /// A paid request.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ChatCall {
-    /// Which channel pays.
-    pub channel: ChannelId,
+    /// What pays.
+    pub from: PayFrom,
     /// Which model.
     pub model: String,
     /// The conversation.

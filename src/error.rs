@@ -107,6 +107,8 @@ codes! {
     ApprovalDenied = "approval_denied", No;
     /// The operator's lists do not allow to pay this provider, or its category.
     NotAllowed = "not_allowed", AfterFix;
+    /// No open channel pays for the request, and nobody allowed to open one.
+    ChannelNeeded = "channel_needed", AfterFix;
     /// No channel of that id is known.
     UnknownChannel = "unknown_channel", AfterFix;
     /// The channel is not open any more, or not yet.

@@ -20,7 +20,7 @@ use super::services::{Purse, Services, ask, gone};
 use super::supervisor::{ChannelOpened, Find, Supervisor};
 use crate::chain::OnChainChannel;
 use crate::error::{Code, Failure};
-use crate::journal::{Found, NewChannel};
+use crate::journal::{FirstSight, Found, NewChannel};
 
 /// The largest file that is read.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
@@ -154,7 +154,7 @@ async fn listing(
         return Ok(Listing::default());
     };
     base_url(&listing.api_url)?;
-    match check_pin(services, purse, &listing).await {
+    match check_pin(services, purse, &listing, FirstSight::Pins).await {
         Ok(()) => Ok(listing),
         Err(failure) if failure.code == Code::ProviderChanged => {
             tracing::warn!(%failure, "a channel of channels.json can be closed but not paid on");

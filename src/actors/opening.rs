@@ -14,7 +14,7 @@ use super::view;
 use super::wallet::OpenPlan;
 use crate::api::{ContractChoice, OpenRequest, Progress};
 use crate::error::{Code, Failure};
-use crate::journal::{NewChannel, PinCheck, provider_key};
+use crate::journal::{FirstSight, NewChannel, PinCheck, provider_key};
 use crate::policy::limits::Party;
 use crate::policy::prices::risen;
 use crate::policy::{Caller, Limits};
@@ -91,13 +91,15 @@ pub fn base_url(api_url: &str) -> Result<Url, Failure> {
     })
 }
 
-/// Checks provider, contract, duration and prices, in that order, and pins what must not change (M14).
+/// Checks provider, contract, duration and prices, in that order, and pins what must not change (M14), unless somebody only
+/// looks.
 pub async fn prepare(
     services: &Services,
     purse: &Purse,
     directory: &Addr<DirectoryActor>,
     request: &OpenRequest,
     caller: &Caller,
+    first: FirstSight,
     progress: &Progress,
 ) -> Result<Prepared, Failure> {
     if request.amount.is_zero() {
@@ -114,7 +116,7 @@ pub async fn prepare(
     purse.journal.check_set_aside(provider, listing.id.clone()).await?;
     let mut warnings = Vec::new();
     let duration = duration(services, limits, listing, request.duration)?;
-    check_pin(services, purse, listing).await?;
+    check_pin(services, purse, listing, first).await?;
 
     let name = quoted(&listing.name, 60);
     progress.say(format!("reaching {name}"));
@@ -135,7 +137,8 @@ pub async fn prepare(
     if prices.models.is_empty() {
         return Err(mismatch("the provider offers no model"));
     }
-    check_prices(services, purse, listing, &prices, &prices_body).await?;
+    check_prices(purse, listing, &prices, &prices_body, services.config.requests.price_tolerance_percent, first)
+        .await?;
     if let Some(model) = first_difference(listing, &prices) {
         warnings.push(differing(model));
     }
@@ -149,12 +152,12 @@ pub async fn prepare(
         discovery.as_ref(),
         known.catalogue.contract,
     )?;
-    check_contract(services, purse, listing, deployment.contract()).await?;
+    check_contract(services, purse, listing, deployment.contract(), first).await?;
     if deployment.generation == Generation::V2 && duration.seconds() < SHORT {
         warnings.push("under 2 h the provider usually claims before a cooperative close: what is left then comes back only at expiry".into());
     }
     let fee_wallet = match deployment.generation {
-        Generation::V1 => fee_wallet(services, purse).await?,
+        Generation::V1 => fee_wallet(services, purse, first).await?,
         Generation::V2 => None,
     };
     if request.cap.is_some_and(|asked| asked > limits.per_channel) {
@@ -291,10 +294,21 @@ fn duration(
 }
 
 /// URL and wallet as when the id was first used (M14).
-pub async fn check_pin(services: &Services, purse: &Purse, listing: &Listing) -> Result<(), Failure> {
+pub async fn check_pin(
+    services: &Services,
+    purse: &Purse,
+    listing: &Listing,
+    first: FirstSight,
+) -> Result<(), Failure> {
     let check = purse
         .journal
-        .check_provider_pin(listing.id.clone(), listing.api_url.clone(), listing.provider_address, services.clock.now())
+        .check_provider_pin(
+            listing.id.clone(),
+            listing.api_url.clone(),
+            listing.provider_address,
+            first,
+            services.clock.now(),
+        )
         .await?;
     match check {
         PinCheck::Holds => Ok(()),
@@ -318,15 +332,15 @@ pub async fn check_pin(services: &Services, purse: &Purse, listing: &Listing) ->
 
 /// No price above the one that was pinned when the id was first used, beyond the operator's tolerance.
 async fn check_prices(
-    services: &Services,
     purse: &Purse,
     listing: &Listing,
     now: &PriceList,
     body: &str,
+    tolerance: u32,
+    first: FirstSight,
 ) -> Result<(), Failure> {
-    let pinned = purse.journal.pinned_prices(listing.id.clone(), body.to_owned()).await?;
+    let pinned = purse.journal.pinned_prices(listing.id.clone(), body.to_owned(), first).await?;
     let before = PriceList::parse(pinned.as_bytes()).unwrap_or_default();
-    let tolerance = services.config.requests.price_tolerance_percent;
     let Some(model) = risen(&before, now, tolerance) else { return Ok(()) };
     let price = |list: &PriceList| list.models.get(model).map_or_else(String::new, |model| model.price.to_string());
     Err(Failure::unspent(
@@ -349,9 +363,10 @@ async fn check_contract(
     purse: &Purse,
     listing: &Listing,
     contract: Address,
+    first: FirstSight,
 ) -> Result<(), Failure> {
     let by_operator = services.config.chain.generation.is_some();
-    match purse.journal.check_contract_pin(listing.id.clone(), contract, by_operator).await? {
+    match purse.journal.check_contract_pin(listing.id.clone(), contract, by_operator, first).await? {
         PinCheck::Holds => Ok(()),
         PinCheck::Changed { before } => Err(Failure::unspent(
             Code::ProviderChanged,
@@ -365,7 +380,7 @@ async fn check_contract(
 }
 
 /// The marketplace's fee wallet, as when it was first seen (design section 6).
-async fn fee_wallet(services: &Services, purse: &Purse) -> Result<Option<Address>, Failure> {
+async fn fee_wallet(services: &Services, purse: &Purse, first: FirstSight) -> Result<Option<Address>, Failure> {
     let config = services.marketplace.fee_config().await.map_err(|error| {
         Failure::unspent(
             Code::DirectoryUnavailable,
@@ -374,7 +389,7 @@ async fn fee_wallet(services: &Services, purse: &Purse) -> Result<Option<Address
         )
     })?;
     let Some(wallet) = config.fee_wallet else { return Ok(None) };
-    match purse.journal.check_fee_wallet_pin(services.config.chain.chain_id, wallet).await? {
+    match purse.journal.check_fee_wallet_pin(services.config.chain.chain_id, wallet, first).await? {
         PinCheck::Holds => Ok(Some(wallet)),
         PinCheck::Changed { before } => Err(Failure::unspent(
             Code::ProviderChanged,

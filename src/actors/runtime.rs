@@ -9,9 +9,9 @@ use super::local::{Local, persons_only};
 use super::sharing::Shared;
 use super::startup::{no_signer, services};
 use crate::api::{
-    ApprovalView, Approved, ChannelView, ChatCall, ChatReply, Closed, Command, Feedback, OpenRequest, Opened,
-    OpeningsFound, Progress, ProviderDetails, ProviderPage, ProviderQuery, Recovery, RefundReport, Reply, SendAmount,
-    Swept, WalletView, unknown_told,
+    ApprovalView, Approved, BudgetView, ChannelView, ChatCall, ChatReply, Closed, Command, Feedback, OpenRequest,
+    Opened, OpeningsFound, Progress, ProviderDetails, ProviderPage, ProviderQuery, Quote, QuoteCall, Recovery,
+    RefundReport, Reply, SendAmount, Swept, WalletView, unknown_told,
 };
 use crate::config::{Config, Password};
 use crate::error::Failure;
@@ -155,6 +155,16 @@ impl Runtime {
     /// Pays for a request.
     pub async fn chat(&self, call: ChatCall, progress: Progress) -> Result<ChatReply, Failure> {
         answer!(self.run(Command::Chat(call), progress).await?, Reply::Chat)
+    }
+
+    /// What a request would cost, and what would pay for it. Nothing is signed, opened or pinned.
+    pub async fn quote(&self, call: QuoteCall) -> Result<Quote, Failure> {
+        answer!(self.read(Command::Quote(call)).await?, Reply::Quote).map(|quote| *quote)
+    }
+
+    /// The caller's limits and what is left of them.
+    pub async fn budget(&self) -> Result<BudgetView, Failure> {
+        answer!(self.read(Command::Budget).await?, Reply::Budget)
     }
 
     /// Every channel; those at their end only with `all`.

@@ -37,6 +37,9 @@ pub struct Agent {
     /// The most that the vouchers of one of its channels may reach, and its highest deposit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_per_channel: Option<Usdc>,
+    /// What one of its requests may lock by itself in a new channel; it never raises its wallet's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_open: Option<Usdc>,
     /// It pays these providers only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_providers: Option<Vec<String>>,
@@ -66,6 +69,7 @@ impl Agent {
             per_agent: self.budget,
             per_request: self.max_per_request.unwrap_or(wallet.per_request),
             per_channel: self.max_per_channel.unwrap_or(wallet.per_channel),
+            auto_open: self.auto_open.or(wallet.auto_open),
             parties: Parties {
                 allow_providers: self.allow_providers.clone(),
                 deny_providers: self.deny_providers.clone(),
@@ -109,6 +113,7 @@ pub(crate) mod testing {
             budget: "5".parse().unwrap(),
             max_per_request: None,
             max_per_channel: None,
+            auto_open: None,
             allow_providers: None,
             deny_providers: vec![],
             allow_categories: None,
@@ -143,6 +148,14 @@ mod tests {
             ..plain.clone()
         };
         assert_eq!(greedy.limits(&wallet), wallet);
+
+        assert_eq!(Agent { auto_open: Some(usdc("1")), ..plain.clone() }.limits(&wallet).auto_open, None);
+        let opens = Limits { auto_open: Some(usdc("1")), ..wallet.clone() };
+        assert_eq!(plain.limits(&opens).auto_open, opens.auto_open);
+        for (own, counts) in [("0.5", "0.5"), ("2", "1")] {
+            let agent = Agent { auto_open: Some(usdc(own)), ..plain.clone() };
+            assert_eq!(agent.limits(&opens).auto_open, Some(usdc(counts)));
+        }
 
         let modest = Agent {
             max_per_request: Some(usdc("0.01")),

@@ -8,8 +8,9 @@ use drain_protocol::{ChannelId, Usdc};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ApprovalView, Approved, ChannelView, ChatCall, ChatReply, Closed, Feedback, OpenRequest, Opened, OpeningsFound,
-    ProviderDetails, ProviderPage, ProviderQuery, Recovery, RefundReport, Swept, WalletView,
+    ApprovalView, Approved, BudgetView, ChannelView, ChatCall, ChatReply, Closed, Feedback, OpenRequest, Opened,
+    OpeningsFound, ProviderDetails, ProviderPage, ProviderQuery, Quote, QuoteCall, Recovery, RefundReport, Swept,
+    WalletView,
 };
 use crate::config::Password;
 use crate::error::{Code, Failure, Money};
@@ -31,6 +32,10 @@ pub enum Command {
     Open(OpenRequest),
     /// Pay for a request.
     Chat(ChatCall),
+    /// What a request would cost, and what would pay for it.
+    Quote(QuoteCall),
+    /// The caller's limits and what is left of them.
+    Budget,
     /// Every channel; those at their end only with `true`.
     Channels(bool),
     /// One channel, compared with the chain.
@@ -94,6 +99,10 @@ pub enum Reply {
     Opened(Box<Opened>),
     /// Of [`Command::Chat`].
     Chat(ChatReply),
+    /// Of [`Command::Quote`].
+    Quote(Box<Quote>),
+    /// Of [`Command::Budget`].
+    Budget(BudgetView),
     /// Of [`Command::Channels`].
     Channels(Vec<ChannelView>),
     /// Of [`Command::Channel`] and [`Command::Adopt`].
@@ -179,6 +188,8 @@ impl Command {
             Self::Providers(_)
             | Self::Provider(_)
             | Self::Balance
+            | Self::Quote(_)
+            | Self::Budget
             | Self::Channels(_)
             | Self::Channel(_)
             | Self::Freeze(_)

@@ -63,6 +63,9 @@ pub struct Add {
     /// The most USDC that one of its channels may pay, and its highest deposit
     #[arg(long, value_name = "USDC")]
     pub max_per_channel: Option<Usdc>,
+    /// The most USDC that one of its requests may lock by itself in a new channel, within DRAIN_AUTO_OPEN
+    #[arg(long, value_name = "USDC")]
+    pub auto_open: Option<Usdc>,
     /// Let it pay these providers only: ids, wallets or hosts, separated by commas
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub allow_providers: Option<Vec<String>>,
@@ -114,6 +117,7 @@ fn add(add: Add, config: &Config, output: Output) -> Result<Exit, Failure> {
             budget: add.budget,
             max_per_request: add.max_per_request,
             max_per_channel: add.max_per_channel,
+            auto_open: add.auto_open,
             allow_providers: parties.allow_providers,
             deny_providers: parties.deny_providers,
             allow_categories: parties.allow_categories,
@@ -207,6 +211,7 @@ fn narrowed(agent: &Agent) -> String {
     let all = [
         amount("at most a request", agent.max_per_request),
         amount("at most a channel", agent.max_per_channel),
+        amount("opens by itself with", agent.auto_open),
         names("only", agent.allow_providers.as_deref().unwrap_or_default()),
         names("not", &agent.deny_providers),
         names("only categories", agent.allow_categories.as_deref().unwrap_or_default()),

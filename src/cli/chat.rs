@@ -3,30 +3,36 @@
 use std::io::{IsTerminal, Read};
 
 use drain_protocol::chat::{Message, Role};
+use drain_protocol::duration::ChannelDuration;
 use drain_protocol::{ChannelId, Usdc};
 use serde_json::{Value, json};
 
 use super::exit::Exit;
 use super::session::{Needs, Session};
-use crate::api::{ChatCall, ChatReply, Paid};
+use crate::api::{ChatCall, ChatReply, Paid, PayFrom, ProviderWish};
 use crate::error::Failure;
 
 /// No provider takes a longer conversation; the configured limit is checked by the runtime.
 const MAX_INPUT: u64 = 64 * 1024 * 1024;
+
+/// Characters of a wallet's address.
+const WALLET: usize = 42;
 
 /// Arguments of `drain-mcp chat`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   drain-mcp chat 0xCHANNEL --model sim-small \"Say hello\"
+  drain-mcp chat sim-llm --model sim-small \"Say hello\" --max-deposit 0.50
   cat letter.txt | drain-mcp chat 0xCHANNEL --model sim-small --system \"Translate to French\"
   drain-mcp chat 0xCHANNEL --model sim/forecast '{\"city\":\"Oslo\"}' --max-cost 0.01
   drain-mcp chat 0xCHANNEL --model sim-small --messages conversation.json --json | jq -r .content
 
 The answer goes to stdout, what it cost to stderr. A provider of another kind than LLM gives its docs first, unpaid.")]
 pub struct Args {
-    /// The channel that pays
-    pub channel: ChannelId,
+    /// The channel that pays; or a provider's id: its open channel pays, or a new one with --max-deposit
+    #[arg(value_name = "CHANNEL|PROVIDER")]
+    pub target: String,
     /// The prompt; without it, stdin is read
     #[arg(conflicts_with = "messages")]
     pub prompt: Option<String>,
@@ -48,12 +54,41 @@ pub struct Args {
     /// The most that this request may cost in USDC; never raises a limit
     #[arg(long)]
     pub max_cost: Option<Usdc>,
+    #[command(flatten)]
+    pub opening: Opening,
+}
+
+/// What may be opened for a request to a provider.
+#[derive(Debug, Default, clap::Args)]
+pub struct Opening {
+    /// With a provider: lock this much USDC in a new channel where no open one pays [default: DRAIN_AUTO_OPEN]
+    #[arg(long, value_name = "USDC")]
+    pub max_deposit: Option<Usdc>,
+    /// For how long: 90m, 24h, 7d
+    #[arg(long, requires = "max_deposit")]
+    pub duration: Option<ChannelDuration>,
+}
+
+/// A channel's id, or else a provider.
+pub(super) fn pay_from(target: String, opening: Opening) -> Result<PayFrom, Failure> {
+    let Opening { max_deposit, duration } = opening;
+    match target.parse::<ChannelId>() {
+        Ok(_) if max_deposit.is_some() => {
+            Err(Failure::argument("max-deposit", "it goes with a provider: a channel has its deposit"))
+        }
+        Ok(channel) => Ok(PayFrom::Channel(channel)),
+        // Neither an id of a channel nor a wallet.
+        Err(reason) if target.starts_with("0x") && target.len() != WALLET => {
+            Err(Failure::argument("channel", format!("{reason}")))
+        }
+        Err(_) => Ok(PayFrom::Provider(ProviderWish { provider: target, max_deposit, duration })),
+    }
 }
 
 pub(super) async fn run(args: Args, session: &mut Session) -> Result<Exit, Failure> {
     let messages = conversation(&args)?;
     let call = ChatCall {
-        channel: args.channel,
+        from: pay_from(args.target, args.opening)?,
         model: args.model,
         messages,
         max_tokens: args.max_tokens,

@@ -4,6 +4,7 @@ mod agents;
 mod approvals;
 mod audit;
 mod balance;
+mod budget;
 mod channels;
 mod chat;
 mod close;
@@ -19,6 +20,7 @@ mod output;
 mod password;
 mod prompt;
 mod providers;
+mod quote;
 mod refund;
 mod relay;
 mod rescue;
@@ -114,8 +116,12 @@ pub struct Global {
 pub enum Command {
     /// List providers and prices, or show one with its docs
     Providers(providers::Args),
+    /// Say what a request would cost and what would pay for it
+    Quote(quote::Args),
     /// Show what the wallet holds and what to do about it
     Balance(balance::Args),
+    /// Show the limits and what is left of them
+    Budget(budget::Args),
     /// Open a payment channel to a provider
     Open(open::Args),
     /// Pay for one request
@@ -297,7 +303,9 @@ impl Command {
     const fn name(&self) -> &'static str {
         match self {
             Self::Providers(_) => "providers",
+            Self::Quote(_) => "quote",
             Self::Balance(_) => "balance",
+            Self::Budget(_) => "budget",
             Self::Open(_) => "open",
             Self::Chat(_) => "chat",
             Self::Channels(_) => "channels",
@@ -318,13 +326,24 @@ impl Command {
     }
 
     fn only_reads(&self) -> bool {
-        matches!(self, Self::Providers(_) | Self::Balance(_) | Self::Channels(_) | Self::Audit(_) | Self::Doctor(_))
+        matches!(
+            self,
+            Self::Providers(_)
+                | Self::Quote(_)
+                | Self::Balance(_)
+                | Self::Budget(_)
+                | Self::Channels(_)
+                | Self::Audit(_)
+                | Self::Doctor(_)
+        )
     }
 
     async fn run(self, session: &mut Session) -> Result<Exit, Failure> {
         match self {
             Self::Providers(args) => providers::run(args, session).await,
+            Self::Quote(args) => quote::run(args, session).await,
             Self::Balance(args) => balance::run(args, session).await,
+            Self::Budget(args) => budget::run(args, session).await,
             Self::Open(args) => open::run(args, session).await,
             Self::Chat(args) => chat::run(args, session).await,
             Self::Channels(args) => channels::run(args, session).await,

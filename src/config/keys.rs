@@ -188,6 +188,8 @@ keys! {
         "The most POL that the gas of one transaction may cost.";
     MaxGasPerDay: "DRAIN_MAX_GAS_PER_DAY", Some("limits.gas_per_day"), None, Plain, "2",
         "The most POL for gas in any 24 hours. Closes are exempt: they bring money back.";
+    AutoOpen: "DRAIN_AUTO_OPEN", Some("limits.auto_open"), None, Plain, "off",
+        "What a paid request that names a provider may lock in a new channel where no open one pays for it, in USDC: a call need not say maxDeposit then. off locks nothing by itself.";
     AllowProviders: "DRAIN_ALLOW_PROVIDERS", Some("limits.allow_providers"), None, Plain, "everybody",
         "Pay these providers only: ids, wallets or hosts, several separated by commas or blanks.";
     DenyProviders: "DRAIN_DENY_PROVIDERS", Some("limits.deny_providers"), None, Plain, "nobody",

@@ -328,6 +328,7 @@ fn limits(layers: &mut Layers) -> Result<Limits, ConfigError> {
             deny_categories: names(layers, Key::DenyCategories)?.unwrap_or_default(),
         },
         frozen: layers.or_table(Key::Freeze, values::switch)?,
+        auto_open: layers.or_table(Key::AutoOpen, values::threshold)?.filter(|amount| !amount.is_zero()),
         approve: Thresholds {
             request: layers.or_table(Key::ApproveRequestsAbove, values::threshold)?,
             deposit: layers.or_table(Key::ApproveDepositsAbove, values::threshold)?,

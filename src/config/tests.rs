@@ -154,6 +154,7 @@ fn every_variable_has_an_effect() {
         (Key::MaxOpensPerHour, "4", "opens_per_hour: 4"),
         (Key::MaxGasPerTransaction, "0.25", "gas_per_transaction: Pol(250000000)"),
         (Key::MaxGasPerDay, "1", "gas_per_day: Pol(1000000000)"),
+        (Key::AutoOpen, "0.5", "auto_open: Some(Usdc(500000))"),
         (Key::AllowProviders, "A, b", "allow_providers: Some([\"a\", \"b\"])"),
         (Key::DenyProviders, "c", "deny_providers: [\"c\"]"),
         (Key::AllowCategories, "llm", "allow_categories: Some([\"llm\"])"),

@@ -63,7 +63,10 @@ impl Copied {
         assert!(
             journal.key_was_used_elsewhere(self.channel, Usdc::new(9_999), "taken".into(), floor, 5).await.unwrap()
         );
-        journal.check_provider_pin("new".into(), "https://new.example".into(), WALLET, 1).await.unwrap();
+        journal
+            .check_provider_pin("new".into(), "https://new.example".into(), WALLET, FirstSight::Pins, 1)
+            .await
+            .unwrap();
     }
 
     fn import(&mut self) -> backup::Imported {
@@ -94,7 +97,10 @@ async fn m4_m5_m11_an_import_takes_back_no_freeze_no_budget_no_yes_and_no_word_o
     assert_eq!(journal.frozen().await.unwrap().unwrap().source, FreezeSource::Claim, "M11");
     assert!(journal.unfreeze().await.unwrap());
     assert!(matches!(copied.signs(10).await, Err(JournalError::SetAside { .. })));
-    let changed = journal.check_provider_pin("new".into(), "https://other.example".into(), WALLET, 1).await.unwrap();
+    let changed = journal
+        .check_provider_pin("new".into(), "https://other.example".into(), WALLET, FirstSight::Pins, 1)
+        .await
+        .unwrap();
     assert!(matches!(changed, PinCheck::Changed { .. }), "M14: {changed:?}");
     copied.bench.stop();
     change(&copied.live(), "UPDATE provider_records SET set_aside = NULL");

@@ -213,6 +213,30 @@ impl Journal {
             .await
     }
 
+    /// Open channels to a provider that the caller pays with: an agent's own, or of everything else those of no agent.
+    pub async fn channels_to(
+        &self,
+        provider_id: String,
+        member: Option<String>,
+    ) -> Result<Vec<ChannelRecord>, JournalError> {
+        self.writer
+            .run(move |db| {
+                let mut statement = db.prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM channels WHERE state = 'open' AND provider_id = ?1 AND channel_id IS NOT NULL \
+                     AND CASE WHEN ?2 IS NULL THEN NOT EXISTS (SELECT 1 FROM channel_members m WHERE m.intent = channels.intent) ELSE {} END \
+                     ORDER BY intent",
+                    own(2)
+                ))?;
+                let mut rows = statement.query(params![provider_id, member])?;
+                let mut found = Vec::new();
+                while let Some(r) = rows.next()? {
+                    found.push(record(r)?);
+                }
+                Ok(found)
+            })
+            .await
+    }
+
     /// A channel as a member sees it.
     pub async fn channel_seen(&self, intent: IntentId, member: Option<String>) -> Result<Seen, JournalError> {
         self.writer.run(move |db| seen(db, load(db, intent)?, member.as_deref())).await

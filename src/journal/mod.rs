@@ -14,6 +14,7 @@ pub mod backup;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod backup_tests;
+mod budget;
 mod carry;
 mod channel;
 mod channels;
@@ -60,6 +61,7 @@ use drain_protocol::duration::ChannelDuration;
 use drain_protocol::text::shell_word;
 
 pub use approvals::{Approval, ApprovalId, ApprovalState};
+pub use budget::{BudgetAsked, BudgetUse, WindowUse};
 pub(crate) use channel::provider_key;
 pub use channel::{ChannelRecord, NewChannel};
 pub use foreign::{Adopted, Found};
@@ -67,7 +69,7 @@ pub use freeze::{FreezeSource, Frozen};
 pub use ids::{IntentId, Receipt, TxId};
 pub use members::{Leave, Member, Seen, Share, among};
 pub use openings::{KnownOpenings, Whose};
-pub use pins::{Pin, PinCheck};
+pub use pins::{FirstSight, Pin, PinCheck};
 pub use reorgs::Settled;
 pub use schema::lock;
 pub use totals::{Asked as TotalsAsked, Totals};

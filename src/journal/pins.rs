@@ -17,6 +17,15 @@ pub struct Pin {
     pub wallet: String,
 }
 
+/// What a first sight does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstSight {
+    /// It pins: money is about to follow.
+    Pins,
+    /// Nothing: somebody only looks.
+    Looks,
+}
+
 /// How a value compares with its pin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PinCheck<T> {
@@ -30,12 +39,13 @@ pub enum PinCheck<T> {
 }
 
 impl Journal {
-    /// Compares a provider with its pin; the first sight pins it.
+    /// Compares a provider with its pin; the first sight may pin it.
     pub async fn check_provider_pin(
         &self,
         provider_id: String,
         api_url: String,
         wallet: Address,
+        first: FirstSight,
         at: u64,
     ) -> Result<PinCheck<Pin>, JournalError> {
         self.writer
@@ -47,23 +57,30 @@ impl Journal {
                     .optional()?;
                 match pinned {
                     Some(before) if before != seen => Ok(PinCheck::Changed { before }),
-                    Some(_) => Ok(PinCheck::Holds),
-                    None => {
+                    None if first == FirstSight::Pins => {
                         db.prepare_cached("INSERT INTO provider_pins (provider_id, api_url, wallet, pinned_at) VALUES (?1, ?2, ?3, ?4)")?
                             .execute(params![provider_id, seen.api_url, seen.wallet, column(at)?])?;
                         Ok(PinCheck::Holds)
                     }
+                    Some(_) | None => Ok(PinCheck::Holds),
                 }
             })
             .await
     }
 
-    /// The prices that are pinned for a provider whose URL and wallet are; the first sight pins these.
-    pub async fn pinned_prices(&self, provider_id: String, prices: String) -> Result<String, JournalError> {
+    /// The prices that are pinned for a provider whose URL and wallet are; the first sight may pin these.
+    pub async fn pinned_prices(
+        &self,
+        provider_id: String,
+        prices: String,
+        first: FirstSight,
+    ) -> Result<String, JournalError> {
         self.writer
             .run(move |db| {
-                db.prepare_cached("UPDATE provider_pins SET prices = COALESCE(prices, ?2) WHERE provider_id = ?1")?
-                    .execute(params![provider_id, prices])?;
+                if first == FirstSight::Pins {
+                    db.prepare_cached("UPDATE provider_pins SET prices = COALESCE(prices, ?2) WHERE provider_id = ?1")?
+                        .execute(params![provider_id, prices])?;
+                }
                 let pinned: Option<Option<String>> = db
                     .prepare_cached("SELECT prices FROM provider_pins WHERE provider_id = ?1")?
                     .query_row([provider_id], |r| r.get(0))
@@ -73,13 +90,14 @@ impl Journal {
             .await
     }
 
-    /// Compares the contract that a provider leads to with the one that it was first paid on; the first sight pins it, and
-    /// the operator's choice pins anew. The provider itself is pinned already.
+    /// Compares the contract that a provider leads to with the one that it was first paid on; the first sight may pin it,
+    /// and the operator's choice pins anew then. The provider itself is pinned already.
     pub async fn check_contract_pin(
         &self,
         provider_id: String,
         contract: Address,
         by_operator: bool,
+        first: FirstSight,
     ) -> Result<PinCheck<String>, JournalError> {
         self.writer
             .run(move |db| {
@@ -89,6 +107,7 @@ impl Journal {
                     .optional()?;
                 match pinned.flatten() {
                     Some(before) if before != address(contract) && !by_operator => Ok(PinCheck::Changed { before }),
+                    _ if first == FirstSight::Looks => Ok(PinCheck::Holds),
                     _ => {
                         db.prepare_cached("UPDATE provider_pins SET contract = ?2 WHERE provider_id = ?1")?
                             .execute(params![provider_id, address(contract)])?;
@@ -119,8 +138,13 @@ impl Journal {
             .await
     }
 
-    /// Compares the marketplace's fee wallet with its pin; the first sight pins it (design section 6).
-    pub async fn check_fee_wallet_pin(&self, chain_id: u64, wallet: Address) -> Result<PinCheck<String>, JournalError> {
+    /// Compares the marketplace's fee wallet with its pin; the first sight may pin it (design section 6).
+    pub async fn check_fee_wallet_pin(
+        &self,
+        chain_id: u64,
+        wallet: Address,
+        first: FirstSight,
+    ) -> Result<PinCheck<String>, JournalError> {
         self.writer
             .run(move |db| {
                 let pinned: Option<String> = db
@@ -129,12 +153,12 @@ impl Journal {
                     .optional()?;
                 match pinned {
                     Some(before) if before != address(wallet) => Ok(PinCheck::Changed { before }),
-                    Some(_) => Ok(PinCheck::Holds),
-                    None => {
+                    None if first == FirstSight::Pins => {
                         db.prepare_cached("INSERT INTO fee_wallet_pin (chain_id, wallet) VALUES (?1, ?2)")?
                             .execute(params![column(chain_id)?, address(wallet)])?;
                         Ok(PinCheck::Holds)
                     }
+                    Some(_) | None => Ok(PinCheck::Holds),
                 }
             })
             .await

@@ -64,7 +64,7 @@ fn replaced(db: &Connection, mined: TxId) -> Result<Vec<(TxId, String)>, Journal
 
 /// Gas money of the 24 hours before `now`: what was burnt, and the most that what is on its way may burn. The slot `but`
 /// is left out.
-fn gas_of_a_day(
+pub(super) fn gas_of_a_day(
     db: &Connection,
     chain_id: u64,
     wallet: Address,

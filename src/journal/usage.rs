@@ -10,7 +10,7 @@ use drain_protocol::Usdc;
 use rusqlite::{Connection, params};
 
 use super::row::{self, column};
-use super::{IntentId, JournalError};
+use super::{IntentId, JournalError, WindowUse};
 use crate::clock::Moment;
 use crate::policy::Limits;
 use crate::policy::budgets::{OverLimit, Quantity, Rule, Signed};
@@ -270,10 +270,66 @@ impl Windows {
     }
 }
 
-/// The windows as they stand at this moment. Changes nothing: the clock of the windows is read, not set.
-pub(super) fn windows(db: &Connection, moment: Moment) -> Result<Windows, JournalError> {
+/// The clock of the windows as it stands: read, not set.
+fn standing_now(db: &Connection, moment: Moment) -> Result<u64, JournalError> {
     let last: i64 = db.prepare_cached("SELECT at FROM window_clock")?.query_row([], |r| r.get(0))?;
-    let now = moment.windows.unwrap_or(0).max(u64::try_from(last).unwrap_or(0));
+    Ok(moment.windows.unwrap_or(0).max(u64::try_from(last).unwrap_or(0)))
+}
+
+/// Single windows as they stand at this moment. Changes nothing.
+pub(super) struct Look<'a> {
+    db: &'a Connection,
+    now: u64,
+}
+
+impl<'a> Look<'a> {
+    pub(super) fn at(db: &'a Connection, moment: Moment) -> Result<Self, JournalError> {
+        Ok(Self { db, now: standing_now(db, moment)? })
+    }
+
+    pub(super) const fn now(&self) -> u64 {
+        self.now
+    }
+
+    pub(super) fn hour(&self) -> Result<WindowUse, JournalError> {
+        self.of(Scope::All, &HOUR)
+    }
+
+    pub(super) fn day(&self) -> Result<WindowUse, JournalError> {
+        self.of(Scope::All, &DAY)
+    }
+
+    pub(super) fn agent(&self, name: &str) -> Result<WindowUse, JournalError> {
+        self.of(Scope::Agent(name), &DAY)
+    }
+
+    pub(super) fn provider(&self, key: &str) -> Result<WindowUse, JournalError> {
+        self.of(Scope::Provider(key), &DAY)
+    }
+
+    pub(super) fn newcomers(&self) -> Result<WindowUse, JournalError> {
+        self.of(Scope::Newcomers, &DAY)
+    }
+
+    fn of(&self, scope: Scope<'_>, window: &Window) -> Result<WindowUse, JournalError> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT COALESCE(SUM(amount), 0) AS used, MIN(bucket) AS oldest FROM usage \
+             WHERE scope = ?1 AND window = ?2 AND bucket >= ?3 AND amount > 0",
+        )?;
+        let mut rows = statement.query(params![scope.name(), window.name, column(window.first(self.now))?])?;
+        let Some(r) = rows.next()? else { return Ok(WindowUse::default()) };
+        let oldest: Option<i64> = r.get("oldest")?;
+        let frees_at = oldest.and_then(|bucket| u64::try_from(bucket).ok()).map(|bucket| window.gone_at(bucket));
+        Ok(WindowUse {
+            signed: row::usdc(r, "used")?,
+            frees_in: frees_at.map(|frees_at| frees_at.saturating_sub(self.now)),
+        })
+    }
+}
+
+/// The windows as they stand at this moment. Changes nothing.
+pub(super) fn windows(db: &Connection, moment: Moment) -> Result<Windows, JournalError> {
+    let now = standing_now(db, moment)?;
     let mut windows = Windows::default();
     for window in [&HOUR, &DAY] {
         let mut statement = db.prepare_cached(

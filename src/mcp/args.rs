@@ -17,6 +17,7 @@ use drain_protocol::text::one_line;
 use drain_protocol::{ChannelId, Usdc};
 use serde_json::{Map, Number, Value};
 
+use crate::api::{PayFrom, ProviderWish};
 use crate::error::Failure;
 
 pub(super) use names::nearest;
@@ -185,20 +186,46 @@ impl Args {
 
     /// A channel id that must be there.
     pub fn channel(&self, name: &str) -> Result<ChannelId, Failure> {
-        let value = self.values.get(name).ok_or_else(|| missing(name))?;
+        self.optional_channel(name)?.ok_or_else(|| missing(name))
+    }
+
+    /// A channel id.
+    pub fn optional_channel(&self, name: &str) -> Result<Option<ChannelId>, Failure> {
+        let Some(value) = self.values.get(name) else { return Ok(None) };
         let text = value.as_str().ok_or_else(|| wrong(name, "it must be a string", value))?;
-        text.parse().map_err(|reason: drain_protocol::voucher::ChannelIdError| {
+        text.parse().map(Some).map_err(|reason: drain_protocol::voucher::ChannelIdError| {
             let mut failure = wrong(name, reason, value);
             failure.next = "Take the id from drain_channels or drain_open_channel.".into();
             failure
         })
     }
 
+    /// What pays: a channel, or a provider with what may be locked for it.
+    pub fn pay_from(&self) -> Result<PayFrom, Failure> {
+        let channel = self.optional_channel("channelId")?;
+        let provider = self.text("provider")?;
+        let (max_deposit, duration) = (self.positive_amount("maxDeposit")?, self.duration("duration")?);
+        match (channel, provider) {
+            (Some(_), Some(_)) => Err(Failure::argument("provider", "give a channelId or a provider, not both")),
+            (None, None) => Err(Failure::argument("provider", "give a provider's id, or a channelId")),
+            (Some(_), None) if max_deposit.is_some() || duration.is_some() => {
+                Err(Failure::argument("maxDeposit", "it goes with a provider: a channel has its deposit"))
+            }
+            (Some(channel), None) => Ok(PayFrom::Channel(channel)),
+            (None, Some(provider)) => Ok(PayFrom::Provider(ProviderWish { provider, max_deposit, duration })),
+        }
+    }
+
     /// The conversation, which must be there.
     pub fn messages(&self, name: &str) -> Result<Vec<Message>, Failure> {
-        let value = self.values.get(name).ok_or_else(|| missing(name))?;
+        self.optional_messages(name)?.ok_or_else(|| missing(name))
+    }
+
+    /// The conversation.
+    pub fn optional_messages(&self, name: &str) -> Result<Option<Vec<Message>>, Failure> {
+        let Some(value) = self.values.get(name) else { return Ok(None) };
         let messages = parse_messages(value, MAX_MESSAGES_BYTES);
-        messages.map_err(|reason| {
+        messages.map(Some).map_err(|reason| {
             let mut failure = Failure::argument(name, reason);
             failure.next = "Send messages as [{\"role\":\"user\",\"content\":\"text\"}]; where a provider takes JSON, \
                             put it into content as a string."

@@ -130,3 +130,47 @@ pub(super) fn closed() -> Closed {
 pub(super) fn approved() -> Approved {
     Approved { spender: Address::ZERO, allowance: Usdc::new(10_000_000), transaction: None }
 }
+
+pub(super) fn quote() -> Quote {
+    Quote {
+        provider_id: "openai-1".into(),
+        provider_name: format!("Nice{ATTACK}"),
+        model: "small-1".into(),
+        price: "0.1 in / 0.2 out per 1k tokens".into(),
+        at_most: Usdc::new(934),
+        channel: Some(channel()),
+        opens: Some(Opening {
+            deposit: Usdc::new(500_000),
+            duration: 86_400,
+            generation: Generation::V1,
+            session_fee: Usdc::new(10_000),
+            gas: Some("0.01".into()),
+            allowed: false,
+            asks_person: true,
+        }),
+        caps_leave: Some(Usdc::new(1_000_000)),
+        asks_person: true,
+        refused: None,
+        notes: vec!["the price differs".into()],
+    }
+}
+
+pub(super) fn budget() -> BudgetView {
+    let line = |name: &str, used: Option<&str>| BudgetLine {
+        name: name.into(),
+        meaning: "newly signed in 24 hours".into(),
+        limit: "20.00 USDC".into(),
+        used: used.map(Into::into),
+        left: used.map(|_| "19.00 USDC".into()),
+        frees_in: used.map(|_| 3_600),
+    };
+    BudgetView {
+        agent: "default".into(),
+        spent_today: Usdc::new(330),
+        frozen: Some(ATTACK.into()),
+        limits: vec![line("per_day", Some("1.00 USDC")), line("per_request", None)],
+        person_above_request: Some(Usdc::new(100_000)),
+        person_above_deposit: None,
+        auto_open: Some(Usdc::new(500_000)),
+    }
+}

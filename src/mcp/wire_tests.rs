@@ -116,7 +116,7 @@ async fn lists_calls_and_ends_with_the_client() {
     for version in ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"] {
         let mut client = Client::initialized(version).await;
         client.send(json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" })).await;
-        assert_eq!(client.next().await["result"]["tools"].as_array().unwrap().len(), 11);
+        assert_eq!(client.next().await["result"]["tools"].as_array().unwrap().len(), 13);
         client.send(json!({ "jsonrpc": "2.0", "id": 2, "method": "resources/list" })).await;
         assert_eq!(client.next().await["result"]["resources"].as_array().unwrap().len(), 2);
         let read =
@@ -139,7 +139,7 @@ async fn the_stateless_generation() {
     let served = tokio::spawn(serve(server(Arc::default()), theirs));
     let mode = ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
     let client = ().serve_with_lifecycle(ours, mode).await.unwrap();
-    assert_eq!(client.list_all_tools().await.unwrap().len(), 11);
+    assert_eq!(client.list_all_tools().await.unwrap().len(), 13);
     let result = client.call_tool(CallToolRequestParams::new("drain_channels")).await.unwrap();
     assert_eq!(result.structured_content.unwrap()["ok"], true);
     let failed = client.call_tool(CallToolRequestParams::new("drain_balance")).await.unwrap();

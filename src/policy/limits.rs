@@ -46,6 +46,9 @@ pub struct Limits {
     pub parties: Parties,
     /// Above which amounts a person is asked.
     pub approve: Thresholds,
+    /// What a paid request may lock by itself in a new channel; `None` is nothing. `DRAIN_AUTO_OPEN`.
+    #[serde(default)]
+    pub auto_open: Option<Usdc>,
     /// Nothing more is promised; what brings money back goes on. `DRAIN_FREEZE`.
     pub frozen: bool,
 }
@@ -71,6 +74,7 @@ impl Limits {
             gas_per_day: self.gas_per_day.min(other.gas_per_day),
             parties: self.parties.tightened(&other.parties),
             approve: self.approve.tightened(&other.approve),
+            auto_open: self.auto_open.zip(other.auto_open).map(|(one, other)| one.min(other)),
             frozen: self.frozen || other.frozen,
         }
     }

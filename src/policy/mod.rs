@@ -1,7 +1,8 @@
 //! Where money is decided. Pure: amounts in, decision out; no clock, no I/O.
 //!
 //! `books` decides what the next voucher of a channel is and what an answer costs, `limits` and `budgets` whether it fits
-//! under the operator's upper bounds, `approvals` when a person is asked, `learn` the default length of an answer, `prices`
+//! under the operator's upper bounds, `approvals` when a person is asked, `choice` which
+//! open channel pays, `learn` the default length of an answer, `prices`
 //! when a rise is a question for a person, `refund` when unspent money comes back by itself,
 //! `score` what a provider's record says of it. The journal calls them inside the
 //! transaction that records the decision.
@@ -10,6 +11,7 @@ pub mod approvals;
 pub mod books;
 pub mod budgets;
 mod caller;
+pub mod choice;
 pub mod learn;
 pub mod limits;
 mod pol;

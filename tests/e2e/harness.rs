@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use alloy::sol_types::SolCall;
 use drain_mcp::actors::Runtime;
-use drain_mcp::api::{ChannelView, ChatCall, ChatReply, OpenRequest, Paid, Progress};
+use drain_mcp::api::{ChannelView, ChatCall, ChatReply, OpenRequest, Paid, PayFrom, Progress};
 use drain_mcp::config::{ChainConfig, Config, SignerConfig, Sources};
 use drain_mcp::error::{Code, Failure, Money, Retry};
 use drain_protocol::chat::{Message, Role};
@@ -181,7 +181,7 @@ pub async fn ask(runtime: &Runtime, channel: ChannelId, model: &str, text: &str)
 /// A request of one user message.
 pub fn call(channel: ChannelId, model: &str, text: &str) -> ChatCall {
     ChatCall {
-        channel,
+        from: PayFrom::Channel(channel),
         model: model.into(),
         messages: vec![Message { role: Role::User, content: text.into() }],
         max_tokens: None,

@@ -11,6 +11,7 @@ mod backup;
 mod bad_input;
 mod bad_parties;
 mod budgets;
+mod choosing;
 mod closing;
 mod command_line;
 mod configuration;

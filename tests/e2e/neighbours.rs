@@ -142,7 +142,7 @@ async fn a_holder_that_does_not_answer() {
     let world = world().await;
     let (_, lock) = taken(&world);
     let mut agent = Agent::start(&Env::of(&world), LINES).await;
-    assert_eq!(agent.tools().await.len(), 11, "nothing of the greeting waits");
+    assert_eq!(agent.tools().await.len(), crate::stdio::TOOLS.len(), "nothing of the greeting waits");
     let refused = agent.fails("drain_channels", json!({}), "wallet_in_use").await;
     assert_eq!(refused.data["money"]["state"], "not_spent");
     agent.ok("drain_providers", json!({})).await;

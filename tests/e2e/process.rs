@@ -99,7 +99,7 @@ async fn without_a_wallet_it_serves_what_needs_none() {
     let world = world().await;
     let env = Env::of(&world).without("DRAIN_PRIVATE_KEY");
     let mut agent = Agent::start(&env, NEWEST).await;
-    assert_eq!(agent.tools().await.len(), 11);
+    assert_eq!(agent.tools().await.len(), crate::stdio::TOOLS.len());
     let page = agent.ok("drain_providers", json!({})).await;
     assert!(page.text.contains("sim-llm"));
     let info = agent.ok("drain_provider_info", json!({ "providerId": "sim-llm" })).await;

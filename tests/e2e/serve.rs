@@ -32,7 +32,11 @@ async fn tools_over_every_revision_and_a_channels_life_to_the_unit() {
     for version in WITH_SESSIONS {
         let session = served.session(&token, version).await;
         let listed = session.post(&json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" })).send().await.unwrap();
-        assert_eq!(message_of(listed).await["result"]["tools"].as_array().unwrap().len(), 11, "{version}");
+        assert_eq!(
+            message_of(listed).await["result"]["tools"].as_array().unwrap().len(),
+            crate::stdio::TOOLS.len(),
+            "{version}"
+        );
         let held = session.ok("drain_balance", json!({})).await;
         assert_eq!(held.data["usdc"], "100.00", "{version}: {}", held.text);
         assert!(session.bare(Method::DELETE).send().await.unwrap().status().is_success());
@@ -50,7 +54,7 @@ async fn tools_over_every_revision_and_a_channels_life_to_the_unit() {
     for mode in [ClientLifecycleMode::Initialize, Client::stateless()] {
         let before = observer.usdc_balance(world.agent()).await.unwrap();
         let client = served.client(&token, mode).await;
-        assert_eq!(client.tools().await.len(), 11);
+        assert_eq!(client.tools().await.len(), crate::stdio::TOOLS.len());
         let id = client.open("sim-llm", "1").await;
         let mut charged = Usdc::ZERO;
         for text in ["one", "two", "three"] {

@@ -9,10 +9,11 @@ use crate::harness::{World, usdc};
 use crate::process_harness::{Agent, Answer, Ended, Env, Greeting, PATIENCE, chat, until, vouchers, world};
 use crate::schema;
 
-/// Upstream's tools.
-const TOOLS: [&str; 11] = [
+/// Upstream's tools and our own, by name.
+pub const TOOLS: [&str; 13] = [
     "drain_approve",
     "drain_balance",
+    "drain_budget",
     "drain_channel_status",
     "drain_channels",
     "drain_chat",
@@ -22,6 +23,7 @@ const TOOLS: [&str; 11] = [
     "drain_open_channel",
     "drain_provider_info",
     "drain_providers",
+    "drain_quote",
 ];
 const NEWEST: Greeting = Greeting::Lines("2025-11-25");
 
@@ -82,7 +84,7 @@ fn ends_with_the_receipt(paid: &Answer) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_tools_are_upstreams() {
+async fn the_tools_are_upstreams_and_our_own() {
     let world = world().await;
     for greeting in [Greeting::Lines("2024-11-05"), NEWEST, Greeting::Initialize, Greeting::Discover] {
         let mut agent = Agent::start(&Env::of(&world), greeting).await;

@@ -35,7 +35,7 @@ async fn the_client_is_answered_before_the_keystore_is_open() {
     let (typed, command) = keyring(&world);
     let env = locked(&world).with("DRAIN_KEYSTORE_PASSWORD_COMMAND", command);
     let mut agent = Agent::start(&env, LINES).await;
-    assert_eq!(agent.tools().await.len(), 11);
+    assert_eq!(agent.tools().await.len(), crate::stdio::TOOLS.len());
     agent.ok("drain_providers", json!({})).await;
     agent.ok("drain_provider_info", json!({ "provider": "sim-llm" })).await;
     // What needs the wallet waits and says so.

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
 pub use messages::{CloseKind, End, Idle, Pay, Seen, Turn};
+pub use plan::unknown_model;
 
 use super::services::{Counted, Purse, Services, gone};
 use super::signer::SignerActor;

@@ -1,14 +1,15 @@
 //! What a request sends and the most that it can cost, before anything is signed (design section 4).
 
 use drain_protocol::Usdc;
-use drain_protocol::chat::ChatRequest;
-use drain_protocol::pricing::{self, Price};
+use drain_protocol::chat::{ChatRequest, input_tokens_upper};
+use drain_protocol::pricing::{self, Price, PriceList};
 use drain_protocol::text::quoted;
 
 use super::{Desk, inquiry};
 use crate::api::{ChatCall, Progress};
 use crate::error::{Code, Failure};
 use crate::journal::ApprovalId;
+use crate::policy::choice::{Wanted, is_by_token};
 
 /// The longest answer that a provider may assume when it asks for cover before the work.
 const PESSIMISTIC_OUTPUT: u32 = 4_096;
@@ -59,7 +60,7 @@ fn plan(desk: &Desk, call: ChatCall) -> Result<Plan, Failure> {
     }
     let llm = desk.record.category.eq_ignore_ascii_case("llm");
     let price = price_of(desk, &call.model)?;
-    let by_token = llm && matches!(price, Price::PerToken { .. });
+    let by_token = is_by_token(&desk.record.category, &price);
     let available = available(desk);
     let per_request = desk.caller.limits.per_request;
     let limit = call.max_cost.map_or(available, |max| max.min(available)).min(per_request);
@@ -67,28 +68,21 @@ fn plan(desk: &Desk, call: ChatCall) -> Result<Plan, Failure> {
     let mut max_tokens = call.max_tokens;
     let bound = if by_token {
         let learned = desk.lengths.get(&call.model).copied().unwrap_or_default();
-        let wanted = call.max_tokens.unwrap_or_else(|| learned.suggest(requests.default_max_tokens));
+        let asked = call.max_tokens.unwrap_or_else(|| learned.suggest(requests.default_max_tokens));
         let fits = pricing::largest_max_tokens(&price, &call.messages, limit);
-        let sent = fits.map_or(wanted, |fits| wanted.min(fits));
+        let sent = fits.map_or(asked, |fits| asked.min(fits));
         if call.max_tokens.is_some_and(|asked| sent < asked) {
             let why = if limit < available { "the limit for one request" } else { "what is left" };
             notes.push(format!("maxTokens was lowered to {sent}: more might cost above {why} ({limit} USDC)"));
         }
         max_tokens = Some(sent);
-        pricing::request_bound(&price, &call.messages, sent)
+        wanted(desk, &call, sent).bound(&price, true)
     } else {
-        match &price {
-            Price::Flat(flat) => *flat,
-            Price::Free => Usdc::ZERO,
-            // Not by token: the caller's word, or the operator's (design section 4).
-            Price::PerToken { .. } => {
-                let bound = call.max_cost.unwrap_or(requests.default_max_cost);
-                notes.push(format!(
-                    "this provider does not charge by token; at most {bound} USDC was allowed (maxCost)"
-                ));
-                bound
-            }
+        let bound = wanted(desk, &call, call.max_tokens.unwrap_or(0)).bound(&price, false);
+        if matches!(price, Price::PerToken { .. }) {
+            notes.push(format!("this provider does not charge by token; at most {bound} USDC was allowed (maxCost)"));
         }
+        bound
     };
     // Above both, the channel is what is short.
     if let Some(max_cost) = call.max_cost.filter(|max| bound > *max && *max <= available) {
@@ -114,14 +108,24 @@ fn plan(desk: &Desk, call: ChatCall) -> Result<Plan, Failure> {
     Ok(Plan { request, price, by_token, bound, most: most.min(limit), notes, approval: None })
 }
 
+fn wanted(desk: &Desk, call: &ChatCall, max_tokens: u32) -> Wanted {
+    let max_cost = call.max_cost.unwrap_or(desk.services.config.requests.default_max_cost);
+    Wanted { input_tokens: input_tokens_upper(&call.messages), max_tokens, max_cost }
+}
+
 fn price_of(desk: &Desk, model: &str) -> Result<Price, Failure> {
     if let Some(known) = desk.prices.models.get(model) {
         return Ok(known.price);
     }
-    let names: Vec<String> = desk.prices.models.keys().take(20).map(|name| quoted(name, 80)).collect();
-    Err(Failure::unspent(
+    Err(unknown_model(&desk.prices, model, &desk.record.provider_name))
+}
+
+/// A provider does not offer a model.
+pub fn unknown_model(prices: &PriceList, model: &str, provider: &str) -> Failure {
+    let names: Vec<String> = prices.models.keys().take(20).map(|name| quoted(name, 80)).collect();
+    Failure::unspent(
         Code::UnknownModel,
-        format!("{} does not offer the model {}", desk.name(), quoted(model, 80)),
+        format!("{} does not offer the model {}", quoted(provider, 60), quoted(model, 80)),
         format!("Use one of: {}.", names.join(", ")),
-    ))
+    )
 }

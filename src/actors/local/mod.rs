@@ -2,8 +2,11 @@
 //! holds no money itself.
 
 mod asking;
+mod budget;
+mod choosing;
 mod market;
 mod paying;
+mod quoting;
 mod reading;
 pub(super) mod recovering;
 mod refunding;
@@ -39,6 +42,8 @@ pub(super) struct Local {
     services: Services,
     access: Access,
     supervisor: Addr<Supervisor>,
+    /// Who is finding or opening a channel by itself.
+    choosing: choosing::Turns,
 }
 
 impl Local {
@@ -64,7 +69,7 @@ impl Local {
 
     fn over(services: Services, access: Access, with_key: Option<WithKey>) -> Self {
         let supervisor = Supervisor::new(services.clone(), with_key).start();
-        Self { services, access, supervisor }
+        Self { services, access, supervisor, choosing: choosing::Turns::default() }
     }
 
     /// Does what a command says, for `caller`.
@@ -98,6 +103,8 @@ impl Local {
             Command::Approve(amount) => Reply::Approved(self.approve(amount, caller, progress).await?),
             Command::Open(request) => Reply::Opened(Box::new(self.noted(self.open(request, caller, progress).await)?)),
             Command::Chat(call) => Reply::Chat(self.noted(self.chat(call, caller, progress).await)?),
+            Command::Quote(call) => Reply::Quote(Box::new(self.quote(call, &caller).await?)),
+            Command::Budget => Reply::Budget(self.budget(&caller).await?),
             Command::Channels(all) => Reply::Channels(self.channels(all, &caller).await?),
             Command::Channel(id) => Reply::Channel(Box::new(self.channel(id, &caller).await?)),
             Command::Close(id) => Reply::Closed(Box::new(self.end(id, CloseKind::AtExpiry, caller, progress).await?)),
@@ -237,6 +244,8 @@ fn for_agents(command: &Command) -> Result<(), Failure> {
         | Command::Balance
         | Command::Open(_)
         | Command::Chat(_)
+        | Command::Quote(_)
+        | Command::Budget
         | Command::Channels(_)
         | Command::Channel(_)
         | Command::Close(_)

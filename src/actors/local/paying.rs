@@ -2,19 +2,22 @@
 
 use drain_protocol::{Address, ChannelId, Usdc};
 
-use super::Local;
+use super::choosing::Chosen;
+use super::{Local, choosing};
 use crate::actors::channel::{CloseKind, End, Pay, Turn, answer};
+use crate::actors::opening::Prepared;
 use crate::actors::person;
 use crate::actors::services::{ask, gone};
 use crate::actors::supervisor::ChannelOpened;
 use crate::actors::wallet::{Approve, Open, Send, ask_wallet};
 use crate::actors::{opening, view};
 use crate::api::{
-    Approved, ChannelState, ChannelView, ChatCall, ChatReply, Closed, OpenRequest, Opened, Progress, SendAmount,
+    Approved, ChannelState, ChannelView, ChatCall, ChatReply, Closed, OpenRequest, Opened, PayFrom, Progress,
+    SendAmount,
 };
 use crate::error::{Code, Failure, Money};
 use crate::journal::audit::{Kind, Wanted};
-use crate::journal::{Leave, NewChannel};
+use crate::journal::{FirstSight, Leave, NewChannel};
 use crate::policy::Caller;
 use crate::policy::approvals::ApprovalKind;
 
@@ -41,16 +44,36 @@ impl Local {
         caller: Caller,
         progress: Progress,
     ) -> Result<Opened, Failure> {
-        let wallet = self.wallet().await?;
-        let purse = self.purse()?;
-        let prepared =
-            opening::prepare(&self.services, purse, &self.addresses().await?.directory, &request, &caller, &progress)
-                .await
-                .inspect_err(|failure| {
-                    let (provider, amount) = (Some(request.provider.clone()), Some(request.amount));
-                    let wanted = Wanted { kind: Kind::Opening, provider, intent: None, amount };
-                    purse.journal.refused_later(wanted, failure);
-                })?;
+        self.wallet().await?;
+        let prepared = self.prepare(&request, &caller, &progress).await?;
+        self.open_prepared(prepared, caller, progress).await
+    }
+
+    /// Everything that can be said of an opening before money moves; a refusal is recorded.
+    pub(super) async fn prepare(
+        &self,
+        request: &OpenRequest,
+        caller: &Caller,
+        progress: &Progress,
+    ) -> Result<Prepared, Failure> {
+        let (purse, directory) = (self.purse()?, self.addresses().await?.directory);
+        opening::prepare(&self.services, purse, &directory, request, caller, FirstSight::Pins, progress)
+            .await
+            .inspect_err(|failure| {
+                let (provider, amount) = (Some(request.provider.clone()), Some(request.amount));
+                let wanted = Wanted { kind: Kind::Opening, provider, intent: None, amount };
+                purse.journal.refused_later(wanted, failure);
+            })
+    }
+
+    /// Opens what was prepared.
+    pub(super) async fn open_prepared(
+        &self,
+        prepared: Prepared,
+        caller: Caller,
+        progress: Progress,
+    ) -> Result<Opened, Failure> {
+        let (wallet, purse) = (self.wallet().await?, self.purse()?);
         let (provider_id, api_url) = (prepared.plan.channel.provider_id.clone(), prepared.plan.channel.api_url.clone());
         let plan = prepared.plan;
         if caller.limits.approve.needs_person(ApprovalKind::Deposit, plan.channel.deposit)
@@ -103,13 +126,33 @@ impl Local {
 
     /// Pays for a request. Where a person must say yes first, waits for that as long as the operator says (M5).
     pub(super) async fn chat(&self, call: ChatCall, caller: Caller, progress: Progress) -> Result<ChatReply, Failure> {
+        match &call.from {
+            PayFrom::Channel(id) => self.pay_from(*id, call, caller, progress).await,
+            PayFrom::Provider(wish) => match self.channel_for(wish, &call, &caller, &progress).await? {
+                Chosen::ReadFirst { docs } => Ok(ChatReply::ReadFirst { docs }),
+                Chosen::Channel(id) => self.pay_from(id, call, caller, progress).await,
+                Chosen::Opened(id, told) => {
+                    let paid = self.pay_from(id, call, caller, progress).await;
+                    choosing::with_opening(paid, told)
+                }
+            },
+        }
+    }
+
+    async fn pay_from(
+        &self,
+        channel: ChannelId,
+        call: ChatCall,
+        caller: Caller,
+        progress: Progress,
+    ) -> Result<ChatReply, Failure> {
         let again = caller.limits.approve.request.is_some().then(|| (call.clone(), caller.clone()));
-        match (self.turn(call, caller, progress.clone()).await?, again) {
+        match (self.turn(channel, call, caller, progress.clone()).await?, again) {
             (Turn::Done(reply), _) => Ok(reply),
             (Turn::AskPerson(asked), None) => Err(person::needed(&asked)),
             (Turn::AskPerson(asked), Some((call, caller))) => {
                 person::answered(&self.services, self.purse()?, *asked, &progress).await?;
-                match self.turn(call, caller, progress).await? {
+                match self.turn(channel, call, caller, progress).await? {
                     Turn::Done(reply) => Ok(reply),
                     // Another call used the yes meanwhile, or this one costs more now.
                     Turn::AskPerson(asked) => Err(person::needed(&asked)),
@@ -118,8 +161,14 @@ impl Local {
         }
     }
 
-    async fn turn(&self, call: ChatCall, caller: Caller, progress: Progress) -> Result<Turn, Failure> {
-        let channel = self.find_channel(call.channel, &caller).await?;
+    async fn turn(
+        &self,
+        channel: ChannelId,
+        call: ChatCall,
+        caller: Caller,
+        progress: Progress,
+    ) -> Result<Turn, Failure> {
+        let channel = self.find_channel(channel, &caller).await?;
         let started = std::time::Instant::now();
         let (reply, receiver) = tokio::sync::oneshot::channel();
         let result = match ask(&channel, Pay { call, caller, progress, reply }).await {

@@ -12,7 +12,7 @@ use crate::error::Failure;
 use crate::policy::Caller;
 
 impl Local {
-    async fn catalogue(&self) -> Result<Known, Failure> {
+    pub(super) async fn catalogue(&self) -> Result<Known, Failure> {
         ask(&self.addresses().await?.directory, Read).await
     }
 

@@ -14,7 +14,7 @@ use crate::actors::view;
 use crate::api::{ChannelView, OpeningsFound, Progress, Recovery, unknown};
 use crate::chain::{ChainError, Opening};
 use crate::error::{Code, Failure};
-use crate::journal::{Adopted, Found, NewChannel, Whose};
+use crate::journal::{Adopted, FirstSight, Found, NewChannel, Whose};
 use crate::policy::Caller;
 
 /// Blocks at the end of what was read that are read again: a reorganisation may have changed them.
@@ -137,7 +137,7 @@ impl Local {
                 "Name the provider with --provider; without one the channel is closed at expiry.",
             ));
         };
-        check_pin(&self.services, purse, listing).await?;
+        check_pin(&self.services, purse, listing, FirstSight::Pins).await?;
         let base = base_url(&listing.api_url)?;
         let (_, prices) = self.services.provider.pricing(&base).await.map_err(|e| e.into_failure(&listing.name))?;
         let adopted = Adopted {

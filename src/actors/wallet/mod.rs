@@ -28,7 +28,7 @@ pub use messages::{
     Approve, Balance, ChannelMade, CloseDone, Fund, Open, Reply, ResumeClose, Send, SendClose, Sweep, Undone,
     ask_wallet,
 };
-pub use open::OpenPlan;
+pub use open::{OpenPlan, gas_of_opening};
 
 use super::services::{Counted, Purse, Services};
 use super::signer::SignerActor;

@@ -19,6 +19,11 @@ const GAS_OPEN: u64 = 260_000;
 const GAS_FEE: u64 = 65_000;
 const GAS_CLOSE: u64 = 160_000;
 
+/// Gas of an opening alone, with its approval, and the fee where there is one. To tell people.
+pub const fn gas_of_opening(fee: bool) -> u64 {
+    GAS_APPROVE + GAS_OPEN + if fee { GAS_FEE } else { 0 }
+}
+
 /// A channel to open, its provider checked.
 #[derive(Clone, Debug)]
 pub struct OpenPlan {

@@ -63,6 +63,7 @@ fn bad_values_name_their_variable() {
         (Key::MaxOpensPerHour, &["1.5"]),
         (Key::MaxGasPerTransaction, &["-1", "1e3"]),
         (Key::MaxGasPerDay, &["0.0000000001"]),
+        (Key::AutoOpen, &["on", "-1"]),
         (Key::AllowProviders, &[","]),
         (Key::DenyProviders, &[","]),
         (Key::AllowCategories, &[","]),

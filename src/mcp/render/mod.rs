@@ -3,6 +3,7 @@
 //! What others wrote is cleaned, bounded and fenced here (M13); what became of the money is said here (M15).
 
 mod fence;
+mod money;
 mod views;
 
 #[cfg(test)]
@@ -16,6 +17,7 @@ use crate::provider::MAX_DOCS_CHARS;
 
 pub use crate::times::{span, utc};
 pub use fence::fence;
+pub use money::{budget, quote};
 pub use views::{approved, channel, channels, closed, opened, provider, providers, wallet};
 
 /// A failure: what happened, the money, whether to repeat, what next.

@@ -18,17 +18,21 @@ use crate::mcp::{render, schema};
 pub const TOOL: Definition = Definition {
     name: "drain_chat",
     title: "Paid request",
-    about: "Send one request over an open channel and pay for it from the deposit; no gas. For providers that are no \
-            LLM put the JSON of their docs into the user message. The first such request returns the docs unpaid.",
+    about: "Send one paid request. Give a provider: its open channel pays, or with maxDeposit a new one is opened; or a \
+            channelId. No gas with an open channel. For providers that are no LLM put the JSON of their docs into the \
+            user message; the first such request returns the docs unpaid.",
     hints: Hints { read_only: false, destructive: true, idempotent: false, open_world: true },
     effect: Effect::Pays,
     params: &[
-        Param::required("channelId", Kind::Text, "").or(&["channel"]),
+        Param::optional("channelId", Kind::Text, "In place of provider").or(&["channel"]),
+        Param::optional("provider", Kind::Text, "Provider id").or(&["providerId"]),
         Param::required("model", Kind::Text, "Model id of the provider"),
         Param::required("messages", Kind::Messages, ""),
         Param::optional("maxTokens", Kind::Count, "Longest answer; bounds the price").or(&["max_completion_tokens"]),
         Param::optional("temperature", Kind::Number, ""),
         Param::optional("maxCost", Kind::Text, "Refuse if it could cost more USDC"),
+        Param::optional("maxDeposit", Kind::Text, "With provider: USDC that may be locked in a new channel"),
+        Param::optional("duration", Kind::Text, "Of a new channel, such as 4h"),
     ],
     output: schema::output_schema::<Reply>,
     run: |runtime, args, progress| Box::pin(run(runtime, args, progress)),
@@ -86,7 +90,7 @@ struct Payment {
 
 async fn run(runtime: Runtime, args: Args, progress: Progress) -> Result<Answer, Failure> {
     let call = ChatCall {
-        channel: args.channel("channelId")?,
+        from: args.pay_from()?,
         model: args.required_text("model")?,
         messages: args.messages("messages")?,
         max_tokens: args.max_tokens("maxTokens")?,

@@ -2,6 +2,7 @@
 
 pub mod approve;
 pub mod balance;
+pub mod budget;
 pub mod channel_status;
 pub mod channels;
 pub mod chat;
@@ -11,6 +12,7 @@ pub mod feedback;
 pub mod open_channel;
 pub mod provider_info;
 pub mod providers;
+pub mod quote;
 
 #[cfg(test)]
 mod tests;
@@ -76,10 +78,12 @@ impl Hints {
 }
 
 /// In the order in which a session uses them.
-static ALL: [&Definition; 11] = [
+static ALL: [&Definition; 13] = [
     &providers::TOOL,
     &provider_info::TOOL,
+    &quote::TOOL,
     &balance::TOOL,
+    &budget::TOOL,
     &approve::TOOL,
     &open_channel::TOOL,
     &chat::TOOL,

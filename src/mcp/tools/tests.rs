@@ -46,14 +46,20 @@ fn the_list_is_light() {
 }
 
 #[test]
-fn upstreams_names_and_arguments() {
+fn names_and_arguments_are_upstreams_and_our_own() {
     let expected = [
         ("drain_providers", "onlineOnly model category protocol limit format", ""),
         ("drain_provider_info", "provider", "provider"),
+        ("drain_quote", "provider channelId model messages inputTokens maxTokens maxCost maxDeposit duration", "model"),
         ("drain_balance", "", ""),
+        ("drain_budget", "", ""),
         ("drain_approve", "amount", ""),
         ("drain_open_channel", "provider amount duration cap", "provider amount"),
-        ("drain_chat", "channelId model messages maxTokens temperature maxCost", "channelId model messages"),
+        (
+            "drain_chat",
+            "channelId provider model messages maxTokens temperature maxCost maxDeposit duration",
+            "model messages",
+        ),
         ("drain_channel_status", "channelId", "channelId"),
         ("drain_channels", "all", ""),
         ("drain_close_channel", "channelId", "channelId"),
@@ -174,7 +180,9 @@ fn every_answer_fits_its_schema() {
         ("drain_providers", providers::show(&samples::page(), &query, false).unwrap()),
         ("drain_providers", providers::show(&samples::page(), &query, true).unwrap()),
         ("drain_provider_info", plain(&samples::details())),
+        ("drain_quote", plain(&samples::quote())),
         ("drain_balance", balance::show(&samples::wallet()).unwrap()),
+        ("drain_budget", plain(&samples::budget())),
         ("drain_approve", plain(&samples::approved())),
         ("drain_open_channel", plain(&samples::opened())),
         ("drain_chat", chat::answered(samples::paid("hello")).unwrap()),

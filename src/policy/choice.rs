@@ -1,0 +1,111 @@
+//! Which of a provider's open channels pays for a request, where the caller names the provider only; and the most that a
+//! request can cost before it has a channel (design section 4).
+
+use drain_protocol::Usdc;
+use drain_protocol::chat::PREAUTH_OUTPUT_TOKENS;
+use drain_protocol::pricing::Price;
+
+/// What decides the most that a request can cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Input tokens, from above.
+    pub input_tokens: u64,
+    /// The longest answer.
+    pub max_tokens: u32,
+    /// What the caller, or else the operator, allows where the price is not by token.
+    pub max_cost: Usdc,
+}
+
+/// Whether cost follows from tokens, so that usage explains it: other services list their prices in the same form.
+pub fn is_by_token(category: &str, price: &Price) -> bool {
+    category.eq_ignore_ascii_case("llm") && matches!(price, Price::PerToken { .. })
+}
+
+impl Wanted {
+    /// The most that it can cost at this price.
+    pub fn bound(&self, price: &Price, by_token: bool) -> Usdc {
+        match price {
+            Price::PerToken { .. } if by_token => {
+                price.bound(self.input_tokens, u64::from(self.max_tokens.max(PREAUTH_OUTPUT_TOKENS)))
+            }
+            // Not by token: the caller's word, or the operator's.
+            Price::PerToken { .. } => self.max_cost,
+            Price::Flat(flat) => *flat,
+            Price::Free => Usdc::ZERO,
+        }
+    }
+}
+
+/// An open channel that could pay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// What is left of it.
+    pub available: Usdc,
+    /// Reserved for requests under way, or of unknown outcome.
+    pub in_flight: Usdc,
+    /// When it expires.
+    pub expires_at: u64,
+}
+
+/// What was found among the open channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found<T> {
+    /// This one pays for the whole request.
+    Fits(T),
+    /// None does; this one has most left, and pays for a shorter answer.
+    Short(T),
+    /// There is none.
+    Nothing,
+}
+
+/// Chooses: one that pays for the whole request, an idle one before one at work, and of these the one that expires first, so
+/// that what was locked first is used first.
+pub fn choose<T>(channels: Vec<(T, Candidate)>, bound: Usdc) -> Found<T> {
+    let (fitting, short): (Vec<_>, Vec<_>) = channels.into_iter().partition(|(_, channel)| channel.available >= bound);
+    let first = fitting.into_iter().min_by_key(|(_, channel)| (!channel.in_flight.is_zero(), channel.expires_at));
+    if let Some((channel, _)) = first {
+        return Found::Fits(channel);
+    }
+    match short.into_iter().max_by_key(|(_, channel)| channel.available) {
+        Some((channel, _)) => Found::Short(channel),
+        None => Found::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn channel(available: u32, in_flight: u32, expires_at: u64) -> Candidate {
+        Candidate { available: Usdc::new(available), in_flight: Usdc::new(in_flight), expires_at }
+    }
+
+    #[test]
+    fn the_idle_one_that_expires_first_pays() {
+        let channels = vec![
+            ("busy", channel(100, 5, 1)),
+            ("late", channel(100, 0, 9)),
+            ("soon", channel(50, 0, 5)),
+            ("small", channel(9, 0, 2)),
+        ];
+        assert_eq!(choose(channels.clone(), Usdc::new(50)), Found::Fits("soon"));
+        assert_eq!(choose(channels.clone(), Usdc::new(51)), Found::Fits("late"));
+        assert_eq!(choose(channels.clone(), Usdc::new(101)), Found::Short("late"));
+        assert_eq!(choose(channels[..1].to_vec(), Usdc::new(100)), Found::Fits("busy"));
+        assert_eq!(choose(Vec::<((), _)>::new(), Usdc::ZERO), Found::Nothing);
+    }
+
+    #[test]
+    fn what_a_request_can_cost_follows_its_price() {
+        let wanted = Wanted { input_tokens: 1_000, max_tokens: 10, max_cost: Usdc::new(7) };
+        let price = Price::per_1k(Usdc::new(100), Usdc::new(200));
+        // A provider wants 50 tokens of an answer covered.
+        assert_eq!(wanted.bound(&price, true), Usdc::new(110));
+        assert_eq!(Wanted { max_tokens: 1_000, ..wanted }.bound(&price, true), Usdc::new(300));
+        assert_eq!(wanted.bound(&price, false), Usdc::new(7));
+        assert_eq!(wanted.bound(&Price::Flat(Usdc::new(5)), false), Usdc::new(5));
+        assert_eq!(wanted.bound(&Price::Free, true), Usdc::ZERO);
+        assert!(is_by_token("LLM", &price) && !is_by_token("image", &price));
+        assert!(!is_by_token("llm", &Price::Flat(Usdc::new(5))));
+    }
+}
