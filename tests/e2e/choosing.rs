@@ -255,6 +255,20 @@ fn a_quote_says_what_the_request_will_do() {
     });
 }
 
+/// A provider without history has a budget that it shares with all others of its kind.
+#[test]
+fn a_quote_knows_a_newcomer() {
+    in_system(async {
+        let world = World::start().await;
+        let runtime = world.runtime_with(with(&world, |limits| limits.newcomers = usdc("0.0001"))).await;
+        let wish = to("sim-llm", "sim-small", "write 200 words", Some("0.5"));
+        let told = quote(&runtime, &wish).await;
+        assert!(told.refused.is_some_and(|why| why.contains("DRAIN_MAX_NEWCOMERS")));
+        assert_eq!(told.caps_leave, Some(usdc("0.0001")));
+        unspent(runtime.chat(wish, Progress::none()).await, Code::LimitReached);
+    });
+}
+
 #[test]
 fn a_quote_and_a_budget_tell_of_person_and_freeze() {
     in_system(async {
@@ -319,7 +333,8 @@ fn an_agents_request_uses_and_tells_of_its_own_only() {
         let wallet = world.runtime().await;
         let (a, b) = (agent(&wallet, "a"), agent(&wallet, "b"));
         open(&wallet, "sim-llm", "1", "24h").await.unwrap();
-        let of_a = pay(&a, to("sim-llm", "sim-small", "Hello", Some("0.5"))).await.unwrap();
+        // It expires first: the one to use, were it theirs.
+        let of_a = open(&a, "sim-llm", "1", "4h").await.unwrap();
         let wish = to("sim-llm", "sim-small", "Hello", None);
         unspent(b.chat(wish.clone(), Progress::none()).await, Code::ChannelNeeded);
         let told = quote(&b, &wish).await;
@@ -330,7 +345,8 @@ fn an_agents_request_uses_and_tells_of_its_own_only() {
         }
         // The operator's request is not paid from an agent's channel either.
         let of_operator = pay(&wallet, wish.clone()).await.unwrap();
-        assert_ne!(of_operator.channel.channel_id, of_a.channel.channel_id);
+        assert_ne!(of_operator.channel.channel_id, Some(of_a.to_string()));
+        assert_eq!(pay(&a, wish.clone()).await.unwrap().channel.channel_id, Some(of_a.to_string()));
         // M5: what an agent may lock by itself is within what its wallet's operator allows.
         let greedy = agent_with(&wallet, "greedy", false, |limits| limits.auto_open = Some(usdc("1")));
         let refused: Failure = unspent(greedy.chat(wish, Progress::none()).await, Code::ChannelNeeded);

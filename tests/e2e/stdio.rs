@@ -124,6 +124,39 @@ async fn a_whole_life_in_each_generation() {
     }
 }
 
+/// Three calls from nothing to an answer: what it would cost, the answer with a channel opened for it, what is left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_short_way_in_each_generation() {
+    for greeting in [NEWEST, Greeting::Initialize, Greeting::Discover] {
+        let world = world().await;
+        let mut agent = Checked::start(&Env::of(&world), greeting).await;
+        let ask = json!({ "provider": "sim-llm", "model": "sim-small", "messages": [{ "role": "user", "content": "Hello" }] });
+        agent.fails("drain_chat", ask.clone(), "channel_needed").await;
+        let quote = agent.ok("drain_quote", ask.clone()).await;
+        assert_eq!(quote.data["opens"]["allowed"], false, "{}", quote.data);
+        assert!(quote.text.contains("maxDeposit \"0.50\""), "{}", quote.text);
+        let mut with_deposit = ask.clone();
+        with_deposit["maxDeposit"] = quote.data["opens"]["deposit"].clone();
+        let paid = agent.ok("drain_chat", with_deposit).await;
+        ends_with_the_receipt(&paid);
+        let quote = agent.ok("drain_quote", ask.clone()).await;
+        assert_eq!(quote.data["channel"]["channel_id"], paid.data["payment"]["channel_id"]);
+        agent.ok("drain_chat", ask).await;
+        let budget = agent.ok("drain_budget", json!({})).await;
+        let hour = budget.data["limits"].as_array().unwrap().iter().find(|line| line["name"] == "per_hour").unwrap();
+        assert_ne!(hour["used"], "0.00 USDC", "{hour}");
+        for bad in [
+            json!({ "provider": "sim-llm", "channelId": paid.data["payment"]["channel_id"], "model": "m", "messages": "hi" }),
+            json!({ "model": "sim-small", "messages": [{ "role": "user", "content": "Hello" }] }),
+            json!({ "channelId": paid.data["payment"]["channel_id"], "maxDeposit": "1", "model": "sim-small", "messages": [] }),
+        ] {
+            agent.fails("drain_chat", bad.clone(), "invalid_argument").await;
+            agent.fails("drain_quote", bad, "invalid_argument").await;
+        }
+        only_messages(&agent.agent.leave().await);
+    }
+}
+
 async fn life(agent: &mut Checked, world: &World) {
     let observer = world.sandbox.observer();
     let wallet = world.sandbox.agent().address();

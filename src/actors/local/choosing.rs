@@ -260,3 +260,23 @@ pub(super) fn with_opening(reply: Result<ChatReply, Failure>, told: String) -> R
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_agent_takes_turns_at_one_provider() {
+        let turns = Turns::default();
+        let first = turns.of("ann", "p");
+        let held = first.lock().await;
+        assert!(turns.of("ann", "p").try_lock().is_err());
+        assert!(turns.of("ann", "q").try_lock().is_ok() && turns.of("bob", "p").try_lock().is_ok());
+        drop(held);
+        drop(first);
+        assert!(turns.of("ann", "p").try_lock().is_ok());
+        // Nothing is kept of who has gone.
+        let kept = turns.of("eve", "z");
+        assert_eq!((turns.0.lock().unwrap_or_else(PoisonError::into_inner).len(), Arc::strong_count(&kept)), (1, 1));
+    }
+}
