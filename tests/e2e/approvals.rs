@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use drain_mcp::actors::Runtime;
-use drain_mcp::api::{ChatReply, Progress, Question};
+use drain_mcp::api::{ChatReply, PayFrom, Progress, ProviderWish, Question};
 use drain_mcp::config::{Config, Password};
 use drain_mcp::error::{Code, Failure};
 use drain_mcp::operator;
@@ -71,6 +71,31 @@ fn m5_a_costly_request_waits_for_the_operator_and_is_paid_once() {
         let mut small = call(channel, "sim-small", "Hello");
         small.max_tokens = Some(20);
         pay(&runtime, small).await.unwrap();
+    });
+}
+
+/// A request that would open a channel asks for the deposit as any opening does, and then for itself.
+#[test]
+fn m5_a_request_that_opens_a_channel_asks_for_the_deposit_first() {
+    in_system(async {
+        let world = World::start().await;
+        let runtime = world.runtime_with(asking(&world)).await;
+        let wish = ProviderWish { provider: "sim-llm".into(), max_deposit: Some(usdc("2")), duration: None };
+        let mut request = call(ChannelId([0; 32].into()), "sim-small", "Hello");
+        (request.from, request.max_tokens) = (PayFrom::Provider(wish), Some(500));
+        let asked = unspent(pay(&runtime, request.clone()).await, Code::ApprovalNeeded);
+        assert!(asked.message.contains("locks 2.00 USDC") && asked.message.contains("for 1d"), "{asked:?}");
+        assert_eq!((world.sent().await, runtime.channels(true).await.unwrap().len()), (0, 0));
+        say(&runtime, &question(&asked), Verdict::Approve).await;
+        let asked = unspent(pay(&runtime, request.clone()).await, Code::ApprovalNeeded);
+        assert!(
+            asked.message.contains("for one request") && asked.message.contains("was opened for this"),
+            "{asked:?}"
+        );
+        say(&runtime, &question(&asked), Verdict::Approve).await;
+        pay(&runtime, request).await.unwrap();
+        assert_eq!(runtime.channels(false).await.unwrap().len(), 1);
+        assert_eq!(vouchers(&world.sandbox.llm).len(), 1);
     });
 }
 

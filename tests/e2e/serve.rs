@@ -72,6 +72,31 @@ async fn tools_over_every_revision_and_a_channels_life_to_the_unit() {
     served.stop().await;
 }
 
+/// From nothing to an answer over HTTP: an agent whose requests may open a channel, and one whose may not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_short_way_over_http() {
+    let world = world().await;
+    let served = Served::start(&Env::of(&world).with("DRAIN_AUTO_OPEN", "0.5")).await;
+    let ask =
+        json!({ "provider": "sim-llm", "model": "sim-small", "messages": [{ "role": "user", "content": "Hello" }] });
+    for (agent, mode) in [("ann", ClientLifecycleMode::Initialize), ("bob", Client::stateless())] {
+        let client = served.client(&served.agent(agent, &["--auto-open", "0.2"]).await, mode.clone()).await;
+        let quote = client.ok("drain_quote", ask.clone()).await;
+        assert_eq!(quote.data["opens"]["deposit"], "0.20", "{}", quote.data);
+        assert_eq!(quote.data["opens"]["allowed"], true, "{}", quote.data);
+        let paid = client.ok("drain_chat", ask.clone()).await;
+        let again = client.ok("drain_chat", ask.clone()).await;
+        assert_eq!(paid.data["payment"]["channel_id"], again.data["payment"]["channel_id"]);
+        let budget = client.ok("drain_budget", json!({})).await;
+        assert_eq!((&budget.data["agent"], &budget.data["auto_open"]), (&json!(agent), &json!("0.20")));
+        let limits = budget.data["limits"].as_array().unwrap();
+        let told: Vec<&Value> = limits.iter().filter(|line| line.get("left").is_some()).collect();
+        assert_eq!(told.iter().map(|line| &line["name"]).collect::<Vec<_>>(), [&json!("per_agent")], "{limits:?}");
+        client.leave().await;
+    }
+    served.stop().await;
+}
+
 /// Whatever is logged: SDK and HTTP server see the request that shows it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn m12_no_token_is_in_the_log_or_in_an_answer() {
