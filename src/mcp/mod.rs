@@ -21,6 +21,8 @@ mod waiting;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]
+mod skill_tests;
+#[cfg(test)]
 mod wire_tests;
 
 use rmcp::service::ServerInitializeError;
