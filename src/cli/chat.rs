@@ -1,9 +1,11 @@
 //! `drain-mcp chat`: one paid request.
 
 use std::io::{IsTerminal, Read};
+use std::str::FromStr;
 
 use drain_protocol::chat::{Message, Role};
 use drain_protocol::duration::ChannelDuration;
+use drain_protocol::voucher::ChannelIdError;
 use drain_protocol::{ChannelId, Usdc};
 use serde_json::{Value, json};
 
@@ -32,7 +34,7 @@ The answer goes to stdout, what it cost to stderr. A provider of another kind th
 pub struct Args {
     /// The channel that pays; or a provider's id: its open channel pays, or a new one with --max-deposit
     #[arg(value_name = "CHANNEL|PROVIDER")]
-    pub target: String,
+    pub target: Target,
     /// The prompt; without it, stdin is read
     #[arg(conflicts_with = "messages")]
     pub prompt: Option<String>,
@@ -69,19 +71,37 @@ pub struct Opening {
     pub duration: Option<ChannelDuration>,
 }
 
-/// A channel's id, or else a provider.
-pub(super) fn pay_from(target: String, opening: Opening) -> Result<PayFrom, Failure> {
+/// What pays, as people write it.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// A channel.
+    Channel(ChannelId),
+    /// A provider, by its id or wallet.
+    Provider(String),
+}
+
+impl FromStr for Target {
+    type Err = ChannelIdError;
+
+    fn from_str(text: &str) -> Result<Self, ChannelIdError> {
+        match text.parse() {
+            Ok(channel) => Ok(Self::Channel(channel)),
+            // Neither an id of a channel nor a wallet.
+            Err(reason) if text.starts_with("0x") && text.len() != WALLET => Err(reason),
+            Err(_) => Ok(Self::Provider(text.to_owned())),
+        }
+    }
+}
+
+/// What pays, with what may be opened for it.
+pub(super) fn pay_from(target: Target, opening: Opening) -> Result<PayFrom, Failure> {
     let Opening { max_deposit, duration } = opening;
-    match target.parse::<ChannelId>() {
-        Ok(_) if max_deposit.is_some() => {
+    match target {
+        Target::Channel(_) if max_deposit.is_some() => {
             Err(Failure::argument("max-deposit", "it goes with a provider: a channel has its deposit"))
         }
-        Ok(channel) => Ok(PayFrom::Channel(channel)),
-        // Neither an id of a channel nor a wallet.
-        Err(reason) if target.starts_with("0x") && target.len() != WALLET => {
-            Err(Failure::argument("channel", format!("{reason}")))
-        }
-        Err(_) => Ok(PayFrom::Provider(ProviderWish { provider: target, max_deposit, duration })),
+        Target::Channel(channel) => Ok(PayFrom::Channel(channel)),
+        Target::Provider(provider) => Ok(PayFrom::Provider(ProviderWish { provider, max_deposit, duration })),
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::api::Progress;
-use crate::error::Failure;
+use crate::error::{Failure, told};
 use crate::logging;
 
 /// Lines of progress that may wait for a slow terminal.
@@ -102,6 +102,7 @@ fn print(text: &str) -> Result<(), Failure> {
 
 /// A failure as programs read it.
 pub fn error_object(failure: &Failure) -> Value {
+    told(failure);
     json!({ "error": {
         "code": failure.code.as_str(),
         "message": failure.message,
@@ -113,6 +114,7 @@ pub fn error_object(failure: &Failure) -> Value {
 
 /// A failure as people read it.
 fn failure_text(failure: &Failure) -> String {
+    told(failure);
     let Failure { code, message, money, next } = failure;
     let text =
         format!("error: {message}\n{} {}\n{next}\n({})", money.sentence(), code.retry().sentence(), code.as_str());
@@ -181,15 +183,15 @@ mod tests {
 
     #[test]
     fn failures_say_everything() {
-        let failure = Failure::unspent(Code::LimitReached, "Too much.", "Ask for less.");
+        let failure = Failure::unspent(Code::TransactionPending, "Not final.", "Look again.");
         let failure = failure.with_money(Money::Pending { receipt: "tx-1".into() });
         let object = error_object(&failure);
-        assert_eq!(object["error"]["code"], "limit_reached");
+        assert_eq!(object["error"]["code"], "transaction_pending");
         assert_eq!(object["error"]["money"]["receipt"], "tx-1");
-        assert_eq!(object["error"]["retry"], "after_fix");
-        assert_eq!(object["error"]["next"], "Ask for less.");
+        assert_eq!(object["error"]["retry"], "safe");
+        assert_eq!(object["error"]["next"], "Look again.");
         let text = failure_text(&failure);
-        for part in ["Too much.", "tx-1", "Ask for less.", "limit_reached"] {
+        for part in ["Not final.", "tx-1", "Look again.", "transaction_pending"] {
             assert!(text.contains(part), "{part} in {text}");
         }
     }

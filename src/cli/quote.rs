@@ -2,7 +2,7 @@
 
 use drain_protocol::Usdc;
 
-use super::chat::{Opening, pay_from};
+use super::chat::{Opening, Target, pay_from};
 use super::exit::Exit;
 use super::session::{Needs, Session};
 use crate::api::{QuoteCall, QuoteInput};
@@ -21,7 +21,7 @@ Nothing is spent, opened or remembered: it says what would be.")]
 pub struct Args {
     /// The channel that would pay, or a provider's id
     #[arg(value_name = "CHANNEL|PROVIDER")]
-    pub target: String,
+    pub target: Target,
     /// The model's id
     #[arg(long, short)]
     pub model: String,

@@ -83,6 +83,7 @@ impl Sources {
         }
         if cfg!(debug_assertions) {
             known.insert(crate::points::VARIABLE.to_string());
+            known.insert(crate::error::VARIABLE.to_string());
         }
         let ignored =
             IGNORED.iter().filter(|(name, _)| self.env.contains_key(*name)).map(|(name, why)| format!("{name}: {why}"));

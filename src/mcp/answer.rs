@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::render;
-use crate::error::{Code, Failure, Money, Retry};
+use crate::error::{Code, Failure, Money, Retry, told};
 
 /// The first line of everything that a runtime with play money says.
 pub const PLAY_MONEY: &str = "PLAY MONEY (sandbox): nothing here has any value.";
@@ -159,6 +159,7 @@ impl Fault {
 
     /// The failure as text.
     pub fn text(&self, play_money: bool) -> String {
+        told(&self.failure);
         marked(play_money, render::fault(self))
     }
 

@@ -7,7 +7,7 @@ use alloy::sol_types::SolCall;
 use drain_mcp::actors::Runtime;
 use drain_mcp::api::{ChannelView, ChatCall, ChatReply, OpenRequest, Paid, PayFrom, Progress};
 use drain_mcp::config::{ChainConfig, Config, SignerConfig, Sources};
-use drain_mcp::error::{Code, Failure, Money, Retry};
+use drain_mcp::error::{Code, Failure, Money, Retry, told};
 use drain_protocol::chat::{Message, Role};
 use drain_protocol::contract::{DrainChannel, Erc20};
 use drain_protocol::{Address, ChannelId, U256, Usdc};
@@ -204,6 +204,7 @@ pub async fn view(runtime: &Runtime, channel: ChannelId) -> ChannelView {
 /// M15: the failure has this code, and says what to do next and what became of the money.
 pub fn failed<T>(result: Result<T, Failure>, code: Code) -> Failure {
     let Err(failure) = result else { panic!("this should have failed with {}", code.as_str()) };
+    told(&failure);
     assert_eq!(failure.code, code, "{failure:?}");
     assert!(!failure.message.trim().is_empty() && !failure.next.trim().is_empty(), "{failure:?}");
     assert!(!failure.money.sentence().is_empty() && !code.retry().sentence().is_empty());

@@ -12,6 +12,8 @@ use crate::harness::World;
 use crate::process_harness::{Agent, Env, Greeting, PATIENCE, chat, world};
 use crate::sharing::sockets;
 
+/// The number of the socket's protocol.
+const PROTOCOL: u32 = 3;
 const LINES: Greeting = Greeting::Lines("2025-11-25");
 
 fn frame(value: &Value) -> Vec<u8> {
@@ -88,7 +90,7 @@ async fn a_client_of_another_version() {
         let mut stream = UnixStream::connect(sockets(&world).pop().unwrap()).await.unwrap();
         stream.write_all(&frame(&json!({ "protocol": protocol, "version": "0.0.1", "news": {} }))).await.unwrap();
         let welcome = next(&mut stream).await;
-        assert_eq!(welcome["protocol"], 2);
+        assert_eq!(welcome["protocol"], PROTOCOL);
         assert_eq!(welcome["refused"]["code"], "incompatible_version", "{welcome}");
         let told = welcome["refused"].to_string();
         assert!(told.contains(&format!("process {}", agent.pid())) && told.contains(remedy), "{told}");
@@ -107,7 +109,7 @@ async fn m5_nothing_but_the_known_commands_crosses() {
     let before = world.transactions();
     let limits = serde_json::to_value(&*world.config().limits).unwrap();
     let hello = json!({
-        "protocol": 2, "version": "1", "chain_id": 137, "wallet": world.agent(), "agent": "x", "limits": limits,
+        "protocol": PROTOCOL, "version": "1", "chain_id": 137, "wallet": world.agent(), "agent": "x", "limits": limits,
     });
     for command in [
         json!({ "send": { "to": world.agent(), "amount": "1" } }),

@@ -20,6 +20,8 @@ use tokio::sync::watch;
 
 pub use agent::{Agent, Answer, Greeting, Human};
 
+use drain_mcp::error::VARIABLE as CODES;
+
 use crate::harness::World;
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_drain-mcp");
@@ -86,6 +88,8 @@ impl Env {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(PROGRAM);
         command.args(args).env_clear().envs(&self.0).kill_on_drop(true);
+        // What the whole run is asked to record.
+        command.envs(std::env::var_os(CODES).map(|path| (CODES, path)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
