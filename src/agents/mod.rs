@@ -11,6 +11,7 @@ pub mod token;
 use drain_protocol::Usdc;
 use serde::{Deserialize, Serialize};
 
+use crate::config::Toolset;
 use crate::policy::Limits;
 use crate::policy::limits::Parties;
 use token::TokenHash;
@@ -40,6 +41,9 @@ pub struct Agent {
     /// What one of its requests may lock by itself in a new channel; it never raises its wallet's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_open: Option<Usdc>,
+    /// Which tools it is given; never more than the server gives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<Toolset>,
     /// It pays these providers only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_providers: Option<Vec<String>>,
@@ -114,6 +118,7 @@ pub(crate) mod testing {
             max_per_request: None,
             max_per_channel: None,
             auto_open: None,
+            tools: None,
             allow_providers: None,
             deny_providers: vec![],
             allow_categories: None,

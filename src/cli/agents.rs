@@ -10,7 +10,7 @@ use super::session::sources;
 use crate::agents::Agent;
 use crate::agents::book::{self, Book};
 use crate::agents::token::Token;
-use crate::config::{Config, Key, ServeConfig, agent_parties};
+use crate::config::{Config, Key, ServeConfig, Toolset, agent_parties};
 use crate::error::Failure;
 
 /// Arguments of `drain-mcp agents`.
@@ -66,6 +66,9 @@ pub struct Add {
     /// The most USDC that one of its requests may lock by itself in a new channel, within DRAIN_AUTO_OPEN
     #[arg(long, value_name = "USDC")]
     pub auto_open: Option<Usdc>,
+    /// Which tools it is given: read, pay or all; never more than the server gives
+    #[arg(long, value_name = "SET")]
+    pub tools: Option<Toolset>,
     /// Let it pay these providers only: ids, wallets or hosts, separated by commas
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub allow_providers: Option<Vec<String>>,
@@ -118,6 +121,7 @@ fn add(add: Add, config: &Config, output: Output) -> Result<Exit, Failure> {
             max_per_request: add.max_per_request,
             max_per_channel: add.max_per_channel,
             auto_open: add.auto_open,
+            tools: add.tools,
             allow_providers: parties.allow_providers,
             deny_providers: parties.deny_providers,
             allow_categories: parties.allow_categories,
@@ -212,6 +216,7 @@ fn narrowed(agent: &Agent) -> String {
         amount("at most a request", agent.max_per_request),
         amount("at most a channel", agent.max_per_channel),
         amount("opens by itself with", agent.auto_open),
+        agent.tools.map(|set| format!("tools {set}")),
         names("only", agent.allow_providers.as_deref().unwrap_or_default()),
         names("not", &agent.deny_providers),
         names("only categories", agent.allow_categories.as_deref().unwrap_or_default()),

@@ -43,7 +43,7 @@ use clap::{Args, Parser, Subcommand};
 pub use output::error_object;
 pub use signer::signer_of;
 
-use crate::config::{LogConfig, Sources};
+use crate::config::{LogConfig, Sources, Toolset};
 use crate::error::{Code, Failure};
 use crate::logging;
 use exit::Exit;
@@ -80,6 +80,9 @@ pub struct Cli {
     /// What counts for every command.
     #[command(flatten)]
     pub global: Global,
+    /// What MCP clients are given, where this is their server.
+    #[command(flatten)]
+    pub offer: Offer,
     /// The command; none is the MCP server.
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -109,6 +112,20 @@ pub struct Global {
     /// Log more to stderr (-vv: even more)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// What [`Offer`] says, for the commands that have it.
+    #[arg(skip)]
+    pub offer: Offer,
+}
+
+/// What MCP clients are given; of the commands that serve them.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct Offer {
+    /// Give MCP clients these tools only: read, pay or all [default: DRAIN_TOOLS, or all]
+    #[arg(long, value_name = "SET")]
+    pub tools: Option<Toolset>,
+    /// The same as --tools read: nothing is paid, opened or closed
+    #[arg(long, conflicts_with = "tools")]
+    pub read_only: bool,
 }
 
 /// The commands.
@@ -234,8 +251,12 @@ fn usage(error: &clap::Error) -> ExitCode {
     if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() }
 }
 
-async fn run(cli: Cli) -> ExitCode {
+async fn run(mut cli: Cli) -> ExitCode {
     let json = cli.global.json;
+    cli.global.offer = match &cli.command {
+        Some(Command::Serve(args)) => args.offer,
+        _ => cli.offer,
+    };
     match cli.command {
         Some(Command::Demo(mut args)) => {
             args.json = json;

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use futures::future::join_all;
 
-use super::Global;
 use super::exit::Exit;
 use super::output::Output;
 use super::prompt::Tty;
 use super::session::{Playground, hold_to_the_end, interrupted, sources};
 use super::signer::{no_signer, signer_of};
+use super::{Global, Offer};
 use crate::actors::Runtime;
 use crate::actors::standing::Standing;
 use crate::config::{Config, Sources};
@@ -33,7 +33,11 @@ Examples:
 Agents are added and revoked while it runs. It speaks plain HTTP: put a proxy with TLS in front, and name its host in
 DRAIN_ALLOWED_HOSTS. SIGTERM lets calls that run end (DRAIN_DRAIN_TIME); a second one ends at once.
 docs/config.fleet.toml is a configuration with several wallets.")]
-pub struct Args {}
+pub struct Args {
+    /// What agents are given.
+    #[command(flatten)]
+    pub offer: Offer,
+}
 
 pub(super) async fn run(global: &Global) -> Result<Exit, Failure> {
     // It lives as long as the server.

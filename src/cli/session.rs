@@ -8,7 +8,7 @@ use super::prompt::Tty;
 use super::signer::{address_of, no_signer, signer_of};
 use crate::actors::{Runtime, startup};
 use crate::api::Progress;
-use crate::config::{Config, Key, SignerConfig, Sources};
+use crate::config::{Config, Key, SignerConfig, Sources, Toolset};
 use crate::error::{Code, Failure, Money};
 
 /// What a piece of work needs and risks.
@@ -170,6 +170,11 @@ fn apply(global: &Global, sources: &mut Sources) {
     }
     if let Some(wallet) = &global.wallet {
         sources.flags.push((Key::Wallet, wallet.clone(), "--wallet"));
+    }
+    if global.offer.read_only {
+        sources.flags.push((Key::Tools, Toolset::Read.to_string(), "--read-only"));
+    } else if let Some(tools) = global.offer.tools {
+        sources.flags.push((Key::Tools, tools.to_string(), "--tools"));
     }
 }
 

@@ -164,6 +164,9 @@ keys! {
     Agent: "DRAIN_AGENT", Some("agent.name"), None, Plain, "default",
         "The agent's name: its payments are recorded, and limited by DRAIN_MAX_PER_AGENT, under it.";
 
+    Tools: "DRAIN_TOOLS", Some("agent.tools"), None, Plain, "all",
+        "Which tools MCP clients are given: read (looks only), pay (pays, opens and closes too) or all (sets the allowance and rates providers too). Flags: --tools, --read-only.";
+
     MaxPerRequest: "DRAIN_MAX_PER_REQUEST", Some("limits.per_request"), None, Plain, "0.25",
         "The most USDC that one request may cost.";
     MaxPerHour: "DRAIN_MAX_PER_HOUR", Some("limits.per_hour"), None, Plain, "5",

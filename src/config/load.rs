@@ -51,6 +51,7 @@ impl Config {
         let device_wait = layers.or_table(Key::DeviceWait, values::wait)?;
         let device_wait = matches!(signer, SignerConfig::Ledger(_)).then_some(device_wait);
         let agent = layers.or_table(Key::Agent, values::name)?;
+        let tools = layers.or_table(Key::Tools, values::tools)?;
         let limits = Arc::new(limits(&mut layers)?);
         let approvals = approvals(&mut layers)?;
         let asks = limits.approve.request.is_some() || limits.approve.deposit.is_some();
@@ -87,6 +88,7 @@ impl Config {
             device_wait,
             treasury,
             agent,
+            tools,
             limits,
             approvals,
             notify,

@@ -18,6 +18,7 @@ mod serve;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod tools;
 mod treasury;
 mod values;
 mod wallets;
@@ -41,6 +42,7 @@ pub use log::{LogConfig, LogFormat};
 pub use relay::RelayConfig;
 pub use serve::{ServeConfig, agent_parties};
 pub use sources::Sources;
+pub use tools::Toolset;
 pub use treasury::TreasuryConfig;
 pub use values::{is_loopback, shown_url};
 pub use wallets::DEFAULT as DEFAULT_WALLET;
@@ -74,6 +76,8 @@ pub struct Config {
     pub treasury: Option<TreasuryConfig>,
     /// The agent's name, for its budget and its records.
     pub agent: String,
+    /// Which tools MCP clients are given.
+    pub tools: Toolset,
     /// What only a person raises.
     pub limits: Arc<Limits>,
     /// How a person is asked.

@@ -144,6 +144,7 @@ fn every_variable_has_an_effect() {
         (Key::DirectoryMaxAge, "5m", "max_age: 300s"),
         (Key::Telemetry, "on", "telemetry: true"),
         (Key::Agent, "ann-1", "agent: \"ann-1\""),
+        (Key::Tools, "read", "tools: Read"),
         (Key::MaxPerRequest, "0.5", "per_request: Usdc(500000)"),
         (Key::MaxPerHour, "6", "per_hour: Usdc(6000000)"),
         (Key::MaxPerDay, "7", "per_day: Usdc(7000000)"),

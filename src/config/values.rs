@@ -11,6 +11,7 @@ use drain_protocol::{Address, Generation, Usdc};
 use reqwest::Url;
 
 use super::error::{Bad, quoted};
+use super::tools::Toolset;
 pub use crate::http_client::is_loopback;
 use crate::policy::Pol;
 use crate::policy::approvals::Via;
@@ -42,6 +43,11 @@ pub(super) fn name(text: &str) -> Result<String, Bad> {
 /// An amount above which something happens, or `off`.
 pub(super) fn threshold(text: &str) -> Result<Option<Usdc>, Bad> {
     if text.trim().eq_ignore_ascii_case("off") { Ok(None) } else { amount(text).map(Some) }
+}
+
+/// A set of tools.
+pub(super) fn tools(text: &str) -> Result<Toolset, Bad> {
+    text.trim().parse().map_err(|_| Bad::new(format!("{} is no set of tools", quoted(text)), "Write read, pay or all"))
 }
 
 /// The ways by which a person may answer.

@@ -150,7 +150,8 @@ impl Fleet {
         let limits = Arc::new(agent.limits(&runtime.config().limits));
         let runtime = runtime.for_agent(FleetAgent { name: name.to_owned(), limits, share: agent.share_channels });
         // One for all requests of this agent; the newer protocol asks for it at each.
-        let server = Server::new(runtime.clone()).within(self.limits.call_time);
+        let server =
+            Server::new(runtime.clone()).offering(agent.tools.unwrap_or_default()).within(self.limits.call_time);
         let service =
             StreamableHttpService::new(move || Ok(server.for_client(Transport::Http)), sessions.clone(), config);
         Member {

@@ -10,6 +10,7 @@ pub mod args;
 pub mod instructions;
 pub mod media;
 pub mod person;
+mod prompts;
 pub mod render;
 mod resources;
 mod schema;

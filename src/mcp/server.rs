@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, ErrorData, Implementation, InputRequiredResult, JsonObject,
-    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, ReadResourceRequestParams,
-    ReadResourceResponse, ReadResourceResult, ServerCapabilities, ServerConfig, Tool,
+    CallToolRequestParams, CallToolResponse, ErrorData, GetPromptRequestParams, GetPromptResponse, Implementation,
+    InputRequiredResult, JsonObject, ListPromptsResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+    ProgressNotificationParam, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ServerCapabilities,
+    ServerConfig, Tool,
 };
 use rmcp::service::RequestContext;
 use rmcp::{RoleServer, ServerHandler};
@@ -20,9 +21,10 @@ use super::person::Person;
 use super::resources::Resource;
 use super::supervise::{What, supervise};
 use super::tools::{self, Definition, Running};
-use super::{instructions, resources, waiting};
+use super::{instructions, prompts, resources, waiting};
 use crate::actors::Runtime;
 use crate::api::{Progress, Question};
+use crate::config::Toolset;
 use crate::logging;
 use crate::metrics;
 use crate::policy::Asked;
@@ -54,6 +56,7 @@ pub(super) type Handler = Arc<dyn Fn(Job, Asked, Progress) -> Running + Send + S
 #[derive(Clone)]
 pub struct Server {
     handler: Handler,
+    set: Toolset,
     tools: Arc<Vec<Tool>>,
     play_money: bool,
     /// The longest that a call is waited for.
@@ -71,7 +74,7 @@ impl std::fmt::Debug for Server {
 impl Server {
     /// A server over `runtime`.
     pub fn new(runtime: Runtime) -> Self {
-        let play_money = runtime.play_money();
+        let (play_money, set) = (runtime.play_money(), runtime.config().tools);
         let device_wait = runtime.config().device_wait;
         let handler: Handler =
             Arc::new(move |job, asked, progress| Box::pin(work(runtime.asked(asked), job, progress)));
@@ -79,12 +82,19 @@ impl Server {
             Some(patience) => waiting::patient(handler, patience),
             None => handler,
         };
-        Self::with_handler(handler, play_money)
+        Self::with_handler(handler, play_money).offering(set)
     }
 
     /// A server that lets `handler` do the work: the seam for tests.
     pub(super) fn with_handler(handler: Handler, play_money: bool) -> Self {
-        Self { handler, tools: Arc::new(tools::listed()), play_money, call_time: None, _session: None }
+        let set = Toolset::All;
+        Self { handler, set, tools: Arc::new(tools::listed(set)), play_money, call_time: None, _session: None }
+    }
+
+    /// The same with no more than these tools.
+    pub fn offering(self, set: Toolset) -> Self {
+        let set = self.set.min(set);
+        Self { set, tools: Arc::new(tools::listed(set)), ..self }
     }
 
     /// The same; a call that takes longer is answered that it does.
@@ -192,12 +202,12 @@ async fn work(runtime: Runtime, job: Job, progress: Progress) -> Result<Answer, 
 
 impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
-        let capabilities = ServerCapabilities::builder().enable_tools().enable_resources().build();
+        let capabilities = ServerCapabilities::builder().enable_tools().enable_resources().enable_prompts().build();
         let implementation =
             Implementation::new("drain-mcp", env!("CARGO_PKG_VERSION")).with_title("DRAIN payment channels");
         ServerConfig::new(capabilities)
             .with_server_info(implementation)
-            .with_instructions(instructions::text(self.play_money))
+            .with_instructions(instructions::text(self.set, self.play_money))
     }
 
     async fn list_tools(
@@ -217,7 +227,7 @@ impl ServerHandler for Server {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let tool = tools::find(&request.name).ok_or_else(|| tools::unknown(&request.name))?;
+        let tool = tools::offered(&request.name, self.set)?;
         let person = if tool.effect.moves_money() { Person::of(&context, &request) } else { Person::Nobody };
         let job = Job::Tool(tool, request.arguments.unwrap_or_default());
         Ok(match self.dispatch(job, person, &context).await {
@@ -225,6 +235,22 @@ impl ServerHandler for Server {
             Ok(Reply::Ask(input)) => (*input).into(),
             Err(fault) => fault.into_result(self.play_money).into(),
         })
+    }
+
+    async fn list_prompts(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        Ok(ListPromptsResult::with_all_items(prompts::listed(self.set)))
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        prompts::get(&request.name, &request.arguments.unwrap_or_default(), self.set).map(Into::into)
     }
 
     async fn list_resources(

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::tools;
-use crate::config::Key;
+use crate::config::{Key, Toolset};
 use crate::error::Code;
 
 const SKILLS: [&str; 2] = ["skill/SKILL.md", "skill/SKILL.zh-CN.md"];
@@ -52,7 +52,7 @@ fn quoted(around: &str) -> BTreeSet<&str> {
 }
 
 fn is_parameter(name: &str) -> bool {
-    let mut tools = tools::listed().into_iter().filter_map(|tool| tools::find(&tool.name));
+    let mut tools = tools::listed(Toolset::All).into_iter().filter_map(|tool| tools::find(&tool.name));
     tools.any(|tool| tool.params.iter().any(|param| param.name == name))
 }
 
@@ -101,7 +101,7 @@ fn the_skill_names_what_exists() {
                 "{name}: {word} is no tool, argument or code"
             );
         }
-        for tool in tools::listed() {
+        for tool in tools::listed(Toolset::All) {
             assert!(quoted.contains(&*tool.name), "{name} does not name {}", tool.name);
         }
         let calls = code.iter().filter_map(|block| block.strip_prefix("json\n"));

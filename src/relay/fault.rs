@@ -133,7 +133,7 @@ mod tests {
             assert_eq!(effect(Some(tool)).lost("x").money, Money::NotSpent, "{tool}");
         }
         assert_eq!(effect(None).lost("x").money, Money::NotSpent);
-        for tool in tools::listed() {
+        for tool in tools::listed(crate::config::Toolset::All) {
             let moves = tools::find(&tool.name).is_some_and(|tool| tool.effect.moves_money());
             assert_eq!(effect(Some(&tool.name)).lost("x").money == Money::Unknown, moves, "{}", tool.name);
         }

@@ -76,6 +76,7 @@ mod supply_chain;
 mod survivor;
 mod takeover;
 mod tap;
+mod toolsets;
 mod transactions;
 mod transfers;
 mod treasury;

@@ -53,6 +53,7 @@ fn bad_values_name_their_variable() {
         (Key::DirectoryMaxAge, &["1.5"]),
         (Key::Telemetry, &["maybe"]),
         (Key::Agent, &["two words", "a/b", "é"]),
+        (Key::Tools, &["write"]),
         (Key::MaxPerRequest, &["-1"]),
         (Key::MaxPerHour, &["much"]),
         (Key::MaxPerDay, &["1e3"]),

@@ -28,6 +28,7 @@ use super::answer::Answer;
 use super::args::{Args, Param, input_schema, nearest};
 use crate::actors::Runtime;
 use crate::api::{Effect, Progress};
+use crate::config::Toolset;
 use crate::error::Failure;
 
 /// A call that runs.
@@ -94,9 +95,21 @@ static ALL: [&Definition; 13] = [
     &feedback::TOOL,
 ];
 
-/// All tools, as a client sees them.
-pub fn listed() -> Vec<Tool> {
-    ALL.iter().map(|tool| tool.listed()).collect()
+/// The tools of a set, as a client sees them.
+pub fn listed(set: Toolset) -> Vec<Tool> {
+    ALL.iter().filter(|tool| tool.set() <= set).map(|tool| tool.listed()).collect()
+}
+
+/// The tool of a name, where the set has it.
+pub fn offered(name: &str, set: Toolset) -> Result<&'static Definition, ErrorData> {
+    let tool = find(name).ok_or_else(|| unknown(name, set))?;
+    if tool.set() > set {
+        let message = format!(
+            "{name} is not offered here: the operator gave this client the tools \"{set}\" only (DRAIN_TOOLS). No tool changes that."
+        );
+        return Err(ErrorData::invalid_params(message, None));
+    }
+    Ok(tool)
 }
 
 /// The tool of a name.
@@ -105,20 +118,33 @@ pub fn find(name: &str) -> Option<&'static Definition> {
 }
 
 /// No such tool.
-pub fn unknown(name: &str) -> ErrorData {
+fn unknown(name: &str, set: Toolset) -> ErrorData {
     let shown = one_line(name, 60);
     let message = if name.starts_with("mpp_") {
         format!("There is no tool {shown}: drain-mcp pays DRAIN channels only, not MPP.")
-    } else if let Some(near) = nearest(ALL.iter().map(|tool| tool.name), name) {
+    } else if let Some(near) = nearest(names(set), name) {
         format!("There is no tool {shown}; {near} is meant?")
     } else {
-        let names: Vec<&str> = ALL.iter().map(|tool| tool.name).collect();
+        let names: Vec<&str> = names(set).collect();
         format!("There is no tool {shown}; there are {}.", names.join(", "))
     };
     ErrorData::invalid_params(message, None)
 }
 
+fn names(set: Toolset) -> impl Iterator<Item = &'static str> {
+    ALL.iter().filter(move |tool| tool.set() <= set).map(|tool| tool.name)
+}
+
 impl Definition {
+    /// The smallest set that has it. Opening raises the allowance by itself, and a word on a provider is no payment.
+    fn set(&self) -> Toolset {
+        match self.name {
+            "drain_approve" | "drain_feedback" => Toolset::All,
+            _ if self.hints.read_only => Toolset::Read,
+            _ => Toolset::Pay,
+        }
+    }
+
     fn listed(&self) -> Tool {
         let hints = self.hints;
         let annotations = ToolAnnotations::from_raw(

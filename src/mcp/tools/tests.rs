@@ -11,7 +11,7 @@ use crate::mcp::samples;
 const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/mcp/tools.snap.json");
 
 fn listed_json() -> Vec<Value> {
-    listed().iter().map(|tool| serde_json::to_value(tool).unwrap()).collect()
+    listed(Toolset::All).iter().map(|tool| serde_json::to_value(tool).unwrap()).collect()
 }
 
 /// Names, descriptions and input schemas: what a model pays for.
@@ -203,6 +203,23 @@ fn every_answer_fits_its_schema() {
 #[test]
 fn an_unknown_tool_is_told_what_exists() {
     for (name, part) in [("drain_chats", "drain_chat is meant"), ("mpp_chat", "not MPP"), ("x", "drain_providers, ")] {
-        assert!(unknown(name).message.contains(part), "{}", unknown(name).message);
+        assert!(unknown(name, Toolset::All).message.contains(part), "{}", unknown(name, Toolset::All).message);
     }
+}
+
+#[test]
+fn a_set_hides_what_is_beyond_it() {
+    let names = |set| listed(set).iter().map(|tool| tool.name.to_string()).collect::<Vec<_>>();
+    let (read, pay, all) = (names(Toolset::Read), names(Toolset::Pay), names(Toolset::All));
+    assert!(read.iter().all(|name| pay.contains(name)) && pay.iter().all(|name| all.contains(name)));
+    for tool in ALL {
+        let reads = read.iter().any(|name| name == tool.name);
+        assert_eq!(reads, tool.hints.read_only && tool.effect == Effect::Repeatable, "{}", tool.name);
+        assert!(pay.iter().any(|name| name == tool.name) || tool.set() == Toolset::All);
+        assert_eq!(offered(tool.name, Toolset::Read).is_ok(), reads, "{}", tool.name);
+    }
+    assert!(!pay.contains(&"drain_approve".to_owned()) && pay.contains(&"drain_close_channel".to_owned()));
+    let hidden = offered("drain_chat", Toolset::Read).unwrap_err().message;
+    assert!(hidden.contains("\"read\"") && hidden.contains("DRAIN_TOOLS"), "{hidden}");
+    assert!(!offered("drain_chats", Toolset::Read).unwrap_err().message.contains("drain_chat is meant"));
 }
