@@ -48,6 +48,7 @@ mod mcp;
 mod metrics;
 mod neighbours;
 mod opening;
+mod outgoing;
 mod panics;
 mod power;
 mod process;

@@ -94,6 +94,18 @@ impl Env {
         command
     }
 
+    /// Runs a command to its end under another program, which is found by the PATH of the tests.
+    pub async fn run_under(&self, program: &[&str], args: &[&str]) -> Ended {
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).arg(PROGRAM).args(args).env_clear().envs(&self.0).kill_on_drop(true);
+        let output = command.stdin(Stdio::null()).output().await.unwrap();
+        Ended {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
     /// Runs a command to its end, with nothing on its stdin.
     pub async fn run(&self, args: &[&str]) -> Ended {
         self.run_with(args, "").await

@@ -19,7 +19,7 @@ use crate::process_harness::{Agent, Ended, Env, Greeting, chat, until};
 use crate::sharing::sockets;
 use crate::tap::{Marker, Tap};
 
-const KEY: B256 = b256!("7d1f8a3cc95be04263a7915efb08d2746ae49c1305b8f7d92e60c4a87f3b1d59");
+pub const KEY: B256 = b256!("7d1f8a3cc95be04263a7915efb08d2746ae49c1305b8f7d92e60c4a87f3b1d59");
 const PASSWORD: &str = "marker-Password of 7 zebras";
 /// A published test vector, and its entropy.
 const PHRASE: &str = "ozone drill grab fiber curtain grace pudding thank cruise elder eight picnic";
@@ -40,10 +40,10 @@ fn markers() -> Vec<Marker> {
 }
 
 /// A marketplace with a tap at each of its doors.
-struct Stage {
-    world: World,
-    tap: Tap,
-    env: Env,
+pub struct Stage {
+    pub world: World,
+    pub tap: Tap,
+    pub env: Env,
     /// What is the operator's own: outside of what is searched.
     private: TempDir,
     /// What the notify command saw.
@@ -53,7 +53,7 @@ struct Stage {
 }
 
 impl Stage {
-    async fn set() -> Self {
+    pub async fn set() -> Self {
         let world = World::with(SandboxConfig { agent_key: KEY, ..SandboxConfig::default() }).await;
         let (tap, private) = (Tap::default(), tempfile::tempdir().unwrap());
         let (told, metrics) = (private.path().join("told"), free_port());
@@ -86,17 +86,17 @@ impl Stage {
         path.display().to_string()
     }
 
-    fn ended(&self, ended: Ended) -> Ended {
+    pub fn ended(&self, ended: Ended) -> Ended {
         self.tap.add("stdout", &ended.stdout);
         self.tap.add("stderr", &ended.stderr);
         ended
     }
 
-    async fn run(&self, env: &Env, args: &[&str], input: &str) -> Ended {
+    pub async fn run(&self, env: &Env, args: &[&str], input: &str) -> Ended {
         self.ended(env.run_with(args, input).await)
     }
 
-    async fn start(&self, env: &Env) -> Agent {
+    pub async fn start(&self, env: &Env) -> Agent {
         Agent::start(env, LINES).await
     }
 
@@ -128,7 +128,7 @@ fn costly(channel: &str) -> Value {
 }
 
 /// The whole way: commands, a server, errors of every party, a second process, a crash, panics, refunds, copies.
-async fn the_whole_way(stage: &Stage, env: &Env) {
+pub async fn the_whole_way(stage: &Stage, env: &Env) {
     let (world, tap) = (&stage.world, &stage.tap);
     for args in [
         &["doctor"][..],

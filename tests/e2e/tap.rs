@@ -100,6 +100,11 @@ impl Tap {
         });
     }
 
+    /// The text that came out there.
+    pub fn text(&self, place: &str) -> String {
+        String::from_utf8_lossy(self.0.lock().unwrap().get(place).map_or(&[][..], Vec::as_slice)).into_owned()
+    }
+
     /// Whether these bytes came out there: shows that the right place is looked at.
     pub fn saw(&self, place: &str, bytes: impl AsRef<[u8]>) -> bool {
         let seen = self.0.lock().unwrap();
