@@ -17,8 +17,8 @@ mod quote;
 pub use budget::{BudgetLine, BudgetView};
 pub use command::{Command, Effect, Reply};
 pub use market::{
-    ContractChoice, Feedback, MAX_PROVIDERS, ModelSummary, ProviderDetails, ProviderPage, ProviderQuery,
-    ProviderStanding, ProviderSummary,
+    ContractChoice, Feedback, Job, MAX_PROVIDERS, ModelSummary, Offer, ProviderDetails, ProviderPage, ProviderQuery,
+    ProviderStanding, ProviderSummary, Sort,
 };
 pub use openings::{OpeningsFound, Recovery, unknown, unknown_told};
 pub use progress::{Progress, Question};

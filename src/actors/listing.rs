@@ -1,28 +1,39 @@
 //! The directory as people and agents see it.
 
-use drain_protocol::Address;
-use drain_protocol::directory::{Listing, ListingProtocol};
+use std::collections::HashMap;
+
+use drain_protocol::Usdc;
+use drain_protocol::directory::{Catalogue, ListedModel, Listing, ListingProtocol};
 
 use super::directory::Known;
+use super::naming;
 use super::opening::{base_url, differing, first_difference};
 use super::services::Services;
 use crate::api::{
-    MAX_PROVIDERS, ModelSummary, ProviderDetails, ProviderPage, ProviderQuery, ProviderStanding, ProviderSummary,
+    Job, MAX_PROVIDERS, ModelSummary, Offer, ProviderDetails, ProviderPage, ProviderQuery, ProviderStanding,
+    ProviderSummary,
 };
-use crate::error::Failure;
-use crate::journal::{Journal, provider_key};
+use crate::config::ListedProvider;
+use crate::journal::provider_key;
+use crate::policy::ranking::Facts;
 use crate::policy::score::{ProviderRecord, Score};
 use crate::provider::contract_choice;
 
 /// Providers on a page when nobody says.
-const USUAL_LIMIT: usize = 50;
+const USUAL_LIMIT: usize = 100;
 /// Most models of a provider that are shown.
 const MAX_MODELS: usize = 200;
 
-/// The listings that match, in the directory's order. MPP listings only when asked for: they cannot be paid here.
-pub fn page(known: &Known, query: &ProviderQuery) -> ProviderPage {
+/// What our own requests say of providers, by wallet and host; of nobody where it is not the caller's to see.
+pub type Records = HashMap<String, ProviderRecord>;
+
+/// The listings that match, ranked. MPP listings only when asked for: they cannot be paid here. `own` are the ids that a
+/// person listed.
+pub fn page(known: &Known, query: &ProviderQuery, records: &Records, own: &[ListedProvider]) -> ProviderPage {
     let wanted = query.protocol.as_deref().unwrap_or("drain");
-    let matching: Vec<&Listing> = known
+    let job = query.job.unwrap_or(Job::USUAL);
+    let scale = quality_scale(&known.catalogue);
+    let matching = known
         .catalogue
         .listings
         .iter()
@@ -32,22 +43,74 @@ pub fn page(known: &Known, query: &ProviderQuery) -> ProviderPage {
             query.category.as_ref().is_none_or(|category| listing.category.eq_ignore_ascii_case(category))
         })
         .filter(|listing| query.model.as_ref().is_none_or(|model| offers(listing, model)))
-        .collect();
-    let limit = query.limit.unwrap_or(USUAL_LIMIT).clamp(1, MAX_PROVIDERS as usize);
+        .map(|listing| (listing, offer(listing, query.model.as_deref(), job)))
+        .filter(|(_, offer)| query.max_price.is_none_or(|most| cost(offer).is_some_and(|cost| cost <= most)));
+    let mut ranked: Vec<(&Listing, Option<Offer>)> = matching.collect();
+    ranked.sort_by_cached_key(|(listing, offer)| {
+        let record = records.get(&key(listing));
+        let facts = Facts {
+            payable: listing.protocol == ListingProtocol::Drain,
+            by_person: own.iter().any(|own| own.id == listing.id),
+            online: listing.online,
+            latency_ms: listing.latency_ms,
+            quality: quality(listing, scale),
+            set_aside: record.is_some_and(|record| record.set_aside.is_some()),
+            score: record.and_then(points),
+            cost: cost(offer),
+        };
+        facts.rank(query.sort)
+    });
+    let (limit, page) = (query.limit.unwrap_or(USUAL_LIMIT), query.page.unwrap_or(1).max(1));
+    let limit = limit.clamp(1, MAX_PROVIDERS as usize);
+    let short = naming::short_ids(&known.catalogue);
+    let matched = ranked.len();
+    let shown = ranked.into_iter().skip((page - 1).saturating_mul(limit)).take(limit);
+    let providers = shown.map(|(listing, offer)| {
+        let short_id = short.get(listing.id.as_str()).unwrap_or(&listing.id).clone();
+        ProviderSummary { short_id, offer, quality: quality(listing, scale), ..summary(listing, records) }
+    });
     ProviderPage {
-        matched: matching.len(),
-        providers: matching.into_iter().take(limit).map(summary).collect(),
+        providers: providers.collect(),
+        matched,
+        page,
+        next_page: (page.saturating_mul(limit) < matched).then_some(page + 1),
         age_seconds: known.read_at.elapsed().as_secs(),
         stale: known.stale,
     }
 }
 
+/// The cheapest of the models that match.
+fn offer(listing: &Listing, model: Option<&str>, job: Job) -> Option<Offer> {
+    let wanted = model.map(str::to_lowercase);
+    let matching = listing.models.iter().filter(|known| wanted.as_ref().is_none_or(|wanted| is_like(known, wanted)));
+    let priced = matching.map(|known| (known, known.price.and_then(|price| job.cost(&listing.category, &price))));
+    let (known, cost) = priced.min_by_key(|(_, cost)| cost.unwrap_or(Usdc::MAX))?;
+    Some(Offer { model: known.id.clone(), cost })
+}
+
+fn cost(offer: &Option<Offer>) -> Option<Usdc> {
+    offer.as_ref().and_then(|offer| offer.cost)
+}
+
+/// By what the directory's measure of quality is multiplied: it has been seen from 0 to 1 and from 0 to 100.
+fn quality_scale(catalogue: &Catalogue) -> f64 {
+    let of_a_hundred = catalogue.listings.iter().any(|listing| listing.quality_score.is_some_and(|score| score > 1.0));
+    if of_a_hundred { 1.0 } else { 100.0 }
+}
+
+/// 0 to 100.
+fn quality(listing: &Listing, scale: f64) -> Option<u8> {
+    listing.quality_score.map(|score| (score * scale).clamp(0.0, 100.0).round() as u8)
+}
+
 fn offers(listing: &Listing, wanted: &str) -> bool {
     let wanted = wanted.to_lowercase();
-    listing
-        .models
-        .iter()
-        .any(|model| model.id.to_lowercase().contains(&wanted) || model.name.to_lowercase().contains(&wanted))
+    listing.models.iter().any(|model| is_like(model, &wanted))
+}
+
+/// `wanted` in lower case.
+fn is_like(model: &ListedModel, wanted: &str) -> bool {
+    model.id.to_lowercase().contains(wanted) || model.name.to_lowercase().contains(wanted)
 }
 
 fn protocol(listing: &Listing) -> &str {
@@ -59,20 +122,24 @@ fn protocol(listing: &Listing) -> &str {
 }
 
 /// One listing.
-pub fn summary(listing: &Listing) -> ProviderSummary {
+fn summary(listing: &Listing, records: &Records) -> ProviderSummary {
     ProviderSummary {
         id: listing.id.clone(),
+        short_id: listing.id.clone(),
         name: listing.name.clone(),
         category: listing.category.clone(),
         protocol: protocol(listing).into(),
         payable: listing.protocol == ListingProtocol::Drain,
         online: listing.online,
+        latency_ms: listing.latency_ms,
+        quality: None,
         description: listing.description.clone(),
         wallet: listing.provider_address.to_string(),
         api_url: listing.api_url.clone(),
         min_duration: listing.min_duration,
         max_duration: listing.max_duration,
-        standing: None,
+        offer: None,
+        standing: records.get(&key(listing)).filter(|record| record.first_at > 0).map(standing),
         models: listing
             .models
             .iter()
@@ -85,29 +152,35 @@ pub fn summary(listing: &Listing) -> ProviderSummary {
     }
 }
 
-/// Adds what the journal knows of these providers.
-pub async fn add_standings(journal: &Journal, providers: &mut [ProviderSummary]) -> Result<(), Failure> {
-    let key = |provider: &ProviderSummary| provider_key(&provider.wallet.to_lowercase(), &provider.api_url);
-    let records = journal.provider_records(providers.iter().map(key).collect()).await?;
-    for (provider, record) in providers.iter_mut().zip(records) {
-        provider.standing = (record.first_at > 0).then(|| standing(record));
-    }
-    Ok(())
+/// Whose record it is.
+fn key(listing: &Listing) -> String {
+    provider_key(&format!("{:#x}", listing.provider_address), &listing.api_url)
 }
 
-fn standing(record: ProviderRecord) -> ProviderStanding {
-    let score = match record.score() {
+fn points(record: &ProviderRecord) -> Option<u8> {
+    match record.score() {
         Score::New => None,
         Score::Known(score) => Some(score),
-    };
-    let ProviderRecord { answered, failed, refused, offences, disputed, set_aside, .. } = record;
-    ProviderStanding { score, answered, failed, refused, offences, disputed, set_aside }
+    }
+}
+
+fn standing(record: &ProviderRecord) -> ProviderStanding {
+    ProviderStanding {
+        score: points(record),
+        answered: record.answered,
+        failed: record.failed,
+        refused: record.refused,
+        offences: record.offences,
+        disputed: record.disputed,
+        set_aside: record.set_aside.clone(),
+    }
 }
 
 /// A listing with the provider's own word. A provider that does not answer is shown all the same, with a warning.
-pub async fn details(services: &Services, listing: &Listing, catalogue_contract: Option<Address>) -> ProviderDetails {
+pub async fn details(services: &Services, listing: &Listing, known: &Known, records: &Records) -> ProviderDetails {
+    let scale = quality_scale(&known.catalogue);
     let mut details = ProviderDetails {
-        listing: summary(listing),
+        listing: ProviderSummary { quality: quality(listing, scale), ..summary(listing, records) },
         docs: None,
         contract: None,
         channels: Vec::new(),
@@ -156,7 +229,7 @@ pub async fn details(services: &Services, listing: &Listing, catalogue_contract:
             &services.config.chain.deployments,
             services.config.chain.generation,
             discovery.as_ref(),
-            catalogue_contract,
+            known.catalogue.contract,
         ) {
             Ok((_, choice)) => details.contract = Some(choice),
             Err(failure) => details.warnings.push(failure.message),

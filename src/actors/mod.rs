@@ -9,6 +9,7 @@ pub mod directory;
 pub mod import;
 pub mod listing;
 mod local;
+mod naming;
 mod observer;
 pub mod opening;
 mod person;

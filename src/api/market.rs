@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ChannelView, checksummed};
+pub use crate::policy::ranking::{Job, Sort};
 
 /// Providers on one page at most, whoever asks.
 pub const MAX_PROVIDERS: u32 = 300;
@@ -20,8 +21,23 @@ pub struct ProviderQuery {
     pub category: Option<String>,
     /// `drain` (the default) or `mpp`.
     pub protocol: Option<String>,
-    /// At most so many.
+    /// At most so many on a page.
     pub limit: Option<usize>,
+    /// Which page, counted from 1.
+    pub page: Option<usize>,
+    /// In which order.
+    pub sort: Sort,
+    /// A request whose price is compared; without it [`Job::USUAL`].
+    pub job: Option<Job>,
+    /// Only those where that request costs at most so much.
+    pub max_price: Option<Usdc>,
+}
+
+impl ProviderQuery {
+    /// Whether it asks for a model, or for what a request costs: then the model that is meant is of interest.
+    pub const fn is_for_a_model(&self) -> bool {
+        self.model.is_some() || self.job.is_some() || self.max_price.is_some() || matches!(self.sort, Sort::Price)
+    }
 }
 
 /// A page of the directory.
@@ -31,6 +47,10 @@ pub struct ProviderPage {
     pub providers: Vec<ProviderSummary>,
     /// How many matched.
     pub matched: usize,
+    /// Which page this is, counted from 1.
+    pub page: usize,
+    /// The page after it, where there is one.
+    pub next_page: Option<usize>,
     /// Age of the catalogue in seconds.
     pub age_seconds: u64,
     /// True when the directory did not answer and this is an older copy.
@@ -42,6 +62,8 @@ pub struct ProviderPage {
 pub struct ProviderSummary {
     /// The id to open a channel with.
     pub id: String,
+    /// What stands for the id: itself, or `@` and its end.
+    pub short_id: String,
     /// Its name (untrusted).
     pub name: String,
     /// Its category.
@@ -52,6 +74,10 @@ pub struct ProviderSummary {
     pub payable: bool,
     /// The directory's word on its health.
     pub online: Option<bool>,
+    /// The directory's word: how long an answer takes, in milliseconds.
+    pub latency_ms: Option<u64>,
+    /// The directory's measure of quality, 0 to 100.
+    pub quality: Option<u8>,
     /// What the provider says of itself (untrusted).
     pub description: String,
     /// Its wallet.
@@ -64,6 +90,9 @@ pub struct ProviderSummary {
     pub max_duration: Option<u64>,
     /// Its models and listed prices.
     pub models: Vec<ModelSummary>,
+    /// The cheapest of its models that match, for the request that was described.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offer: Option<Offer>,
     /// What it did with our vouchers; none where it was never paid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub standing: Option<ProviderStanding>,
@@ -87,6 +116,16 @@ pub struct ProviderStanding {
     pub disputed: Usdc,
     /// Why it is neither opened nor paid; a person lifts that.
     pub set_aside: Option<String>,
+}
+
+/// What a described request costs, by the directory's word. The provider's own prices count (drain_quote).
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Offer {
+    /// The model.
+    pub model: String,
+    /// At most; none where tokens do not decide it, or no price is listed.
+    #[schemars(with = "Option<String>")]
+    pub cost: Option<Usdc>,
 }
 
 /// A model and its price.

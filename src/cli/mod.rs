@@ -54,6 +54,7 @@ const EXAMPLES: &str = "\
 Examples:
   drain-mcp                        MCP server on stdin and stdout: this is what an MCP client starts
   drain-mcp --sandbox              the same with a marketplace of play money in this process
+  drain-mcp --read-only            the same with tools that only look
   drain-mcp serve                  MCP over HTTP for a fleet of agents with tokens (drain-mcp agents add)
   drain-mcp demo                   watch an agent find, pay and close, with play money, in half a minute
   drain-mcp wallet new             make a wallet; then send it $1-5 of native USDC on Polygon and about 0.10 POL
@@ -126,6 +127,29 @@ pub struct Offer {
     /// The same as --tools read: nothing is paid, opened or closed
     #[arg(long, conflicts_with = "tools")]
     pub read_only: bool,
+}
+
+impl Offer {
+    const fn is_said(self) -> bool {
+        self.read_only || self.tools.is_some()
+    }
+
+    /// The one that counts, of what stands before and after the command. Whoever says it relies on it: nothing ignores it.
+    fn or_of(self, command: Option<&Command>) -> Result<Self, Failure> {
+        let refused = |message: &str, next: &str| Err(Failure::unspent(Code::InvalidArgument, message, next));
+        match command {
+            Some(Command::Serve(args)) if args.offer.is_said() && self.is_said() => {
+                refused("the tools are named twice, before and after the command", "Name them once.")
+            }
+            Some(Command::Serve(args)) if args.offer.is_said() => Ok(args.offer),
+            None | Some(Command::Serve(_)) => Ok(self),
+            Some(_) if self.is_said() => refused(
+                "--tools and --read-only are for MCP servers: drain-mcp without a command, and drain-mcp serve",
+                "Leave it away: a command does what it says and nothing else.",
+            ),
+            Some(_) => Ok(self),
+        }
+    }
 }
 
 /// The commands.
@@ -253,9 +277,9 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 async fn run(mut cli: Cli) -> ExitCode {
     let json = cli.global.json;
-    cli.global.offer = match &cli.command {
-        Some(Command::Serve(args)) => args.offer,
-        _ => cli.offer,
+    cli.global.offer = match cli.offer.or_of(cli.command.as_ref()) {
+        Ok(offer) => offer,
+        Err(failure) => return ended(Err(failure), &cli.global),
     };
     match cli.command {
         Some(Command::Demo(mut args)) => {

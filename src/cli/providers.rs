@@ -1,5 +1,6 @@
 //! `drain-mcp providers`: the directory, or one provider with its docs.
 
+use drain_protocol::Usdc;
 use drain_protocol::text::shell_word;
 use serde::Serialize;
 use serde_json::json;
@@ -8,7 +9,9 @@ use super::exit::Exit;
 use super::output::{short, table, theirs};
 use super::prompt::{Terminal, Tty, need_terminal, terminal_failed};
 use super::session::{Needs, Session};
-use crate::api::{MAX_PROVIDERS, ProviderDetails, ProviderPage, ProviderQuery, ProviderStanding, ProviderSummary};
+use crate::api::{
+    Job, MAX_PROVIDERS, ProviderDetails, ProviderPage, ProviderQuery, ProviderStanding, ProviderSummary, Sort,
+};
 use crate::error::{Code, Failure};
 
 /// Arguments of `drain-mcp providers`.
@@ -17,6 +20,7 @@ use crate::error::{Code, Failure};
 Examples:
   drain-mcp providers --online
   drain-mcp providers --model gpt-4o --limit 5
+  drain-mcp providers --model llama --sort price --input-tokens 20000 --output-tokens 2000 --max-price 0.05
   drain-mcp providers --category image --json | jq '.providers[].id'
   drain-mcp providers --trust sim-llm      accept its new URL and wallet, or lift that it is set aside
   drain-mcp providers sim-llm              prices, contract and docs of one provider")]
@@ -35,9 +39,24 @@ pub struct Args {
     /// Those paid by this protocol; mpp ones are shown but cannot be paid
     #[arg(long, default_value = "drain", value_parser = ["drain", "mpp"])]
     pub protocol: String,
-    /// At most so many
+    /// What works first, or: the price of the described request, the directory's latency or quality, our own record
+    #[arg(long, default_value = "default", value_parser = ["default", "price", "latency", "quality", "record"])]
+    pub sort: String,
+    /// Describe a request: tokens that it sends [default: 1000]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub input_tokens: Option<u32>,
+    /// Describe a request: tokens that are answered [default: 500]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub output_tokens: Option<u32>,
+    /// Only those where that request costs at most so much, by the directory's prices
+    #[arg(long, value_name = "USDC")]
+    pub max_price: Option<Usdc>,
+    /// At most so many on a page
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_PROVIDERS)))]
     pub limit: Option<u32>,
+    /// Which page
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub page: Option<u32>,
     /// Accept the URL and wallet that the directory lists for this provider now, and pay it again if it was set aside
     /// (asks on the terminal)
     #[arg(long, value_name = "PROVIDER", conflicts_with = "provider")]
@@ -59,18 +78,9 @@ pub(super) async fn run(args: Args, session: &mut Session) -> Result<Exit, Failu
         return trust(args.trust, session).await;
     }
     let answer = session
-        .run(Needs::Nothing, async |runtime, _| match args.provider {
-            Some(id) => runtime.provider(&id).await.map(|found| Answer::One(Box::new(found))),
-            None => {
-                let query = ProviderQuery {
-                    online_only: args.online,
-                    model: args.model,
-                    category: args.category,
-                    protocol: Some(args.protocol),
-                    limit: args.limit.and_then(|limit| usize::try_from(limit).ok()),
-                };
-                runtime.providers(query).await.map(Answer::Page)
-            }
+        .run(Needs::Nothing, async |runtime, _| match &args.provider {
+            Some(id) => runtime.provider(id).await.map(|found| Answer::One(Box::new(found))),
+            None => runtime.providers(query(args)).await.map(Answer::Page),
         })
         .await?;
     session.output.answer(&answer, || match &answer {
@@ -78,6 +88,31 @@ pub(super) async fn run(args: Args, session: &mut Session) -> Result<Exit, Failu
         Answer::Page(found) => page(found),
     })?;
     Ok(Exit::Ok)
+}
+
+fn query(args: Args) -> ProviderQuery {
+    let count = |number: Option<u32>| number.and_then(|number| usize::try_from(number).ok());
+    let described = args.input_tokens.is_some() || args.output_tokens.is_some();
+    ProviderQuery {
+        online_only: args.online,
+        model: args.model,
+        category: args.category,
+        protocol: Some(args.protocol),
+        limit: count(args.limit),
+        page: count(args.page),
+        sort: match args.sort.as_str() {
+            "price" => Sort::Price,
+            "latency" => Sort::Latency,
+            "quality" => Sort::Quality,
+            "record" => Sort::Record,
+            _ => Sort::Default,
+        },
+        job: described.then(|| Job {
+            input_tokens: args.input_tokens.unwrap_or(Job::USUAL.input_tokens),
+            output_tokens: args.output_tokens.unwrap_or(Job::USUAL.output_tokens),
+        }),
+        max_price: args.max_price,
+    }
 }
 
 /// A person's word that a change of what was pinned is right (M14); `None` is the fee wallet.
@@ -103,9 +138,12 @@ async fn trust(provider: Option<String>, session: &mut Session) -> Result<Exit, 
 }
 
 fn page(page: &ProviderPage) -> String {
-    let rows: Vec<[String; 6]> = page.providers.iter().map(row).collect();
-    let mut text = table(["ID", "NAME", "CATEGORY", "ONLINE", "SCORE", "MODELS"], &rows);
+    let rows: Vec<[String; 7]> = page.providers.iter().map(row).collect();
+    let mut text = table(["ID", "NAME", "CATEGORY", "ONLINE", "OUR SCORE", "COST", "MODELS"], &rows);
     text += &format!("\n\n{} of {} matching", page.providers.len(), page.matched);
+    if let Some(next) = page.next_page {
+        text += &format!("; more with --page {next}");
+    }
     if page.stale {
         text += &format!("; the directory does not answer, this copy is {} s old", page.age_seconds);
     }
@@ -115,7 +153,7 @@ fn page(page: &ProviderPage) -> String {
     text
 }
 
-fn row(provider: &ProviderSummary) -> [String; 6] {
+fn row(provider: &ProviderSummary) -> [String; 7] {
     let online = match provider.online {
         Some(true) => "yes",
         Some(false) => "no",
@@ -133,6 +171,7 @@ fn row(provider: &ProviderSummary) -> [String; 6] {
         short(&provider.category, 14),
         online.into(),
         provider.standing.as_ref().map_or_else(|| "-".into(), score),
+        provider.offer.as_ref().and_then(|offer| offer.cost).map_or_else(|| "?".into(), |cost| cost.to_string()),
         short(&format!("{}{more}", models.join(", ")), 120),
     ]
 }

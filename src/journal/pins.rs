@@ -118,6 +118,19 @@ impl Journal {
             .await
     }
 
+    /// The pinned ids that end so.
+    pub async fn pinned_ids_ending(&self, end: String) -> Result<Vec<String>, JournalError> {
+        self.writer
+            .run(move |db| {
+                let mut statement = db.prepare_cached(
+                    "SELECT provider_id FROM provider_pins WHERE substr(provider_id, -length(?1)) = ?1",
+                )?;
+                let ids = statement.query_map([end], |row| row.get(0))?;
+                Ok(ids.collect::<Result<_, _>>()?)
+            })
+            .await
+    }
+
     /// A person accepts what a provider is now: the pin is forgotten, and the next sight pins anew (M14).
     pub async fn forget_provider_pin(&self, provider_id: String) -> Result<bool, JournalError> {
         let who = self.who.clone();

@@ -1,6 +1,8 @@
 //! What each provider did with our vouchers, counted in the transactions that book it: no path forgets it.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use std::collections::HashMap;
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::audit::{self, Entry, Kind, Who};
 use super::row::{self, column};
@@ -8,15 +10,18 @@ use super::writer::When;
 use super::{IntentId, Journal, JournalError, Receipt, channel};
 use crate::policy::score::{Event, ProviderRecord};
 
+/// What a record holds.
+const COLUMNS: &str = "answered, failed, refused, offences, forgiven, recent, charged, disputed, first_at, last_at, set_aside, set_aside_at";
+
 /// The record of a provider, by wallet and host (see [`super::ChannelRecord::provider_key`]); an empty one where there
 /// is none.
 pub(super) fn load(db: &Connection, provider: &str) -> Result<ProviderRecord, JournalError> {
-    let mut statement = db.prepare_cached(
-        "SELECT answered, failed, refused, offences, forgiven, recent, charged, disputed, first_at, last_at, set_aside, set_aside_at \
-         FROM provider_records WHERE provider = ?1",
-    )?;
+    let mut statement = db.prepare_cached(&format!("SELECT {COLUMNS} FROM provider_records WHERE provider = ?1"))?;
     let mut rows = statement.query([provider])?;
-    let Some(r) = rows.next()? else { return Ok(ProviderRecord::default()) };
+    rows.next()?.map_or_else(|| Ok(ProviderRecord::default()), read)
+}
+
+fn read(r: &Row<'_>) -> Result<ProviderRecord, JournalError> {
     Ok(ProviderRecord {
         answered: row::unsigned(r, "answered")?,
         failed: row::unsigned(r, "failed")?,
@@ -85,9 +90,19 @@ fn offended(db: &Connection, who: &Who, intent: IntentId, what: &str) -> Result<
 }
 
 impl Journal {
-    /// The records of providers by wallet and host, in this order.
-    pub async fn provider_records(&self, providers: Vec<String>) -> Result<Vec<ProviderRecord>, JournalError> {
-        self.writer.run(move |db| providers.iter().map(|provider| load(db, provider)).collect()).await
+    /// Every record there is, by wallet and host: of providers that were paid, and so never many.
+    pub async fn provider_records(&self) -> Result<HashMap<String, ProviderRecord>, JournalError> {
+        self.writer
+            .run(move |db| {
+                let mut statement = db.prepare_cached(&format!("SELECT provider, {COLUMNS} FROM provider_records"))?;
+                let mut rows = statement.query([])?;
+                let mut records = HashMap::new();
+                while let Some(row) = rows.next()? {
+                    records.insert(row.get("provider")?, read(row)?);
+                }
+                Ok(records)
+            })
+            .await
     }
 
     /// Fails where a provider is set aside: asked before it is contacted.

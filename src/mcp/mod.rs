@@ -20,6 +20,8 @@ pub mod tools;
 mod waiting;
 
 #[cfg(test)]
+mod docs;
+#[cfg(test)]
 mod samples;
 #[cfg(test)]
 mod skill_tests;

@@ -12,23 +12,29 @@ const MAX_QUESTION: usize = 8_000;
 const MAX_MODEL: usize = 200;
 
 /// One prompt.
-struct Definition {
-    name: &'static str,
+pub(super) struct Definition {
+    /// Its name.
+    pub name: &'static str,
     title: &'static str,
-    about: &'static str,
+    /// What it is for.
+    pub about: &'static str,
     /// The smallest set of tools that it needs.
-    set: Toolset,
-    arguments: &'static [Argument],
+    pub set: Toolset,
+    /// What a person fills in.
+    pub arguments: &'static [Argument],
     text: fn(&Given<'_>) -> Result<String, ErrorData>,
 }
 
-struct Argument {
-    name: &'static str,
+/// One thing that a person fills in.
+pub(super) struct Argument {
+    /// Its name.
+    pub name: &'static str,
     about: &'static str,
-    required: bool,
+    /// Whether there is no prompt without it.
+    pub required: bool,
 }
 
-static ALL: [Definition; 4] = [
+pub(super) static ALL: [Definition; 4] = [
     Definition {
         name: "set_up_wallet",
         title: "Set up a wallet",
@@ -115,11 +121,13 @@ fn buy_one_answer(given: &Given<'_>) -> Result<String, ErrorData> {
     };
     let which = model.map_or_else(
         || {
-            "Choose a provider of the category llm with drain_providers: cheap, online, and with a good record."
+            "Call drain_providers with category llm, onlineOnly true and sort price; take one that fits the question, rather with a good record than a little cheaper."
                 .to_owned()
         },
         |model| {
-            format!("Look for the model {model:?} with drain_providers and take the cheapest provider that is online.")
+            format!(
+                "Call drain_providers with model {model:?}, onlineOnly true and sort price, and take the first that has no bad record."
+            )
         },
     );
     Ok(format!(

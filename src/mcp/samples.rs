@@ -38,11 +38,14 @@ pub(super) fn channel() -> ChannelView {
 pub(super) fn summary() -> ProviderSummary {
     ProviderSummary {
         id: "openai-1".into(),
+        short_id: "openai-1".into(),
         name: format!("Nice{ATTACK}"),
         category: "llm".into(),
         protocol: "drain".into(),
         payable: true,
         online: Some(true),
+        latency_ms: Some(180),
+        quality: Some(93),
         description: ATTACK.into(),
         wallet: Address::ZERO.to_string(),
         api_url: "https://example.test".into(),
@@ -52,12 +55,13 @@ pub(super) fn summary() -> ProviderSummary {
             ModelSummary { id: "big".into(), price: "0.1 in / 0.2 out per 1k tokens".into() },
             ModelSummary { id: "small-1".into(), price: "unknown".into() },
         ],
+        offer: Some(Offer { model: "small-1".into(), cost: Some(Usdc::new(1_200)) }),
         standing: None,
     }
 }
 
 pub(super) fn page() -> ProviderPage {
-    ProviderPage { providers: vec![summary()], matched: 3, age_seconds: 61, stale: true }
+    ProviderPage { providers: vec![summary()], matched: 3, page: 1, next_page: Some(2), age_seconds: 61, stale: true }
 }
 
 pub(super) fn contract() -> ContractChoice {

@@ -67,7 +67,10 @@ mod tests {
         let text = serde_json::to_string(&schema).unwrap();
         assert!(!text.contains("$ref") && !text.contains("$defs") && !text.contains("uint"), "{text}");
         assert_eq!(schema["type"], "object");
-        assert_eq!(schema["anyOf"][0]["required"], json!(["providers", "matched", "age_seconds", "stale"]));
+        assert_eq!(
+            schema["anyOf"][0]["required"],
+            json!(["providers", "matched", "page", "next_page", "age_seconds", "stale"])
+        );
         assert_eq!(schema["properties"]["code"]["type"], "string");
         assert_eq!(output_schema::<WalletView>()["properties"]["usdc"]["type"], "string");
     }

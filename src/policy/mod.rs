@@ -3,7 +3,7 @@
 //! `books` decides what the next voucher of a channel is and what an answer costs, `limits` and `budgets` whether it fits
 //! under the operator's upper bounds, `approvals` when a person is asked, `choice` which
 //! open channel pays, `learn` the default length of an answer, `prices`
-//! when a rise is a question for a person, `refund` when unspent money comes back by itself,
+//! when a rise is a question for a person, `ranking` in which order providers are shown, `refund` when unspent money comes back by itself,
 //! `score` what a provider's record says of it. The journal calls them inside the
 //! transaction that records the decision.
 
@@ -16,6 +16,7 @@ pub mod learn;
 pub mod limits;
 mod pol;
 pub mod prices;
+pub mod ranking;
 pub mod refund;
 pub mod score;
 pub mod sharing;

@@ -33,7 +33,14 @@ fn serve(folder: &Path, work: Work) -> Server {
 }
 
 fn page(matched: usize) -> Reply {
-    Reply::Providers(ProviderPage { providers: vec![], matched, age_seconds: 0, stale: false })
+    Reply::Providers(ProviderPage {
+        providers: vec![],
+        matched,
+        page: 1,
+        next_page: None,
+        age_seconds: 0,
+        stale: false,
+    })
 }
 
 /// Waits for leave at each command, and counts those that began and those that were dropped.

@@ -153,7 +153,7 @@ async fn m13_no_word_of_others_moves_a_terminal() {
     for args in [
         &["providers"][..],
         &["providers", "sim-llm"],
-        &["open", "sim-llm", "1", "--duration", "4h", "--yes"],
+        &["open", "sim-llm", "1", "--duration", "4h"],
         &["channels"],
         &["doctor"],
     ] {

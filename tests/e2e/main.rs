@@ -42,6 +42,7 @@ mod ledger;
 mod liars;
 mod lies;
 mod life;
+mod listing;
 mod logs;
 mod lost;
 mod mcp;

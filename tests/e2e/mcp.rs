@@ -50,7 +50,7 @@ fn an_agent_buys_over_mcp() {
         let agent = Agent(().serve(ours).await.unwrap());
 
         let (page, _) = agent.data("drain_providers", json!({ "onlineOnly": true })).await;
-        assert!(page["providers"].as_array().unwrap().iter().any(|p| p["id"] == "sim-llm"));
+        assert!(page["rows"].as_array().unwrap().iter().any(|row| row[0] == "sim-llm"));
         agent.data("drain_provider_info", json!({ "providerId": "sim-llm" })).await;
         agent.data("drain_balance", json!({})).await;
         let (opened, text) =

@@ -61,7 +61,7 @@ async fn a_channels_life_in_each_generation_without_a_key() {
         assert_eq!(agent.tools().await, direct.tools().await, "{greeting:?}");
         direct.leave().await;
         let page = agent.ok("drain_providers", json!({ "model": "sim-small" })).await;
-        assert!(page.data["providers"].as_array().unwrap().iter().any(|p| p["id"] == "sim-llm"));
+        assert!(page.data["rows"].as_array().unwrap().iter().any(|row| row[0] == "sim-llm"));
         let id = agent.open("sim-llm", "1", "4h").await;
         let paid = agent.ok("drain_chat", chat(&id, "Say hello, ä \u{2028} 👋")).await;
         assert!(paid.last_line().starts_with("Paid "), "{}", paid.text);

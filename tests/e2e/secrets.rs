@@ -384,7 +384,7 @@ async fn m12_nothing_secret_goes_to_kms() {
         .with("DRAIN_KEYSTORE_PASSWORD", PASSWORD);
     a_short_way(&stage, &env).await;
     key.fault("Sign", "denied", -1);
-    stage.run(&env, &["open", "sim-llm", "1", "--yes"], "").await;
+    stage.run(&env, &["open", "sim-llm", "1"], "").await;
     let seen = [("kms", "TrentService.Sign"), ("kms", "AKIAEXAMPLE"), ("rpc", "eth_sendRawTransaction")];
     stage.clean(&seen);
 }

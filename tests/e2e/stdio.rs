@@ -69,7 +69,7 @@ impl Checked {
 }
 
 fn listed_in(page: &Value, id: &str) -> bool {
-    page["providers"].as_array().unwrap().iter().any(|provider| provider["id"] == id)
+    page["rows"].as_array().unwrap().iter().any(|row| row[0] == id)
 }
 
 fn ends_with_the_receipt(paid: &Answer) {

@@ -82,6 +82,29 @@ async fn a_set_that_does_not_exist_is_told_before_anything_starts() {
     assert!(ended.code != Some(0) && ended.stderr.contains("read, pay or all"), "{ended:?}");
     let ended = Env::of(&world).run(&["--tools", "read", "--read-only"]).await;
     assert_eq!(ended.code, Some(2), "{ended:?}");
+    // Whoever says it relies on it.
+    for (args, said) in [
+        (&["--read-only", "open", "sim-llm", "1"][..], "for MCP servers"),
+        (&["--tools", "all", "balance"], "for MCP servers"),
+        (&["--read-only", "serve", "--tools", "all"], "named twice"),
+    ] {
+        let ended = Env::of(&world).run(args).await;
+        assert!(ended.code != Some(0) && ended.stderr.contains(said), "{ended:?}");
+    }
+    assert_eq!(world.sent().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_set_counts_before_and_after_the_command() {
+    let world = world().await;
+    for args in [&["--read-only", "serve"][..], &["serve", "--read-only"]] {
+        let served = Served::start_with(&Env::of(&world).with("DRAIN_LISTEN", "127.0.0.1:0"), args).await;
+        let token = served.agent(&format!("ann-{}", args[0].len()), &["--tools", "all"]).await;
+        let session = served.session(&token, "2025-11-25").await;
+        let listed = session.post(&json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" })).send().await.unwrap();
+        assert_eq!(names(&message_of(listed).await["result"]["tools"]), READ, "{args:?}");
+        served.stop().await;
+    }
 }
 
 /// Of a fleet each agent has a set of its own, never more than the server gives; a thin process has what its server gives.

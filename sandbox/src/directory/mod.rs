@@ -3,6 +3,7 @@
 mod catalogue;
 mod helpers;
 mod listing;
+mod varied;
 
 use std::collections::HashSet;
 use std::io;
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 pub use listing::{Form, Listing};
+pub use varied::varied;
 
 use crate::loopback::Server;
 use crate::provider::lock;

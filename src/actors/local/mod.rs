@@ -96,7 +96,7 @@ impl Local {
     }
 
     async fn work(&self, command: Command, caller: Caller, progress: Progress) -> Result<Reply, Failure> {
-        Ok(match command {
+        Ok(match self.spelled_out(command).await? {
             Command::Providers(query) => Reply::Providers(self.providers(query, &caller).await?),
             Command::Provider(id) => Reply::Provider(Box::new(self.provider(&id, &caller).await?)),
             Command::Balance => Reply::Balance(self.balance(caller).await?),

@@ -4,10 +4,14 @@ use drain_protocol::ChannelId;
 
 use super::Local;
 use crate::actors::directory::{Known, Read};
+use crate::actors::listing::{self, Records};
 use crate::actors::services::ask;
 use crate::actors::wallet::Balance;
-use crate::actors::{import, listing, opening, view};
-use crate::api::{ChannelState, ChannelView, ProviderDetails, ProviderPage, ProviderQuery, WalletView};
+use crate::actors::{import, naming, opening, view};
+use crate::api::{
+    ChannelState, ChannelView, ChatCall, Command, PayFrom, ProviderDetails, ProviderPage, ProviderQuery, QuoteCall,
+    WalletView,
+};
 use crate::error::Failure;
 use crate::policy::Caller;
 
@@ -18,25 +22,48 @@ impl Local {
 
     /// The directory, filtered.
     pub(super) async fn providers(&self, query: ProviderQuery, caller: &Caller) -> Result<ProviderPage, Failure> {
-        let mut page = listing::page(&self.catalogue().await?, &query);
-        if let (Ok(purse), None) = (self.purse(), caller.member()) {
-            listing::add_standings(&purse.journal, &mut page.providers).await?;
+        let known = self.catalogue().await?;
+        Ok(listing::page(&known, &query, &self.records(caller).await?, &self.services.config.providers))
+    }
+
+    /// Our record of providers. It is made of all requests of the wallet, and so of other agents' too: an agent of the fleet
+    /// sees none of it.
+    async fn records(&self, caller: &Caller) -> Result<Records, Failure> {
+        match (self.purse(), caller.member()) {
+            (Ok(purse), None) => Ok(purse.journal.provider_records().await?),
+            _ => Ok(Records::new()),
         }
-        Ok(page)
+    }
+
+    /// A command with the whole id of the provider that it names by a short one.
+    pub(super) async fn spelled_out(&self, mut command: Command) -> Result<Command, Failure> {
+        let named = match &mut command {
+            Command::Provider(named) => named,
+            Command::Open(request) => &mut request.provider,
+            Command::Chat(ChatCall { from: PayFrom::Provider(wish), .. })
+            | Command::Quote(QuoteCall { from: PayFrom::Provider(wish), .. }) => &mut wish.provider,
+            Command::Feedback(feedback) => &mut feedback.provider_id,
+            _ => return Ok(command),
+        };
+        if let Some(end) = naming::end_of(named).map(str::to_owned) {
+            let used = match self.purse() {
+                Ok(purse) => purse.journal.pinned_ids_ending(end.clone()).await?,
+                Err(_) => Vec::new(),
+            };
+            *named = naming::spelled_out(&self.catalogue().await?.catalogue, &used, &end)?;
+        }
+        Ok(command)
     }
 
     /// One provider, with its own prices and instructions.
     pub(super) async fn provider(&self, id: &str, caller: &Caller) -> Result<ProviderDetails, Failure> {
         let known = self.catalogue().await?;
         let found = opening::find(&known.catalogue, id)?;
-        let mut details = listing::details(&self.services, found, known.catalogue.contract).await;
+        let records = self.records(caller).await?;
+        let mut details = listing::details(&self.services, found, &known, &records).await;
         if let Ok(purse) = self.purse() {
             if details.docs.is_some() {
                 purse.journal.docs_read(found.id.clone(), self.services.clock.now()).await?;
-            }
-            // The record of a provider is made of all requests of the wallet, and so of other agents' too.
-            if caller.member().is_none() {
-                listing::add_standings(&purse.journal, std::slice::from_mut(&mut details.listing)).await?;
             }
             let now = self.services.clock.block_time();
             let channels = purse.journal.channels_seen(caller.member().map(str::to_owned), false).await?;

@@ -65,7 +65,7 @@ impl Stage<'_> {
 
     async fn discover(&self) -> Result<(), Failure> {
         self.say("\n1. Discover");
-        let page = self.agent.call("drain_providers", json!({ "onlineOnly": true })).await?;
+        let page = self.agent.call("drain_providers", json!({ "onlineOnly": true, "format": "full" })).await?;
         for provider in page.data["providers"].as_array().into_iter().flatten() {
             let model = &provider["models"][0];
             let of = |value: &Value| value.as_str().unwrap_or_default().to_string();

@@ -3,6 +3,7 @@
 //! What others wrote is cleaned, bounded and fenced here (M13); what became of the money is said here (M15).
 
 mod fence;
+mod listing;
 mod money;
 mod views;
 
@@ -17,8 +18,9 @@ use crate::provider::MAX_DOCS_CHARS;
 
 pub use crate::times::{span, utc};
 pub use fence::fence;
+pub use listing::{Table, provider, providers};
 pub use money::{budget, quote};
-pub use views::{approved, channel, channels, closed, opened, provider, providers, wallet};
+pub use views::{approved, channel, channels, closed, opened, wallet};
 
 /// A failure: what happened, the money, whether to repeat, what next.
 pub fn fault(fault: &Fault) -> String {

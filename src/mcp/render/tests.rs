@@ -96,7 +96,7 @@ fn docs_instead_of_an_answer_are_said_to_be_unpaid() {
 fn what_others_wrote_stays_in_its_fence() {
     let query = ProviderQuery { model: Some("SMALL".into()), ..ProviderQuery::default() };
     let compact = providers(&samples::page(), &query, false);
-    assert!(compact.contains("small-1: unknown (+1 models)") && compact.contains("older copy"), "{compact}");
+    assert!(compact.contains("|llm|0.0012|small-1") && compact.contains("older copy"), "{compact}");
     for text in [
         compact,
         providers(&samples::page(), &query, true),

@@ -3,16 +3,8 @@
 use drain_protocol::text::quoted;
 use serde_json::json;
 
-use super::{bullets, docs, fence, span, utc, word};
-use crate::api::{
-    Approved, ChannelState, ChannelView, Closed, MAX_PROVIDERS, Opened, ProviderDetails, ProviderPage, ProviderQuery,
-    ProviderStanding, ProviderSummary, WalletView,
-};
-
-/// Longest listing that is shown.
-const MAX_LISTING: usize = 30_000;
-/// Models of one provider that are shown.
-const MAX_MODELS: usize = 40;
+use super::{bullets, docs, span, utc, word};
+use crate::api::{Approved, ChannelState, ChannelView, Closed, Opened, WalletView};
 
 /// What the wallet holds.
 pub fn wallet(view: &WalletView) -> String {
@@ -21,126 +13,6 @@ pub fn wallet(view: &WalletView) -> String {
         view.address, view.chain_id, view.usdc, view.pol, view.locked, view.allowance, view.spent_today, view.signer
     );
     bullets(&mut out, "Advice", &view.advice);
-    out
-}
-
-/// A page of the directory.
-pub fn providers(page: &ProviderPage, query: &ProviderQuery, full: bool) -> String {
-    let age = span(page.age_seconds);
-    let mut out = format!("{} matching, {} shown; directory {age} old.", page.matched, page.providers.len());
-    if page.stale {
-        out.push_str(" The directory does not answer: this is an older copy.");
-    }
-    if page.providers.is_empty() {
-        out.push_str(" Loosen the filters (model, category, onlineOnly) or ask for all.");
-        return out;
-    }
-    let lines: Vec<String> = page.providers.iter().map(|p| listing(p, query.model.as_deref(), full)).collect();
-    out.push_str("\nid | name | category | prices in USDC\n");
-    out.push_str(&fence("provider directory", &lines.join("\n"), MAX_LISTING));
-    if page.matched > page.providers.len() {
-        let larger = if page.providers.len() < MAX_PROVIDERS as usize { "a larger limit or " } else { "" };
-        out.push_str(&format!("\nMore with {larger}narrower filters."));
-    }
-    out.push_str("\nNext: drain_provider_info with an id.");
-    out
-}
-
-fn listing(provider: &ProviderSummary, model: Option<&str>, full: bool) -> String {
-    let id = word(&provider.id, 80);
-    let mut out = format!("{id} | {} | {}", word(&provider.name, 60), word(&provider.category, 30));
-    if provider.online == Some(false) {
-        out.push_str(" | OFFLINE");
-    }
-    if let Some(standing) = &provider.standing {
-        out.push_str(&format!(" | {}", score(standing)));
-    }
-    if !provider.payable {
-        out.push_str(&format!(" | NOT PAYABLE HERE ({})", word(&provider.protocol, 20)));
-    }
-    if full {
-        out.push_str(&format!("\n  {}", word(&provider.description, 300)));
-        out.push_str(&format!("\n  {}", durations(provider)));
-        for model in provider.models.iter().take(MAX_MODELS) {
-            out.push_str(&format!("\n  {}: {}", word(&model.id, 80), word(&model.price, 80)));
-        }
-        if provider.models.len() > MAX_MODELS {
-            out.push_str(&format!("\n  and {} more models", provider.models.len() - MAX_MODELS));
-        }
-        return out;
-    }
-    let wanted = model.map(str::to_lowercase);
-    let fits = |id: &str| wanted.as_deref().is_some_and(|wanted| id.to_lowercase().contains(wanted));
-    let example = provider.models.iter().find(|m| fits(&m.id)).or(provider.models.first());
-    if let Some(example) = example {
-        out.push_str(&format!(" | {}: {}", word(&example.id, 60), word(&example.price, 80)));
-        if provider.models.len() > 1 {
-            out.push_str(&format!(" (+{} models)", provider.models.len() - 1));
-        }
-    }
-    out
-}
-
-fn score(standing: &ProviderStanding) -> String {
-    match (&standing.set_aside, standing.score) {
-        (Some(_), _) => "SET ASIDE".into(),
-        (None, Some(score)) => format!("score {score}"),
-        (None, None) => "new".into(),
-    }
-}
-
-/// What our own requests say of a provider, in one line.
-fn standing_line(standing: &ProviderStanding) -> String {
-    let ProviderStanding { answered, failed, refused, offences, disputed, .. } = standing;
-    let mut out = format!(
-        "Our record: {}; {answered} answered, {failed} failed, {refused} refused, {offences} offences, {disputed} USDC disputed.",
-        score(standing)
-    );
-    if let Some(reason) = &standing.set_aside {
-        out.push_str(&format!(" Set aside, since {}: only a person lifts that.", word(reason, 200)));
-    }
-    out
-}
-
-fn durations(provider: &ProviderSummary) -> String {
-    match (provider.min_duration, provider.max_duration) {
-        (None, None) => "any duration".into(),
-        (Some(min), None) => format!("channels of {} or longer", span(min)),
-        (None, Some(max)) => format!("channels of at most {}", span(max)),
-        (Some(min), Some(max)) => format!("channels of {} to {}", span(min), span(max)),
-    }
-}
-
-/// One provider with its instructions.
-pub fn provider(details: &ProviderDetails) -> String {
-    let listed = &details.listing;
-    let mut out = fence("provider directory", &listing(listed, None, true), MAX_LISTING);
-    if let Some(choice) = &details.contract {
-        let reason = word(&choice.reason, 200);
-        out.push_str(&format!("\nContract {} at {}: {reason}", choice.generation, choice.contract));
-    }
-    if let Some(standing) = &listed.standing {
-        out.push_str(&format!("\n{}", standing_line(standing)));
-    }
-    bullets(&mut out, "Warning", &details.warnings);
-    for view in &details.channels {
-        out.push_str(&format!("\nYour channel: {}", channel(view)));
-    }
-    match &details.docs {
-        Some(text) => out.push_str(&format!("\n{}", docs(text))),
-        None => out.push_str("\nThe provider has no docs."),
-    }
-    out.push_str("\nNext: ");
-    if listed.standing.as_ref().is_some_and(|standing| standing.set_aside.is_some()) {
-        out.push_str("choose another provider; this one is set aside.");
-    } else if !listed.payable {
-        out.push_str("choose another provider; drain-mcp cannot pay this one.");
-    } else if details.channels.iter().any(|view| view.state == ChannelState::Open) {
-        out.push_str("drain_chat on the open channel.");
-    } else {
-        let call = json!({ "provider": word(&listed.id, 80), "amount": "1", "duration": "4h" });
-        out.push_str(&format!("drain_open_channel {call}"));
-    }
     out
 }
 

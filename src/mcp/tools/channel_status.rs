@@ -13,7 +13,7 @@ pub const TOOL: Definition = Definition {
     name: "drain_channel_status",
     title: "Channel status",
     about: "One channel's deposit, what is left, charged, signed, in flight and disputed, its expiry and the next \
-            step. Free.",
+            step, compared with the chain. Free. Use it when an outcome is unclear.",
     hints: Hints::READ,
     effect: Effect::Repeatable,
     params: &[Param::required("channelId", Kind::Text, "").or(&["channel"])],

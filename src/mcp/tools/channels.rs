@@ -15,8 +15,8 @@ use crate::mcp::{render, schema};
 pub const TOOL: Definition = Definition {
     name: "drain_channels",
     title: "List channels",
-    about: "Your channels that hold money, also from earlier sessions. Free. Call it first: reusing an open channel \
-            is cheaper than opening one.",
+    about: "Your channels that hold money, also from earlier sessions: what is left, when they expire, what to do next. \
+            Free. Use it before closing and after a failure; to pay, drain_chat with a provider finds its channel by itself.",
     hints: Hints::READ,
     effect: Effect::Repeatable,
     params: &[Param::optional("all", Kind::Flag, "Also closed ones")],

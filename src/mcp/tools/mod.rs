@@ -15,7 +15,7 @@ pub mod providers;
 pub mod quote;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -79,7 +79,7 @@ impl Hints {
 }
 
 /// In the order in which a session uses them.
-static ALL: [&Definition; 13] = [
+pub(super) static ALL: [&Definition; 13] = [
     &providers::TOOL,
     &provider_info::TOOL,
     &quote::TOOL,
@@ -137,7 +137,7 @@ fn names(set: Toolset) -> impl Iterator<Item = &'static str> {
 
 impl Definition {
     /// The smallest set that has it. Opening raises the allowance by itself, and a word on a provider is no payment.
-    fn set(&self) -> Toolset {
+    pub(super) fn set(&self) -> Toolset {
         match self.name {
             "drain_approve" | "drain_feedback" => Toolset::All,
             _ if self.hints.read_only => Toolset::Read,

@@ -14,9 +14,9 @@ const UNTRUSTED: &[&str] = &["docs", "channel.provider_id", "channel.provider_na
 pub const TOOL: Definition = Definition {
     name: "drain_open_channel",
     title: "Open a channel",
-    about: "Lock a USDC deposit to pay one provider; approves by itself. Costs gas (V1 contracts also 0.01 USDC). \
-            Unspent money comes back on close. Look into drain_channels first. Returns the provider's docs and the \
-            channelId.",
+    about: "Lock a USDC deposit to pay one provider, where deposit, duration or cap are to be your own: else drain_chat with \
+            maxDeposit opens by itself. Costs gas (V1 contracts also 0.01 USDC). Unspent money comes back on close. Returns \
+            the provider's docs and the channelId.",
     hints: Hints { read_only: false, destructive: true, idempotent: false, open_world: true },
     effect: Effect::Joins,
     params: &[

@@ -15,8 +15,8 @@ const UNTRUSTED: &[&str] =
 pub const TOOL: Definition = Definition {
     name: "drain_provider_info",
     title: "Provider details",
-    about: "One provider's models, prices, channel durations, docs and your open channels to it. Free. Use before \
-            opening a channel, and for the request format of providers that are no LLM.",
+    about: "One provider's models, prices, channel durations, docs and your open channels to it. Free. Needed for the \
+            request format of services that are no LLM, and for exact model ids; for a price use drain_quote.",
     hints: Hints::READ,
     effect: Effect::Repeatable,
     params: &[Param::required("provider", Kind::Text, "Provider id").or(&["providerId"])],

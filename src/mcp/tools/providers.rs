@@ -5,22 +5,26 @@ use serde::Serialize;
 
 use super::{Definition, Hints};
 use crate::actors::Runtime;
-use crate::api::{Effect, MAX_PROVIDERS, ModelSummary, ProviderPage, ProviderQuery, ProviderSummary};
+use crate::api::{Effect, Job, MAX_PROVIDERS, ProviderPage, ProviderQuery, ProviderSummary, Sort};
 use crate::error::Failure;
 use crate::mcp::answer::Answer;
 use crate::mcp::args::{Args, Kind, Param};
 use crate::mcp::{render, schema};
 
-/// How many are shown when nobody says.
-const DEFAULT_LIMIT: u64 = 25;
-const UNTRUSTED: &[&str] = &["providers"];
+/// How many are shown when nobody says: as a table, and with everything.
+const IN_A_TABLE: u64 = 100;
+const IN_FULL: u64 = 25;
+/// No directory has more pages.
+const MAX_PAGE: u64 = 10_000;
+
+const SORTS: &[&str] = &["default", "price", "latency", "quality", "record"];
 
 /// The tool.
 pub const TOOL: Definition = Definition {
     name: "drain_providers",
     title: "List providers",
-    about: "Find providers by model, category or text of a model id; filters combine. Free. Compact by default; \
-            prices in USDC.",
+    about: "Find and compare providers of a model or service. Free. A small table; filters combine. Costs are the \
+            directory's word for the request that inputTokens and outputTokens describe: drain_quote asks the provider.",
     hints: Hints::READ,
     effect: Effect::Repeatable,
     params: &[
@@ -28,7 +32,12 @@ pub const TOOL: Definition = Definition {
         Param::optional("model", Kind::Text, "Model id or part of its name"),
         Param::optional("category", Kind::Text, "Such as llm, image, search"),
         Param::optional("protocol", Kind::OneOf(&["drain", "mpp"]), "mpp listings are shown but not payable here"),
-        Param::optional("limit", Kind::Count, "Default 25"),
+        Param::optional("sort", Kind::OneOf(SORTS), "default: what works first; record: our own experience"),
+        Param::optional("inputTokens", Kind::Count, "Of your request; default 1000"),
+        Param::optional("outputTokens", Kind::Count, "Default 500"),
+        Param::optional("maxPrice", Kind::Text, "Most USDC for that request"),
+        Param::optional("limit", Kind::Count, "Default 100 (full: 25)"),
+        Param::optional("page", Kind::Count, ""),
         Param::optional("format", Kind::OneOf(&["compact", "full"]), "full adds descriptions and all models"),
     ],
     output: schema::output_schema::<Listing>,
@@ -37,87 +46,83 @@ pub const TOOL: Definition = Definition {
 
 #[derive(Serialize, JsonSchema)]
 struct Listing<'a> {
-    providers: Vec<Line<'a>>,
+    /// What the rows hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    columns: Option<&'static [&'static str]>,
+    /// One provider each; what is empty at the end is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rows: Option<Vec<Vec<String>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    about: Option<String>,
+    /// In place of the rows, with format full.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    providers: Option<&'a [ProviderSummary]>,
     /// How many match the filters.
     matched: usize,
+    /// Call again with this page for more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_page: Option<usize>,
     /// Age of the catalogue.
     age_seconds: u64,
     /// True when the directory does not answer and this is an older copy.
     stale: bool,
 }
 
-#[derive(Serialize, JsonSchema)]
-struct Line<'a> {
-    id: &'a str,
-    name: &'a str,
-    category: &'a str,
-    payable: bool,
-    online: Option<bool>,
-    /// Of 100, from our own requests.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    score: Option<u8>,
-    /// Not paid until a person lifts it.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    set_aside: bool,
-    /// With format full, all; else the first few.
-    models: &'a [ModelSummary],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    protocol: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    description: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    wallet: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    api_url: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    min_duration: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_duration: Option<u64>,
-}
-
-impl<'a> Line<'a> {
-    fn new(provider: &'a ProviderSummary, full: bool) -> Self {
-        let models = if full { provider.models.len() } else { provider.models.len().min(3) };
-        Self {
-            id: &provider.id,
-            name: &provider.name,
-            category: &provider.category,
-            payable: provider.payable,
-            online: provider.online,
-            score: provider.standing.as_ref().and_then(|standing| standing.score),
-            set_aside: provider.standing.as_ref().is_some_and(|standing| standing.set_aside.is_some()),
-            models: provider.models.get(..models).unwrap_or_default(),
-            protocol: full.then_some(provider.protocol.as_str()),
-            description: full.then_some(provider.description.as_str()),
-            wallet: full.then_some(provider.wallet.as_str()),
-            api_url: full.then_some(provider.api_url.as_str()),
-            min_duration: provider.min_duration.filter(|_| full),
-            max_duration: provider.max_duration.filter(|_| full),
-        }
-    }
-}
-
 async fn run(runtime: Runtime, args: Args) -> Result<Answer, Failure> {
     let full = args.one_of("format", &["compact", "full"])? == Some("full");
-    let limit = args.count("limit", u64::from(MAX_PROVIDERS))?.unwrap_or(DEFAULT_LIMIT);
+    let limit = args.count("limit", u64::from(MAX_PROVIDERS))?.unwrap_or(if full { IN_FULL } else { IN_A_TABLE });
+    let page = args.count("page", MAX_PAGE)?;
     let query = ProviderQuery {
         online_only: args.flag("onlineOnly")?,
         model: args.text("model")?,
         category: args.text("category")?,
         protocol: args.one_of("protocol", &["drain", "mpp"])?.map(str::to_owned),
         limit: usize::try_from(limit).ok(),
+        page: page.and_then(|page| usize::try_from(page).ok()),
+        sort: match args.one_of("sort", SORTS)? {
+            Some("price") => Sort::Price,
+            Some("latency") => Sort::Latency,
+            Some("quality") => Sort::Quality,
+            Some("record") => Sort::Record,
+            _ => Sort::Default,
+        },
+        job: job(&args)?,
+        max_price: args.amount("maxPrice")?,
     };
     let page = runtime.providers(query.clone()).await?;
     show(&page, &query, full)
 }
 
+/// The request that is described, if one is.
+fn job(args: &Args) -> Result<Option<Job>, Failure> {
+    Ok(match (args.max_tokens("inputTokens")?, args.max_tokens("outputTokens")?) {
+        (None, None) => None,
+        (input, output) => Some(Job {
+            input_tokens: input.unwrap_or(Job::USUAL.input_tokens),
+            output_tokens: output.unwrap_or(Job::USUAL.output_tokens),
+        }),
+    })
+}
+
 /// The page as an answer.
 pub fn show(page: &ProviderPage, query: &ProviderQuery, full: bool) -> Result<Answer, Failure> {
+    let (table, untrusted) = match full {
+        true => (None, ["providers"]),
+        false => (Some(render::Table::of(page, query)), ["rows"]),
+    };
+    let (columns, rows, about) = match table {
+        Some(table) => (Some(table.columns), Some(table.rows), Some(table.about)),
+        None => (None, None, None),
+    };
     let listing = Listing {
-        providers: page.providers.iter().map(|provider| Line::new(provider, full)).collect(),
+        columns,
+        rows,
+        about,
+        providers: full.then_some(page.providers.as_slice()),
         matched: page.matched,
+        next_page: page.next_page,
         age_seconds: page.age_seconds,
         stale: page.stale,
     };
-    Answer::new(&listing, UNTRUSTED, render::providers(page, query, full))
+    Answer::new(&listing, &untrusted, render::providers(page, query, full))
 }

@@ -10,22 +10,20 @@ use crate::mcp::samples;
 
 const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/mcp/tools.snap.json");
 
-fn listed_json() -> Vec<Value> {
-    listed(Toolset::All).iter().map(|tool| serde_json::to_value(tool).unwrap()).collect()
+pub(in crate::mcp) fn listed_json(set: Toolset) -> Vec<Value> {
+    listed(set).iter().map(|tool| serde_json::to_value(tool).unwrap()).collect()
 }
 
-/// Names, descriptions and input schemas: what a model pays for.
-fn weight(tools: &[Value]) -> usize {
-    let light: Vec<Value> = tools
-        .iter()
-        .map(|t| json!({ "name": t["name"], "description": t["description"], "inputSchema": t["inputSchema"] }))
-        .collect();
-    serde_json::to_string(&light).unwrap().len()
+pub(in crate::mcp) fn tokens(value: &impl Serialize) -> usize {
+    tiktoken_rs::o200k_base_singleton().encode_ordinary(&serde_json::to_string(value).unwrap()).len()
 }
+
+/// Most tokens of the names, descriptions and input schemas of all tools.
+const MOST: usize = 2_500;
 
 #[test]
 fn the_list_is_the_committed_one() {
-    let tools = listed_json();
+    let tools = listed_json(Toolset::All);
     let now = serde_json::to_string_pretty(&tools).unwrap() + "\n";
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
         std::fs::write(SNAPSHOT, &now).unwrap();
@@ -34,21 +32,32 @@ fn the_list_is_the_committed_one() {
     assert!(now == before, "the tools changed; run again with UPDATE_SNAPSHOTS=1 and look at the difference");
 }
 
+/// What a model pays for before it does anything, counted by a real tokenizer (o200k_base).
 #[test]
 fn the_list_is_light() {
-    let tools = listed_json();
-    let (whole, light) = (serde_json::to_string(&tools).unwrap().len(), weight(&tools));
+    let tools = listed_json(Toolset::All);
+    let light = |tool: &Value| json!({ "name": tool["name"], "description": tool["description"], "inputSchema": tool["inputSchema"] });
+    for tool in &tools {
+        println!("{:5} {}", tokens(&light(tool)), tool["name"].as_str().unwrap());
+    }
+    let outputs: Vec<&Value> = tools.iter().map(|tool| &tool["outputSchema"]).collect();
+    let sum = tokens(&tools.iter().map(light).collect::<Vec<_>>());
     println!(
-        "tools/list: {whole} bytes, of which names, descriptions and input schemas {light} (about {} tokens)",
-        light / 4
+        "{sum:5} names, descriptions and input schemas; output schemas {}; whole {}",
+        tokens(&outputs),
+        tokens(&tools)
     );
-    assert!(light < 10_000, "{light} bytes");
+    assert!(sum < MOST, "{sum} tokens");
 }
 
 #[test]
 fn names_and_arguments_are_upstreams_and_our_own() {
     let expected = [
-        ("drain_providers", "onlineOnly model category protocol limit format", ""),
+        (
+            "drain_providers",
+            "onlineOnly model category protocol sort inputTokens outputTokens maxPrice limit page format",
+            "",
+        ),
         ("drain_provider_info", "provider", "provider"),
         ("drain_quote", "provider channelId model messages inputTokens maxTokens maxCost maxDeposit duration", "model"),
         ("drain_balance", "", ""),
@@ -83,7 +92,7 @@ fn params_have(tool: &str, alias: &str) -> bool {
 
 #[test]
 fn all_is_said_of_each() {
-    for tool in listed_json() {
+    for tool in listed_json(Toolset::All) {
         let name = &tool["name"];
         assert!(tool["title"].is_string() && tool["description"].is_string(), "{name}");
         for hint in ["readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"] {

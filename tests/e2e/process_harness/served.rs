@@ -37,8 +37,13 @@ impl Served {
 
     /// The same at this address.
     pub async fn start_at(env: &Env, listen: &str) -> Self {
-        let env = env.clone().with("DRAIN_LISTEN", listen);
-        let mut child = env.command(&["serve"]).spawn().unwrap();
+        Self::start_with(&env.clone().with("DRAIN_LISTEN", listen), &["serve"]).await
+    }
+
+    /// The same with these arguments, where the environment says.
+    pub async fn start_with(env: &Env, args: &[&str]) -> Self {
+        let env = env.clone();
+        let mut child = env.command(args).spawn().unwrap();
         let mut stderr = collect(child.stderr.take().unwrap());
         let line = "serving MCP on ";
         let listens = stderr.wait_for(|all| all.split_once(line).is_some_and(|(_, url)| url.contains("/mcp")));
