@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 mod budget;
 mod command;
+mod imported;
 mod market;
 mod openings;
 mod progress;
@@ -16,6 +17,7 @@ mod quote;
 
 pub use budget::{BudgetLine, BudgetView};
 pub use command::{Command, Effect, Reply};
+pub use imported::{Import, Imported, LeftBehind};
 pub use market::{
     ContractChoice, Feedback, Job, MAX_PROVIDERS, ModelSummary, Offer, ProviderDetails, ProviderPage, ProviderQuery,
     ProviderStanding, ProviderSummary, Sort,

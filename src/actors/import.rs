@@ -18,6 +18,7 @@ use super::directory::Read;
 use super::opening::{base_url, check_pin};
 use super::services::{Purse, Services, ask, gone};
 use super::supervisor::{ChannelOpened, Find, Supervisor};
+use crate::api::{Import, Imported, LeftBehind};
 use crate::chain::OnChainChannel;
 use crate::error::{Code, Failure};
 use crate::journal::{FirstSight, Found, NewChannel};
@@ -48,61 +49,82 @@ pub fn close_calldata(id: ChannelId) -> Bytes {
 /// Takes the file's channels over in the background; a failure is said and tried again at the next start.
 pub fn start(services: Services, purse: Purse, supervisor: Addr<Supervisor>) {
     tokio::spawn(async move {
-        match read(&services.config.home).await {
-            Ok(entries) if entries.is_empty() => {}
-            Ok(entries) => {
-                for (id, entry) in entries {
-                    match adopt(&services, &purse, &supervisor, id, &entry).await {
-                        Ok(true) => tracing::info!(channel = %id, "taken over from channels.json"),
-                        Ok(false) => {}
-                        Err(failure) => tracing::warn!(channel = %id, %failure, "not taken over from channels.json"),
+        match read(&services.config.home.join(FILE)).await {
+            Ok(left) => {
+                let all = take_over(&services, &purse, &supervisor, left).await;
+                for Imported { channel_id, outcome, message } in all {
+                    match outcome {
+                        Import::TakenOver => tracing::info!(channel = %channel_id, "taken over from channels.json"),
+                        Import::Failed => {
+                            let why = message.unwrap_or_default();
+                            tracing::warn!(channel = %channel_id, %why, "not taken over from channels.json");
+                        }
+                        Import::Known | Import::NotThere => {}
                     }
                 }
             }
-            Err(reason) => tracing::warn!(reason, "channels.json of the earlier drain-mcp cannot be read"),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(reason) => tracing::warn!(%reason, "channels.json of the earlier drain-mcp cannot be read"),
         }
     });
 }
 
-async fn read(home: &Path) -> Result<Vec<(ChannelId, Entry)>, String> {
-    let path = home.join(FILE);
-    let size = match tokio::fs::metadata(&path).await {
-        Ok(data) => data.len(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error.to_string()),
-    };
+/// The channels that such a file names; entries that make no sense are left out.
+pub async fn read(path: &Path) -> std::io::Result<Vec<LeftBehind>> {
+    let invalid = |why: String| std::io::Error::new(std::io::ErrorKind::InvalidData, why);
+    let size = tokio::fs::metadata(path).await?.len();
     if size > MAX_BYTES {
-        return Err(format!("it has {size} bytes"));
+        return Err(invalid(format!("it has {size} bytes")));
     }
-    let text = tokio::fs::read(&path).await.map_err(|e| e.to_string())?;
-    let entries: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
+    let text = tokio::fs::read(path).await?;
+    let entries: BTreeMap<String, serde_json::Value> =
+        serde_json::from_slice(&text).map_err(|error| invalid(error.to_string()))?;
     Ok(entries
         .into_iter()
-        .filter_map(|(id, value)| Some((id.parse().ok()?, serde_json::from_value(value).ok()?)))
+        .filter_map(|(id, value)| {
+            let (provider, signed) = match serde_json::from_value(value).ok()? {
+                Entry::Full { provider_id, spending } => (provider_id, spent(&spending)),
+                Entry::ProviderId(provider_id) => (provider_id, Usdc::ZERO),
+            };
+            Some(LeftBehind { channel: id.parse().ok()?, provider, signed })
+        })
         .collect())
 }
 
-/// True when the channel is new to our journal.
+/// Takes each over that the chain has for this wallet.
+pub async fn take_over(
+    services: &Services,
+    purse: &Purse,
+    supervisor: &Addr<Supervisor>,
+    left: Vec<LeftBehind>,
+) -> Vec<Imported> {
+    let mut all = Vec::with_capacity(left.len());
+    for left in left {
+        let (outcome, message) = match adopt(services, purse, supervisor, &left).await {
+            Ok((outcome, message)) => (outcome, message),
+            Err(failure) => (Import::Failed, Some(format!("{}. {}", failure.message, failure.next))),
+        };
+        all.push(Imported { channel_id: left.channel.to_string(), outcome, message });
+    }
+    all
+}
+
 async fn adopt(
     services: &Services,
     purse: &Purse,
     supervisor: &Addr<Supervisor>,
-    id: ChannelId,
-    entry: &Entry,
-) -> Result<bool, Failure> {
-    if purse.journal.channel_by_id(services.config.chain.chain_id, id).await?.is_some() {
-        return Ok(false);
+    left: &LeftBehind,
+) -> Result<(Import, Option<String>), Failure> {
+    let (id, provider_id) = (left.channel, &left.provider);
+    if let Some(known) = purse.journal.channel_by_id(services.config.chain.chain_id, id).await? {
+        return Ok((Import::Known, payable_by(&known.api_url, id)));
     }
-    let (provider_id, signed) = match entry {
-        Entry::Full { provider_id, spending } => (provider_id.clone(), spent(spending)),
-        Entry::ProviderId(provider_id) => (provider_id.clone(), Usdc::ZERO),
-    };
     for deployment in &services.config.chain.deployments {
         let Some(on_chain) = services.chain.channel(deployment, id).await? else { continue };
         if on_chain.consumer != purse.address {
             continue;
         }
-        let mut listing = listing(services, purse, supervisor, &provider_id, &on_chain).await?;
+        let mut listing = listing(services, purse, supervisor, provider_id, &on_chain).await?;
         let mut prices = String::new();
         if let Ok(base) = base_url(&listing.api_url) {
             match services.provider.pricing(&base).await {
@@ -114,18 +136,26 @@ async fn adopt(
                 }
             }
         }
-        let channel = new_channel(services, purse, *deployment, &provider_id, &listing, prices, &on_chain);
+        let channel = new_channel(services, purse, *deployment, provider_id, &listing, prices, &on_chain);
         let found = Found {
             claimed: on_chain.claimed,
-            signed: signed.max(on_chain.claimed),
+            signed: left.signed.max(on_chain.claimed),
             nonce_floor: services.clock.nonce_floor(),
             over: false,
         };
         let record = purse.journal.record_foreign(channel, id, on_chain.expiry, found).await?;
+        let message = payable_by(&record.api_url, id);
         supervisor.do_send(ChannelOpened(Box::new(record)));
-        return Ok(true);
+        return Ok((Import::TakenOver, message));
     }
-    Ok(false)
+    Ok((Import::NotThere, None))
+}
+
+/// What lets a channel be paid on that has no provider's URL.
+fn payable_by(api_url: &str, id: ChannelId) -> Option<String> {
+    api_url
+        .is_empty()
+        .then(|| format!("it is closed at expiry; to pay on: drain-mcp channels adopt {id} --provider PROVIDER"))
 }
 
 /// Where the provider is reached, for the channel's whole life: an answer that does not tell it is an error, so that

@@ -9,9 +9,9 @@ use super::local::{Local, persons_only};
 use super::sharing::Shared;
 use super::startup::{no_signer, services};
 use crate::api::{
-    ApprovalView, Approved, BudgetView, ChannelView, ChatCall, ChatReply, Closed, Command, Feedback, OpenRequest,
-    Opened, OpeningsFound, Progress, ProviderDetails, ProviderPage, ProviderQuery, Quote, QuoteCall, Recovery,
-    RefundReport, Reply, SendAmount, Swept, WalletView, unknown_told,
+    ApprovalView, Approved, BudgetView, ChannelView, ChatCall, ChatReply, Closed, Command, Feedback, Imported,
+    LeftBehind, OpenRequest, Opened, OpeningsFound, Progress, ProviderDetails, ProviderPage, ProviderQuery, Quote,
+    QuoteCall, Recovery, RefundReport, Reply, SendAmount, Swept, WalletView, unknown_told,
 };
 use crate::config::{Config, Password};
 use crate::error::Failure;
@@ -207,6 +207,11 @@ impl Runtime {
     /// Searches the chain for channels of the wallet that are not recorded here.
     pub async fn recover(&self, progress: Progress) -> Result<Recovery, Failure> {
         answer!(self.run(Command::Recover, progress).await?, Reply::Recovered)
+    }
+
+    /// Takes over channels that another program's file names, as recovered ones.
+    pub async fn import(&self, left: Vec<LeftBehind>) -> Result<Vec<Imported>, Failure> {
+        answer!(self.read(Command::Import(left)).await?, Reply::Imported)
     }
 
     /// A person says whom a foreign channel pays (M10).

@@ -8,9 +8,9 @@ use drain_protocol::{ChannelId, Usdc};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ApprovalView, Approved, BudgetView, ChannelView, ChatCall, ChatReply, Closed, Feedback, OpenRequest, Opened,
-    OpeningsFound, ProviderDetails, ProviderPage, ProviderQuery, Quote, QuoteCall, Recovery, RefundReport, Swept,
-    WalletView,
+    ApprovalView, Approved, BudgetView, ChannelView, ChatCall, ChatReply, Closed, Feedback, Imported, LeftBehind,
+    OpenRequest, Opened, OpeningsFound, ProviderDetails, ProviderPage, ProviderQuery, Quote, QuoteCall, Recovery,
+    RefundReport, Swept, WalletView,
 };
 use crate::config::Password;
 use crate::error::{Code, Failure, Money};
@@ -51,6 +51,8 @@ pub enum Command {
     Openings,
     /// Search the chain for channels of the wallet that are not recorded here.
     Recover,
+    /// Take over what another program's file names.
+    Import(Vec<LeftBehind>),
     /// A person says whom a foreign channel pays.
     Adopt {
         /// Which channel.
@@ -115,6 +117,8 @@ pub enum Reply {
     Openings(Vec<OpeningsFound>),
     /// Of [`Command::Recover`].
     Recovered(Recovery),
+    /// Of [`Command::Import`].
+    Imported(Vec<Imported>),
     /// Of [`Command::Sweep`].
     Swept(Swept),
     /// Of [`Command::Feedback`].
@@ -195,7 +199,8 @@ impl Command {
             | Self::Freeze(_)
             | Self::Approvals
             | Self::Openings
-            | Self::Recover => Effect::Repeatable,
+            | Self::Recover
+            | Self::Import(_) => Effect::Repeatable,
             Self::Chat(_) => Effect::Pays,
             Self::Approve(_)
             | Self::Open(_)

@@ -1,5 +1,6 @@
 //! `drain-mcp channels`: the books.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use drain_protocol::ChannelId;
@@ -10,12 +11,15 @@ use super::output::as_commands;
 use super::prompt::{Tty, need_terminal};
 use super::session::{Needs, Session};
 use crate::actors::Runtime;
-use crate::api::{ChannelState, ChannelView, unknown, unknown_told};
-use crate::error::Failure;
+use crate::actors::import::read;
+use crate::api::{ChannelState, ChannelView, Import, Imported, Progress, unknown, unknown_told};
+use crate::error::{Code, Failure};
 use crate::times::{span, utc};
 
 /// How long the list waits for the chain's count of openings.
 const ASK_CHAIN: Duration = Duration::from_secs(3);
+/// How many channels of a file are looked at by one command.
+const AT_ONCE: usize = 100;
 
 /// Arguments of `drain-mcp channels`.
 #[derive(Debug, clap::Args)]
@@ -26,6 +30,7 @@ Examples:
   drain-mcp channels
   drain-mcp channels --all
   drain-mcp channels 0xCHANNEL
+  drain-mcp channels import channels.json
   drain-mcp channels recover
   drain-mcp channels adopt 0xCHANNEL --provider ID
   drain-mcp channels --json | jq '.channels[] | select(.state == \"expired\") | .channel_id'"
@@ -44,6 +49,18 @@ pub struct Args {
 /// What can be done about channels that the record does not know.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
+    /// Take over the channels that the TypeScript drain-mcp's file names
+    #[command(after_help = "\
+Examples:
+  drain-mcp channels import ~/.drain-mcp/channels.json
+
+The file is read and left as it is. A channel of it that the chain has for this wallet is a recovered one from then on: it can
+be paid on, its whole deposit counts as exposed, and it is closed at expiry. A channels.json in the home folder is taken over
+at each start without this.")]
+    Import {
+        /// The file
+        file: PathBuf,
+    },
     /// Search the chain for channels of this wallet that are not in the record; goes on where it was broken off
     #[command(after_help = "\
 Examples:
@@ -70,6 +87,7 @@ pub(super) async fn run(args: Args, session: &mut Session) -> Result<Exit, Failu
     let Args { channel, all, command } = args;
     match command {
         None => {}
+        Some(Command::Import { file }) => return import(&file, session).await,
         Some(Command::Recover) => return recover(session).await,
         Some(Command::Adopt { channel, provider }) => return adopt(session, channel, provider).await,
     }
@@ -100,6 +118,45 @@ pub(super) async fn run(args: Args, session: &mut Session) -> Result<Exit, Failu
         text
     })?;
     Ok(Exit::Ok)
+}
+
+async fn import(file: &Path, session: &mut Session) -> Result<Exit, Failure> {
+    let left = read(file).await.map_err(|error| {
+        Failure::unspent(
+            Code::InvalidArgument,
+            format!("{} cannot be read: {error}", file.display()),
+            "Name the channels.json of the TypeScript drain-mcp; it is in ~/.drain-mcp.",
+        )
+    })?;
+    let all = session
+        .run(Needs::Wallet, async |runtime, progress: Progress| {
+            let mut all = Vec::new();
+            for some in left.chunks(AT_ONCE) {
+                progress.say(format!("{} of {} channels", all.len(), left.len()));
+                all.extend(runtime.import(some.to_vec()).await?);
+            }
+            Ok(all)
+        })
+        .await?;
+    let count = |outcome: Import| all.iter().filter(|one| one.outcome == outcome).count();
+    session.output.answer(&json!({ "channels": all }), || {
+        let mut lines: Vec<String> = all
+            .iter()
+            .map(|Imported { channel_id, outcome, message }| {
+                let outcome = match outcome {
+                    Import::TakenOver => "taken over",
+                    Import::Known => "known already",
+                    Import::NotThere => "not there: over, or not of this wallet",
+                    Import::Failed => "not taken over",
+                };
+                let message = message.as_ref().map(|message| format!("; {message}")).unwrap_or_default();
+                format!("{channel_id}: {outcome}{message}")
+            })
+            .collect();
+        lines.push(format!("{} of {} channels were taken over.", count(Import::TakenOver), all.len()));
+        lines.join("\n")
+    })?;
+    Ok(if count(Import::Failed) == 0 { Exit::Ok } else { Exit::Failed })
 }
 
 async fn recover(session: &mut Session) -> Result<Exit, Failure> {

@@ -15,6 +15,7 @@ use drain_sandbox::provider::Provider;
 use serde_json::{Value, json};
 
 use crate::harness::{World, ask, in_system, open, until, usdc, vouchers};
+use crate::process_harness::{self, Agent, Env, Greeting};
 
 /// Opens a channel as that program did: with the same key, and without our journal.
 async fn opened_elsewhere(world: &World, contract: Address, provider: &Provider, seconds: u64) -> ChannelId {
@@ -271,4 +272,72 @@ fn m10_a_channel_whose_provider_tells_no_prices_is_taken_over_and_comes_back_at_
         world.advance(86_400).await;
         runtime.close(channel, Progress::none()).await.unwrap();
     });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_from_elsewhere_is_taken_over_by_a_command_also_beside_a_server() {
+    let world = process_harness::world().await;
+    let mine = opened_elsewhere(&world, CHANNEL_V2, &world.sandbox.llm, 86_400).await;
+    let gone = opened_elsewhere(&world, CHANNEL_V1, &world.sandbox.v1, 86_400).await;
+    let over = opened_elsewhere(&world, CHANNEL_V2, &world.sandbox.data, 1).await;
+    world.advance(5).await;
+    world.close_elsewhere(CHANNEL_V2, over).await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let path = elsewhere.path().join("channels.json");
+    let text = json!({ mine.to_string(): full("sim-llm", "1234"), gone.to_string(): "gone-since",
+        over.to_string(): "sim-weather", "garbage": 5 })
+    .to_string();
+    std::fs::write(&path, &text).unwrap();
+    let file = path.to_str().unwrap();
+
+    let env = Env::of(&world);
+    let outcomes = |report: &Value| -> Vec<String> {
+        let channels = report["channels"].as_array().unwrap().iter();
+        let told = |id: ChannelId| {
+            let one = channels.clone().find(|one| one["channel_id"] == id.to_string()).unwrap();
+            let adopt = one["message"].as_str().is_some_and(|text| text.contains("channels adopt"));
+            format!("{}{}", one["outcome"].as_str().unwrap(), if adopt { ", adopt" } else { "" })
+        };
+        [mine, gone, over].map(told).to_vec()
+    };
+    let report = env.run(&["channels", "import", file, "--json"]).await.ok_json();
+    assert_eq!(outcomes(&report), ["taken_over", "taken_over, adopt", "not_there"], "{report}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "the file is that program's");
+    let listed = env.run(&["channels", "--json"]).await.ok_json();
+    assert_eq!(listed["channels"].as_array().unwrap().len(), 2, "{listed}");
+    let paid = env.run(&["chat", &mine.to_string(), "--model", "sim-small", "Hello", "--json"]).await.ok_json();
+    assert_eq!(paid["channel"]["recovered"], true, "{paid}");
+
+    // Beside a server that has the wallet, and twice.
+    let later = opened_elsewhere(&world, CHANNEL_V2, &world.sandbox.image, 86_400).await;
+    std::fs::write(&path, json!({ mine.to_string(): "sim-llm", later.to_string(): "sim-image" }).to_string()).unwrap();
+    let mut agent = Agent::start(&env, Greeting::Initialize).await;
+    agent.tools().await;
+    let told = env.run(&["channels", "import", file]).await;
+    assert_eq!(told.code, Some(0), "{told:?}");
+    for part in [format!("{mine}: known already"), format!("{later}: taken over"), "1 of 2 channels".into()] {
+        assert!(told.stdout.contains(&part), "{part} in {told:?}");
+    }
+    agent.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_cannot_be_read_or_looked_at_is_told() {
+    let world = process_harness::world().await;
+    let (env, folder) = (Env::of(&world), tempfile::tempdir().unwrap());
+    let path = folder.path().join("channels.json");
+    for content in [None, Some("[]"), Some("{")] {
+        if let Some(content) = content {
+            std::fs::write(&path, content).unwrap();
+        }
+        let ended = env.run(&["channels", "import", path.to_str().unwrap(), "--json"]).await;
+        assert_eq!(ended.json()["error"]["code"], "invalid_argument", "{ended:?}");
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+    }
+    // While the directory does not answer nobody says where the provider is reached: it is not taken over without that.
+    let channel = opened_elsewhere(&world, CHANNEL_V2, &world.sandbox.llm, 86_400).await;
+    std::fs::write(&path, json!({ channel.to_string(): "sim-llm" }).to_string()).unwrap();
+    world.sandbox.directory.set_down(true);
+    let ended = env.run(&["channels", "import", path.to_str().unwrap(), "--json"]).await;
+    assert_eq!((ended.code, &ended.json()["channels"][0]["outcome"]), (Some(1), &json!("failed")), "{ended:?}");
 }

@@ -114,6 +114,9 @@ impl Local {
             Command::Refund(idle) => Reply::Refunds(self.refund(idle, caller, progress).await?),
             Command::Openings => Reply::Openings(recovering::openings(&self.services, self.purse()?).await?),
             Command::Recover => Reply::Recovered(self.recover(progress).await?),
+            Command::Import(left) => {
+                Reply::Imported(import::take_over(&self.services, self.purse()?, &self.supervisor, left).await)
+            }
             Command::Adopt { channel, provider } => {
                 Reply::Channel(Box::new(self.adopt(channel, provider, &caller).await?))
             }
@@ -260,6 +263,7 @@ fn for_agents(command: &Command) -> Result<(), Failure> {
         Command::Refund(_)
         | Command::Openings
         | Command::Recover
+        | Command::Import(_)
         | Command::Adopt { .. }
         | Command::Sweep
         | Command::RequestGas
