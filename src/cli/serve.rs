@@ -29,6 +29,7 @@ Examples:
   drain-mcp agents add ann --budget 5     a token for an agent, with its client's configuration
   drain-mcp serve                         on 127.0.0.1:5858: /mcp, /metrics, /healthz, /readyz
   drain-mcp --sandbox serve               the same with play money
+  drain-mcp serve --tools pay             no agent sets the allowance; agents add --tools narrows one agent's further
 
 Agents are added and revoked while it runs. It speaks plain HTTP: put a proxy with TLS in front, and name its host in
 DRAIN_ALLOWED_HOSTS. SIGTERM lets calls that run end (DRAIN_DRAIN_TIME); a second one ends at once.

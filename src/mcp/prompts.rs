@@ -119,6 +119,9 @@ fn buy_one_answer(given: &Given<'_>) -> Result<String, ErrorData> {
             ErrorData::invalid_params(format!("max_price: {reason}; write USDC such as 0.05."), None)
         })?,
     };
+    if price.is_zero() {
+        return Err(ErrorData::invalid_params("max_price: it must be above zero.", None));
+    }
     let which = model.map_or_else(
         || {
             "Call drain_providers with category llm, onlineOnly true and sort price; take one that fits the question, rather with a good record than a little cheaper."
@@ -207,6 +210,7 @@ mod tests {
             (json!({ "question": "x".repeat(MAX_QUESTION + 1) }), "longer than"),
             (json!({ "question": "x", "max_price": "much" }), "max_price"),
             (json!({ "question": "x", "max_price": "-1" }), "max_price"),
+            (json!({ "question": "x", "max_price": "0" }), "above zero"),
         ] {
             assert!(buy(arguments.clone()).unwrap_err().contains(part), "{arguments}");
         }

@@ -2,6 +2,7 @@
 
 use drain_mcp::api::{Job, ProviderQuery, Sort};
 use drain_mcp::error::Code;
+use drain_mcp::policy::FleetAgent;
 use drain_sandbox::directory::varied;
 use serde_json::{Value, json};
 
@@ -124,6 +125,11 @@ fn our_own_record_and_the_directorys_word_are_told_apart() {
             let score = known.standing.and_then(|standing| standing.score);
             assert_eq!((known.id.as_str(), score), ("sim-llm-v1", Some(100)), "{sort:?}");
         }
+        // The record is made of all agents' requests: one of a fleet sees none of it, not even by the order.
+        let limits = runtime.config().limits.clone();
+        let agent = runtime.for_agent(FleetAgent { name: "ann".into(), limits, share: false });
+        let page = agent.providers(ProviderQuery { sort: Sort::Record, ..ProviderQuery::default() }).await.unwrap();
+        assert!(page.providers[0].id == "sim-llm" && page.providers.iter().all(|known| known.standing.is_none()));
         let best = first(Sort::Quality).await;
         assert_eq!((best.id.as_str(), best.quality, best.standing), ("sim-image", Some(99), None));
         // The other scale.
