@@ -144,6 +144,29 @@ fn our_own_record_and_the_directorys_word_are_told_apart() {
     });
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_line_sorts_prices_and_pages_too() {
+    let world = world().await;
+    world.sandbox.directory.listings().extend(varied(65));
+    let env = Env::of(&world);
+    let args =
+        ["--sort", "price", "--input-tokens", "2000", "--output-tokens", "100", "--max-price", "0.01", "--online"];
+    let args: Vec<&str> = ["providers", "--json", "--limit", "5"].into_iter().chain(args).collect();
+    let page = env.run(&args).await.ok_json();
+    let cost = |provider: &Value| usdc(provider["offer"]["cost"].as_str().unwrap());
+    let costs: Vec<_> = page["providers"].as_array().unwrap().iter().map(cost).collect();
+    assert!(costs.len() == 5 && costs.is_sorted() && costs[4] <= usdc("0.01"), "{costs:?}");
+    assert_eq!((&page["page"], &page["next_page"]), (&json!(1), &json!(2)));
+    let next = env.run(&[&args[..], &["--page", "2"]].concat()).await.ok_json();
+    assert!(cost(&next["providers"][0]) >= costs[4] && next["providers"][0]["id"] != page["providers"][4]["id"]);
+    // For people: whole ids, which a command takes as it takes the short ones.
+    let shown = env.run(&["providers", "--limit", "1"]).await;
+    assert!(shown.stdout.contains("sim-llm") && shown.stdout.contains("more with --page 2"), "{shown:?}");
+    world.sandbox.directory.change("sim-llm", |listing| listing.id = "prov_1772323200000_ab12cd".into());
+    let one = env.run(&["providers", "@ab12cd", "--json"]).await.ok_json();
+    assert_eq!(one["listing"]["id"], "prov_1772323200000_ab12cd");
+}
+
 /// M14: a short id pays the provider that it was shown for, or nobody.
 #[test]
 fn m14_a_short_id_pays_the_provider_that_it_was_shown_for_or_nobody() {
