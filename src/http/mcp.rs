@@ -127,7 +127,12 @@ async fn end_session(member: &Member, request: Request) -> Result<Response, Refu
     {
         return Err(Refusal::new(StatusCode::NOT_FOUND, "Not Found: Session not found"));
     }
-    Ok(member.service.handle(request).await.map(Body::new))
+    let mut answer = member.service.handle(request).await.map(Body::new);
+    // It is over, and there is nothing to wait for: the SDK of Python takes 202 for a failure.
+    if answer.status() == StatusCode::ACCEPTED {
+        *answer.status_mut() = StatusCode::NO_CONTENT;
+    }
+    Ok(answer)
 }
 
 fn session(headers: &HeaderMap) -> Option<&str> {

@@ -1,6 +1,7 @@
 //! What a client can attach without a tool call: the wallet and the directory.
 
 use rmcp::model::{ErrorData, Resource as Listed, ResourceContents};
+use serde_json::json;
 
 use super::answer::Answer;
 use super::tools;
@@ -67,5 +68,5 @@ pub fn listed() -> Vec<Listed> {
 pub fn unknown(uri: &str) -> ErrorData {
     let uri = drain_protocol::text::one_line(uri, 80);
     let message = format!("There is no resource {uri}; there are drain://wallet and drain://providers.");
-    ErrorData::resource_not_found(message, None)
+    ErrorData::resource_not_found(message, Some(json!({ "uri": uri })))
 }

@@ -12,6 +12,7 @@ mod bad_input;
 mod bad_parties;
 mod budgets;
 mod choosing;
+mod clients;
 mod closing;
 mod command_line;
 mod configuration;

@@ -7,6 +7,7 @@ mod agent;
 pub mod served;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::future::Future;
 use std::process::Stdio;
 use std::time::Duration;
@@ -85,9 +86,21 @@ impl Env {
         &self.0[name]
     }
 
+    /// As the JSON object of an MCP client's configuration.
+    pub fn json(&self) -> Value {
+        json!(self.0)
+    }
+
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(PROGRAM);
-        command.args(args).env_clear().envs(&self.0).kill_on_drop(true);
+        let mut command = self.program(PROGRAM);
+        command.args(args);
+        command
+    }
+
+    /// Another program with this environment.
+    pub fn program(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().envs(&self.0).kill_on_drop(true);
         // What the whole run is asked to record.
         command.envs(std::env::var_os(CODES).map(|path| (CODES, path)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -113,16 +126,7 @@ impl Env {
 
     /// The same with a text on its stdin.
     pub async fn run_with(&self, args: &[&str], input: &str) -> Ended {
-        let mut child = self.command(args).spawn().unwrap();
-        // A command that does not read its input closes it early.
-        let _ = child.stdin.take().unwrap().write_all(input.as_bytes()).await;
-        let output = tokio::time::timeout(PATIENCE, child.wait_with_output());
-        let output = output.await.unwrap_or_else(|_| panic!("{args:?} does not end")).unwrap();
-        let ended = Ended {
-            code: output.status.code(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        };
+        let ended = Ended::of(self.command(args), input, PATIENCE).await;
         println!("--- drain-mcp {}: {:?}\n{}{}", args.join(" "), ended.code, ended.stdout, ended.stderr);
         ended
     }
@@ -137,6 +141,20 @@ pub struct Ended {
 }
 
 impl Ended {
+    /// Runs a command to its end, with this text on its stdin.
+    pub async fn of(mut command: Command, input: &str, patience: Duration) -> Self {
+        let mut child = command.spawn().unwrap();
+        // A command that does not read its input closes it early.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes()).await;
+        let output = tokio::time::timeout(patience, child.wait_with_output()).await;
+        let output = output.unwrap_or_else(|_| panic!("{command:?} does not end")).unwrap();
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
     /// Its stdout as the one JSON object that `--json` promises.
     pub fn json(&self) -> Value {
         let value: Value = serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:?}"));

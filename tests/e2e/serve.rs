@@ -39,7 +39,7 @@ async fn tools_over_every_revision_and_a_channels_life_to_the_unit() {
         );
         let held = session.ok("drain_balance", json!({})).await;
         assert_eq!(held.data["usdc"], "100.00", "{version}: {}", held.text);
-        assert!(session.bare(Method::DELETE).send().await.unwrap().status().is_success());
+        assert_eq!(session.bare(Method::DELETE).send().await.unwrap().status(), StatusCode::NO_CONTENT);
         let gone = session.post(&balance()).send().await.unwrap();
         assert_eq!(gone.status(), StatusCode::NOT_FOUND, "{version}");
     }
