@@ -23,7 +23,7 @@ pub use market::{
     ProviderStanding, ProviderSummary, Sort,
 };
 pub use openings::{OpeningsFound, Recovery, unknown, unknown_told};
-pub use progress::{Progress, Question};
+pub use progress::{Progress, Question, Said};
 pub use quote::{Opening, Quote, QuoteCall, QuoteInput};
 
 /// Addresses are spelled as everywhere else, with their checksum.

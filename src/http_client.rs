@@ -22,7 +22,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 pub use address::{AddressClass, classify};
-pub use body::{read_bounded, read_prefix};
+pub use body::{read_bounded, read_prefix, read_watched};
 pub use call::{CallError, CallErrorReason, join, origin};
 pub use error::HttpError;
 pub use policy::{UrlError, UrlPolicy, check_url, is_loopback};

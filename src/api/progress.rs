@@ -1,13 +1,27 @@
 //! What a call says while it runs, and how it asks the person at the client.
 
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::policy::approvals::Verdict;
 
+/// One piece of progress.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Said {
+    /// A line of ours: what is being done.
+    Line(String),
+    /// A part of the provider's answer while it comes (untrusted, cleaned).
+    Part(String),
+}
+
 /// Where a long operation says what it is doing. Cheap to clone; texts are dropped when nobody reads.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
-    lines: Option<mpsc::Sender<String>>,
+    lines: Option<mpsc::Sender<Said>>,
+    /// Whether parts of an answer are wanted while it comes.
+    parts: bool,
     person: Option<mpsc::Sender<Question>>,
 }
 
@@ -25,18 +39,29 @@ pub struct Question {
 impl Progress {
     /// Nobody listens.
     pub const fn none() -> Self {
-        Self { lines: None, person: None }
+        Self { lines: None, parts: false, person: None }
     }
 
     /// Texts go to `sender`; a full queue drops them.
-    pub const fn to(sender: mpsc::Sender<String>) -> Self {
-        Self { lines: Some(sender), person: None }
+    pub const fn to(sender: mpsc::Sender<Said>) -> Self {
+        Self { lines: Some(sender), parts: false, person: None }
     }
 
     /// The same person, and other lines.
-    pub fn with_lines(mut self, sender: mpsc::Sender<String>) -> Self {
+    pub fn with_lines(mut self, sender: mpsc::Sender<Said>) -> Self {
         self.lines = Some(sender);
         self
+    }
+
+    /// Parts of an answer are wanted while it comes.
+    pub fn with_parts(mut self, wanted: bool) -> Self {
+        self.parts = wanted;
+        self
+    }
+
+    /// Whether parts of an answer are wanted, and somebody listens.
+    pub fn wants_parts(&self) -> bool {
+        self.parts && self.lines.as_ref().is_some_and(|lines| !lines.is_closed())
     }
 
     /// With a person who can be asked.
@@ -67,7 +92,15 @@ impl Progress {
     pub fn say(&self, text: impl Into<String>) {
         if let Some(sender) = &self.lines {
             // Progress is a courtesy: a slow reader loses lines, never the work.
-            let _ = sender.try_send(text.into());
+            let _ = sender.try_send(Said::Line(text.into()));
+        }
+    }
+
+    /// Says a part of an answer. Gives it back where the reader is behind.
+    pub fn part(&self, text: String) -> Option<String> {
+        match self.lines.as_ref()?.try_send(Said::Part(text)) {
+            Err(TrySendError::Full(Said::Part(text))) => Some(text),
+            _ => None,
         }
     }
 }

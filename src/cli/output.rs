@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::api::Progress;
+use crate::api::{Progress, Said};
 use crate::error::{Failure, told};
 use crate::logging;
 
@@ -56,9 +56,10 @@ impl Output {
         if self.json && !std::io::stderr().is_terminal() {
             return Reporter { progress: Progress::none(), task: None };
         }
-        let (sender, mut lines) = mpsc::channel::<String>(PROGRESS_LINES);
+        let (sender, mut lines) = mpsc::channel::<Said>(PROGRESS_LINES);
         let task = tokio::spawn(async move {
-            while let Some(line) = lines.recv().await {
+            // Parts of an answer are not asked for: it is printed once, whole.
+            while let Some(Said::Line(line)) = lines.recv().await {
                 let _ = writeln!(std::io::stderr(), "  {}", clean(&line));
             }
         });

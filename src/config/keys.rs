@@ -238,6 +238,8 @@ keys! {
         "The most USDC that a request may cost where the price is not by token and the caller names no maxCost.";
     RequestTimeout: "DRAIN_REQUEST_TIMEOUT", Some("requests.timeout"), None, Plain, "2m",
         "Longest wait for a provider's whole answer.";
+    Stream: "DRAIN_STREAM", Some("requests.stream"), None, Plain, "on",
+        "Ask LLM providers for their answer as a stream where the MCP client wants progress, and pass its parts on while they come: on or off.";
     MaxAnswerBytes: "DRAIN_MAX_ANSWER_BYTES", Some("requests.max_answer_bytes"), None, Plain, "16777216",
         "Largest answer of a provider.";
     MaxRequestBytes: "DRAIN_MAX_REQUEST_BYTES", Some("requests.max_request_bytes"), None, Plain, "4194304",

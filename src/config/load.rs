@@ -378,6 +378,7 @@ fn requests(layers: &mut Layers) -> Result<RequestConfig, ConfigError> {
         default_max_tokens: layers.or_table(Key::DefaultMaxTokens, |text| values::number(text, 1, 10_000_000))?,
         default_max_cost: layers.or_table(Key::DefaultMaxCost, values::amount)?,
         timeout: layers.or_table(Key::RequestTimeout, values::wait)?,
+        stream: layers.or_table(Key::Stream, values::switch)?,
         max_answer_bytes: layers.or_table(Key::MaxAnswerBytes, |text| values::number(text, 1_024, 1 << 30))?,
         max_request_bytes: layers.or_table(Key::MaxRequestBytes, |text| values::number(text, 1_024, 1 << 30))?,
         queue: layers.or_table(Key::Queue, |text| values::number(text, 1, 10_000))?,

@@ -205,6 +205,8 @@ pub struct RequestConfig {
     pub default_max_cost: Usdc,
     /// Longest wait for a provider's whole answer.
     pub timeout: Duration,
+    /// Answers of LLMs are asked for as a stream where somebody listens.
+    pub stream: bool,
     /// Largest answer.
     pub max_answer_bytes: usize,
     /// Largest conversation that is sent.

@@ -179,6 +179,7 @@ fn every_variable_has_an_effect() {
         (Key::DefaultMaxTokens, "99", "default_max_tokens: 99"),
         (Key::DefaultMaxCost, ".2", "default_max_cost: Usdc(200000)"),
         (Key::RequestTimeout, "1m", "timeout: 60s"),
+        (Key::Stream, "off", "stream: false"),
         (Key::MaxAnswerBytes, "2048", "max_answer_bytes: 2048"),
         (Key::MaxRequestBytes, "4096", "max_request_bytes: 4096"),
         (Key::Queue, "3", "queue: 3"),

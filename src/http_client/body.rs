@@ -19,7 +19,17 @@ pub async fn read_bounded(response: Response, max_bytes: usize, deadline: Instan
 
 /// Like [`read_bounded`], but keeps what came before the error: for texts, and for refusals, whose status and headers
 /// count whatever becomes of the body.
-pub async fn read_prefix(mut response: Response, max_bytes: usize, deadline: Instant) -> (Vec<u8>, Option<HttpError>) {
+pub async fn read_prefix(response: Response, max_bytes: usize, deadline: Instant) -> (Vec<u8>, Option<HttpError>) {
+    read_watched(response, max_bytes, deadline, |_| {}).await
+}
+
+/// The same, and shows each part when it comes.
+pub async fn read_watched(
+    mut response: Response,
+    max_bytes: usize,
+    deadline: Instant,
+    mut watch: impl FnMut(&[u8]),
+) -> (Vec<u8>, Option<HttpError>) {
     for encoding in response.headers().get_all(CONTENT_ENCODING) {
         if !encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity") {
             let name = String::from_utf8_lossy(encoding.as_bytes());
@@ -32,7 +42,9 @@ pub async fn read_prefix(mut response: Response, max_bytes: usize, deadline: Ins
     let work = async {
         while let Some(chunk) = response.chunk().await.map_err(HttpError::from_reqwest)? {
             let room = max_bytes.saturating_sub(body.len());
-            body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+            let part = chunk.get(..room).unwrap_or(&chunk);
+            body.extend_from_slice(part);
+            watch(part);
             if chunk.len() > room {
                 return Err(HttpError::TooLarge { limit: max_bytes });
             }

@@ -23,7 +23,7 @@ use super::supervise::{What, supervise};
 use super::tools::{self, Definition, Running};
 use super::{instructions, prompts, resources, waiting};
 use crate::actors::Runtime;
-use crate::api::{Progress, Question};
+use crate::api::{Progress, Question, Said};
 use crate::config::Toolset;
 use crate::logging;
 use crate::metrics;
@@ -31,6 +31,9 @@ use crate::policy::Asked;
 
 /// Progress lines that may wait for a slow client; more are dropped.
 pub(super) const PROGRESS_QUEUE: usize = 32;
+
+/// Before a part of an answer among our lines: what follows is the provider's, and data (M13).
+pub(super) const PART: &str = "provider: ";
 
 /// One thing that a client asks for.
 #[derive(Debug)]
@@ -139,13 +142,17 @@ impl Server {
         };
         let token = context.meta.get_progress_token();
         let (sender, receiver) = mpsc::channel(PROGRESS_QUEUE);
-        let progress = if token.is_some() { Progress::to(sender) } else { Progress::none() };
+        let progress = if token.is_some() { Progress::to(sender).with_parts(true) } else { Progress::none() };
         let (asker, mut questions) = mpsc::channel::<Question>(1);
         let progress = if matches!(person, Person::Nobody) { progress } else { progress.with_person(asker) };
         let stop = context.ct.child_token();
         let mut step = 0.0;
-        let tell = |text: String| {
+        let tell = |said: Said| {
             step += 1.0;
+            let text = match said {
+                Said::Line(text) => text,
+                Said::Part(text) => format!("{PART}{text}"),
+            };
             let param = token.clone().map(|token| ProgressNotificationParam::new(token, step).with_message(text));
             async move {
                 if let Some(param) = param

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::answer::Fault;
+use crate::api::Said;
 use crate::error::Failure;
 
 /// What runs, as texts for a reader need it.
@@ -26,8 +27,8 @@ pub(super) async fn supervise<T, W, F>(
     what: What,
     work: W,
     cancelled: &CancellationToken,
-    mut progress: mpsc::Receiver<String>,
-    mut tell: impl FnMut(String) -> F,
+    mut progress: mpsc::Receiver<Said>,
+    mut tell: impl FnMut(Said) -> F,
 ) -> Result<T, Fault>
 where
     T: Send + 'static,
@@ -39,7 +40,7 @@ where
         tokio::select! {
             biased;
             // Progress after the answer would be an error of protocol, progress before it is welcome.
-            Some(text) = progress.recv() => tell(text).await,
+            Some(said) = progress.recv() => tell(said).await,
             outcome = &mut task => return match outcome {
                 Ok(outcome) => outcome.map_err(Fault::from),
                 Err(error) => {
@@ -65,7 +66,7 @@ mod tests {
 
     const PAYS: What = What { name: "drain_chat", moves_money: true };
 
-    fn channel() -> (Progress, mpsc::Receiver<String>) {
+    fn channel() -> (Progress, mpsc::Receiver<Said>) {
         let (sender, receiver) = mpsc::channel(8);
         (Progress::to(sender), receiver)
     }
@@ -85,7 +86,7 @@ mod tests {
         };
         let outcome = supervise(PAYS, work, &CancellationToken::new(), receiver, tell).await;
         assert_eq!(outcome, Ok(7));
-        assert_eq!(said, ["one", "two"]);
+        assert_eq!(said, ["one", "two"].map(|text| Said::Line(text.into())));
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use super::answer::Answer;
 use super::server::{Handler, Job, PROGRESS_QUEUE};
 use super::tools::Running;
-use crate::api::Progress;
+use crate::api::{Progress, Said};
 use crate::error::{Code, Failure, Money};
 
 /// Calls that may wait at once; more are refused before anything is signed.
@@ -28,7 +28,7 @@ type Call = (&'static str, String);
 struct Parked {
     receipt: u64,
     task: JoinHandle<Result<Answer, Failure>>,
-    lines: mpsc::Receiver<String>,
+    lines: mpsc::Receiver<Said>,
     /// What the device, or whoever else is waited for, was last said to wait for.
     last: String,
     since: Instant,
@@ -77,10 +77,13 @@ async fn one_call(
         let Some(parked) = turn.parked.as_mut() else { return Err(Failure::internal("a call waits for nothing")) };
         tokio::select! {
             biased;
-            Some(line) = parked.lines.recv() => {
-                parked.last.clone_from(&line);
-                progress.say(line);
-            }
+            Some(said) = parked.lines.recv() => match said {
+                Said::Line(line) => {
+                    parked.last.clone_from(&line);
+                    progress.say(line);
+                }
+                Said::Part(text) => drop(progress.part(text)),
+            },
             outcome = &mut parked.task => {
                 turn.parked = None;
                 return outcome.unwrap_or_else(|error| match error.try_into_panic() {
@@ -106,7 +109,7 @@ impl Turn {
     fn begin(
         waiting: Shared,
         call: Call,
-        work: impl FnOnce(mpsc::Sender<String>) -> JoinHandle<Result<Answer, Failure>>,
+        work: impl FnOnce(mpsc::Sender<Said>) -> JoinHandle<Result<Answer, Failure>>,
     ) -> Result<Self, Failure> {
         let mut calls = lock(&waiting);
         calls.calls.retain(|_, parked| parked.as_ref().is_none_or(|parked| parked.since.elapsed() < KEPT));

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::client::{CHAT_PATH, ProviderClient, header_text};
 use super::error::ChatError;
-use crate::http_client::{self, HttpError, RequestLimits, join, post_json, read_prefix};
+use crate::http_client::{self, HttpError, RequestLimits, join, post_json, read_prefix, read_watched};
 use crate::points::{Point, reach};
 
 /// Of a refusal so much is read; the code is in the headers or at the beginning.
@@ -43,30 +43,33 @@ impl ProviderClient {
         voucher_header: &str,
         limits: RequestLimits,
     ) -> Result<ChatOutcome, ChatError> {
-        self.chat_timed(base, body, voucher_header, limits, || {}).await
+        self.chat_watched(base, body, voucher_header, limits, || {}, |_| {}).await
     }
 
-    /// The same, and tells when the head of the answer is there.
-    pub async fn chat_timed(
+    /// The same, and tells when the head of the answer is there, and what comes of a streamed one.
+    pub async fn chat_watched(
         &self,
         base: &Url,
         body: &ChatRequest,
         voucher_header: &str,
         limits: RequestLimits,
         head_is_there: impl FnOnce(),
+        mut part_is_there: impl FnMut(String),
     ) -> Result<ChatOutcome, ChatError> {
+        let streams = body.stream;
         let body = serde_json::to_vec(body).map_err(|_| ChatError::Unsendable("it cannot be written as JSON"))?;
         let mut voucher = HeaderValue::from_str(voucher_header)
             .map_err(|_| ChatError::Unsendable("the voucher does not fit into a header"))?;
         voucher.set_sensitive(true);
         let mut request = post_json(join(base, CHAT_PATH), body);
         request.headers_mut().insert(HeaderName::from_static(headers::VOUCHER), voucher);
-        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let accepted = if streams { "text/event-stream, application/json" } else { "application/json" };
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accepted));
 
         let deadline = http_client::deadline(limits.timeout);
         let sent = self.http.send(request, deadline).await;
         reach(Point::VoucherSent);
-        let response = sent.map_err(|error| ChatError::Lost { error, costs: Box::default() })?;
+        let response = sent.map_err(|error| ChatError::Lost { error, costs: Box::default(), came: String::new() })?;
         head_is_there();
         let (status, head) = (response.status(), response.headers().clone());
         if !status.is_success() {
@@ -74,7 +77,16 @@ impl ProviderClient {
             let (body, _) = read_prefix(response, MAX_REFUSAL_BYTES, deadline).await;
             return Ok(ChatOutcome::Refused(Refusal::parse(status.as_u16(), header_text(&head), &body)));
         }
-        let (body, error) = read_prefix(response, limits.max_bytes, deadline).await;
+        // What is told on the way is a courtesy; what counts is read from the whole below.
+        let mut live = is_stream(&head).then(|| SseReader::new(limits.max_bytes));
+        let (body, error) = read_watched(response, limits.max_bytes, deadline, |bytes| {
+            for item in live.as_mut().and_then(|live| live.push(bytes).ok()).into_iter().flatten() {
+                if let SseItem::Text(text) = item {
+                    part_is_there(text);
+                }
+            }
+        })
+        .await;
         read_success(status.as_u16(), &head, &body, error)
     }
 }
@@ -86,12 +98,11 @@ fn read_success(
     error: Option<HttpError>,
 ) -> Result<ChatOutcome, ChatError> {
     let costs = CostHeaders::read(header_text(head));
-    let content_type = head.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).to_lowercase());
-    if content_type.as_deref().is_some_and(|text| text.starts_with("text/event-stream")) || body.starts_with(b"data:") {
+    if is_stream(head) || body.starts_with(b"data:") {
         return read_stream(status, costs, body, error);
     }
     if let Some(error) = error {
-        return Err(ChatError::Lost { error, costs: Box::new(costs) });
+        return Err(ChatError::Lost { error, costs: Box::new(costs), came: String::new() });
     }
     match ChatAnswer::parse(body) {
         Ok(answer) => Ok(ChatOutcome::Answered { answer: Box::new(answer), costs }),
@@ -104,14 +115,22 @@ fn read_success(
             let excerpt = String::from_utf8_lossy(body.get(..2000).unwrap_or(body));
             Err(ChatError::Nonsense {
                 status,
-                content_type: content_type.map(|text| one_line(&text, 60)),
+                content_type: content_type(head).map(|text| one_line(&text, 60)),
                 excerpt: one_line(&excerpt, 120),
             })
         }
     }
 }
 
-/// A stream that nobody asked for. It is an answer when its end came, whatever the connection did afterwards.
+fn content_type(head: &HeaderMap) -> Option<String> {
+    head.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).to_lowercase())
+}
+
+fn is_stream(head: &HeaderMap) -> bool {
+    content_type(head).is_some_and(|text| text.starts_with("text/event-stream"))
+}
+
+/// A stream, asked for or not. It is an answer when its end came, whatever the connection did afterwards.
 fn read_stream(
     status: u16,
     head: CostHeaders,
@@ -154,7 +173,7 @@ fn read_stream(
         })),
         (error, _) => {
             let error = error.unwrap_or_else(|| HttpError::Cut("the stream stopped before its end".into()));
-            Err(ChatError::Lost { error, costs: Box::new(costs) })
+            Err(ChatError::Lost { error, costs: Box::new(costs), came: end.text })
         }
     }
 }

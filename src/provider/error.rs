@@ -45,6 +45,8 @@ pub enum ChatError {
         error: HttpError,
         /// What the head of the answer said about the cost, when at least that came.
         costs: Box<CostHeaders>,
+        /// What came of a streamed answer before it broke off (untrusted).
+        came: String,
     },
     /// A success that is no answer and names no cost: an HTML page, nothing, garbage.
     #[error("HTTP {status} with {} instead of an answer", if .excerpt.is_empty() { "nothing".to_owned() } else { quoted(.excerpt, 120) })]
@@ -76,6 +78,14 @@ impl ChatError {
         match self {
             Self::Lost { costs, .. } => Some(costs),
             _ => None,
+        }
+    }
+
+    /// What came of a streamed answer before it broke off (untrusted); empty where nothing did.
+    pub fn came(&self) -> &str {
+        match self {
+            Self::Lost { came, .. } => came,
+            _ => "",
         }
     }
 

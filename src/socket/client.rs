@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::frames::{Down, Reader, Up, Writer, split};
 use super::greeting::{Hello, Spoken, Welcome};
 use super::{FRAME_BYTES, GREETING_BYTES, GREETING_TIME, path, same_user};
-use crate::api::{Command, Progress, Reply};
+use crate::api::{Command, Progress, Reply, Said};
 use crate::error::Failure;
 use crate::policy::Asked;
 
@@ -176,10 +176,13 @@ async fn write(mut writer: Writer, mut outgoing: mpsc::UnboundedReceiver<Outgoin
 async fn read(reader: &mut Reader, calls: &Calls, up: &mpsc::WeakUnboundedSender<Outgoing>) {
     loop {
         match reader.next().await {
-            Ok(Some(Down::Progress { id, text })) => {
-                calls.with(id, |waiting| {
-                    waiting.progress.say(text.as_str());
-                    waiting.last = Some(text);
+            Ok(Some(Down::Progress { id, said })) => {
+                calls.with(id, |waiting| match said {
+                    Said::Line(text) => {
+                        waiting.progress.say(text.as_str());
+                        waiting.last = Some(text);
+                    }
+                    Said::Part(text) => drop(waiting.progress.part(text)),
                 });
             }
             Ok(Some(Down::Ask { id, question, text })) => {
@@ -219,7 +222,8 @@ impl Remote {
     /// Lets the holder do something. Dropping this takes the command back, as far as it was not begun.
     pub async fn run(&self, command: Command, asked: Asked, progress: Progress) -> Fate {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let frame = match serde_json::to_vec(&Up::Call { id, command, asked, person: progress.has_person() }) {
+        let (person, parts) = (progress.has_person(), progress.wants_parts());
+        let frame = match serde_json::to_vec(&Up::Call { id, command, asked, person, parts }) {
             Ok(frame) if frame.len() <= FRAME_BYTES => frame,
             Ok(frame) => {
                 let reason =

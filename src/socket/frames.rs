@@ -9,7 +9,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
 use super::FRAME_BYTES;
-use crate::api::{Command, Reply};
+use crate::api::{Command, Reply, Said};
 use crate::error::Failure;
 use crate::policy::Asked;
 use crate::policy::approvals::Verdict;
@@ -28,6 +28,8 @@ pub enum Up {
         asked: Asked,
         /// Whether a person at the client can be asked.
         person: bool,
+        /// Parts of the answer are wanted while it comes.
+        parts: bool,
     },
     /// A person's answer to the question of a command.
     Answer {
@@ -51,8 +53,8 @@ pub enum Down {
     Progress {
         /// Which.
         id: u64,
-        /// One line.
-        text: String,
+        /// A line, or a part of the answer.
+        said: Said,
     },
     /// A question to the person at the client; one at a time.
     Ask {

@@ -195,25 +195,30 @@ async fn serve(reader: &mut Reader, house: &Arc<House>, caller: &Caller, out: &m
             frame = reader.next() => frame,
         };
         match frame {
-            Ok(Some(Up::Call { id, command, asked, person })) if !ids.contains_key(&id) => match house.admit(ids.len())
-            {
-                Ok(permit) => {
-                    let (answer, answers) = mpsc::channel(1);
-                    let work = Call { house: house.clone(), id, out: out.clone(), permit };
-                    let task =
-                        running.spawn(work.run(command, caller.clone().by(asked.cleaned()), person.then_some(answers)));
-                    ids.insert(id, Running { task, answer });
-                }
-                Err(refusal) => {
-                    let down = match refusal {
-                        Some(failure) => Down::Done { id, result: Err(failure) },
-                        None => Down::Leaving { id },
-                    };
-                    if out.send(Outgoing { down, _permit: None }).await.is_err() {
-                        return;
+            Ok(Some(Up::Call { id, command, asked, person, parts })) if !ids.contains_key(&id) => {
+                match house.admit(ids.len()) {
+                    Ok(permit) => {
+                        let (answer, answers) = mpsc::channel(1);
+                        let work = Call { house: house.clone(), id, out: out.clone(), permit };
+                        let task = running.spawn(work.run(
+                            command,
+                            caller.clone().by(asked.cleaned()),
+                            parts,
+                            person.then_some(answers),
+                        ));
+                        ids.insert(id, Running { task, answer });
+                    }
+                    Err(refusal) => {
+                        let down = match refusal {
+                            Some(failure) => Down::Done { id, result: Err(failure) },
+                            None => Down::Leaving { id },
+                        };
+                        if out.send(Outgoing { down, _permit: None }).await.is_err() {
+                            return;
+                        }
                     }
                 }
-            },
+            }
             Ok(Some(Up::Cancel { id })) => {
                 if let Some(call) = ids.remove(&id) {
                     call.task.abort();
@@ -271,11 +276,17 @@ struct Call {
 
 impl Call {
     /// To its end, with its progress and, where there is a person, the questions to it.
-    async fn run(self, command: Command, caller: Caller, answers: Option<mpsc::Receiver<Option<Verdict>>>) -> u64 {
+    async fn run(
+        self,
+        command: Command,
+        caller: Caller,
+        parts: bool,
+        answers: Option<mpsc::Receiver<Option<Verdict>>>,
+    ) -> u64 {
         let Self { house, id, out, permit } = self;
         let (sender, mut lines) = mpsc::channel(PROGRESS);
         let (asker, mut questions) = mpsc::channel(1);
-        let progress = Progress::to(sender);
+        let progress = Progress::to(sender).with_parts(parts);
         let progress = if answers.is_some() { progress.with_person(asker) } else { progress };
         let mut answers = answers.unwrap_or_else(|| mpsc::channel(1).1);
         let mut asked: Option<Question> = None;
@@ -287,8 +298,8 @@ impl Call {
             tokio::select! {
                 biased;
                 // Progress is a courtesy: a slow reader loses lines, never the work.
-                Some(text) = lines.recv() => {
-                    let _ = out.try_send(Outgoing { down: Down::Progress { id, text }, _permit: None });
+                Some(said) = lines.recv() => {
+                    let _ = out.try_send(Outgoing { down: Down::Progress { id, said }, _permit: None });
                 }
                 Some(question) = questions.recv(), if asked.is_none() => {
                     let (name, text) = (question.id.clone(), question.text.clone());

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::greeting::{Hello, PROTOCOL, Spoken};
 use super::*;
-use crate::api::{Command, Progress, ProviderPage, ProviderQuery, Question, Reply};
+use crate::api::{Command, Progress, ProviderPage, ProviderQuery, Question, Reply, Said};
 use crate::error::{Code, Failure};
 use crate::policy::approvals::Verdict;
 use crate::policy::testing::limits;
@@ -133,7 +133,10 @@ async fn a_command_its_progress_and_its_answer_cross() {
     let (sender, mut lines) = mpsc::channel(8);
     let fate = remote.run(providers(), Asked::by("test"), Progress::to(sender)).await;
     assert!(matches!(fate, Fate::Answered(Ok(Reply::Providers(page))) if page.matched == 5));
-    assert_eq!((lines.recv().await.unwrap(), lines.recv().await.unwrap()), ("one".into(), "two".into()));
+    assert_eq!(
+        (lines.recv().await.unwrap(), lines.recv().await.unwrap()),
+        (Said::Line("one".into()), Said::Line("two".into()))
+    );
     // M5: the tighter limit counts; a looser one does not.
     for (per_channel, counts) in [("0.01", "0.01".to_owned()), ("5000", limits().per_channel.to_string())] {
         let mut own = limits();
@@ -235,7 +238,7 @@ async fn a_holder_that_dies_leaves_the_outcome_open() {
     let remote = connect(folder.path(), &hello("a", limits())).await.unwrap();
     let (sender, mut lines) = mpsc::channel(8);
     let asked = tokio::spawn(async move { remote.run(providers(), Asked::by("test"), Progress::to(sender)).await });
-    assert_eq!(lines.recv().await.unwrap(), "receipt 7");
+    assert_eq!(lines.recv().await.unwrap(), Said::Line("receipt 7".into()));
     drop(server);
     assert!(matches!(asked.await.unwrap(), Fate::Lost(Some(last)) if last == "receipt 7"));
 }

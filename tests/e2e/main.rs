@@ -75,6 +75,7 @@ mod sharing;
 mod soak;
 mod standing;
 mod stdio;
+mod streaming;
 mod supply_chain;
 mod survivor;
 mod takeover;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drain_mcp::actors::Runtime;
-use drain_mcp::api::{ChannelState, ChannelView, Progress};
+use drain_mcp::api::{ChannelState, ChannelView, Progress, Said};
 use drain_mcp::config::Config;
 use drain_mcp::error::{Code, Failure};
 use drain_protocol::{ChannelId, Generation, Usdc};
@@ -35,7 +35,7 @@ where
     let (mut untouched, mut reorgs) = (false, 0);
     while !work.is_finished() {
         match tokio::time::timeout(Duration::from_millis(20), told.recv()).await {
-            Ok(Some(text)) => {
+            Ok(Some(Said::Line(text))) => {
                 untouched |= text.contains("sent, waiting");
                 if let Some(rest) = text.strip_prefix("mined in block ").filter(|_| untouched) {
                     untouched = false;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use alloy::primitives::B256;
 use drain_mcp::actors::Runtime;
-use drain_mcp::api::{ChannelState, ChannelView, Opened, Progress};
+use drain_mcp::api::{ChannelState, ChannelView, Opened, Progress, Said};
 use drain_mcp::config::Config;
 use drain_mcp::error::{Code, Failure, Money};
 use drain_protocol::Usdc;
@@ -305,7 +305,7 @@ fn m7_a_reorganised_open_is_waited_for_and_takes_its_new_id() {
             let runtime = runtime.clone();
             async move { runtime.open(wish("sim-llm", "1"), Progress::to(progress)).await }
         });
-        while !told.recv().await.unwrap().starts_with("mined in block") {}
+        while !matches!(told.recv().await.unwrap(), Said::Line(text) if text.starts_with("mined in block")) {}
         let ids = async || world.sandbox.observer().opened_by(CHANNEL_V2, world.agent()).await.unwrap();
         let before = ids().await;
         assert!(!opening.is_finished(), "mined is not final");

@@ -1,8 +1,10 @@
 //! Everything a simulated provider can do wrong, off by default, switchable while it runs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use alloy::primitives::Address;
+use tokio::sync::Notify;
 
 /// How often a fault still happens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -192,6 +194,8 @@ pub struct Faults {
     pub redirect: Option<(u16, String)>,
     /// Redirect every request, to the same path at this origin.
     pub redirect_all: Option<(u16, String)>,
+    /// Streams: half of it, then wait until this is told to go on.
+    pub hold_stream: Option<Arc<Notify>>,
     /// Streams: cut before [DONE], nothing billed.
     pub cut_stream: Times,
     /// Streams: half of it, then silence; nothing billed.

@@ -62,7 +62,10 @@ async fn write(
     let characters: Vec<char> = answer.text.chars().collect();
     let parts: Vec<&[char]> = characters.chunks(CHUNK).collect();
     let whole = if cut || broken || stalled { parts.len() / 2 } else { parts.len() };
-    for part in parts.iter().take(whole) {
+    for (number, part) in parts.iter().take(whole).enumerate() {
+        if let Some(held) = faults.hold_stream.as_ref().filter(|_| number == parts.len() / 2) {
+            held.notified().await;
+        }
         if let Some(pause) = faults.chunk_delay {
             tokio::time::sleep(pause).await;
         }

@@ -7,6 +7,7 @@
 mod close;
 mod inquiry;
 mod messages;
+mod partial;
 mod pay;
 mod plan;
 mod refused;

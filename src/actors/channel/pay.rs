@@ -7,9 +7,11 @@ use std::time::Instant;
 use drain_protocol::chat::{ChatAnswer, Usage};
 use drain_protocol::headers::CostHeaders;
 use drain_protocol::pricing::Price;
+use drain_protocol::text::quoted;
 use drain_protocol::{SignedVoucher, Usdc};
 use reqwest::Url;
 
+use super::partial::Partial;
 use super::plan::{self, Plan};
 use super::{Desk, Turn, inquiry, refused};
 use crate::actors::person;
@@ -100,7 +102,7 @@ async fn one_try(
     plan.approval = leave.approval();
     let (sent, voucher) = sign(desk, leave, progress).await?;
     progress.say(format!("sent to {} (at most {} USDC, receipt {})", desk.name(), sent.bound, sent.receipt));
-    let (begun, outcome) = (Instant::now(), send(desk, base, &plan, &voucher).await);
+    let (begun, outcome) = (Instant::now(), send(desk, base, &plan, &voucher, progress).await);
     measured(desk, &outcome, begun);
     reach(Point::VoucherAnswered);
     match outcome {
@@ -226,13 +228,31 @@ fn measured(desk: &Desk, outcome: &Result<ChatOutcome, ChatError>, begun: Instan
     metrics::request(&desk.record.provider_key(), how, begun.elapsed());
 }
 
-async fn send(desk: &Desk, base: &Url, plan: &Plan, voucher: &SignedVoucher) -> Result<ChatOutcome, ChatError> {
+async fn send(
+    desk: &Desk,
+    base: &Url,
+    plan: &Plan,
+    voucher: &SignedVoucher,
+    progress: &Progress,
+) -> Result<ChatOutcome, ChatError> {
     logging::content("request", || serde_json::to_string(&plan.request.messages).unwrap_or_default());
     let requests = &desk.services.config.requests;
     let limits = RequestLimits::new(requests.timeout, requests.max_answer_bytes);
     let (begun, provider) = (Instant::now(), desk.record.provider_key());
     let head = || metrics::first_byte(&provider, begun.elapsed());
-    desk.services.provider.chat_timed(base, &plan.request, &voucher.to_header(), limits, head).await
+    let partial = plan.request.stream.then(|| Partial::to(progress.clone()));
+    let part = |text| {
+        if let Some(partial) = &partial {
+            partial.add(text);
+        }
+    };
+    // Whoever asked may go meanwhile: what the provider bills is read to its end all the same (design section 4).
+    let outcome =
+        desk.services.provider.chat_watched(base, &plan.request, &voucher.to_header(), limits, head, part).await;
+    if let Some(partial) = partial {
+        partial.end().await;
+    }
+    outcome
 }
 
 /// Books a request at the smallest of the provider's word, what price and usage explain, and the bound. The notes tell
@@ -293,7 +313,11 @@ fn book(
 fn answered(desk: &mut Desk, plan: &Plan, sent: Sent, answer: ChatAnswer, costs: &CostHeaders) -> ChatReply {
     // Nothing at all, or something that is no answer, is a failure in the provider's record, whatever was paid for it.
     let usable = !answer.raw.is_string() && (answer.finish_reason.is_some() || !answer.content.trim().is_empty());
-    let (settled, mut booked) = book(desk, plan, sent, costs, answer.usage, usable);
+    let (settled, mut booked) = if plan.request.stream && costs.cost.is_none() && answer.usage.is_none() {
+        cost_to_come(desk, sent)
+    } else {
+        book(desk, plan, sent, costs, answer.usage, usable)
+    };
     if answer.raw.is_string() {
         booked
             .push("the answer is no JSON of the agreed form: this is what came, and what the provider charged".into());
@@ -315,6 +339,17 @@ fn answered(desk: &mut Desk, plan: &Plan, sent: Sent, answer: ChatAnswer, costs:
         channel: view::channel(&desk.record, desk.services.clock.block_time()),
         notes: plan.notes.iter().cloned().chain(booked).collect(),
     }))
+}
+
+/// A stream ended without its cost: what stood between may have dropped the comments that tell it. The bound stays reserved until
+/// the provider's next total, or its books, tell.
+fn cost_to_come(desk: &Desk, sent: Sent) -> (Settlement, Vec<String>) {
+    metrics::voucher(&desk.record.provider_key(), VoucherEnd::Answered);
+    let note = format!(
+        "the provider did not say what this cost: at most {} USDC, reserved until its next answer tells",
+        sent.bound
+    );
+    (Settlement { charged: sent.bound, disputed: Usdc::ZERO, older: None }, vec![note])
 }
 
 /// Frees the reservation of a request whose voucher never left.
@@ -367,8 +402,13 @@ fn lost(desk: &mut Desk, plan: &Plan, sent: Sent, error: &ChatError) -> Failure 
     };
     Failure {
         code: Code::AnswerLost,
-        message: format!("{name} took the voucher and gave no usable answer: {error}"),
+        message: format!("{name} took the voucher and gave no usable answer: {error}{}", began(error.came())),
         money,
         next: "Do not count on a free repeat: another call may be charged too. A reservation ends with this provider's next answer.".into(),
     }
+}
+
+/// The beginning of what came, within a sentence of ours (M13): it may be worth reading, and was perhaps paid for.
+fn began(came: &str) -> String {
+    if came.trim().is_empty() { String::new() } else { format!(". The answer began {}", quoted(came, 1_000)) }
 }

@@ -41,15 +41,18 @@ fn available(desk: &Desk) -> Usdc {
 /// themselves they would hold what is left of the channel to its end.
 pub(super) async fn fitting(desk: &mut Desk, call: ChatCall, progress: &Progress) -> Result<Plan, Failure> {
     let again = (!desk.record.books.in_flight.is_zero()).then(|| call.clone());
-    let first = plan(desk, call)?;
+    let stream = progress.wants_parts() && desk.services.config.requests.stream;
+    let first = plan(desk, call, stream)?;
     match again {
-        Some(call) if first.bound > available(desk) && inquiry::ask_unknown(desk, progress).await? => plan(desk, call),
+        Some(call) if first.bound > available(desk) && inquiry::ask_unknown(desk, progress).await? => {
+            plan(desk, call, stream)
+        }
         _ => Ok(first),
     }
 }
 
 /// What is sent and what it can cost at most. Nothing is signed yet.
-fn plan(desk: &Desk, call: ChatCall) -> Result<Plan, Failure> {
+fn plan(desk: &Desk, call: ChatCall, stream: bool) -> Result<Plan, Failure> {
     let requests = &desk.services.config.requests;
     let size: usize = call.messages.iter().map(|message| message.content.len()).sum();
     if size > requests.max_request_bytes {
@@ -103,7 +106,8 @@ fn plan(desk: &Desk, call: ChatCall) -> Result<Plan, Failure> {
         messages: call.messages,
         max_tokens,
         temperature: call.temperature,
-        stream: false,
+        // Services of another kind answer at once.
+        stream: stream && by_token,
     };
     Ok(Plan { request, price, by_token, bound, most: most.min(limit), notes, approval: None })
 }

@@ -84,6 +84,7 @@ fn bad_values_name_their_variable() {
         (Key::DefaultMaxTokens, &["0", "-5", "1.5"]),
         (Key::DefaultMaxCost, &["$1"]),
         (Key::RequestTimeout, &["0"]),
+        (Key::Stream, &["maybe"]),
         (Key::MaxAnswerBytes, &["1"]),
         (Key::MaxRequestBytes, &["16MB"]),
         (Key::Queue, &["0"]),

@@ -1,0 +1,120 @@
+//! A provider's answer while it comes: told in parts, few and large enough to be worth a message.
+
+use std::time::Duration;
+
+use drain_protocol::text::untrusted;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::api::Progress;
+
+/// What comes within so long is told together.
+const PAUSE: Duration = Duration::from_millis(150);
+/// A part of so many bytes is told at once.
+const ENOUGH: usize = 400;
+/// Beyond this a part that a slow reader did not take is dropped: the whole answer comes at the end.
+const MOST: usize = 16 << 10;
+
+/// Tells parts until it is ended.
+pub(super) struct Partial {
+    pieces: mpsc::UnboundedSender<String>,
+    task: JoinHandle<()>,
+}
+
+impl Partial {
+    /// Tells them by `progress`.
+    pub(super) fn to(progress: Progress) -> Self {
+        let (pieces, received) = mpsc::unbounded_channel();
+        Self { pieces, task: tokio::spawn(tell(received, progress)) }
+    }
+
+    /// More of the answer. Its size is bounded by that of the answer, which is read whole anyway.
+    pub(super) fn add(&self, piece: String) {
+        // Nobody listens any more.
+        let _ = self.pieces.send(piece);
+    }
+
+    /// Everything was told: the answer may follow.
+    pub(super) async fn end(self) {
+        drop(self.pieces);
+        let _ = self.task.await;
+    }
+}
+
+async fn tell(mut pieces: mpsc::UnboundedReceiver<String>, progress: Progress) {
+    let mut part = String::new();
+    while let Some(piece) = pieces.recv().await {
+        part.push_str(&piece);
+        let pause = tokio::time::sleep(PAUSE);
+        tokio::pin!(pause);
+        while part.len() < ENOUGH {
+            tokio::select! {
+                biased;
+                next = pieces.recv() => match next {
+                    Some(piece) => part.push_str(&piece),
+                    None => break,
+                },
+                () = &mut pause => break,
+            }
+        }
+        let text = untrusted(&part, MOST);
+        part = match progress.part(text) {
+            Some(left) if left.len() < MOST => left,
+            _ => String::new(),
+        };
+    }
+    if !part.is_empty() {
+        let _ = progress.part(part);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::api::Said;
+
+    fn text(said: &[Said]) -> String {
+        let parts = said.iter().map(|said| match said {
+            Said::Part(text) | Said::Line(text) => text.as_str(),
+        });
+        parts.collect()
+    }
+
+    async fn told(pieces: &[&str], room: usize) -> Vec<Said> {
+        let (sender, mut receiver) = mpsc::channel(room);
+        let partial = Partial::to(Progress::to(sender).with_parts(true));
+        for piece in pieces {
+            partial.add((*piece).to_owned());
+        }
+        partial.end().await;
+        let mut said = Vec::new();
+        while let Some(one) = receiver.recv().await {
+            said.push(one);
+        }
+        said
+    }
+
+    #[tokio::test]
+    async fn small_pieces_are_told_together_and_all_of_them() {
+        let said = told(&["Hel", "lo ", "world"], 8).await;
+        assert_eq!((said.len(), text(&said).as_str()), (1, "Hello world"));
+        let long = "x".repeat(ENOUGH);
+        let said = told(&[&long, &long, "end"], 8).await;
+        assert!(said.len() >= 2 && text(&said).len() == 2 * ENOUGH + 3, "{}", said.len());
+        assert!(said.iter().all(|said| matches!(said, Said::Part(_))));
+    }
+
+    /// M13: no control character of a provider reaches a terminal by this way.
+    #[tokio::test]
+    async fn m13_what_is_told_is_clean() {
+        assert_eq!(text(&told(&["a\u{1b}[31m", "b\u{202e}\n"], 8).await), "a[31mb\n");
+    }
+
+    #[tokio::test]
+    async fn a_reader_who_is_behind_loses_parts_and_nothing_waits() {
+        let long = "y".repeat(ENOUGH);
+        let said = told(&[long.as_str(); 200], 1).await;
+        assert_eq!(said.len(), 1);
+    }
+}
