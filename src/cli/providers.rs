@@ -1,9 +1,11 @@
 //! `drain-mcp providers`: the directory, or one provider with its docs.
 
+use clap::builder::PossibleValuesParser;
 use drain_protocol::Usdc;
 use drain_protocol::text::shell_word;
 use serde::Serialize;
 use serde_json::json;
+use strum::VariantNames;
 
 use super::exit::Exit;
 use super::output::{short, table, theirs};
@@ -40,7 +42,7 @@ pub struct Args {
     #[arg(long, default_value = "drain", value_parser = ["drain", "mpp"])]
     pub protocol: String,
     /// What works first, or: the price of the described request, the directory's latency or quality, our own record
-    #[arg(long, default_value = "default", value_parser = ["default", "price", "latency", "quality", "record"])]
+    #[arg(long, default_value = "default", value_parser = PossibleValuesParser::new(Sort::VARIANTS))]
     pub sort: String,
     /// Describe a request: tokens that it sends [default: 1000]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
@@ -92,7 +94,6 @@ pub(super) async fn run(args: Args, session: &mut Session) -> Result<Exit, Failu
 
 fn query(args: Args) -> ProviderQuery {
     let count = |number: Option<u32>| number.and_then(|number| usize::try_from(number).ok());
-    let described = args.input_tokens.is_some() || args.output_tokens.is_some();
     ProviderQuery {
         online_only: args.online,
         model: args.model,
@@ -100,17 +101,8 @@ fn query(args: Args) -> ProviderQuery {
         protocol: Some(args.protocol),
         limit: count(args.limit),
         page: count(args.page),
-        sort: match args.sort.as_str() {
-            "price" => Sort::Price,
-            "latency" => Sort::Latency,
-            "quality" => Sort::Quality,
-            "record" => Sort::Record,
-            _ => Sort::Default,
-        },
-        job: described.then(|| Job {
-            input_tokens: args.input_tokens.unwrap_or(Job::USUAL.input_tokens),
-            output_tokens: args.output_tokens.unwrap_or(Job::USUAL.output_tokens),
-        }),
+        sort: args.sort.parse().unwrap_or_default(),
+        job: Job::described(args.input_tokens, args.output_tokens),
         max_price: args.max_price,
     }
 }

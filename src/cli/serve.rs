@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use futures::future::join_all;
 
+use super::Global;
 use super::exit::Exit;
+use super::offer::Offer;
 use super::output::Output;
 use super::prompt::Tty;
 use super::session::{Playground, hold_to_the_end, interrupted, sources};
 use super::signer::{no_signer, signer_of};
-use super::{Global, Offer};
 use crate::actors::Runtime;
 use crate::actors::standing::Standing;
 use crate::config::{Config, Sources};

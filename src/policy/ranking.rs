@@ -6,6 +6,7 @@ use std::cmp::Reverse;
 use drain_protocol::Usdc;
 use drain_protocol::pricing::Price;
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, VariantNames};
 
 use super::choice::is_by_token;
 
@@ -13,8 +14,9 @@ use super::choice::is_by_token;
 const GOOD: u8 = 50;
 
 /// By what providers are sorted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, EnumString, VariantNames)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Sort {
     /// What works first: online, then known to be good.
     #[default]
@@ -41,6 +43,15 @@ pub struct Job {
 impl Job {
     /// Where nobody describes one.
     pub const USUAL: Self = Self { input_tokens: 1_000, output_tokens: 500 };
+
+    /// The one that is described, if any is; what is not said is as usual.
+    pub fn described(input_tokens: Option<u32>, output_tokens: Option<u32>) -> Option<Self> {
+        let usual = Self::USUAL;
+        (input_tokens.is_some() || output_tokens.is_some()).then(|| Self {
+            input_tokens: input_tokens.unwrap_or(usual.input_tokens),
+            output_tokens: output_tokens.unwrap_or(usual.output_tokens),
+        })
+    }
 
     /// What it costs at this price of a provider of this category; `None` where tokens do not decide that.
     pub fn cost(&self, category: &str, price: &Price) -> Option<Usdc> {

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use strum::VariantNames;
 
 use super::{Definition, Hints};
 use crate::actors::Runtime;
@@ -17,8 +18,6 @@ const IN_FULL: u64 = 25;
 /// No directory has more pages.
 const MAX_PAGE: u64 = 10_000;
 
-const SORTS: &[&str] = &["default", "price", "latency", "quality", "record"];
-
 /// The tool.
 pub const TOOL: Definition = Definition {
     name: "drain_providers",
@@ -32,7 +31,7 @@ pub const TOOL: Definition = Definition {
         Param::optional("model", Kind::Text, "Model id or part of its name"),
         Param::optional("category", Kind::Text, "Such as llm, image, search"),
         Param::optional("protocol", Kind::OneOf(&["drain", "mpp"]), "mpp listings are shown but not payable here"),
-        Param::optional("sort", Kind::OneOf(SORTS), "default: what works first; record: our own experience"),
+        Param::optional("sort", Kind::OneOf(Sort::VARIANTS), "default: what works first; record: our own experience"),
         Param::optional("inputTokens", Kind::Count, "Of your request; default 1000"),
         Param::optional("outputTokens", Kind::Count, "Default 500"),
         Param::optional("maxPrice", Kind::Text, "Most USDC for that request"),
@@ -79,29 +78,12 @@ async fn run(runtime: Runtime, args: Args) -> Result<Answer, Failure> {
         protocol: args.one_of("protocol", &["drain", "mpp"])?.map(str::to_owned),
         limit: usize::try_from(limit).ok(),
         page: page.and_then(|page| usize::try_from(page).ok()),
-        sort: match args.one_of("sort", SORTS)? {
-            Some("price") => Sort::Price,
-            Some("latency") => Sort::Latency,
-            Some("quality") => Sort::Quality,
-            Some("record") => Sort::Record,
-            _ => Sort::Default,
-        },
-        job: job(&args)?,
+        sort: args.one_of("sort", Sort::VARIANTS)?.and_then(|sort| sort.parse().ok()).unwrap_or_default(),
+        job: Job::described(args.max_tokens("inputTokens")?, args.max_tokens("outputTokens")?),
         max_price: args.amount("maxPrice")?,
     };
     let page = runtime.providers(query.clone()).await?;
     show(&page, &query, full)
-}
-
-/// The request that is described, if one is.
-fn job(args: &Args) -> Result<Option<Job>, Failure> {
-    Ok(match (args.max_tokens("inputTokens")?, args.max_tokens("outputTokens")?) {
-        (None, None) => None,
-        (input, output) => Some(Job {
-            input_tokens: input.unwrap_or(Job::USUAL.input_tokens),
-            output_tokens: output.unwrap_or(Job::USUAL.output_tokens),
-        }),
-    })
 }
 
 /// The page as an answer.
