@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::Global;
 use super::exit::Exit;
+use super::offer::a_set;
 use super::output::{Output, table};
 use super::session::sources;
 use crate::agents::Agent;
@@ -67,7 +68,7 @@ pub struct Add {
     #[arg(long, value_name = "USDC")]
     pub auto_open: Option<Usdc>,
     /// Which tools it is given: read, pay or all; never more than the server gives
-    #[arg(long, value_name = "SET")]
+    #[arg(long, value_name = "SET", value_parser = a_set())]
     pub tools: Option<Toolset>,
     /// Let it pay these providers only: ids, wallets or hosts, separated by commas
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]

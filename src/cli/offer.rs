@@ -1,14 +1,22 @@
 //! Which tools MCP clients are given: flags of `drain-mcp` without a command, and of `drain-mcp serve`.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use strum::VariantNames;
+
 use super::Command;
 use crate::config::Toolset;
 use crate::error::{Code, Failure};
+
+/// A set of tools, or which ones there are.
+pub(super) fn a_set() -> impl TypedValueParser<Value = Toolset> {
+    PossibleValuesParser::new(Toolset::VARIANTS).try_map(|set| set.parse())
+}
 
 /// What MCP clients are given; of the commands that serve them.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub struct Offer {
     /// Give MCP clients these tools only: read, pay or all [default: DRAIN_TOOLS, or all]
-    #[arg(long, value_name = "SET")]
+    #[arg(long, value_name = "SET", value_parser = a_set())]
     pub tools: Option<Toolset>,
     /// The same as --tools read: nothing is paid, opened or closed
     #[arg(long, conflicts_with = "tools")]

@@ -77,7 +77,10 @@ async fn m5_a_client_that_only_reads_finds_and_calls_nothing_else() {
 async fn a_set_that_does_not_exist_is_told_before_anything_starts() {
     let world = world().await;
     let ended = Env::of(&world).run(&["--tools", "write"]).await;
-    assert!(ended.code == Some(2) && ended.stderr.contains("--tools"), "{ended:?}");
+    assert!(
+        ended.code == Some(2) && ended.stderr.contains("--tools") && ended.stderr.contains("read, pay, all"),
+        "{ended:?}"
+    );
     let ended = Env::of(&world).with("DRAIN_TOOLS", "write").run(&["balance"]).await;
     assert!(ended.code != Some(0) && ended.stderr.contains("read, pay or all"), "{ended:?}");
     let ended = Env::of(&world).run(&["--tools", "read", "--read-only"]).await;
