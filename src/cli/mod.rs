@@ -8,6 +8,7 @@ mod budget;
 mod channels;
 mod chat;
 mod close;
+mod completions;
 pub mod demo;
 pub mod doctor;
 pub mod exit;
@@ -151,6 +152,8 @@ pub enum Command {
     Serve(serve::Args),
     /// Make, list and revoke agents of the fleet
     Agents(agents::Args),
+    /// Print the completions of a shell
+    Completions(completions::Args),
     /// Check the whole set-up and say what to do
     Doctor(doctor::Args),
     /// Watch it all work with play money
@@ -262,6 +265,7 @@ async fn run(mut cli: Cli) -> ExitCode {
         Some(Command::Wallet(wallet::Command::Ledger(command))) => return ledger::run(command, json).await,
         // Over all wallets of the configuration.
         Some(Command::Serve(_)) => return ended(serve::run(&cli.global).await, &cli.global),
+        Some(Command::Completions(args)) => return ended(completions::run(&args), &cli.global),
         Some(Command::Agents(args)) => return ended(agents::run(args, &cli.global).await, &cli.global),
         // With a server it is a client of that, and needs nothing else.
         None => match relay::server(&cli.global).await {
@@ -330,6 +334,7 @@ impl Command {
             Self::Doctor(_) => "doctor",
             Self::Serve(_) => "serve",
             Self::Agents(_) => "agents",
+            Self::Completions(_) => "completions",
             Self::Demo(_) => "demo",
             Self::Sandbox(_) => "sandbox",
             Self::Journal(_) => "journal",
@@ -369,7 +374,12 @@ impl Command {
             Self::Journal(command) => journal::run(command, session).await,
             Self::Wallet(command) => wallet::run(command, session).await,
             // Handled before a session exists.
-            Self::Serve(_) | Self::Agents(_) | Self::Demo(_) | Self::Sandbox(_) | Self::LedgerPipe(_) => Ok(Exit::Ok),
+            Self::Serve(_)
+            | Self::Agents(_)
+            | Self::Completions(_)
+            | Self::Demo(_)
+            | Self::Sandbox(_)
+            | Self::LedgerPipe(_) => Ok(Exit::Ok),
         }
     }
 }

@@ -214,3 +214,21 @@ async fn the_sandbox_serves_other_processes_until_it_is_stopped() {
     assert!(!std::path::Path::new(env.get("DRAIN_HOME")).exists(), "records of money that is gone");
     assert_eq!(env.run(&["providers", "--json"]).await.code, Some(1));
 }
+
+/// Each shell's own syntax check takes what is printed for it, and finds commands and flags in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shells_are_told_what_to_complete() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ended = Env::default().run(&["completions", shell]).await;
+        assert_eq!(ended.code, Some(0), "{shell}");
+        for part in ["providers", "max-deposit", "read-only"] {
+            assert!(ended.stdout.contains(part), "{shell}: {part}");
+        }
+        if shell == "bash" {
+            let script = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(script.path(), &ended.stdout).unwrap();
+            assert!(std::process::Command::new("bash").arg("-n").arg(script.path()).status().unwrap().success());
+        }
+    }
+    assert_eq!(Env::default().run(&["completions", "tcsh"]).await.code, Some(2));
+}
