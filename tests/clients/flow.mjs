@@ -105,7 +105,8 @@ const user = (content) => [{ role: "user", content }];
 
 async function money() {
   const before = units((await ok("drain_balance")).usdc);
-  assert.ok((await ok("drain_providers")).providers.some((provider) => provider.id === "sim-llm"));
+  const { columns, rows } = await ok("drain_providers");
+  assert.ok(rows.some((row) => row[columns.indexOf("id")] === "sim-llm"));
   const info = await ok("drain_provider_info", { provider: "sim-llm" });
   assert.ok(info.listing.id === "sim-llm" && info.docs.includes("untrusted"));
 

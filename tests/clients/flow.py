@@ -92,7 +92,8 @@ class Flow:
 
     async def money(self):
         before = units((await self.ok("drain_balance"))["usdc"])
-        assert "sim-llm" in {provider["id"] for provider in (await self.ok("drain_providers"))["providers"]}
+        listed = await self.ok("drain_providers")
+        assert "sim-llm" in {row[listed["columns"].index("id")] for row in listed["rows"]}
         info = await self.ok("drain_provider_info", provider="sim-llm")
         assert info["listing"]["id"] == "sim-llm" and "untrusted" in info["docs"]
 

@@ -24,6 +24,7 @@ mod descriptors;
 mod directory;
 mod disk;
 mod doctor;
+mod documents;
 mod fleet;
 mod fleet_sharing;
 mod freeze;
