@@ -1,4 +1,4 @@
-//! The skill says only what is true: what it names exists, and both languages say the same.
+//! Pages for readers: what the skill names exists, and both languages of a page say the same.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ use crate::error::Code;
 
 const SKILLS: [&str; 2] = ["skill/SKILL.md", "skill/SKILL.zh-CN.md"];
 /// Each page and the same page in Chinese.
-const PAIRS: [[&str; 2]; 1] = [SKILLS];
+const PAIRS: [[&str; 2]; 2] = [SKILLS, ["README.md", "README.zh-CN.md"]];
 
 fn page(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
