@@ -32,8 +32,8 @@ fn the_examples_parse() {
         let help = command.render_long_help().to_string();
         let lines = help.lines().filter_map(|line| line.strip_prefix("  drain-mcp"));
         found.extend(lines.map(|line| {
-            // What explains a command stands after three blanks or more, a pipe after it is not ours.
-            let line = line.split(" | ").next().unwrap_or_default();
+            // What explains a command stands after three blanks or more; a pipe or a file after it is not ours.
+            let line = line.split(" | ").next().and_then(|line| line.split(" > ").next()).unwrap_or_default();
             line.split("   ").next().unwrap_or_default().to_string()
         }));
         for sub in command.get_subcommands_mut() {
