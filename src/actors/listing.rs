@@ -43,31 +43,32 @@ pub fn page(known: &Known, query: &ProviderQuery, records: &Records, own: &[List
             query.category.as_ref().is_none_or(|category| listing.category.eq_ignore_ascii_case(category))
         })
         .filter(|listing| query.model.as_ref().is_none_or(|model| offers(listing, model)))
-        .map(|listing| (listing, offer(listing, query.model.as_deref(), job)))
-        .filter(|(_, offer)| query.max_price.is_none_or(|most| cost(offer).is_some_and(|cost| cost <= most)));
-    let mut ranked: Vec<(&Listing, Option<Offer>)> = matching.collect();
-    ranked.sort_by_cached_key(|(listing, offer)| {
-        let record = records.get(&key(listing));
-        let facts = Facts {
-            payable: listing.protocol == ListingProtocol::Drain,
-            by_person: own.iter().any(|own| own.id == listing.id),
-            online: listing.online,
-            latency_ms: listing.latency_ms,
-            quality: quality(listing, scale),
-            set_aside: record.is_some_and(|record| record.set_aside.is_some()),
-            score: record.and_then(points),
-            cost: cost(offer),
-        };
-        facts.rank(query.sort)
-    });
+        .map(|listing| {
+            let offer = offer(listing, query.model.as_deref(), job);
+            let record = records.get(&key(listing));
+            let facts = Facts {
+                payable: listing.protocol == ListingProtocol::Drain,
+                by_person: own.iter().any(|own| own.id == listing.id),
+                online: listing.online,
+                latency_ms: listing.latency_ms,
+                quality: quality(listing, scale),
+                set_aside: record.is_some_and(|record| record.set_aside.is_some()),
+                score: record.and_then(points),
+                cost: offer.as_ref().and_then(|offer| offer.cost),
+            };
+            (listing, offer, facts)
+        })
+        .filter(|(.., facts)| suits(facts, query));
+    let mut ranked: Vec<(&Listing, Option<Offer>, Facts)> = matching.collect();
+    ranked.sort_by_cached_key(|(.., facts)| facts.rank(query.sort));
     let (limit, page) = (query.limit.unwrap_or(USUAL_LIMIT), query.page.unwrap_or(1).max(1));
     let limit = limit.clamp(1, MAX_PROVIDERS as usize);
     let short = naming::short_ids(&known.catalogue);
     let matched = ranked.len();
     let shown = ranked.into_iter().skip((page - 1).saturating_mul(limit)).take(limit);
-    let providers = shown.map(|(listing, offer)| {
+    let providers = shown.map(|(listing, offer, facts)| {
         let short_id = short.get(listing.id.as_str()).unwrap_or(&listing.id).clone();
-        ProviderSummary { short_id, offer, quality: quality(listing, scale), ..summary(listing, records) }
+        ProviderSummary { short_id, offer, quality: facts.quality, ..summary(listing, records) }
     });
     ProviderPage {
         providers: providers.collect(),
@@ -88,8 +89,12 @@ fn offer(listing: &Listing, model: Option<&str>, job: Job) -> Option<Offer> {
     Some(Offer { model: known.id.clone(), cost })
 }
 
-fn cost(offer: &Option<Offer>) -> Option<Usdc> {
-    offer.as_ref().and_then(|offer| offer.cost)
+/// What is not known suits no bound.
+fn suits(facts: &Facts, query: &ProviderQuery) -> bool {
+    query.max_price.is_none_or(|most| facts.cost.is_some_and(|cost| cost <= most))
+        && query.max_latency_ms.is_none_or(|most| facts.latency_ms.is_some_and(|ms| ms <= most))
+        && query.min_quality.is_none_or(|least| facts.quality.is_some_and(|quality| quality >= least))
+        && query.min_score.is_none_or(|least| facts.score.is_some_and(|score| score >= least))
 }
 
 /// By what the directory's measure of quality is multiplied: it has been seen from 0 to 1 and from 0 to 100.

@@ -31,6 +31,12 @@ pub struct ProviderQuery {
     pub job: Option<Job>,
     /// Only those where that request costs at most so much.
     pub max_price: Option<Usdc>,
+    /// Only those that the directory found to answer within so many milliseconds.
+    pub max_latency_ms: Option<u64>,
+    /// Only those of at least this quality, 0 to 100, by the directory's measure.
+    pub min_quality: Option<u8>,
+    /// Only those with at least this score of our own, 0 to 100: nobody who was not paid often enough has one.
+    pub min_score: Option<u8>,
 }
 
 impl ProviderQuery {

@@ -53,6 +53,15 @@ pub struct Args {
     /// Only those where that request costs at most so much, by the directory's prices
     #[arg(long, value_name = "USDC")]
     pub max_price: Option<Usdc>,
+    /// Only those that the directory found to answer within so many milliseconds
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
+    pub max_latency: Option<u64>,
+    /// Only those of at least this quality, by the directory's measure
+    #[arg(long, value_name = "1-100", value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub min_quality: Option<u8>,
+    /// Only those with at least this score of our own
+    #[arg(long, value_name = "1-100", value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub min_score: Option<u8>,
     /// At most so many on a page
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_PROVIDERS)))]
     pub limit: Option<u32>,
@@ -104,6 +113,9 @@ fn query(args: Args) -> ProviderQuery {
         sort: args.sort.parse().unwrap_or_default(),
         job: Job::described(args.input_tokens, args.output_tokens),
         max_price: args.max_price,
+        max_latency_ms: args.max_latency,
+        min_quality: args.min_quality,
+        min_score: args.min_score,
     }
 }
 

@@ -92,8 +92,23 @@ async fn a_list_is_sorted_filtered_and_paged_for_a_described_request() {
     assert!(fast.len() == 9 && fast.is_sorted(), "{fast:?}");
     assert!(full.text.contains(&format!("{} ms", fast[0])) && full.text.contains("prov_"), "{}", full.text);
 
+    let numbers = async |agent: &mut Agent, arguments: Value, field: &str| -> Vec<u64> {
+        let full = agent.ok("drain_providers", arguments).await;
+        full.data["providers"].as_array().unwrap().iter().map(|p| p[field].as_u64().unwrap()).collect()
+    };
+    let wish = json!({ "format": "full", "limit": 100, "maxLatencyMs": 500 });
+    let fast = numbers(&mut agent, wish, "latency_ms").await;
+    assert!(fast.len() > 4 && fast.iter().all(|ms| *ms <= 500), "{fast:?}");
+    let wish = json!({ "format": "full", "limit": 100, "minQuality": 90, "sort": "quality" });
+    let good = numbers(&mut agent, wish, "quality").await;
+    assert!(good.len() > 2 && good.iter().all(|quality| *quality >= 90), "{good:?}");
+    let known = agent.ok("drain_providers", json!({ "minScore": 1 })).await;
+    assert_eq!(known.data["matched"], 0, "nobody was paid");
+
     for (bad, about) in [
         (json!({ "sort": "cheapest" }), "sort"),
+        (json!({ "minQuality": 101 }), "minQuality"),
+        (json!({ "maxLatencyMs": 0 }), "maxLatencyMs"),
         (json!({ "page": 0 }), "page"),
         (json!({ "inputTokens": -1 }), "inputTokens"),
         (json!({ "maxPrice": "-1" }), "maxPrice"),
@@ -125,6 +140,8 @@ fn our_own_record_and_the_directorys_word_are_told_apart() {
             let score = known.standing.and_then(|standing| standing.score);
             assert_eq!((known.id.as_str(), score), ("sim-llm-v1", Some(100)), "{sort:?}");
         }
+        let query = ProviderQuery { min_score: Some(1), ..ProviderQuery::default() };
+        assert_eq!(runtime.providers(query).await.unwrap().matched, 1, "whom we know");
         // The record is made of all agents' requests: one of a fleet sees none of it, not even by the order.
         let limits = runtime.config().limits.clone();
         let agent = runtime.for_agent(FleetAgent { name: "ann".into(), limits, share: false });

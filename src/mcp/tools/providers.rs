@@ -17,6 +17,8 @@ const IN_A_TABLE: u64 = 100;
 const IN_FULL: u64 = 25;
 /// No directory has more pages.
 const MAX_PAGE: u64 = 10_000;
+/// An hour: nobody waits longer.
+const MAX_LATENCY_MS: u64 = 3_600_000;
 
 /// The tool.
 pub const TOOL: Definition = Definition {
@@ -35,6 +37,9 @@ pub const TOOL: Definition = Definition {
         Param::optional("inputTokens", Kind::Count, "Of your request; default 1000"),
         Param::optional("outputTokens", Kind::Count, "Default 500"),
         Param::optional("maxPrice", Kind::Text, "Most USDC for that request"),
+        Param::optional("maxLatencyMs", Kind::Count, "Directory's word"),
+        Param::optional("minQuality", Kind::Count, "1-100, directory's word"),
+        Param::optional("minScore", Kind::Count, "1-100, our own record; leaves out whom we never paid"),
         Param::optional("limit", Kind::Count, "Default 100 (full: 25)"),
         Param::optional("page", Kind::Count, ""),
         Param::optional("format", Kind::OneOf(&["compact", "full"]), "full adds descriptions and all models"),
@@ -71,6 +76,9 @@ async fn run(runtime: Runtime, args: Args) -> Result<Answer, Failure> {
     let full = args.one_of("format", &["compact", "full"])? == Some("full");
     let limit = args.count("limit", u64::from(MAX_PROVIDERS))?.unwrap_or(if full { IN_FULL } else { IN_A_TABLE });
     let page = args.count("page", MAX_PAGE)?;
+    let percent = |name: &str| -> Result<Option<u8>, Failure> {
+        Ok(args.count(name, 100)?.and_then(|percent| u8::try_from(percent).ok()))
+    };
     let query = ProviderQuery {
         online_only: args.flag("onlineOnly")?,
         model: args.text("model")?,
@@ -81,6 +89,9 @@ async fn run(runtime: Runtime, args: Args) -> Result<Answer, Failure> {
         sort: args.one_of("sort", Sort::VARIANTS)?.and_then(|sort| sort.parse().ok()).unwrap_or_default(),
         job: Job::described(args.max_tokens("inputTokens")?, args.max_tokens("outputTokens")?),
         max_price: args.amount("maxPrice")?,
+        max_latency_ms: args.count("maxLatencyMs", MAX_LATENCY_MS)?,
+        min_quality: percent("minQuality")?,
+        min_score: percent("minScore")?,
     };
     let page = runtime.providers(query.clone()).await?;
     show(&page, &query, full)
