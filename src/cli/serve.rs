@@ -72,6 +72,8 @@ async fn serve(
     output: Output,
 ) -> Result<Exit, Failure> {
     let drain_time = settings.drain_time;
+    // Whoever reads that it serves may tell it to end at once.
+    let told_to_end = interrupted();
     let serving = Serving::start(settings, home, wallets.to_vec()).await?;
     output.remark(&format!("serving MCP on http://{}/mcp", serving.address()));
     match serving.agents() {
@@ -79,7 +81,8 @@ async fn serve(
         Ok(count) => output.remark(&format!("agents: {count}")),
         Err(failure) => output.remark(&format!("warning: {}. {}", failure.message, failure.next)),
     }
-    interrupted().await;
+    told_to_end.await;
+    let told_again = interrupted();
     output.remark("ending: nothing new is begun; calls that run may end");
     let end = async {
         if !serving.drain().await {
@@ -92,7 +95,7 @@ async fn serve(
     tokio::select! {
         () = end => Ok(Exit::Ok),
         // Everything that was signed or sent is in the journal.
-        () = interrupted() => Ok(Exit::Interrupted),
+        () = told_again => Ok(Exit::Interrupted),
     }
 }
 

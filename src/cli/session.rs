@@ -178,25 +178,35 @@ fn apply(global: &Global, sources: &mut Sources) {
     }
 }
 
-/// Ctrl-C, or the system's wish that we end.
-pub async fn interrupted() {
-    let ctrl_c = async {
+/// Ctrl-C, or the system's wish that we end. It is listened for from this call on, before the first look at what is given.
+pub fn interrupted() -> impl Future<Output = ()> {
+    #[cfg(unix)]
+    let listeners = {
+        use tokio::signal::unix::{SignalKind, signal};
+        [SignalKind::interrupt(), SignalKind::terminate()].map(signal)
+    };
+    async move {
+        #[cfg(unix)]
+        {
+            let [interrupt, terminate] = listeners;
+            tokio::select! {
+                () = heard(interrupt.ok()) => {}
+                () = heard(terminate.ok()) => {}
+            }
+        }
+        #[cfg(not(unix))]
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
-    };
-    #[cfg(unix)]
-    let terminated = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending().await,
-        }
-    };
-    #[cfg(not(unix))]
-    let terminated = std::future::pending::<()>();
-    tokio::select! {
-        () = ctrl_c => {}
-        () = terminated => {}
+    }
+}
+
+/// A signal came. One that cannot be listened for never does.
+#[cfg(unix)]
+async fn heard(listener: Option<tokio::signal::unix::Signal>) {
+    match listener {
+        Some(mut signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
     }
 }
 

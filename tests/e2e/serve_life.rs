@@ -34,6 +34,14 @@ async fn one_is_paid_and_recorded(world: &World, token: &str, id: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_told_to_end_as_soon_as_it_serves_ends_in_order() {
+    let world = world().await;
+    for _ in 0..3 {
+        Served::start(&Env::of(&world)).await.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_end_begins_nothing_new_and_lets_calls_end() {
     for sessions in [true, false] {
         let world = world().await;
