@@ -3,9 +3,12 @@
 //! Amounts are [`Usdc`] and serialise as decimal strings; times are Unix seconds of the chain's clock.
 
 use drain_protocol::duration::ChannelDuration;
-use drain_protocol::{Address, ChannelId, Generation, U256, Usdc};
+use drain_protocol::{Address, B256, ChannelId, Generation, U256, Usdc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::error::Failure;
+use crate::policy::repeat::{IdempotencyKey, sha256};
 
 mod budget;
 mod command;
@@ -14,6 +17,7 @@ mod market;
 mod openings;
 mod progress;
 mod quote;
+mod receipts;
 
 pub use budget::{BudgetLine, BudgetView};
 pub use command::{Command, Effect, Reply};
@@ -25,6 +29,7 @@ pub use market::{
 pub use openings::{OpeningsFound, Recovery, unknown, unknown_told};
 pub use progress::{Progress, Question, Said};
 pub use quote::{Opening, Quote, QuoteCall, QuoteInput};
+pub use receipts::{KeptAnswer, MAX_RECEIPTS, ReceiptDetails, ReceiptQuery, ReceiptView};
 
 /// Addresses are spelled as everywhere else, with their checksum.
 fn checksummed<S: serde::Serializer>(address: &Address, serializer: S) -> Result<S::Ok, S::Error> {
@@ -209,6 +214,23 @@ pub struct ChatCall {
     pub temperature: Option<serde_json::Number>,
     /// The most that this request may cost; never raises a limit.
     pub max_cost: Option<Usdc>,
+    /// The caller's own name for this request: the same request under it again is answered as the first one, and not paid
+    /// a second time.
+    #[serde(default)]
+    pub request_id: Option<IdempotencyKey>,
+}
+
+impl ChatCall {
+    /// SHA-256 of what is asked: who is paid, the conversation, and its limits. What may be locked for it is no part of it.
+    pub fn body_hash(&self) -> Result<B256, Failure> {
+        let whom = match &self.from {
+            PayFrom::Channel(id) => ("channel", id.to_string()),
+            PayFrom::Provider(wish) => ("provider", wish.provider.trim().to_owned()),
+        };
+        let asked = (whom, &self.model, &self.messages, self.max_tokens, &self.temperature, self.max_cost);
+        let bytes = serde_json::to_vec(&asked).map_err(|e| Failure::internal(e.to_string()))?;
+        Ok(sha256(bytes))
+    }
 }
 
 /// What came back for a request.

@@ -5,6 +5,7 @@
 
 pub mod actors;
 pub mod agents;
+pub mod answers;
 pub mod api;
 pub mod chain;
 pub mod child;

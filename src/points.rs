@@ -13,7 +13,7 @@ pub enum Point {
     VoucherSent,
     /// The whole answer came; nothing is booked.
     VoucherAnswered,
-    /// The outcome waits for the next commit.
+    /// The answer is kept, and its outcome waits for the next commit.
     VoucherSettled,
     /// A voucher of amount zero is recorded; nothing is signed.
     ProbeAuthorized,

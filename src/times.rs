@@ -15,6 +15,12 @@ pub fn utc(seconds: u64) -> String {
     format!("{} {} UTC", text.get(..10).unwrap_or_default(), text.get(11..16).unwrap_or_default())
 }
 
+/// Unix seconds as RFC 3339; beyond the year 9999 nobody reads a date.
+pub fn rfc3339(seconds: u64) -> String {
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds.min(LAST_DATE));
+    humantime::format_rfc3339_seconds(at).to_string()
+}
+
 /// Seconds as their two largest units: `1d 2h`, `59s`.
 pub fn span(seconds: u64) -> String {
     let units = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];

@@ -11,7 +11,8 @@ use super::startup::{no_signer, services};
 use crate::api::{
     ApprovalView, Approved, BudgetView, ChannelView, ChatCall, ChatReply, Closed, Command, Feedback, Imported,
     LeftBehind, OpenRequest, Opened, OpeningsFound, Progress, ProviderDetails, ProviderPage, ProviderQuery, Quote,
-    QuoteCall, Recovery, RefundReport, Reply, SendAmount, Swept, WalletView, unknown_told,
+    QuoteCall, ReceiptDetails, ReceiptQuery, ReceiptView, Recovery, RefundReport, Reply, SendAmount, Swept, WalletView,
+    unknown_told,
 };
 use crate::config::{Config, Password};
 use crate::error::Failure;
@@ -165,6 +166,16 @@ impl Runtime {
     /// The caller's limits and what is left of them.
     pub async fn budget(&self) -> Result<BudgetView, Failure> {
         answer!(self.read(Command::Budget).await?, Reply::Budget)
+    }
+
+    /// Receipts that the caller sees, newest first.
+    pub async fn receipts(&self, query: ReceiptQuery) -> Result<Vec<ReceiptView>, Failure> {
+        answer!(self.read(Command::Receipts(query)).await?, Reply::Receipts)
+    }
+
+    /// One receipt, with its answer while that is kept.
+    pub async fn receipt(&self, id: &str) -> Result<ReceiptDetails, Failure> {
+        answer!(self.read(Command::Receipt(id.into())).await?, Reply::Receipt).map(|details| *details)
     }
 
     /// Every channel; those at their end only with `all`.

@@ -8,6 +8,7 @@ use drain_protocol::Address;
 use drain_signers::Capabilities;
 use tokio::sync::watch;
 
+use crate::answers::Answers;
 use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -73,6 +74,8 @@ pub struct Purse {
     pub address: Address,
     /// Its durable record.
     pub journal: Journal,
+    /// Answers that were paid for.
+    pub answers: Answers,
     /// How its key signs.
     pub signer: Capabilities,
     /// Rings when a person has answered a question.

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::services::{Purse, Services};
 use super::supervisor::WithKey;
+use crate::answers::Answers;
 use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -60,11 +61,13 @@ pub fn folder(config: &Config, address: Address) -> PathBuf {
 pub(super) async fn wallet(services: &Services, signer: Signer) -> Result<WithKey, Failure> {
     let address = signer.address();
     let folder = folder(&services.config, address);
-    let journal = tokio::task::spawn_blocking(move || Journal::open(&folder))
+    let place = folder.clone();
+    let journal = tokio::task::spawn_blocking(move || Journal::open(&place))
         .await
         .map_err(|e| Failure::internal(e.to_string()))??;
     let channels = journal.channels(false).await?;
-    let purse = Purse { address, journal, signer: signer.capabilities(), decisions: watch::Sender::new(()) };
+    let answers = Answers::open(folder, services.config.requests.keep);
+    let purse = Purse { address, journal, answers, signer: signer.capabilities(), decisions: watch::Sender::new(()) };
     Ok(WithKey { purse, signer, channels })
 }
 

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ApprovalView, Approved, BudgetView, ChannelView, ChatCall, ChatReply, Closed, Feedback, Imported, LeftBehind,
-    OpenRequest, Opened, OpeningsFound, ProviderDetails, ProviderPage, ProviderQuery, Quote, QuoteCall, Recovery,
-    RefundReport, Swept, WalletView,
+    OpenRequest, Opened, OpeningsFound, ProviderDetails, ProviderPage, ProviderQuery, Quote, QuoteCall, ReceiptDetails,
+    ReceiptQuery, ReceiptView, Recovery, RefundReport, Swept, WalletView,
 };
 use crate::config::Password;
 use crate::error::{Code, Failure, Money};
@@ -36,6 +36,10 @@ pub enum Command {
     Quote(QuoteCall),
     /// The caller's limits and what is left of them.
     Budget,
+    /// Receipts, newest first.
+    Receipts(ReceiptQuery),
+    /// One receipt, with its answer while that is kept.
+    Receipt(String),
     /// Every channel; those at their end only with `true`.
     Channels(bool),
     /// One channel, compared with the chain.
@@ -105,6 +109,10 @@ pub enum Reply {
     Quote(Box<Quote>),
     /// Of [`Command::Budget`].
     Budget(BudgetView),
+    /// Of [`Command::Receipts`].
+    Receipts(Vec<ReceiptView>),
+    /// Of [`Command::Receipt`].
+    Receipt(Box<ReceiptDetails>),
     /// Of [`Command::Channels`].
     Channels(Vec<ChannelView>),
     /// Of [`Command::Channel`] and [`Command::Adopt`].
@@ -163,7 +171,7 @@ impl Effect {
                 code: Code::OwnerLost,
                 message: message("The outcome is unknown; what may have been signed stays reserved, and nothing was sent again"),
                 money: Money::Unknown,
-                next: "Look at the channel with drain_channel_status (or drain_channels) before any other paid call: a voucher that left counts there as in flight until the provider's next answer tells.".into(),
+                next: "Look at the last receipt with drain_budget before any other paid call: an answer that came is kept there, and a voucher of unknown outcome stays in flight on its channel (drain_channel_status) until the provider's next answer tells.".into(),
             },
             Self::Joins => Failure {
                 code: Code::TransactionPending,
@@ -194,6 +202,8 @@ impl Command {
             | Self::Balance
             | Self::Quote(_)
             | Self::Budget
+            | Self::Receipts(_)
+            | Self::Receipt(_)
             | Self::Channels(_)
             | Self::Channel(_)
             | Self::Freeze(_)

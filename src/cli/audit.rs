@@ -1,12 +1,11 @@
 //! `drain-mcp audit`: what was decided about money, who asked, by which rule, and what came of it.
 
-use std::time::SystemTime;
-
 use serde::Serialize;
 
 use super::exit::Exit;
 use super::journal::{Place, blocking, place};
 use super::output::clean;
+use super::rows::{csv, harmless, since};
 use super::session::Session;
 use crate::error::Failure;
 use crate::journal::audit::{self, AuditRow, Filter};
@@ -53,28 +52,14 @@ struct Found {
     rows: Vec<AuditRow>,
 }
 
-/// A span before now, or a date.
-fn since(text: &str) -> Result<u64, String> {
-    let at = match humantime::parse_duration(text) {
-        Ok(before) => SystemTime::now().checked_sub(before),
-        Err(_) => {
-            let whole = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.to_owned() };
-            humantime::parse_rfc3339_weak(&whole).ok()
-        }
-    };
-    let seconds = at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).map(|since| since.as_secs());
-    seconds
-        .filter(|at| i64::try_from(*at).is_ok())
-        .ok_or_else(|| "write 24h, 2026-11-01 or 2026-11-01T08:00:00Z".into())
-}
-
 pub(super) async fn run(args: Args, session: &mut Session) -> Result<Exit, Failure> {
     let Place { folder, .. } = place(session).await?;
-    let Args { since, agent, kind, request, limit: most, csv } = args;
+    let as_csv = args.csv;
+    let Args { since, agent, kind, request, limit: most, .. } = args;
     let filter = Filter { since: since.unwrap_or(0), agent, kind, request, most };
     let rows = blocking(move || audit::read(&folder, &filter)).await?;
-    if csv {
-        print(&rows)?;
+    if as_csv {
+        csv(rows.into_iter().map(in_cells))?;
     } else {
         let found = Found { rows };
         session.output.answer(&found, || match &*found.rows {
@@ -85,25 +70,14 @@ pub(super) async fn run(args: Args, session: &mut Session) -> Result<Exit, Failu
     Ok(Exit::Ok)
 }
 
-/// A table with a head. What a spreadsheet would take for a formula begins with a quote.
-fn print(rows: &[AuditRow]) -> Result<(), Failure> {
-    let failed = |error: csv::Error| Failure::internal(format!("the rows cannot be written: {error}"));
-    let mut table = csv::Writer::from_writer(std::io::stdout().lock());
-    for row in rows {
-        let harmless = |text: &Option<String>| {
-            text.as_ref().map(|text| {
-                if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text.clone() }
-            })
-        };
-        let row = AuditRow {
-            provider: harmless(&row.provider),
-            outcome: harmless(&row.outcome),
-            rule: harmless(&row.rule),
-            ..row.clone()
-        };
-        table.serialize(row).map_err(failed)?;
+/// Text of others in cells.
+fn in_cells(row: AuditRow) -> AuditRow {
+    AuditRow {
+        provider: row.provider.map(harmless),
+        outcome: row.outcome.map(harmless),
+        rule: row.rule.map(harmless),
+        ..row
     }
-    table.flush().map_err(|error| failed(error.into()))
 }
 
 fn line(row: &AuditRow) -> String {
@@ -135,22 +109,4 @@ fn line(row: &AuditRow) -> String {
     add("of", row.decided.map(|seq| format!("#{seq}")));
     add("-", row.outcome.clone());
     clean(&parts.join("  "))
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_spans_or_dates() {
-        assert_eq!(since("2026-11-01"), since("2026-11-01T00:00:00Z"));
-        assert_eq!(since("1970-01-01T00:01:00Z"), Ok(60));
-        let day = since("24h").unwrap();
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-        assert!((now - 86_401..=now - 86_399).contains(&day));
-        for bad in ["", "yesterday", "2026-13-01", "1969-01-01", "99999999999999h", "-1h"] {
-            assert!(since(bad).is_err(), "{bad}");
-        }
-    }
 }

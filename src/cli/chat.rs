@@ -13,6 +13,7 @@ use super::exit::Exit;
 use super::session::{Needs, Session};
 use crate::api::{ChatCall, ChatReply, Paid, PayFrom, ProviderWish};
 use crate::error::Failure;
+use crate::policy::repeat::IdempotencyKey;
 
 /// No provider takes a longer conversation; the configured limit is checked by the runtime.
 const MAX_INPUT: u64 = 64 * 1024 * 1024;
@@ -56,6 +57,9 @@ pub struct Args {
     /// The most that this request may cost in USDC; never raises a limit
     #[arg(long)]
     pub max_cost: Option<Usdc>,
+    /// A name of your own for this request: sent again under it, it is answered as the first time and not paid twice
+    #[arg(long, value_name = "NAME")]
+    pub request_id: Option<IdempotencyKey>,
     #[command(flatten)]
     pub opening: Opening,
 }
@@ -114,6 +118,7 @@ pub(super) async fn run(args: Args, session: &mut Session) -> Result<Exit, Failu
         max_tokens: args.max_tokens,
         temperature: args.temperature,
         max_cost: args.max_cost,
+        request_id: args.request_id,
     };
     let reply = session.run(Needs::Money, async |runtime, progress| runtime.chat(call, progress).await).await?;
     let output = session.output;

@@ -23,9 +23,11 @@ mod password;
 mod prompt;
 mod providers;
 mod quote;
+mod receipts;
 mod refund;
 mod relay;
 mod rescue;
+mod rows;
 pub mod sandbox;
 #[cfg(feature = "sandbox")]
 mod sandbox_ledger;
@@ -146,6 +148,8 @@ pub enum Command {
     Rescue(rescue::Args),
     /// Answer what waits for a person
     Approvals(approvals::Args),
+    /// Show what was paid for, with the answers that are kept, and export it
+    Receipts(receipts::Args),
     /// Read what was decided about money, and export it
     Audit(audit::Args),
     /// Serve MCP over HTTP to a fleet of agents
@@ -330,6 +334,7 @@ impl Command {
             Self::Refund(_) => "refund",
             Self::Rescue(_) => "rescue",
             Self::Approvals(_) => "approvals",
+            Self::Receipts(_) => "receipts",
             Self::Audit(_) => "audit",
             Self::Doctor(_) => "doctor",
             Self::Serve(_) => "serve",
@@ -351,6 +356,7 @@ impl Command {
                 | Self::Balance(_)
                 | Self::Budget(_)
                 | Self::Channels(_)
+                | Self::Receipts(_)
                 | Self::Audit(_)
                 | Self::Doctor(_)
         )
@@ -369,6 +375,7 @@ impl Command {
             Self::Refund(args) => refund::run(args, session).await,
             Self::Rescue(args) => rescue::run(args, session).await,
             Self::Approvals(args) => approvals::run(args, session).await,
+            Self::Receipts(args) => receipts::run(args, session).await,
             Self::Audit(args) => audit::run(args, session).await,
             Self::Doctor(args) => doctor::run(args, session).await,
             Self::Journal(command) => journal::run(command, session).await,

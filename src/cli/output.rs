@@ -132,6 +132,8 @@ const COMMANDS: &[(&str, &str)] = &[
     ("drain_providers", "drain-mcp providers"),
     ("drain_open_channel", "drain-mcp open"),
     ("drain_balance", "drain-mcp balance"),
+    ("drain_budget with receipt", "drain-mcp receipts"),
+    ("drain_budget", "drain-mcp receipts"),
     ("drain_chat", "drain-mcp chat"),
 ];
 

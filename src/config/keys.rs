@@ -246,6 +246,12 @@ keys! {
         "Largest conversation that is sent.";
     Queue: "DRAIN_QUEUE", Some("requests.queue"), None, Plain, "64",
         "Requests that may wait on one channel; further ones are answered \"busy\".";
+    RequestIdTime: "DRAIN_REQUEST_ID_TIME", Some("requests.request_id_time"), None, Plain, "24h",
+        "How long a requestId stands for its request: the same request under it is answered as the first one and not paid again, another one is refused.";
+    KeepAnswers: "DRAIN_KEEP_ANSWERS", Some("requests.keep_answers"), None, Plain, "7d",
+        "How long paid answers are kept in the wallet's folder, so that a lost one can be fetched by its receipt; 0 keeps none.";
+    AnswersMaxBytes: "DRAIN_ANSWERS_MAX_BYTES", Some("requests.answers_max_bytes"), None, Plain, "268435456",
+        "How many bytes of paid answers are kept; the oldest go first.";
     PriceTolerance: "DRAIN_PRICE_TOLERANCE", Some("requests.price_tolerance_percent"), None, Plain, "25",
         "By how many percent a provider may raise a price over the one first seen before a person is asked.";
     DefaultDuration: "DRAIN_DEFAULT_DURATION", Some("requests.default_duration"), None, Plain, "24h",

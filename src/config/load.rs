@@ -13,7 +13,7 @@ use super::keys::Key;
 use super::sources::{Layers, Sources, others_can_look};
 use super::values::{self, is_loopback};
 use super::{
-    ApprovalConfig, ChainConfig, Config, MarketplaceConfig, NotifyConfig, Password, PasswordFrom, RefundConfig,
+    ApprovalConfig, ChainConfig, Config, Keep, MarketplaceConfig, NotifyConfig, Password, PasswordFrom, RefundConfig,
     RequestConfig, SignerConfig,
 };
 use super::{kms, ledger, serve, treasury, wallets};
@@ -382,6 +382,11 @@ fn requests(layers: &mut Layers) -> Result<RequestConfig, ConfigError> {
         max_answer_bytes: layers.or_table(Key::MaxAnswerBytes, |text| values::number(text, 1_024, 1 << 30))?,
         max_request_bytes: layers.or_table(Key::MaxRequestBytes, |text| values::number(text, 1_024, 1 << 30))?,
         queue: layers.or_table(Key::Queue, |text| values::number(text, 1, 10_000))?,
+        request_id_time: layers.or_table(Key::RequestIdTime, values::days)?,
+        keep: Keep {
+            time: layers.or_table(Key::KeepAnswers, values::kept)?,
+            bytes: layers.or_table(Key::AnswersMaxBytes, |text| values::number(text, 0, 1 << 40))?,
+        },
         price_tolerance_percent: layers.or_table(Key::PriceTolerance, |text| values::number(text, 0, 1_000))?,
         allow_insecure: layers.or_table(Key::AllowInsecure, values::switch)?,
         default_duration: layers.or_table(Key::DefaultDuration, values::channel_duration)?,

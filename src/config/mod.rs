@@ -213,12 +213,25 @@ pub struct RequestConfig {
     pub max_request_bytes: usize,
     /// Requests that may wait on one channel.
     pub queue: usize,
+    /// How long a caller's own name for a request counts.
+    pub request_id_time: Duration,
+    /// Which answers are kept.
+    pub keep: Keep,
     /// Highest rise of a pinned price that needs no person, in percent.
     pub price_tolerance_percent: u32,
     /// http and private addresses are allowed although the directory is not on loopback (M14).
     pub allow_insecure: bool,
     /// How long a new channel is open when nobody says.
     pub default_duration: ChannelDuration,
+}
+
+/// Which paid answers are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// For how long; zero keeps none.
+    pub time: Duration,
+    /// How many bytes of them.
+    pub bytes: u64,
 }
 
 /// A provider that a person listed in the configuration.

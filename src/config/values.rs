@@ -138,6 +138,18 @@ pub(super) fn age(text: &str) -> Result<Duration, Bad> {
     }
 }
 
+/// How long something counts: from a second to 365 days.
+pub(super) fn days(text: &str) -> Result<Duration, Bad> {
+    let bad = || Bad::new(format!("{} is not a time of up to 365 days", quoted(text)), "Write for example 24h or 7d");
+    let time: ChannelDuration = text.trim().to_ascii_lowercase().parse().map_err(|_| bad())?;
+    if (1..=365 * 86_400).contains(&time.seconds()) { Ok(Duration::from_secs(time.seconds())) } else { Err(bad()) }
+}
+
+/// How long something is kept, or `0` for not at all.
+pub(super) fn kept(text: &str) -> Result<Duration, Bad> {
+    if matches!(text.trim(), "0" | "0s" | "0d") { Ok(Duration::ZERO) } else { days(text) }
+}
+
 /// How long something may be unused: from a minute to 365 days, or `off`.
 pub(super) fn idle(text: &str) -> Result<Option<Duration>, Bad> {
     if text.trim().eq_ignore_ascii_case("off") {

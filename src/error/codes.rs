@@ -135,6 +135,14 @@ codes! {
     ChannelExhausted = "channel_exhausted", AfterFix, [NotSpent, Credit], "Ask for a shorter answer, or close this channel and open one with a larger deposit.";
     /// The channel expires later: a plain close is not possible yet.
     NotExpired = "not_expired", AfterFix, [NotSpent], "Close with drain_cooperative_close, or after the expiry that the message names.";
+    /// The same requestId stands for another request.
+    IdempotencyConflict = "idempotency_conflict", AfterFix, [NotSpent], "Give each request a requestId of its own.";
+    /// This request was sent before under the same requestId, and what became of it is not known.
+    RequestUnknown = "request_unknown", No, [Reserved, Unknown], "It is never sent again by itself. Its receipt tells when it is known: drain_budget.";
+    /// This request was answered before under the same requestId, and the answer is not kept any more.
+    AnswerNotKept = "answer_not_kept", No, [Spent], "Where the answer is still wanted, use another requestId: that is paid anew.";
+    /// No receipt of that name is known to the caller.
+    UnknownReceipt = "unknown_receipt", AfterFix, [NotSpent], "List the last receipts with drain_budget.";
     /// Too many requests wait on this channel.
     Busy = "busy", Safe, [NotSpent], "Call again in a moment.";
     /// The provider refused the voucher or the request before doing any work.
@@ -170,7 +178,7 @@ codes! {
     /// The durable record cannot be written: nothing is signed (M1).
     JournalFailed = "journal_failed", AfterFix, [NotSpent, Credit, Unknown, Pending], "A person looks at the disk and the file that the message names.";
     /// The caller cancelled.
-    Cancelled = "cancelled", No, [NotSpent, Unknown], "Look with drain_channels where things stand.";
+    Cancelled = "cancelled", No, [NotSpent, Unknown], "Look with drain_channels where things stand, and for an answer that was paid for with drain_budget.";
     /// A fault of ours.
     Internal = "internal", No, [NotSpent, Unknown, Credit], "Report it with the message; look with drain_channels before any other paid call.";
 }

@@ -91,7 +91,33 @@ pub(super) fn over(before: &Path, copy: &mut Connection) -> Result<Vec<String>, 
     if let Err(error) = recorded {
         tracing::warn!(%error, "the audit record of the journal before cannot be read; it stays in the file that is kept");
     }
+    let named = schema::version(&before).and_then(|version| match version {
+        schema::NAMED.. => requests_with_names(&before, copy),
+        _ => Ok(()),
+    });
+    if let Err(error) = named {
+        tracing::warn!(%error, "which requests with a name the journal before paid cannot be read: repeated, they are paid again");
+    }
     Ok(unread)
+}
+
+/// What was paid since the copy was made is not paid again under its name.
+fn requests_with_names(before: &Connection, copy: &mut Connection) -> Result<(), JournalError> {
+    let part = copy.transaction()?;
+    let read = "SELECT v.agent, v.request_key, v.request_body, v.intent, v.nonce, c.channel_id, v.bound, v.created_at AS created_at \
+         FROM vouchers v JOIN channels c USING (intent) WHERE v.request_key IS NOT NULL AND v.state != 'not_charged' \
+         UNION ALL SELECT agent, request_key, request_body, intent, nonce, channel_id, bound, created_at FROM carried_requests \
+         ORDER BY created_at DESC";
+    for row in rows(before, read)? {
+        part.prepare_cached(
+            "INSERT INTO carried_requests (agent, request_key, request_body, intent, nonce, channel_id, bound, created_at) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO UPDATE SET request_body = excluded.request_body, \
+             intent = excluded.intent, nonce = excluded.nonce, channel_id = excluded.channel_id, bound = excluded.bound, \
+             created_at = excluded.created_at WHERE excluded.created_at > created_at",
+        )?
+        .execute(params_from_iter(row))?;
+    }
+    Ok(part.commit()?)
 }
 
 /// What was decided since the copy was made stays on record: its rows are added, in their order. Which row each is the

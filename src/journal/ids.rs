@@ -42,6 +42,16 @@ impl fmt::Display for Receipt {
     }
 }
 
+impl FromStr for Receipt {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (intent, nonce) = text.split_once('-').ok_or(())?;
+        let nonce = nonce.parse().ok().and_then(Nonce::new).ok_or(())?;
+        Ok(Self { intent: intent.parse()?, nonce })
+    }
+}
+
 impl fmt::Display for TxId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "t{}", self.0)

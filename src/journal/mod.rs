@@ -33,10 +33,12 @@ mod model_tests;
 mod openings;
 mod pins;
 mod place;
+mod receipts;
 mod records;
 mod reorgs;
 #[cfg(test)]
 mod reorgs_tests;
+mod repeats;
 mod restore;
 mod row;
 mod schema;
@@ -71,13 +73,14 @@ pub use members::{Leave, Member, Seen, Share, among};
 pub use openings::{KnownOpenings, Whose};
 pub use pins::{FirstSight, Pin, PinCheck};
 pub use reorgs::Settled;
+pub use repeats::{Earlier, End};
 pub use schema::lock;
 pub use totals::{Asked as TotalsAsked, Totals};
 pub use transaction::{NewTransaction, TxKind, TxRecord, TxState};
 pub use trouble::DiskTrouble;
 pub use vouchers::{Authorized, Outcome, VoucherIntent};
 
-use crate::error::{Code, Failure};
+use crate::error::{Code, Failure, Money};
 use crate::policy::books::NoVoucher;
 use crate::policy::budgets::{OverLimit, Rule};
 use crate::policy::limits::NotAllowed;
@@ -192,6 +195,12 @@ pub enum JournalError {
     /// The wallet promises nothing more until a person lifts that (M11).
     #[error("the wallet is frozen: {}", .0.reason)]
     Frozen(Frozen),
+    /// A request of this name was or may be charged.
+    #[error("this request was sent before (receipt {0}) and is not paid a second time")]
+    Repeated(Receipt),
+    /// A request of this name asked something else.
+    #[error("the same requestId stands for another request (receipt {0})")]
+    OtherRequest(Receipt),
     /// A limit that only a person raises would be passed (M3, M4, M9).
     #[error("{0}")]
     OverLimit(OverLimit),
@@ -215,6 +224,7 @@ impl JournalError {
             Self::NotAllowed(_) => ("refused", "category"),
             Self::SetAside { .. } => ("refused", "set_aside"),
             Self::Frozen(_) => ("refused", "frozen"),
+            Self::Repeated(_) | Self::OtherRequest(_) => ("refused", "request_id"),
             Self::NoTime => ("refused", "no_time"),
             Self::OverLimit(over) => ("refused", over.rule.name()),
             _ => return None,
@@ -253,6 +263,17 @@ impl From<JournalError> for Failure {
                     "Use another provider; channels to this one are closed as usual. A person who wants to pay it all the same runs: drain-mcp providers --trust {}",
                     shell_word(&provider_id)
                 ),
+            ),
+            JournalError::Repeated(receipt) => Self {
+                code: Code::RequestUnknown,
+                message: text,
+                money: Money::Unknown,
+                next: format!("Look at it: drain_budget with receipt {receipt}."),
+            },
+            JournalError::OtherRequest(_) => Self::unspent(
+                Code::IdempotencyConflict,
+                text,
+                "Give each request a requestId of its own; the same one only to repeat exactly the same request.",
             ),
             JournalError::NeedsPerson | JournalError::TooManyQuestions(_) => Self::unspent(
                 Code::ApprovalNeeded,

@@ -237,7 +237,8 @@ impl World {
     fn settle(&mut self, receipt: Receipt, bound: Usdc, claims: Claims) {
         let settled = self.books.settle(bound, claims);
         assert!(settled.charged <= bound, "a request costs at most its bound");
-        let outcome = Outcome::Settled { answered: true, charged: settled.charged, disputed: settled.disputed };
+        let outcome =
+            Outcome::Settled { answered: true, charged: settled.charged, disputed: settled.disputed, answer: None };
         self.journal().settle_later(receipt, outcome, START).unwrap();
         if let Some(older) = settled.older {
             self.journal().resolve_unknown_later(self.intent, older, "total", START).unwrap();

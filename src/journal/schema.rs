@@ -26,6 +26,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0009_left_in_contract.sql"),
     include_str!("migrations/0010_audit.sql"),
     include_str!("migrations/0011_members.sql"),
+    include_str!("migrations/0012_receipts.sql"),
 ];
 
 /// The schema of this version.
@@ -33,6 +34,9 @@ pub(super) const KNOWN: i64 = MIGRATIONS.len() as i64;
 
 /// The first schema with an audit record.
 pub(super) const AUDITED: i64 = 10;
+
+/// The first schema in which requests may have names.
+pub(super) const NAMED: i64 = 12;
 
 /// `drain` in ASCII: marks the file as ours.
 const APPLICATION_ID: i64 = 0x6472_6169;

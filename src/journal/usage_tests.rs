@@ -133,6 +133,7 @@ impl Bench {
             agent: agent.into(),
             approval: None,
             model: "m".into(),
+            key: None,
             moment: when,
         }
     }
@@ -153,7 +154,7 @@ impl Bench {
     }
 
     pub fn settle(&self, receipt: Receipt, charged: u32) {
-        let outcome = Outcome::Settled { answered: true, charged: usdc(charged), disputed: Usdc::ZERO };
+        let outcome = Outcome::Settled { answered: true, charged: usdc(charged), disputed: Usdc::ZERO, answer: None };
         self.journal.settle_later(receipt, outcome, START).unwrap();
     }
 }

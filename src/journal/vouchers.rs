@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use drain_protocol::{ChannelId, Domain, Usdc, Voucher};
+use drain_protocol::{B256, ChannelId, Domain, Usdc, Voucher};
 use rusqlite::{Connection, params};
 
 use super::audit::{self, Entry, Kind, Who};
@@ -11,11 +11,14 @@ use super::members::{self, Booked};
 use super::row::column;
 use super::usage::{self, Payer};
 use super::writer::When;
-use super::{ApprovalId, ChannelRecord, IntentId, Journal, JournalError, Receipt, approvals, channel, records, row};
+use super::{
+    ApprovalId, ChannelRecord, IntentId, Journal, JournalError, Receipt, approvals, channel, records, repeats, row,
+};
 use crate::api::ChannelState;
 use crate::clock::Moment;
 use crate::policy::approvals::ApprovalKind;
 use crate::policy::budgets::{NewVoucher, Signed, may_sign};
+use crate::policy::repeat::RequestKey;
 use crate::policy::score::Event;
 use crate::policy::{Books, Limits};
 
@@ -36,6 +39,8 @@ pub struct VoucherIntent {
     pub approval: Option<ApprovalId>,
     /// For the record.
     pub model: String,
+    /// The caller's own name for the request.
+    pub key: Option<RequestKey>,
     /// Now.
     pub moment: Moment,
 }
@@ -100,6 +105,8 @@ pub enum Outcome {
         charged: Usdc,
         /// Claimed beyond.
         disputed: Usdc,
+        /// SHA-256 of what came.
+        answer: Option<B256>,
     },
     /// The provider says that it did no work.
     Refused {
@@ -142,6 +149,16 @@ impl Journal {
         self.writer.submit(When::Later, move |db| settle(db, &who, receipt, &outcome, at)).map(drop)
     }
 
+    /// An answer came, and what it costs is told later. Rides in the next commit.
+    pub fn answered_later(&self, receipt: Receipt, answer: B256) -> Result<(), JournalError> {
+        let note = move |db: &Connection| {
+            db.prepare_cached("UPDATE vouchers SET answer_hash = ?3 WHERE intent = ?1 AND nonce = ?2")?
+                .execute(params![receipt.intent.0, receipt.nonce.as_i64(), answer.to_string()])?;
+            Ok(())
+        };
+        self.writer.submit(When::Later, note).map(drop)
+    }
+
     /// Books the end of all requests of a channel whose outcome was unknown: together they cost `cost`.
     pub async fn resolve_unknown(
         &self,
@@ -175,6 +192,9 @@ impl Journal {
 
 fn authorize(db: &Connection, who: &Who, request: &VoucherIntent) -> Result<Authorized, JournalError> {
     refuse_frozen_by(db, &request.limits, request.moment.at)?;
+    if let Some(key) = &request.key {
+        repeats::refuse(db, &request.agent, key, request.moment.at)?;
+    }
     let record = channel::load(db, request.intent)?;
     let channel_id = signable(&record)?;
     record.check_parties(&request.limits.parties)?;
@@ -214,8 +234,8 @@ fn authorize(db: &Connection, who: &Who, request: &VoucherIntent) -> Result<Auth
         },
     )?;
     db.prepare_cached(
-        "INSERT INTO vouchers (intent, nonce, amount, bound, growth, model, state, created_at, agent, newcomer, counted_at, audit) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'in_flight', ?7, ?8, ?9, ?10, ?11)",
+        "INSERT INTO vouchers (intent, nonce, amount, bound, growth, model, state, created_at, agent, newcomer, counted_at, audit, request_key, request_body) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'in_flight', ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     )?
     .execute(params![
         request.intent.0,
@@ -228,7 +248,9 @@ fn authorize(db: &Connection, who: &Who, request: &VoucherIntent) -> Result<Auth
         request.agent,
         payer.newcomer,
         column(counted_at)?,
-        decision
+        decision,
+        request.key.as_ref().map(|key| key.id.as_str()),
+        request.key.as_ref().map(|key| key.body.to_string())
     ])?;
     db.prepare_cached("UPDATE channels SET signed = ?2, nonce = ?3, used_at = ?4 WHERE intent = ?1")?
         .execute(params![request.intent.0, books.signed.as_i64(), books.nonce.as_i64(), column(counted_at)?])?;
@@ -332,14 +354,16 @@ fn signable(record: &ChannelRecord) -> Result<ChannelId, JournalError> {
 }
 
 fn settle(db: &Connection, who: &Who, receipt: Receipt, outcome: &Outcome, at: u64) -> Result<(), JournalError> {
-    let (state, charged, disputed, note) = match outcome {
-        Outcome::Settled { charged, disputed, .. } => ("settled", *charged, *disputed, None),
-        Outcome::Refused { note } | Outcome::Unsent { note } => ("not_charged", Usdc::ZERO, Usdc::ZERO, Some(note)),
+    let (state, charged, disputed, note, answer) = match outcome {
+        Outcome::Settled { charged, disputed, answer, .. } => ("settled", *charged, *disputed, None, *answer),
+        Outcome::Refused { note } | Outcome::Unsent { note } => {
+            ("not_charged", Usdc::ZERO, Usdc::ZERO, Some(note), None)
+        }
     };
     // Only a request in flight is settled: the same outcome twice books once.
     let changed = db
-        .prepare_cached("UPDATE vouchers SET state = ?3, cost = ?4, disputed = ?5, note = ?6, settled_at = ?7 WHERE intent = ?1 AND nonce = ?2 AND state = 'in_flight'")?
-        .execute(params![receipt.intent.0, receipt.nonce.as_i64(), state, charged.as_i64(), disputed.as_i64(), note, column(at)?])?;
+        .prepare_cached("UPDATE vouchers SET state = ?3, cost = ?4, disputed = ?5, note = ?6, settled_at = ?7, answer_hash = ?8 WHERE intent = ?1 AND nonce = ?2 AND state = 'in_flight'")?
+        .execute(params![receipt.intent.0, receipt.nonce.as_i64(), state, charged.as_i64(), disputed.as_i64(), note, column(at)?, answer.map(|hash| hash.to_string())])?;
     if changed == 0 {
         return Ok(());
     }

@@ -111,7 +111,7 @@ impl Fault {
         let failure = Failure::unspent(
             Code::Cancelled,
             format!("{what} was cancelled: it is not waited for. What was already sent is still settled."),
-            "Call drain_channels to see where things stand.",
+            "Call drain_channels to see where things stand; an answer that was paid for is kept by its receipt: drain_budget.",
         );
         Self::maybe_unknown(failure, moves_money)
     }
@@ -123,7 +123,7 @@ impl Fault {
             format!(
                 "{what} took longer than DRAIN_CALL_TIME and is not waited for any more. What was already sent is still settled."
             ),
-            "Call drain_channels to see where things stand.",
+            "Call drain_channels to see where things stand; an answer that was paid for is kept by its receipt: drain_budget.",
         );
         Self::maybe_unknown(failure, moves_money)
     }

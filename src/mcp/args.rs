@@ -19,6 +19,7 @@ use serde_json::{Map, Number, Value};
 
 use crate::api::{PayFrom, ProviderWish};
 use crate::error::Failure;
+use crate::policy::repeat::IdempotencyKey;
 
 pub(super) use names::nearest;
 pub use param::{Kind, Param, input_schema};
@@ -126,6 +127,11 @@ impl Args {
             Some(number) if (1..=max).contains(&number) => Ok(Some(number)),
             _ => Err(wrong(name, format!("it must be a whole number from 1 to {max}"), value)),
         }
+    }
+
+    /// The caller's own name for a request.
+    pub fn request_id(&self, name: &str) -> Result<Option<IdempotencyKey>, Failure> {
+        self.text(name)?.map(|text| text.parse().map_err(|e| Failure::argument(name, e))).transpose()
     }
 
     /// The longest answer, in tokens.

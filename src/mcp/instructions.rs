@@ -24,7 +24,7 @@ Each failure says what happened to the money, whether to repeat the call, and th
 
 const FAILURES_OF_PAYMENTS: &str = "\
 - channel_needed: call again with the maxDeposit that it names. channel_exhausted, channel_expired: close the channel, go on.
-- answer_lost, provider_failed: paid or reserved; do not repeat blindly, look at drain_channel_status.
+- answer_lost, provider_failed, request_unknown: paid or reserved; repeat with the same requestId only, and look at drain_budget: it keeps receipts and their answers.
 - transaction_pending, busy: the same call later is safe and never pays twice.
 ";
 

@@ -159,6 +159,27 @@ pub(super) fn quote() -> Quote {
     }
 }
 
+pub(super) fn receipt() -> ReceiptView {
+    ReceiptView {
+        receipt: "c1-2".into(),
+        at: "2026-11-01T08:00:00Z".into(),
+        settled_at: None,
+        outcome: "answered".into(),
+        agent: "default".into(),
+        provider: ATTACK.into(),
+        channel: None,
+        model: ATTACK.into(),
+        bound: Usdc::new(500),
+        charged: Some(Usdc::new(330)),
+        disputed: Usdc::ZERO,
+        voucher_amount: Usdc::new(500),
+        nonce: 2,
+        request_id: Some(ATTACK.into()),
+        answer_sha256: None,
+        note: Some(ATTACK.into()),
+    }
+}
+
 pub(super) fn budget() -> BudgetView {
     let line = |name: &str, used: Option<&str>| BudgetLine {
         name: name.into(),

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, ErrorData, GetPromptRequestParams, GetPromptResponse, Implementation,
-    InputRequiredResult, JsonObject, ListPromptsResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-    ProgressNotificationParam, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ServerCapabilities,
-    ServerConfig, Tool,
+    InputRequiredResult, JsonObject, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
+    ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, ReadResourceRequestParams,
+    ReadResourceResponse, ReadResourceResult, ServerCapabilities, ServerConfig, Tool,
 };
 use rmcp::service::RequestContext;
 use rmcp::{RoleServer, ServerHandler};
@@ -114,7 +114,7 @@ impl Server {
     async fn dispatch(&self, job: Job, person: Person, context: &RequestContext<RoleServer>) -> Result<Reply, Fault> {
         let name = match &job {
             Job::Tool(tool, _) => tool.name,
-            Job::Resource(resource) => resource.uri(),
+            Job::Resource(resource) => resource.name(),
         };
         let asked = Asked::by(name);
         let (begun, span) = (Instant::now(), logging::asked(&asked));
@@ -138,7 +138,7 @@ impl Server {
     ) -> Result<Reply, Fault> {
         let what = match &job {
             Job::Tool(tool, _) => What { name: tool.name, moves_money: tool.effect.moves_money() },
-            Job::Resource(resource) => What { name: resource.uri(), moves_money: false },
+            Job::Resource(resource) => What { name: resource.name(), moves_money: false },
         };
         let token = context.meta.get_progress_token();
         let (sender, receiver) = mpsc::channel(PROGRESS_QUEUE);
@@ -268,13 +268,21 @@ impl ServerHandler for Server {
         Ok(ListResourcesResult::with_all_items(resources::listed()))
     }
 
+    async fn list_resource_templates(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        Ok(ListResourceTemplatesResult::with_all_items(resources::templates()))
+    }
+
     async fn read_resource(
         &self,
         request: ReadResourceRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
         let resource = Resource::find(&request.uri).ok_or_else(|| resources::unknown(&request.uri))?;
-        match self.dispatch(Job::Resource(resource), Person::Nobody, &context).await {
+        match self.dispatch(Job::Resource(resource.clone()), Person::Nobody, &context).await {
             Ok(Reply::Ask(input)) => Ok((*input).into()),
             Ok(Reply::Answer(answer)) => {
                 let contents = vec![resource.contents(answer.into_text(self.play_money))];

@@ -118,7 +118,7 @@ async fn lists_calls_and_ends_with_the_client() {
         client.send(json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" })).await;
         assert_eq!(client.next().await["result"]["tools"].as_array().unwrap().len(), 13);
         client.send(json!({ "jsonrpc": "2.0", "id": 2, "method": "resources/list" })).await;
-        assert_eq!(client.next().await["result"]["resources"].as_array().unwrap().len(), 2);
+        assert_eq!(client.next().await["result"]["resources"].as_array().unwrap().len(), 3);
         let read =
             json!({ "jsonrpc": "2.0", "id": 3, "method": "resources/read", "params": { "uri": "drain://wallet" } });
         client.send(read).await;

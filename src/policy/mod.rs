@@ -4,6 +4,7 @@
 //! under the operator's upper bounds, `approvals` when a person is asked, `choice` which
 //! open channel pays, `learn` the default length of an answer, `prices`
 //! when a rise is a question for a person, `ranking` in which order providers are shown, `refund` when unspent money comes back by itself,
+//! `repeat` which requests are the same,
 //! `score` what a provider's record says of it. The journal calls them inside the
 //! transaction that records the decision.
 
@@ -18,6 +19,7 @@ mod pol;
 pub mod prices;
 pub mod ranking;
 pub mod refund;
+pub mod repeat;
 pub mod score;
 pub mod sharing;
 #[cfg(test)]

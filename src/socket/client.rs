@@ -223,6 +223,7 @@ impl Remote {
     pub async fn run(&self, command: Command, asked: Asked, progress: Progress) -> Fate {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (person, parts) = (progress.has_person(), progress.wants_parts());
+        let command = Box::new(command);
         let frame = match serde_json::to_vec(&Up::Call { id, command, asked, person, parts }) {
             Ok(frame) if frame.len() <= FRAME_BYTES => frame,
             Ok(frame) => {

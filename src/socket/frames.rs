@@ -23,7 +23,7 @@ pub enum Up {
         /// The client's number for it; none that is in use.
         id: u64,
         /// What.
-        command: Command,
+        command: Box<Command>,
         /// By which call at the client: its id goes into the holder's log and record.
         asked: Asked,
         /// Whether a person at the client can be asked.

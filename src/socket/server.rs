@@ -201,7 +201,7 @@ async fn serve(reader: &mut Reader, house: &Arc<House>, caller: &Caller, out: &m
                         let (answer, answers) = mpsc::channel(1);
                         let work = Call { house: house.clone(), id, out: out.clone(), permit };
                         let task = running.spawn(work.run(
-                            command,
+                            *command,
                             caller.clone().by(asked.cleaned()),
                             parts,
                             person.then_some(answers),

@@ -187,6 +187,7 @@ pub fn call(channel: ChannelId, model: &str, text: &str) -> ChatCall {
         max_tokens: None,
         temperature: None,
         max_cost: None,
+        request_id: None,
     }
 }
 

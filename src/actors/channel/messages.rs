@@ -1,13 +1,16 @@
 //! What a channel's actor is told.
 
+use std::sync::Arc;
+
 use actix::Message;
 use drain_protocol::{Nonce, Usdc};
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, oneshot};
 
 use crate::api::{ChatCall, ChatReply, Closed, Progress};
 use crate::error::Failure;
 use crate::journal::Approval;
 use crate::policy::Caller;
+use crate::policy::repeat::RequestKey;
 
 /// Pay for a request. Requests go one after another. Taken into the queue, or refused; the answer comes by `reply`.
 #[derive(Debug, Message)]
@@ -19,9 +22,20 @@ pub struct Pay {
     pub caller: Caller,
     /// Where progress goes.
     pub progress: Progress,
+    /// Where the caller has a name for it.
+    pub once: Option<Once>,
     /// Where the answer goes. A caller who drops the other end before the request's turn is not charged: an answer
     /// through the mailbox could not tell, since actix waits for it whether or not anybody listens.
     pub reply: oneshot::Sender<Result<Turn, Failure>>,
+}
+
+/// A request that is paid once, however often it is asked for.
+#[derive(Clone, Debug)]
+pub struct Once {
+    /// Its name.
+    pub key: RequestKey,
+    /// Held while it has its turn: what began goes on to its end, and who asks again joins it. Held by who withdrew it, too.
+    pub turn: Arc<Mutex<()>>,
 }
 
 /// What a request's turn led to.

@@ -19,11 +19,11 @@ use drain_protocol::pricing::PriceList;
 use drain_protocol::text::quoted;
 use futures::TryFutureExt;
 use reqwest::Url;
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
-pub use messages::{CloseKind, End, Idle, Pay, Seen, Turn};
+pub use messages::{CloseKind, End, Idle, Once, Pay, Seen, Turn};
 pub use plan::unknown_model;
 
 use super::services::{Counted, Purse, Services, gone};
@@ -37,6 +37,7 @@ use crate::journal::{ChannelRecord, IntentId, Seen as ChannelSeen, Share};
 use crate::logging;
 use crate::metrics;
 use crate::policy::learn::AnswerLength;
+use crate::policy::repeat::RequestKey;
 use crate::policy::{Asked, Caller};
 
 /// What an agent may ask of a channel while others wait.
@@ -45,7 +46,7 @@ const MAILBOX: usize = 256;
 enum Job {
     Take(Seen),
     Idle(oneshot::Sender<()>),
-    Pay(Pay),
+    Pay(Box<Pay>),
     End(End),
 }
 
@@ -76,6 +77,8 @@ pub(super) struct Desk {
     pub docs_checked: bool,
     /// Whom the request on the desk is for.
     pub caller: Caller,
+    /// That caller's own name for it.
+    pub key: Option<RequestKey>,
     /// Cancelled when nobody waits for the request any more: a device that asks a person then asks no longer.
     pub gone: Option<CancellationToken>,
 }
@@ -198,6 +201,7 @@ impl ChannelActor {
             lengths,
             docs_checked: false,
             caller: self.services.operator(Asked::by("runtime")),
+            key: None,
             gone: None,
         }
     }
@@ -245,8 +249,15 @@ impl ChannelActor {
                         desk.serve(desk.services.operator(Asked::by("watcher")));
                         desk.take_in(seen).await;
                     }
-                    Job::Pay(Pay { call, caller, progress, mut reply }) => {
+                    Job::Pay(pay) => {
+                        let Pay { call, caller, progress, once, mut reply } = *pay;
+                        let (key, turn) = once.map(|once| (once.key, once.turn)).unzip();
+                        let Ok(_turn) = turn.map(Mutex::try_lock_owned).transpose() else {
+                            // Withdrawn in this very moment.
+                            return desk;
+                        };
                         desk.serve(caller);
+                        desk.key = key;
                         let gone = desk.gone.insert(CancellationToken::new()).clone();
                         let result = {
                             let paying = pay::pay(&mut desk, call, &progress);
@@ -260,7 +271,7 @@ impl ChannelActor {
                                 }
                             }
                         };
-                        desk.gone = None;
+                        (desk.gone, desk.key) = (None, None);
                         let result = match result {
                             Ok(Turn::Done(ChatReply::Paid(paid))) => {
                                 let channel = desk.shown(paid.channel).await;
@@ -325,7 +336,8 @@ impl Job {
     /// By which call it came about.
     fn span(&self) -> Span {
         match self {
-            Self::Pay(Pay { caller, .. }) | Self::End(End { caller, .. }) => logging::call(caller),
+            Self::Pay(pay) => logging::call(&pay.caller),
+            Self::End(end) => logging::call(&end.caller),
             Self::Take(_) | Self::Idle(_) => Span::none(),
         }
     }
@@ -377,7 +389,7 @@ impl Handler<Pay> for ChannelActor {
                 "Use another channel, or open one. Should the close fail, drain_channel_status shows this one open again.",
             ));
         }
-        self.enqueue(Job::Pay(message), ctx)
+        self.enqueue(Job::Pay(Box::new(message)), ctx)
     }
 }
 

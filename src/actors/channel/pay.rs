@@ -8,7 +8,7 @@ use drain_protocol::chat::{ChatAnswer, Usage};
 use drain_protocol::headers::CostHeaders;
 use drain_protocol::pricing::Price;
 use drain_protocol::text::quoted;
-use drain_protocol::{SignedVoucher, Usdc};
+use drain_protocol::{B256, SignedVoucher, Usdc};
 use reqwest::Url;
 
 use super::partial::Partial;
@@ -18,7 +18,8 @@ use crate::actors::person;
 use crate::actors::services::ask;
 use crate::actors::signer::SignVoucher;
 use crate::actors::view;
-use crate::api::{ChatCall, ChatReply, Paid, Progress};
+use crate::answers::AnswerId;
+use crate::api::{ChatCall, ChatReply, KeptAnswer, Progress};
 use crate::error::{Code, Failure, Money};
 use crate::http_client::RequestLimits;
 use crate::journal::audit::{Kind, Wanted};
@@ -27,6 +28,7 @@ use crate::logging;
 use crate::metrics::{self, VoucherEnd};
 use crate::points::{Point, reach};
 use crate::policy::books::{Claims, Settlement};
+use crate::policy::repeat::sha256;
 use crate::provider::{ChatError, ChatOutcome};
 
 /// A voucher that left, and what is needed to book its end.
@@ -108,7 +110,7 @@ async fn one_try(
     match outcome {
         Ok(ChatOutcome::Answered { answer, costs }) => {
             logging::content("answer", || answer.content.clone());
-            let reply = answered(desk, &plan, sent, *answer, &costs);
+            let reply = answered(desk, &plan, sent, *answer, &costs).await;
             reach(Point::VoucherSettled);
             Ok(Step::Done(Turn::Done(reply)))
         }
@@ -171,6 +173,7 @@ async fn authorize(desk: &Desk, plan: &Plan) -> Result<Authorized, JournalError>
             agent: desk.caller.agent.clone(),
             approval: plan.approval,
             model: plan.request.model.clone(),
+            key: desk.key.clone(),
             moment: desk.services.clock.moment(),
         })
         .await?;
@@ -264,6 +267,7 @@ fn book(
     costs: &CostHeaders,
     usage: Option<Usage>,
     answered: bool,
+    answer: Option<B256>,
 ) -> (Settlement, Vec<String>) {
     let explained = match &plan.price {
         // Above the flat price only where the caller allowed it, which the price does not explain.
@@ -285,7 +289,7 @@ fn book(
     }
     tracing::info!(receipt = %sent.receipt, charged = %settled.charged, disputed = %settled.disputed, "cost booked");
     let mut notes = Vec::new();
-    let outcome = Outcome::Settled { answered, charged: settled.charged, disputed: settled.disputed };
+    let outcome = Outcome::Settled { answered, charged: settled.charged, disputed: settled.disputed, answer };
     if let Err(error) = desk.purse.journal.settle_later(sent.receipt, outcome, at) {
         // What was answered is here and paid for; the journal keeps the larger reservation.
         notes.push(format!("the cost could not be recorded ({error}); the whole bound stays reserved"));
@@ -310,40 +314,55 @@ fn book(
     (settled, notes)
 }
 
-fn answered(desk: &mut Desk, plan: &Plan, sent: Sent, answer: ChatAnswer, costs: &CostHeaders) -> ChatReply {
+async fn answered(desk: &mut Desk, plan: &Plan, sent: Sent, answer: ChatAnswer, costs: &CostHeaders) -> ChatReply {
     // Nothing at all, or something that is no answer, is a failure in the provider's record, whatever was paid for it.
     let usable = !answer.raw.is_string() && (answer.finish_reason.is_some() || !answer.content.trim().is_empty());
-    let (settled, mut booked) = if plan.request.stream && costs.cost.is_none() && answer.usage.is_none() {
-        cost_to_come(desk, sent)
-    } else {
-        book(desk, plan, sent, costs, answer.usage, usable)
+    let mut kept = KeptAnswer {
+        content: answer.content,
+        raw: answer.raw,
+        finish_reason: answer.finish_reason,
+        max_tokens_sent: plan.request.max_tokens,
+        cost: Usdc::ZERO,
+        disputed: Usdc::ZERO,
+        notes: plan.notes.clone(),
     };
-    if answer.raw.is_string() {
-        booked
+    let hash = sha256(kept.text().as_bytes());
+    let (settled, booked) = if plan.request.stream && costs.cost.is_none() && answer.usage.is_none() {
+        cost_to_come(desk, sent, hash)
+    } else {
+        book(desk, plan, sent, costs, answer.usage, usable, Some(hash))
+    };
+    (kept.cost, kept.disputed) = (settled.charged, settled.disputed);
+    kept.notes.extend(booked);
+    if kept.raw.is_string() {
+        kept.notes
             .push("the answer is no JSON of the agreed form: this is what came, and what the provider charged".into());
     }
     desk.record.requests += u64::from(usable);
     if let Some(usage) = answer.usage.filter(|_| plan.by_token) {
-        let cut = answer.finish_reason.as_deref() == Some("length");
+        let cut = kept.finish_reason.as_deref() == Some("length");
         desk.lengths.entry(plan.request.model.clone()).or_default().observe(usage.completion_tokens, cut);
     }
-    ChatReply::Paid(Box::new(Paid {
-        content: answer.content,
-        raw: answer.raw,
-        finish_reason: answer.finish_reason,
-        cost: settled.charged,
-        disputed: settled.disputed,
-        receipt: sent.receipt.to_string(),
-        max_tokens_sent: plan.request.max_tokens,
-        spent_today: sent.spent_today.saturating_add(settled.charged),
-        channel: view::channel(&desk.record, desk.services.clock.block_time()),
-        notes: plan.notes.iter().cloned().chain(booked).collect(),
-    }))
+    keep(desk, sent.receipt, &mut kept).await;
+    let channel = view::channel(&desk.record, desk.services.clock.block_time());
+    let spent_today = sent.spent_today.saturating_add(settled.charged);
+    ChatReply::Paid(Box::new(kept.paid(sent.receipt.to_string(), spent_today, channel)))
+}
+
+/// Before it is given to a caller who may have gone.
+async fn keep(desk: &Desk, receipt: Receipt, answer: &mut KeptAnswer) {
+    let Some(channel) = desk.record.channel_id else { return };
+    let id = AnswerId { receipt: receipt.to_string(), channel: channel.to_string(), agent: desk.caller.agent.clone() };
+    if let Err(error) = desk.purse.answers.keep(id, answer).await {
+        tracing::warn!(%receipt, %error, "an answer could not be kept");
+        answer.notes.push(format!("this answer cannot be fetched again: {error}"));
+    }
 }
 
 /// A stream ended without its cost: what stood between may have dropped the comments that tell it. The bound stays reserved until
 /// the provider's next total, or its books, tell.
-fn cost_to_come(desk: &Desk, sent: Sent) -> (Settlement, Vec<String>) {
+fn cost_to_come(desk: &Desk, sent: Sent, answer: B256) -> (Settlement, Vec<String>) {
+    inquiry::note_failure(desk.purse.journal.answered_later(sent.receipt, answer));
     metrics::voucher(&desk.record.provider_key(), VoucherEnd::Answered);
     let note = format!(
         "the provider did not say what this cost: at most {} USDC, reserved until its next answer tells",
@@ -392,7 +411,7 @@ fn lost(desk: &mut Desk, plan: &Plan, sent: Sent, error: &ChatError) -> Failure 
     let stated = error.costs().filter(|costs| costs.cost.is_some());
     let money = match stated {
         Some(costs) => {
-            let (settled, _) = book(desk, plan, sent, costs, None, false);
+            let (settled, _) = book(desk, plan, sent, costs, None, false, None);
             Money::Spent { receipt: sent.receipt.to_string(), amount: settled.charged }
         }
         None => {

@@ -8,8 +8,10 @@ mod market;
 mod paying;
 mod quoting;
 mod reading;
+mod receipts;
 pub(super) mod recovering;
 mod refunding;
+mod repeating;
 mod treasury;
 
 use std::time::Duration;
@@ -44,6 +46,8 @@ pub(super) struct Local {
     supervisor: Addr<Supervisor>,
     /// Who is finding or opening a channel by itself.
     choosing: choosing::Turns,
+    /// Requests with a name that run.
+    running: repeating::Running,
 }
 
 impl Local {
@@ -69,7 +73,13 @@ impl Local {
 
     fn over(services: Services, access: Access, with_key: Option<WithKey>) -> Self {
         let supervisor = Supervisor::new(services.clone(), with_key).start();
-        Self { services, access, supervisor, choosing: choosing::Turns::default() }
+        Self {
+            services,
+            access,
+            supervisor,
+            choosing: choosing::Turns::default(),
+            running: repeating::Running::default(),
+        }
     }
 
     /// Does what a command says, for `caller`.
@@ -104,6 +114,8 @@ impl Local {
             Command::Open(request) => Reply::Opened(Box::new(self.noted(self.open(request, caller, progress).await)?)),
             Command::Chat(call) => Reply::Chat(self.noted(self.chat(call, caller, progress).await)?),
             Command::Quote(call) => Reply::Quote(Box::new(self.quote(call, &caller).await?)),
+            Command::Receipts(query) => Reply::Receipts(self.receipts(query, &caller).await?),
+            Command::Receipt(id) => Reply::Receipt(Box::new(self.receipt(&id, &caller).await?)),
             Command::Budget => Reply::Budget(self.budget(&caller).await?),
             Command::Channels(all) => Reply::Channels(self.channels(all, &caller).await?),
             Command::Channel(id) => Reply::Channel(Box::new(self.channel(id, &caller).await?)),
@@ -249,6 +261,8 @@ fn for_agents(command: &Command) -> Result<(), Failure> {
         | Command::Chat(_)
         | Command::Quote(_)
         | Command::Budget
+        | Command::Receipts(_)
+        | Command::Receipt(_)
         | Command::Channels(_)
         | Command::Channel(_)
         | Command::Close(_)

@@ -4,7 +4,7 @@ use drain_protocol::{Address, ChannelId, Usdc};
 
 use super::choosing::Chosen;
 use super::{Local, choosing};
-use crate::actors::channel::{CloseKind, End, Pay, Turn, answer};
+use crate::actors::channel::{CloseKind, End, Once, Pay, Turn, answer};
 use crate::actors::opening::Prepared;
 use crate::actors::person;
 use crate::actors::services::{ask, gone};
@@ -125,14 +125,20 @@ impl Local {
     }
 
     /// Pays for a request. Where a person must say yes first, waits for that as long as the operator says (M5).
-    pub(super) async fn chat(&self, call: ChatCall, caller: Caller, progress: Progress) -> Result<ChatReply, Failure> {
+    pub(super) async fn pay(
+        &self,
+        call: ChatCall,
+        once: Option<Once>,
+        caller: Caller,
+        progress: Progress,
+    ) -> Result<ChatReply, Failure> {
         match &call.from {
-            PayFrom::Channel(id) => self.pay_from(*id, call, caller, progress).await,
+            PayFrom::Channel(id) => self.pay_from(*id, call, once, caller, progress).await,
             PayFrom::Provider(wish) => match self.channel_for(wish, &call, &caller, &progress).await? {
                 Chosen::ReadFirst { docs } => Ok(ChatReply::ReadFirst { docs }),
-                Chosen::Channel(id) => self.pay_from(id, call, caller, progress).await,
+                Chosen::Channel(id) => self.pay_from(id, call, once, caller, progress).await,
                 Chosen::Opened(id, told) => {
-                    let paid = self.pay_from(id, call, caller, progress).await;
+                    let paid = self.pay_from(id, call, once, caller, progress).await;
                     choosing::with_opening(paid, told)
                 }
             },
@@ -143,16 +149,17 @@ impl Local {
         &self,
         channel: ChannelId,
         call: ChatCall,
+        once: Option<Once>,
         caller: Caller,
         progress: Progress,
     ) -> Result<ChatReply, Failure> {
-        let again = caller.limits.approve.request.is_some().then(|| (call.clone(), caller.clone()));
-        match (self.turn(channel, call, caller, progress.clone()).await?, again) {
+        let again = caller.limits.approve.request.is_some().then(|| (call.clone(), once.clone(), caller.clone()));
+        match (self.turn(channel, call, once, caller, progress.clone()).await?, again) {
             (Turn::Done(reply), _) => Ok(reply),
             (Turn::AskPerson(asked), None) => Err(person::needed(&asked)),
-            (Turn::AskPerson(asked), Some((call, caller))) => {
+            (Turn::AskPerson(asked), Some((call, once, caller))) => {
                 person::answered(&self.services, self.purse()?, *asked, &progress).await?;
-                match self.turn(channel, call, caller, progress).await? {
+                match self.turn(channel, call, once, caller, progress).await? {
                     Turn::Done(reply) => Ok(reply),
                     // Another call used the yes meanwhile, or this one costs more now.
                     Turn::AskPerson(asked) => Err(person::needed(&asked)),
@@ -165,13 +172,14 @@ impl Local {
         &self,
         channel: ChannelId,
         call: ChatCall,
+        once: Option<Once>,
         caller: Caller,
         progress: Progress,
     ) -> Result<Turn, Failure> {
         let channel = self.find_channel(channel, &caller).await?;
         let started = std::time::Instant::now();
         let (reply, receiver) = tokio::sync::oneshot::channel();
-        let result = match ask(&channel, Pay { call, caller, progress, reply }).await {
+        let result = match ask(&channel, Pay { call, caller, progress, once, reply }).await {
             Ok(()) => answer(receiver).await,
             Err(failure) => Err(failure),
         };

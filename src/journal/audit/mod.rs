@@ -198,6 +198,7 @@ fn refusal(error: &JournalError) -> Option<Refusal> {
         JournalError::NotAllowed(why) => by(why.variable()),
         JournalError::SetAside { .. } => by("set_aside"),
         JournalError::NeedsPerson => by("approval"),
+        JournalError::Repeated(_) | JournalError::OtherRequest(_) => by("request_id"),
         JournalError::TooManyQuestions(_) => by("questions"),
         JournalError::Frozen(frozen) => by(frozen.source.name()),
         _ => None,

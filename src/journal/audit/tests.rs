@@ -32,7 +32,7 @@ async fn a_request_is_two_rows_that_name_its_call() {
     let (plain, who) = (bench.journal.clone(), caller("clerk"));
     bench.journal = plain.asked(&who);
     let receipt = bench.sign(channel, 100, "clerk", at(1)).await.unwrap();
-    let outcome = Outcome::Settled { answered: true, charged: Usdc::new(60), disputed: Usdc::new(7) };
+    let outcome = Outcome::Settled { answered: true, charged: Usdc::new(60), disputed: Usdc::new(7), answer: None };
     bench.journal.settle_later(receipt, outcome, at(1).at).unwrap();
     assert!(matches!(bench.sign(channel, 501, "clerk", at(2)).await, Err(JournalError::OverLimit(_))));
     bench.journal.spent_today(0).await.unwrap();
@@ -125,7 +125,7 @@ async fn a_record_that_was_changed_all_the_same_is_found() {
         let mut bench = Bench::new(|_| {});
         let channel = bench.open(7, 1_000, at(0)).await;
         let receipt = bench.sign(channel, 100, "a", at(1)).await.unwrap();
-        let outcome = Outcome::Settled { answered: true, charged: Usdc::new(60), disputed: Usdc::ZERO };
+        let outcome = Outcome::Settled { answered: true, charged: Usdc::new(60), disputed: Usdc::ZERO, answer: None };
         bench.journal.settle_later(receipt, outcome, at(1).at).unwrap();
         bench.stop();
         let file = bench.file();

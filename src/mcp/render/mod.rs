@@ -5,6 +5,7 @@
 mod fence;
 mod listing;
 mod money;
+mod receipts;
 mod views;
 
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub use crate::times::{span, utc};
 pub use fence::fence;
 pub use listing::{Table, provider, providers};
 pub use money::{budget, quote};
+pub use receipts::{receipt, receipt_with_answer, receipts, without_answer};
 pub use views::{approved, channel, channels, closed, opened, wallet};
 
 /// A failure: what happened, the money, whether to repeat, what next.

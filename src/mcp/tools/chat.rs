@@ -33,6 +33,8 @@ pub const TOOL: Definition = Definition {
         Param::optional("maxCost", Kind::Text, "Refuse if it could cost more USDC"),
         Param::optional("maxDeposit", Kind::Text, "With provider: USDC that may be locked in a new channel"),
         Param::optional("duration", Kind::Text, "Of a new channel, such as 4h"),
+        Param::optional("requestId", Kind::Text, "Your name for this request: repeated under it, it is not paid twice")
+            .or(&["idempotencyKey"]),
     ],
     output: schema::output_schema::<Reply>,
     run: |runtime, args, progress| Box::pin(run(runtime, args, progress)),
@@ -96,6 +98,7 @@ async fn run(runtime: Runtime, args: Args, progress: Progress) -> Result<Answer,
         max_tokens: args.max_tokens("maxTokens")?,
         temperature: args.temperature("temperature")?,
         max_cost: args.positive_amount("maxCost")?,
+        request_id: args.request_id("requestId")?,
     };
     match runtime.chat(call, progress).await? {
         ChatReply::Paid(paid) => answered(*paid),

@@ -1,0 +1,210 @@
+//! A request that its caller has a name for is paid once, however often it is asked for: one that runs is joined, one that
+//! was answered is answered so again, and one whose end nobody knows is never sent again (M15).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use drain_protocol::{B256, Usdc};
+use tokio::sync::watch;
+use tracing::Instrument;
+
+use super::Local;
+use crate::actors::channel::Once;
+use crate::actors::view;
+use crate::answers::AnswerId;
+use crate::api::{ChatCall, ChatReply, Paid, Progress};
+use crate::error::{Code, Failure, Money};
+use crate::journal::{Earlier, End};
+use crate::policy::Caller;
+use crate::policy::repeat::{IdempotencyKey, RequestKey};
+
+type Outcome = Result<ChatReply, Failure>;
+type AgentAndName = (String, IdempotencyKey);
+
+/// Requests with a name that run in this process.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Running(Arc<Mutex<HashMap<AgentAndName, Run>>>);
+
+/// One of them. It has a task of its own, so that it outlives the caller who began it while another one waits.
+#[derive(Debug)]
+struct Run {
+    body: B256,
+    end: Arc<watch::Sender<Option<Outcome>>>,
+}
+
+/// Takes a run out of the map at its end, however that came.
+struct Listed {
+    running: Running,
+    name: AgentAndName,
+    end: Arc<watch::Sender<Option<Outcome>>>,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let mut running = self.running.lock();
+        // The name may stand for a later run already.
+        if running.get(&self.name).is_some_and(|run| Arc::ptr_eq(&run.end, &self.end)) {
+            running.remove(&self.name);
+        }
+    }
+}
+
+impl Running {
+    fn lock(&self) -> MutexGuard<'_, HashMap<AgentAndName, Run>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Local {
+    /// Pays for a request; where it has a name, only if that was not done before.
+    pub(super) async fn chat(&self, call: ChatCall, caller: Caller, progress: Progress) -> Outcome {
+        let Some(id) = call.request_id.clone() else { return self.pay(call, None, caller, progress).await };
+        let (body, valid) = (call.body_hash()?, self.services.config.requests.request_id_time.as_secs());
+        let (mut end, joined) = self.join(RequestKey { id, body, valid }, call, caller, progress)?;
+        let ended = end.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
+        match ended {
+            Some(Ok(ChatReply::Paid(paid))) if joined => {
+                Ok(noted(*paid, "joined: the same request ran already, and was paid once"))
+            }
+            Some(outcome) => outcome,
+            None => Err(Failure::internal("the request was lost in drain-mcp itself").with_money(Money::Unknown)),
+        }
+    }
+
+    /// The run of this name, and whether it ran already; a new one where there is none.
+    fn join(
+        &self,
+        key: RequestKey,
+        call: ChatCall,
+        caller: Caller,
+        progress: Progress,
+    ) -> Result<(watch::Receiver<Option<Outcome>>, bool), Failure> {
+        let name = (caller.agent.clone(), key.id.clone());
+        let mut running = self.running.lock();
+        match running.get(&name) {
+            Some(run) if run.body != key.body => return Err(conflict("one that runs")),
+            Some(run) => return Ok((run.end.subscribe(), true)),
+            None => {}
+        }
+        let (sender, receiver) = watch::channel(None);
+        let end = Arc::new(sender);
+        running.insert(name.clone(), Run { body: key.body, end: end.clone() });
+        let listed = Listed { running: self.running.clone(), name, end };
+        let once = Once { key, turn: Arc::default() };
+        tokio::spawn(self.clone().run_once(call, once, caller, progress, listed).in_current_span());
+        Ok((receiver, false))
+    }
+
+    /// Runs to its end, unless all callers leave before its turn: then nothing is signed for it.
+    async fn run_once(self, call: ChatCall, once: Once, caller: Caller, progress: Progress, listed: Listed) {
+        let end = listed.end.clone();
+        let turn = once.turn.clone();
+        let mut work = Box::pin(self.first_or_again(call, once, caller, progress));
+        loop {
+            let left = async {
+                end.closed().await;
+                turn.clone().lock_owned().await
+            };
+            tokio::select! {
+                biased;
+                outcome = &mut work => {
+                    // First: whoever hears of it and asks again must not join what is over.
+                    drop(listed);
+                    end.send_replace(Some(outcome));
+                    return;
+                }
+                _turn = left => {
+                    let mut running = listed.running.lock();
+                    // Unless somebody joined in this very moment.
+                    if end.is_closed() {
+                        running.remove(&listed.name);
+                        drop(running);
+                        // Withdrawn before its turn is free again.
+                        drop(work);
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn first_or_again(&self, call: ChatCall, once: Once, caller: Caller, progress: Progress) -> Outcome {
+        let (journal, now) = (&self.purse()?.journal, self.services.clock.now());
+        match journal.earlier(caller.agent.clone(), once.key.clone(), now).await? {
+            Some(earlier) if earlier.body != once.key.body => Err(conflict(&format!("receipt {}", earlier.receipt))),
+            Some(earlier) if earlier.end != End::NotCharged => self.again(earlier, &caller).await,
+            _ => self.pay(call, Some(once), caller, progress).await,
+        }
+    }
+
+    /// What became of the first one.
+    async fn again(&self, earlier: Earlier, caller: &Caller) -> Outcome {
+        let purse = self.purse()?;
+        let receipt = earlier.receipt.to_string();
+        let kept = match earlier.channel {
+            None => Ok(None),
+            Some(channel) => {
+                let (receipt, channel) = (receipt.clone(), channel.to_string());
+                purse.answers.find(AnswerId { receipt, channel, agent: caller.agent.clone() }).await
+            }
+        };
+        let kept = kept.unwrap_or_else(|error| {
+            tracing::warn!(%receipt, %error, "a kept answer cannot be read");
+            None
+        });
+        // A copy that was put in the journal's place may not know its channel.
+        let member = caller.member().map(str::to_owned);
+        if let Some(answer) = kept
+            && let Ok(seen) = purse.journal.channel_seen(earlier.receipt.intent, member).await
+        {
+            let channel = view::seen(&seen, self.services.clock.block_time());
+            let spent_today = purse.journal.spent_today(self.services.clock.now()).await?;
+            return Ok(noted(
+                answer.paid(receipt, spent_today, channel),
+                "repeated: this is the first answer, and nothing was paid again",
+            ));
+        }
+        Err(told(receipt, earlier))
+    }
+}
+
+fn noted(mut paid: Paid, note: &str) -> ChatReply {
+    paid.notes.push(note.into());
+    ChatReply::Paid(Box::new(paid))
+}
+
+fn conflict(with: &str) -> Failure {
+    Failure::unspent(
+        Code::IdempotencyConflict,
+        format!("the same requestId stands for another request ({with})"),
+        "Give each request a requestId of its own; the same one only to repeat exactly the same request.",
+    )
+}
+
+/// No answer can be given, and the request is not sent again.
+fn told(receipt: String, earlier: Earlier) -> Failure {
+    let spent = |receipt: String, amount: Usdc| Money::Spent { receipt, amount };
+    let anew = "If the answer is still wanted, send the request under another requestId: that is paid anew.";
+    match earlier.end {
+        End::Settled { charged, answer: Some(_) } => Failure {
+            code: Code::AnswerNotKept,
+            message: "this request was answered before, and its answer is not kept any more".into(),
+            money: spent(receipt, charged),
+            next: anew.into(),
+        },
+        End::Settled { charged, answer: None } => Failure {
+            code: Code::AnswerLost,
+            message: "this request was sent before; it was charged, and no answer is known".into(),
+            money: spent(receipt, charged),
+            next: anew.into(),
+        },
+        End::InFlight | End::NotCharged => Failure {
+            code: Code::RequestUnknown,
+            message: "this request was sent before, and what became of it is not known; it is not sent again".into(),
+            next: format!(
+                "Nothing is charged for asking again later: drain_budget with receipt {receipt} tells when it is known. {anew}"
+            ),
+            money: Money::Reserved { receipt, at_most: earlier.bound },
+        },
+    }
+}

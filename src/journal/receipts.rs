@@ -1,0 +1,114 @@
+//! The receipts: what each paid request cost and what came of it, read beside the writer.
+
+use std::path::Path;
+
+use drain_protocol::Usdc;
+use drain_protocol::text::one_line;
+use rusqlite::{Row, params};
+
+use super::row::{column, nonce, optional_usdc, unsigned, usdc};
+use super::{IntentId, Journal, JournalError, Receipt, backup};
+use crate::api::{ReceiptQuery, ReceiptView};
+use crate::times::rfc3339;
+
+/// One query for the list and for one receipt. `?1` is the member whose receipts are seen, or none for all.
+const SELECT: &str = "SELECT v.intent, v.nonce, v.amount, v.bound, v.model, v.state, v.cost, v.disputed, v.note, v.created_at, \
+     v.settled_at, v.agent, v.request_key, v.answer_hash, c.channel_id, c.provider_id \
+     FROM vouchers v JOIN channels c USING (intent) WHERE v.state != 'probe' AND (?1 IS NULL OR v.agent = ?1)";
+
+impl Journal {
+    /// Receipts that this agent of a fleet sees, or all, newest first.
+    pub async fn receipts(
+        &self,
+        query: ReceiptQuery,
+        member: Option<String>,
+    ) -> Result<Vec<ReceiptView>, JournalError> {
+        self.beside(move |path| list(path, &query, member.as_deref())).await
+    }
+
+    /// One receipt, where it is seen.
+    pub async fn receipt(&self, id: Receipt, member: Option<String>) -> Result<Option<ReceiptView>, JournalError> {
+        self.beside(move |path| one(path, id, member.as_deref())).await
+    }
+
+    /// Reads through a connection of its own, once all that was asked before is committed: however long it takes, no voucher
+    /// waits for it.
+    async fn beside<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Path) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        self.writer.run(|_| Ok(())).await?;
+        let path = self.writer.path();
+        let done = tokio::task::spawn_blocking(move || read(&path).map_err(|error| error.at(&path))).await;
+        done.map_err(|_| JournalError::Unavailable("not readable"))?
+    }
+}
+
+fn list(path: &Path, query: &ReceiptQuery, member: Option<&str>) -> Result<Vec<ReceiptView>, JournalError> {
+    let (db, _) = backup::reader(path)?;
+    let sql = format!(
+        "{SELECT} AND v.created_at >= ?2 AND (?3 IS NULL OR c.channel_id = ?3) AND (?4 IS NULL OR c.provider_id = ?4) \
+         AND (?5 IS NULL OR (v.created_at, v.intent, v.nonce) < \
+              (SELECT b.created_at, b.intent, b.nonce FROM vouchers b WHERE b.intent = ?5 AND b.nonce = ?6)) \
+         ORDER BY v.created_at DESC, v.intent DESC, v.nonce DESC LIMIT ?7"
+    );
+    let mut statement = db.prepare(&sql)?;
+    let before: Option<Receipt> = query.before.as_deref().and_then(|id| id.parse().ok());
+    let mut rows = statement.query(params![
+        member,
+        column(query.since)?,
+        query.channel.map(|id| id.to_string()),
+        query.provider,
+        before.map(|id| id.intent.0),
+        before.map(|id| id.nonce.as_i64()),
+        query.limit
+    ])?;
+    let mut found = Vec::new();
+    while let Some(r) = rows.next()? {
+        found.push(view(r)?);
+    }
+    Ok(found)
+}
+
+fn one(path: &Path, id: Receipt, member: Option<&str>) -> Result<Option<ReceiptView>, JournalError> {
+    let (db, _) = backup::reader(path)?;
+    let mut statement = db.prepare(&format!("{SELECT} AND v.intent = ?2 AND v.nonce = ?3"))?;
+    let mut rows = statement.query(params![member, id.intent.0, id.nonce.as_i64()])?;
+    rows.next()?.map(view).transpose()
+}
+
+fn view(r: &Row<'_>) -> Result<ReceiptView, JournalError> {
+    let receipt = Receipt { intent: IntentId(r.get("intent")?), nonce: nonce(r, "nonce")? };
+    let answer: Option<String> = r.get("answer_hash")?;
+    let state: String = r.get("state")?;
+    let outcome = match state.as_str() {
+        "settled" | "in_flight" if answer.is_some() => "answered",
+        "settled" => "charged",
+        "in_flight" => "unknown",
+        other => other,
+    };
+    let settled: Option<i64> = r.get("settled_at")?;
+    Ok(ReceiptView {
+        receipt: receipt.to_string(),
+        at: rfc3339(unsigned(r, "created_at")?),
+        settled_at: settled.map(|_| unsigned(r, "settled_at").map(rfc3339)).transpose()?,
+        outcome: outcome.to_owned(),
+        agent: r.get("agent")?,
+        provider: clean(r.get("provider_id")?),
+        channel: r.get("channel_id")?,
+        model: clean(r.get("model")?),
+        bound: usdc(r, "bound")?,
+        charged: optional_usdc(r, "cost")?,
+        disputed: optional_usdc(r, "disputed")?.unwrap_or(Usdc::ZERO),
+        voucher_amount: usdc(r, "amount")?,
+        nonce: receipt.nonce.get(),
+        request_id: r.get("request_key")?,
+        answer_sha256: answer.map(|hash| hash.trim_start_matches("0x").to_owned()),
+        note: r.get::<_, Option<String>>("note")?.map(clean),
+    })
+}
+
+/// Text of others (M13).
+fn clean(text: String) -> String {
+    one_line(&text, 300)
+}
