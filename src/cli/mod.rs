@@ -13,6 +13,7 @@ pub mod demo;
 pub mod doctor;
 pub mod exit;
 mod harden;
+mod install;
 mod journal;
 mod kms;
 mod ledger;
@@ -158,6 +159,10 @@ pub enum Command {
     Agents(agents::Args),
     /// Print the completions of a shell
     Completions(completions::Args),
+    /// Put drain-mcp into an MCP client's configuration
+    Install(install::Args),
+    /// Take it out again, after telling what is still in channels
+    Uninstall(install::RemoveArgs),
     /// Check the whole set-up and say what to do
     Doctor(doctor::Args),
     /// Watch it all work with play money
@@ -270,6 +275,8 @@ async fn run(mut cli: Cli) -> ExitCode {
         // Over all wallets of the configuration.
         Some(Command::Serve(_)) => return ended(serve::run(&cli.global).await, &cli.global),
         Some(Command::Completions(args)) => return ended(completions::run(&args), &cli.global),
+        Some(Command::Install(args)) => return ended(install::run(&args, &cli.global), &cli.global),
+        Some(Command::Uninstall(args)) => return ended(install::uninstall(args, &cli.global).await, &cli.global),
         Some(Command::Agents(args)) => return ended(agents::run(args, &cli.global).await, &cli.global),
         // With a server it is a client of that, and needs nothing else.
         None => match relay::server(&cli.global).await {
@@ -340,6 +347,8 @@ impl Command {
             Self::Serve(_) => "serve",
             Self::Agents(_) => "agents",
             Self::Completions(_) => "completions",
+            Self::Install(_) => "install",
+            Self::Uninstall(_) => "uninstall",
             Self::Demo(_) => "demo",
             Self::Sandbox(_) => "sandbox",
             Self::Journal(_) => "journal",
@@ -384,6 +393,8 @@ impl Command {
             Self::Serve(_)
             | Self::Agents(_)
             | Self::Completions(_)
+            | Self::Install(_)
+            | Self::Uninstall(_)
             | Self::Demo(_)
             | Self::Sandbox(_)
             | Self::LedgerPipe(_) => Ok(Exit::Ok),

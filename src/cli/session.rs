@@ -45,6 +45,15 @@ impl Session {
         Ok(Self { output, command: "stdio", config: Some(config), sandbox })
     }
 
+    /// Loads what a process would that somebody starts with these flags and, beside ours, these variables.
+    pub async fn start_as(global: &Global, env: Vec<(String, String)>) -> Result<Self, Failure> {
+        let (sandbox, mut sources) = sources(global).await?;
+        sources.env.extend(env);
+        let config = Config::load(sources)?;
+        let output = Output { json: global.json, play_money: config.play_money };
+        Ok(Self { output, command: "stdio", config: Some(config), sandbox })
+    }
+
     /// Says what is odd about the configuration, once.
     pub fn warn(&self) {
         for warning in self.config.iter().flat_map(|config| &config.warnings) {
