@@ -65,6 +65,7 @@ Examples:
   drain-mcp demo                   watch an agent find, pay and close, with play money, in half a minute
   drain-mcp wallet new             make a wallet; then send it $1-5 of native USDC on Polygon and about 0.10 POL
   drain-mcp doctor                 check key, chain, contracts, balances, directory and records
+  drain-mcp install --client cursor   put it into an MCP client's configuration; also claude-code, vscode and others
   drain-mcp --sandbox providers    any command, with play money
 
 In an MCP client's configuration:

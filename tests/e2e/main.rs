@@ -32,6 +32,7 @@ mod harness;
 mod idempotency;
 mod import;
 mod injection;
+mod install;
 mod kills;
 #[cfg(feature = "aws")]
 mod kms;
