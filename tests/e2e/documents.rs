@@ -18,7 +18,7 @@ use crate::process_harness::served::Served;
 use crate::process_harness::{Env, PATIENCE, PROGRAM};
 
 /// Commands that are not run here: how they begin, in any document or in one, and why or by which test instead.
-const NOT_HERE: [(&str, &str); 39] = [
+const NOT_HERE: [(&str, &str); 41] = [
     ("cargo run --release --locked -- demo", "the tests `demo` run it"),
     ("drain-mcp demo", "the tests `demo` run it"),
     ("cargo test", "it is how this runs"),
@@ -32,6 +32,8 @@ const NOT_HERE: [(&str, &str); 39] = [
     ("drain-mcp wallet new", "asks a person at a terminal: the tests `wallet`"),
     ("drain-mcp approvals passphrase", "asks a person at a terminal: the tests `approvals`"),
     ("drain-mcp approvals approve", "asks a person for the passphrase: the tests `approvals`"),
+    ("drain-mcp install --client claude-code ", "asks a person at a terminal: the tests `install`"),
+    ("drain-mcp uninstall", "asks a person at a terminal: the tests `install`"),
     ("drain-mcp wallet sweep", "asks a person at a terminal: the tests `treasury`"),
     ("drain-mcp wallet fund", "asks a person at a device: the tests `treasury`"),
     ("drain-mcp wallet ledger list", "needs a Ledger: the tests `ledger`"),
