@@ -76,19 +76,20 @@ pub fn remove(text: &str, servers: &str) -> Result<String, String> {
     };
     let property = &object.properties[at];
     let before = at.checked_sub(1).map(|at| &object.properties[at]);
-    let mut cuts = vec![blank_before(text, property.range.start)..property.range.end];
+    let mut cut = blank_before(text, property.range.start)..property.range.end;
+    let mut comma_before = None;
     match (comma_after(text, property.range.end), before) {
-        (Some(comma), _) => cuts[0].end = comma + 1,
+        (Some(comma), _) => cut.end = comma + 1,
         (None, Some(before)) => {
             let comma = comma_after(text, before.range.end).ok_or("a comma is missing")?;
-            cuts.insert(0, comma..comma + 1);
+            comma_before = Some(comma..comma + 1);
         }
         (None, None) => {
             // An object that holds nothing, not even a comment, is written in one word.
             let inside = object.range.start + 1..object.range.end - 1;
-            let rest = [&text[inside.start..cuts[0].start], &text[cuts[0].end..inside.end]];
+            let rest = [&text[inside.start..cut.start], &text[cut.end..inside.end]];
             if rest.iter().all(|part| part.trim().is_empty()) {
-                cuts[0] = inside;
+                cut = inside;
             }
         }
     }
@@ -96,7 +97,8 @@ pub fn remove(text: &str, servers: &str) -> Result<String, String> {
     if let Some(servers) = wanted.get_mut(servers).and_then(Value::as_object_mut) {
         servers.remove(NAME);
     }
-    proven(splice(text, cuts.into_iter().map(|cut| (cut, String::new())).collect()), &wanted)
+    let cuts = comma_before.into_iter().chain([cut]);
+    proven(splice(text, cuts.map(|cut| (cut, String::new())).collect()), &wanted)
 }
 
 /// The root object; `None` of a file that is empty.
