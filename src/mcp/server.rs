@@ -151,7 +151,8 @@ impl Server {
             step += 1.0;
             let text = match said {
                 Said::Line(text) => text,
-                Said::Part(text) => format!("{PART}{text}"),
+                // As JSON's string: one line that nothing in it can end.
+                Said::Part(text) => format!("{PART}{}", Value::from(text)),
             };
             let param = token.clone().map(|token| ProgressNotificationParam::new(token, step).with_message(text));
             async move {

@@ -40,7 +40,11 @@ where
         tokio::select! {
             biased;
             // Progress after the answer would be an error of protocol, progress before it is welcome.
-            Some(said) = progress.recv() => tell(said).await,
+            // A client that does not read holds up no cancel.
+            Some(said) = progress.recv() => tokio::select! {
+                () = tell(said) => {}
+                () = cancelled.cancelled() => {}
+            },
             outcome = &mut task => return match outcome {
                 Ok(outcome) => outcome.map_err(Fault::from),
                 Err(error) => {

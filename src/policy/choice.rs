@@ -21,7 +21,17 @@ pub fn is_by_token(category: &str, price: &Price) -> bool {
     category.eq_ignore_ascii_case("llm") && matches!(price, Price::PerToken { .. })
 }
 
+/// A stream that reports no usage is charged by the length of its text, four characters a token (protocol.md section 5.5).
+/// The tokens of most texts are longer, so its bound covers twice as many as are asked for: an honest provider leaves no
+/// arrears.
+const TOKENS_STREAMED: u32 = 2;
+
 impl Wanted {
+    /// The same, answered as a stream.
+    pub const fn streamed(self) -> Self {
+        Self { max_tokens: self.max_tokens.saturating_mul(TOKENS_STREAMED), ..self }
+    }
+
     /// The most that it can cost at this price.
     pub fn bound(&self, price: &Price, by_token: bool) -> Usdc {
         match price {
@@ -102,6 +112,7 @@ mod tests {
         // A provider wants 50 tokens of an answer covered.
         assert_eq!(wanted.bound(&price, true), Usdc::new(110));
         assert_eq!(Wanted { max_tokens: 1_000, ..wanted }.bound(&price, true), Usdc::new(300));
+        assert_eq!(Wanted { max_tokens: 1_000, ..wanted }.streamed().bound(&price, true), Usdc::new(500));
         assert_eq!(wanted.bound(&price, false), Usdc::new(7));
         assert_eq!(wanted.bound(&Price::Flat(Usdc::new(5)), false), Usdc::new(5));
         assert_eq!(wanted.bound(&Price::Free, true), Usdc::ZERO);

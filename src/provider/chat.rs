@@ -27,9 +27,27 @@ pub enum ChatOutcome {
         answer: Box<ChatAnswer>,
         /// What it says about the cost: a claim.
         costs: CostHeaders,
+        /// How it came.
+        form: Form,
+    },
+    /// It began a stream, and then failed and said so.
+    BrokenOff {
+        /// Its word.
+        refusal: Refusal,
+        /// The text that came before (untrusted).
+        came: String,
     },
     /// It refused, or failed and says so.
     Refused(Refusal),
+}
+
+/// How an answer came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// At once.
+    Whole,
+    /// Part by part, asked for or not.
+    Stream,
 }
 
 impl ProviderClient {
@@ -69,7 +87,7 @@ impl ProviderClient {
         let deadline = http_client::deadline(limits.timeout);
         let sent = self.http.send(request, deadline).await;
         reach(Point::VoucherSent);
-        let response = sent.map_err(|error| ChatError::Lost { error, costs: Box::default(), came: String::new() })?;
+        let response = sent.map_err(|error| ChatError::Lost { error, costs: Box::default(), came: None })?;
         head_is_there();
         let (status, head) = (response.status(), response.headers().clone());
         if !status.is_success() {
@@ -102,14 +120,18 @@ fn read_success(
         return read_stream(status, costs, body, error);
     }
     if let Some(error) = error {
-        return Err(ChatError::Lost { error, costs: Box::new(costs), came: String::new() });
+        return Err(ChatError::Lost { error, costs: Box::new(costs), came: None });
     }
     match ChatAnswer::parse(body) {
-        Ok(answer) => Ok(ChatOutcome::Answered { answer: Box::new(answer), costs }),
+        Ok(answer) => Ok(ChatOutcome::Answered { answer: Box::new(answer), costs, form: Form::Whole }),
         // It was paid for: whatever it is, it belongs to the caller.
         Err(_) if costs.cost.is_some() => {
             let text = String::from_utf8_lossy(body).into_owned();
-            Ok(ChatOutcome::Answered { answer: Box::new(bare(text.clone(), Value::String(text))), costs })
+            Ok(ChatOutcome::Answered {
+                answer: Box::new(bare(text.clone(), Value::String(text))),
+                costs,
+                form: Form::Whole,
+            })
         }
         Err(_) => {
             let excerpt = String::from_utf8_lossy(body.get(..2000).unwrap_or(body));
@@ -157,23 +179,21 @@ fn read_stream(
             "usage": end.usage,
         });
         let answer = ChatAnswer { finish_reason: end.finish_reason, usage: end.usage, ..bare(end.text, raw) };
-        return Ok(ChatOutcome::Answered { answer: Box::new(answer), costs });
+        return Ok(ChatOutcome::Answered { answer: Box::new(answer), costs, form: Form::Stream });
     }
     let said = items.into_iter().find_map(|item| match item {
         SseItem::Error(said) => Some(said),
         SseItem::Text(_) | SseItem::Done => None,
     });
     match (error, said) {
-        (None, Some(message)) => Ok(ChatOutcome::Refused(Refusal {
-            status,
-            code: RefusalCode::Upstream("stream_error".into()),
-            required: None,
-            provided: None,
-            message,
-        })),
+        (None, Some(message)) => {
+            let code = RefusalCode::Upstream("stream_error".into());
+            let refusal = Refusal { status, code, required: None, provided: None, message };
+            Ok(ChatOutcome::BrokenOff { refusal, came: end.text })
+        }
         (error, _) => {
             let error = error.unwrap_or_else(|| HttpError::Cut("the stream stopped before its end".into()));
-            Err(ChatError::Lost { error, costs: Box::new(costs), came: end.text })
+            Err(ChatError::Lost { error, costs: Box::new(costs), came: Some(end.text) })
         }
     }
 }

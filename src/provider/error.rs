@@ -45,8 +45,8 @@ pub enum ChatError {
         error: HttpError,
         /// What the head of the answer said about the cost, when at least that came.
         costs: Box<CostHeaders>,
-        /// What came of a streamed answer before it broke off (untrusted).
-        came: String,
+        /// What came of the text of a streamed answer before it broke off (untrusted); `None` for one that was not streamed.
+        came: Option<String>,
     },
     /// A success that is no answer and names no cost: an HTML page, nothing, garbage.
     #[error("HTTP {status} with {} instead of an answer", if .excerpt.is_empty() { "nothing".to_owned() } else { quoted(.excerpt, 120) })]
@@ -81,11 +81,11 @@ impl ChatError {
         }
     }
 
-    /// What came of a streamed answer before it broke off (untrusted); empty where nothing did.
-    pub fn came(&self) -> &str {
+    /// What came of the text of a streamed answer before it broke off (untrusted).
+    pub fn came(&self) -> Option<&str> {
         match self {
-            Self::Lost { came, .. } => came,
-            _ => "",
+            Self::Lost { came, .. } => came.as_deref(),
+            _ => None,
         }
     }
 

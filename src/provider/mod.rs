@@ -13,6 +13,6 @@ pub(crate) mod testing;
 mod tests;
 
 pub use crate::http_client::RequestLimits;
-pub use chat::ChatOutcome;
+pub use chat::{ChatOutcome, Form};
 pub use client::{MAX_DOCS_CHARS, ProviderClient};
 pub use error::{ChatError, ProviderError};

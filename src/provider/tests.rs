@@ -41,7 +41,7 @@ async fn chat_steps(steps: Vec<Step>) -> Result<ChatOutcome, ChatError> {
 
 fn answered(outcome: Result<ChatOutcome, ChatError>) -> (drain_protocol::chat::ChatAnswer, CostHeaders) {
     match outcome.unwrap() {
-        ChatOutcome::Answered { answer, costs } => (*answer, costs),
+        ChatOutcome::Answered { answer, costs, .. } => (*answer, costs),
         other => panic!("{other:?}"),
     }
 }
@@ -249,8 +249,9 @@ async fn m15_a_stream_that_ends_early_is_lost_and_a_torn_trailer_is_no_cost() {
     let (answer, costs) = answered(chat_fixed(200, &STREAM, &torn).await);
     assert_eq!((answer.content.as_str(), costs.cost, costs.garbage), ("hello", None, true));
     let failed = format!("{CHUNKS}data: {{\"error\": \"overloaded\"}}\n\n");
-    let refusal = refused(chat_fixed(200, &STREAM, &failed).await);
+    let ChatOutcome::BrokenOff { refusal, came } = chat_fixed(200, &STREAM, &failed).await.unwrap() else { panic!() };
     assert_eq!((refusal.code, refusal.message.as_str()), (RefusalCode::Upstream("stream_error".into()), "overloaded"));
+    assert_eq!(came, "hello");
 }
 
 #[tokio::test]

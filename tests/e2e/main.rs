@@ -80,6 +80,7 @@ mod soak;
 mod standing;
 mod stdio;
 mod streaming;
+mod streaming_books;
 mod supply_chain;
 mod survivor;
 mod takeover;

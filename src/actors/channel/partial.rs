@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drain_protocol::text::untrusted;
+use drain_protocol::text::{quoted, untrusted};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -14,6 +14,10 @@ const PAUSE: Duration = Duration::from_millis(150);
 const ENOUGH: usize = 400;
 /// Beyond this a part that a slow reader did not take is dropped: the whole answer comes at the end.
 const MOST: usize = 16 << 10;
+/// So many parts of one answer are told at most.
+const MOST_PARTS: usize = 1_000;
+/// Of an answer that broke off so many characters are shown.
+const SHOWN: usize = 1_000;
 
 /// Tells parts until it is ended.
 pub(super) struct Partial {
@@ -41,8 +45,16 @@ impl Partial {
     }
 }
 
+/// The beginning of what came, within a sentence of ours (M13): it may be worth reading, and was perhaps paid for.
+pub(super) fn began(came: Option<&str>) -> String {
+    match came.filter(|came| !came.trim().is_empty()) {
+        Some(came) => format!(". The answer began {}", quoted(came, SHOWN)),
+        None => String::new(),
+    }
+}
+
 async fn tell(mut pieces: mpsc::UnboundedReceiver<String>, progress: Progress) {
-    let mut part = String::new();
+    let (mut part, mut told) = (String::new(), 0);
     while let Some(piece) = pieces.recv().await {
         part.push_str(&piece);
         let pause = tokio::time::sleep(PAUSE);
@@ -57,6 +69,10 @@ async fn tell(mut pieces: mpsc::UnboundedReceiver<String>, progress: Progress) {
                 () = &mut pause => break,
             }
         }
+        if told == MOST_PARTS {
+            return;
+        }
+        told += 1;
         let text = untrusted(&part, MOST);
         part = match progress.part(text) {
             Some(left) if left.len() < MOST => left,
@@ -109,6 +125,13 @@ mod tests {
     #[tokio::test]
     async fn m13_what_is_told_is_clean() {
         assert_eq!(text(&told(&["a\u{1b}[31m", "b\u{202e}\n"], 8).await), "a[31mb\n");
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_told_in_so_many_parts() {
+        let long = "z".repeat(ENOUGH);
+        let said = told(&vec![long.as_str(); MOST_PARTS + 20], 2 * MOST_PARTS).await;
+        assert_eq!(said.len(), MOST_PARTS);
     }
 
     #[tokio::test]

@@ -4,14 +4,12 @@
 
 use std::time::Instant;
 
-use drain_protocol::chat::{ChatAnswer, Usage};
+use drain_protocol::chat::ChatAnswer;
 use drain_protocol::headers::CostHeaders;
-use drain_protocol::pricing::Price;
-use drain_protocol::text::quoted;
 use drain_protocol::{B256, SignedVoucher, Usdc};
 use reqwest::Url;
 
-use super::partial::Partial;
+use super::partial::{Partial, began};
 use super::plan::{self, Plan};
 use super::{Desk, Turn, inquiry, refused};
 use crate::actors::person;
@@ -29,7 +27,7 @@ use crate::metrics::{self, VoucherEnd};
 use crate::points::{Point, reach};
 use crate::policy::books::{Claims, Settlement};
 use crate::policy::repeat::sha256;
-use crate::provider::{ChatError, ChatOutcome};
+use crate::provider::{ChatError, ChatOutcome, Form};
 
 /// A voucher that left, and what is needed to book its end.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +89,11 @@ async fn one_try(
         leave => leave,
     };
     let leave = match leave {
+        // What is too much for a stream may do for an answer at once.
+        Err(JournalError::OverLimit(_)) if plan.at_once().is_some() => authorize(desk, &plan).await,
+        leave => leave,
+    };
+    let leave = match leave {
         Err(JournalError::NeedsPerson) => {
             let subject = desk.record.request_subject(&desk.caller.agent, plan.bound);
             let asked = person::question(&desk.services, &desk.purse, subject).await?;
@@ -108,9 +111,9 @@ async fn one_try(
     measured(desk, &outcome, begun);
     reach(Point::VoucherAnswered);
     match outcome {
-        Ok(ChatOutcome::Answered { answer, costs }) => {
+        Ok(ChatOutcome::Answered { answer, costs, form }) => {
             logging::content("answer", || answer.content.clone());
-            let reply = answered(desk, &plan, sent, *answer, &costs).await;
+            let reply = answered(desk, &plan, sent, *answer, &costs, form).await;
             reach(Point::VoucherSettled);
             Ok(Step::Done(Turn::Done(reply)))
         }
@@ -118,6 +121,10 @@ async fn one_try(
             *left = Some(sent.receipt);
             let next = refused::refused(desk, plan, sent, refusal, attempt).await?;
             Ok(Step::Again(Box::new(next)))
+        }
+        Ok(ChatOutcome::BrokenOff { refusal, came }) => {
+            logging::content("answer", || came.clone());
+            Err(refused::broken_off(desk, &plan, sent, &refusal, &came))
         }
         Err(error) => Err(lost(desk, &plan, sent, &error)),
     }
@@ -219,6 +226,10 @@ fn measured(desk: &Desk, outcome: &Result<ChatOutcome, ChatError>, begun: Instan
             metrics::voucher_refused(&refusal.code);
             if refused::before_work(refusal) { metrics::Request::Refused } else { metrics::Request::Failed }
         }
+        Ok(ChatOutcome::BrokenOff { refusal, .. }) => {
+            metrics::voucher_refused(&refusal.code);
+            metrics::Request::Failed
+        }
         Err(error) if error.before_sent() => metrics::Request::Unreachable,
         Err(_) => metrics::Request::Lost,
     };
@@ -262,22 +273,12 @@ async fn send(
 /// what a reader should know of it.
 fn book(
     desk: &mut Desk,
-    plan: &Plan,
     sent: Sent,
     costs: &CostHeaders,
-    usage: Option<Usage>,
+    explained: Option<Usdc>,
     answered: bool,
     answer: Option<B256>,
 ) -> (Settlement, Vec<String>) {
-    let explained = match &plan.price {
-        // Above the flat price only where the caller allowed it, which the price does not explain.
-        Price::Flat(flat) => (sent.bound <= *flat).then_some(*flat),
-        Price::Free => Some(Usdc::ZERO),
-        Price::PerToken { .. } if plan.by_token => {
-            usage.map(|usage| plan.price.cost(usage.prompt_tokens, usage.completion_tokens))
-        }
-        Price::PerToken { .. } => None,
-    };
     let charged_before = desk.record.books.charged;
     let settled = desk.record.books.settle(sent.bound, Claims { cost: costs.cost, total: costs.total, explained });
     let at = desk.services.clock.now();
@@ -314,7 +315,14 @@ fn book(
     (settled, notes)
 }
 
-async fn answered(desk: &mut Desk, plan: &Plan, sent: Sent, answer: ChatAnswer, costs: &CostHeaders) -> ChatReply {
+async fn answered(
+    desk: &mut Desk,
+    plan: &Plan,
+    sent: Sent,
+    answer: ChatAnswer,
+    costs: &CostHeaders,
+    form: Form,
+) -> ChatReply {
     // Nothing at all, or something that is no answer, is a failure in the provider's record, whatever was paid for it.
     let usable = !answer.raw.is_string() && (answer.finish_reason.is_some() || !answer.content.trim().is_empty());
     let mut kept = KeptAnswer {
@@ -327,10 +335,12 @@ async fn answered(desk: &mut Desk, plan: &Plan, sent: Sent, answer: ChatAnswer, 
         notes: plan.notes.clone(),
     };
     let hash = sha256(kept.text().as_bytes());
-    let (settled, booked) = if plan.request.stream && costs.cost.is_none() && answer.usage.is_none() {
-        cost_to_come(desk, sent, hash)
+    let (settled, booked) = if form == Form::Stream && costs.cost.is_none() {
+        cost_to_come(desk, sent, usable, hash)
     } else {
-        book(desk, plan, sent, costs, answer.usage, usable, Some(hash))
+        let text = (form == Form::Stream).then_some(kept.content.as_str());
+        let explained = plan.explained(sent.bound, answer.usage, text);
+        book(desk, sent, costs, explained, usable, Some(hash))
     };
     (kept.cost, kept.disputed) = (settled.charged, settled.disputed);
     kept.notes.extend(booked);
@@ -360,10 +370,14 @@ async fn keep(desk: &Desk, receipt: Receipt, answer: &mut KeptAnswer) {
 }
 
 /// A stream ended without its cost: what stood between may have dropped the comments that tell it. The bound stays reserved until
-/// the provider's next total, or its books, tell.
-fn cost_to_come(desk: &Desk, sent: Sent, answer: B256) -> (Settlement, Vec<String>) {
+/// the provider's next total, or its books, tell: what usage it reports is not what it charged.
+fn cost_to_come(desk: &Desk, sent: Sent, usable: bool, answer: B256) -> (Settlement, Vec<String>) {
     inquiry::note_failure(desk.purse.journal.answered_later(sent.receipt, answer));
-    metrics::voucher(&desk.record.provider_key(), VoucherEnd::Answered);
+    if usable {
+        metrics::voucher(&desk.record.provider_key(), VoucherEnd::Answered);
+    } else {
+        count_failure(desk, sent);
+    }
     let note = format!(
         "the provider did not say what this cost: at most {} USDC, reserved until its next answer tells",
         sent.bound
@@ -411,7 +425,8 @@ fn lost(desk: &mut Desk, plan: &Plan, sent: Sent, error: &ChatError) -> Failure 
     let stated = error.costs().filter(|costs| costs.cost.is_some());
     let money = match stated {
         Some(costs) => {
-            let (settled, _) = book(desk, plan, sent, costs, None, false, None);
+            let explained = error.came().and_then(|text| plan.explained(sent.bound, None, Some(text)));
+            let (settled, _) = book(desk, sent, costs, explained, false, None);
             Money::Spent { receipt: sent.receipt.to_string(), amount: settled.charged }
         }
         None => {
@@ -425,9 +440,4 @@ fn lost(desk: &mut Desk, plan: &Plan, sent: Sent, error: &ChatError) -> Failure 
         money,
         next: "Do not count on a free repeat: another call may be charged too. A reservation ends with this provider's next answer.".into(),
     }
-}
-
-/// The beginning of what came, within a sentence of ours (M13): it may be worth reading, and was perhaps paid for.
-fn began(came: &str) -> String {
-    if came.trim().is_empty() { String::new() } else { format!(". The answer began {}", quoted(came, 1_000)) }
 }

@@ -1,7 +1,7 @@
 //! What a request sends and the most that it can cost, before anything is signed (design section 4).
 
 use drain_protocol::Usdc;
-use drain_protocol::chat::{ChatRequest, input_tokens_upper};
+use drain_protocol::chat::{ChatRequest, Usage, input_tokens_upper};
 use drain_protocol::pricing::{self, Price, PriceList};
 use drain_protocol::text::quoted;
 
@@ -9,6 +9,7 @@ use super::{Desk, inquiry};
 use crate::api::{ChatCall, Progress};
 use crate::error::{Code, Failure};
 use crate::journal::ApprovalId;
+use crate::policy::approvals::ApprovalKind;
 use crate::policy::choice::{Wanted, is_by_token};
 
 /// The longest answer that a provider may assume when it asks for cover before the work.
@@ -22,12 +23,42 @@ pub(super) struct Plan {
     /// Cost follows from tokens, so that usage explains it.
     pub by_token: bool,
     pub bound: Usdc,
+    /// The bound of the same request answered at once, where a stream is asked for.
+    pub unstreamed: Option<Usdc>,
     /// The highest bound that a provider may ask for before the work: pessimistic tokens at the pinned price, or the
     /// caller's maxCost where the price is not by token.
     pub most: Usdc,
     pub notes: Vec<String>,
     /// The person's yes that the first try used.
     pub approval: Option<ApprovalId>,
+}
+
+impl Plan {
+    /// The same request, answered at once: for a limit that the bound of a stream passes. `None` where it is that already.
+    pub fn at_once(&mut self) -> Option<()> {
+        self.bound = self.unstreamed.take()?;
+        self.request.stream = false;
+        Some(())
+    }
+
+    /// The most that the price and what came explain for a request of this `bound`; `None` where nothing tells. `text` is
+    /// that of a stream, which may report no usage: no tokenizer makes more tokens than there are bytes.
+    pub fn explained(&self, bound: Usdc, usage: Option<Usage>, text: Option<&str>) -> Option<Usdc> {
+        match &self.price {
+            // Above the flat price only where the caller allowed it, which the price does not explain.
+            Price::Flat(flat) => (bound <= *flat).then_some(*flat),
+            Price::Free => Some(Usdc::ZERO),
+            Price::PerToken { .. } if self.by_token => match (usage, text) {
+                (Some(usage), _) => Some(self.price.cost(usage.prompt_tokens, usage.completion_tokens)),
+                (None, Some(text)) => {
+                    let most = u64::try_from(text.len()).unwrap_or(u64::MAX);
+                    Some(self.price.bound(input_tokens_upper(&self.request.messages), most))
+                }
+                (None, None) => None,
+            },
+            Price::PerToken { .. } => None,
+        }
+    }
 }
 
 /// What further requests can use. The operator's word of today may be lower than that of the opening (M3).
@@ -101,15 +132,24 @@ fn plan(desk: &Desk, call: ChatCall, stream: bool) -> Result<Plan, Failure> {
         (false, Some(max_cost)) if !llm => bound.max(max_cost),
         (false, _) => bound,
     };
+    // Services of another kind answer at once. A stream is a courtesy: for none is a request made shorter, refused, or a
+    // person asked.
+    let streamed = (stream && by_token)
+        .then(|| wanted(desk, &call, max_tokens.unwrap_or(0)).streamed().bound(&price, true))
+        .filter(|streamed| *streamed <= limit && asks_person(desk, *streamed) == asks_person(desk, bound));
     let request = ChatRequest {
         model: call.model,
         messages: call.messages,
         max_tokens,
         temperature: call.temperature,
-        // Services of another kind answer at once.
-        stream: stream && by_token,
+        stream: streamed.is_some(),
     };
-    Ok(Plan { request, price, by_token, bound, most: most.min(limit), notes, approval: None })
+    let (bound, unstreamed) = streamed.map_or((bound, None), |streamed| (streamed, Some(bound)));
+    Ok(Plan { request, price, by_token, bound, unstreamed, most: most.max(bound).min(limit), notes, approval: None })
+}
+
+fn asks_person(desk: &Desk, bound: Usdc) -> bool {
+    desk.caller.limits.approve.needs_person(ApprovalKind::Request, bound)
 }
 
 fn wanted(desk: &Desk, call: &ChatCall, max_tokens: u32) -> Wanted {

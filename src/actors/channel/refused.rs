@@ -6,6 +6,7 @@ use drain_protocol::Usdc;
 use drain_protocol::refusal::{Refusal, RefusalCode};
 use drain_protocol::text::quoted;
 
+use super::partial::began;
 use super::pay::{Attempt, Sent, count_failure, not_charged};
 use super::plan::Plan;
 use super::{Desk, inquiry};
@@ -45,6 +46,13 @@ pub(super) async fn refused(
         }
         _ => Err(refused_before_work(desk, sent, &refusal)),
     }
+}
+
+/// Books a stream that its provider ended with a failure: what it bills for the beginning, if anything, is unknown.
+pub(super) fn broken_off(desk: &Desk, plan: &Plan, sent: Sent, refusal: &Refusal, came: &str) -> Failure {
+    count_failure(desk, sent);
+    let failure = work_maybe_done(desk, plan, sent, refusal);
+    Failure { message: failure.message + &began(Some(came)), ..failure }
 }
 
 /// Whether the refusal says that no work was done. An error inside of a stream comes with the status of its beginning.

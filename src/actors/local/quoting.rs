@@ -2,7 +2,7 @@
 
 use drain_protocol::chat::input_tokens_upper;
 use drain_protocol::duration::ChannelDuration;
-use drain_protocol::pricing::PriceList;
+use drain_protocol::pricing::{Price, PriceList};
 use drain_protocol::{Generation, U256, Usdc};
 use drain_signers::request::SESSION_FEE;
 
@@ -101,7 +101,7 @@ impl Local {
             caps_leave: caps_leave(caller, &used),
             asks_person: caller.limits.approve.needs_person(ApprovalKind::Request, bound),
             refused: self.refused(caller).await?.or_else(|| told(over, caller)).or(short),
-            notes: Vec::new(),
+            notes: self.streamed(&known.price, &record.category, wanted).into_iter().collect(),
         })
     }
 
@@ -151,7 +151,16 @@ impl Local {
             caps_leave: caps_leave(caller, &used),
             asks_person: limits.approve.needs_person(ApprovalKind::Request, bound),
             refused: self.refused(caller).await?.or_else(|| told(over, caller)).or(short).or(poor),
-            notes: prepared.warnings,
+            notes: self.streamed(&price, &channel.category, wanted).into_iter().chain(prepared.warnings).collect(),
+        })
+    }
+
+    /// What a stream reserves, where it may be asked for.
+    fn streamed(&self, price: &Price, category: &str, wanted: Wanted) -> Option<String> {
+        let may_be = self.services.config.requests.stream && is_by_token(category, price);
+        may_be.then(|| {
+            let most = wanted.streamed().bound(price, true);
+            format!("where the client follows progress the answer is streamed, which reserves up to {most} USDC; never above maxCost")
         })
     }
 
