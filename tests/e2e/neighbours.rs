@@ -121,7 +121,7 @@ async fn m5_nothing_but_the_known_commands_crosses() {
         stream.write_all(&frame(&hello)).await.unwrap();
         assert_eq!(next(&mut stream).await["refused"], Value::Null);
         let asked = json!({ "request": "00112233445566ff", "tool": "test" });
-        let call = json!({ "id": 1, "command": command, "asked": asked, "person": false });
+        let call = json!({ "id": 1, "command": command, "asked": asked, "person": false, "parts": false });
         stream.write_all(&frame(&json!({ "call": call }))).await.unwrap();
         let mut answer = Vec::new();
         if command.get("approve").is_some() {
