@@ -134,6 +134,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("drain_balance", "drain-mcp balance"),
     ("drain_budget with receipt", "drain-mcp receipts"),
     ("drain_budget", "drain-mcp receipts"),
+    ("drain_quote", "drain-mcp quote"),
     ("drain_chat", "drain-mcp chat"),
 ];
 

@@ -4,6 +4,7 @@ use drain_protocol::Usdc;
 
 use super::chat::{Opening, Target, pay_from};
 use super::exit::Exit;
+use super::output::as_commands;
 use super::session::{Needs, Session};
 use crate::api::{QuoteCall, QuoteInput};
 use crate::error::Failure;
@@ -47,6 +48,6 @@ pub(super) async fn run(args: Args, session: &mut Session) -> Result<Exit, Failu
         max_cost: args.max_cost,
     };
     let quote = session.run(Needs::Wallet, async |runtime, _| runtime.quote(call).await).await?;
-    session.output.answer(&quote, || render::quote(&quote))?;
+    session.output.answer(&quote, || as_commands(&render::quote(&quote)))?;
     Ok(Exit::Ok)
 }
