@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use rusqlite::{Connection, Row, params};
+use super::db::{Db, Row, params};
 
 use super::audit::{self, Entry, Kind};
 use super::row::address;
@@ -116,26 +116,26 @@ fn record(r: &Row<'_>, now: u64) -> Result<Approval, JournalError> {
 
 /// The time by which a yes expires: that of windows, and while those stand still also the machine's. An old yes must not
 /// live on for as long as no endpoint answers.
-pub(super) fn now(db: &Connection, moment: Moment) -> Result<u64, JournalError> {
+pub(super) fn now(db: &Db<'_>, moment: Moment) -> Result<u64, JournalError> {
     let windows = usage::now(db, moment)?;
     Ok(if moment.windows.is_some() { windows } else { windows.max(moment.at) })
 }
 
 /// Everything that has not expired and is not used, oldest first.
-fn alive(db: &Connection, now: u64) -> Result<Vec<Approval>, JournalError> {
+fn alive(db: &Db<'_>, now: u64) -> Result<Vec<Approval>, JournalError> {
     let mut statement = db.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM approvals WHERE expires_at > ?1 AND state != 'used' ORDER BY id"
     ))?;
     let mut rows = statement.query([column(now)?])?;
     let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
+    while let Some(row) = &rows.next()? {
         found.push(record(row, now)?);
     }
     Ok(found)
 }
 
 /// Uses a yes that covers `wanted`, once. Without one: [`JournalError::NeedsPerson`].
-pub(super) fn spend(db: &Connection, wanted: &Subject, now: u64, used_by: &str) -> Result<ApprovalId, JournalError> {
+pub(super) fn spend(db: &Db<'_>, wanted: &Subject, now: u64, used_by: &str) -> Result<ApprovalId, JournalError> {
     let granted = |approval: &Approval| approval.state == ApprovalState::Approved && approval.subject.covers(wanted);
     let Some(yes) = alive(db, now)?.into_iter().find(granted) else { return Err(JournalError::NeedsPerson) };
     db.prepare_cached("UPDATE approvals SET state = 'used', used_by = ?2 WHERE id = ?1")?
@@ -144,14 +144,14 @@ pub(super) fn spend(db: &Connection, wanted: &Subject, now: u64, used_by: &str) 
 }
 
 /// Whether a yes that this very call has used already covers `wanted` too: its second try (M15).
-pub(super) fn still_covers(db: &Connection, id: ApprovalId, wanted: &Subject, now: u64) -> Result<bool, JournalError> {
+pub(super) fn still_covers(db: &Db<'_>, id: ApprovalId, wanted: &Subject, now: u64) -> Result<bool, JournalError> {
     Ok(load(db, id, now)?.is_some_and(|used| used.state == ApprovalState::Used && used.subject.covers(wanted)))
 }
 
-fn load(db: &Connection, id: ApprovalId, now: u64) -> Result<Option<Approval>, JournalError> {
+fn load(db: &Db<'_>, id: ApprovalId, now: u64) -> Result<Option<Approval>, JournalError> {
     let mut statement = db.prepare_cached(&format!("SELECT {COLUMNS} FROM approvals WHERE id = ?1"))?;
     let mut rows = statement.query([id.0])?;
-    rows.next()?.map(|row| record(row, now)).transpose()
+    rows.next()?.as_ref().map(|row| record(row, now)).transpose()
 }
 
 impl Journal {
@@ -172,11 +172,11 @@ impl Journal {
                     ApprovalKind::Request => "request",
                     ApprovalKind::Deposit => "deposit",
                 };
-                db.prepare_cached(
+                let id = db.prepare_cached(
                     "INSERT INTO approvals (kind, agent, provider_id, provider_name, wallet, host, chain_id, contract, amount, duration, prices, state, \
-                     asked_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 'waiting', ?12, ?13)",
+                     asked_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 'waiting', ?12, ?13) RETURNING id",
                 )?
-                .execute(params![
+                .query_row(params![
                     kind,
                     subject.agent,
                     subject.provider_id,
@@ -190,8 +190,8 @@ impl Journal {
                     format!("{:#x}", subject.prices),
                     column(now)?,
                     column(now.saturating_add(valid))?,
-                ])?;
-                let id = ApprovalId(db.last_insert_rowid());
+                ], |r| r.get(0))?;
+                let id = ApprovalId(id);
                 let entry = Entry {
                     provider: Some(&subject.provider_id),
                     approval: Some(id),

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::channel::ChannelRecord;
 use super::channels;
+use super::db::Db;
 use super::mark::{Identity, Mark};
 pub use super::restore::{Imported, import};
 use super::schema::{self, FILE};
@@ -136,7 +137,7 @@ fn copy_out(source: &Connection, schema: i64, to: &Path, chain_id: u64, wallet: 
     let name = to.to_str().ok_or_else(|| Failure::argument("FILE", "its name is not UTF-8"))?;
     source.execute("VACUUM INTO ?1", [name]).map_err(|error| JournalError::from(error).at(to))?;
     let (copy, _) = reader(to)?;
-    let problems = problems(&copy);
+    let problems = problems(&(&copy).into());
     if let Some(first) = problems.first() {
         let reason = format!("{first} (the copy was not kept)");
         return Err(JournalError::Damaged { path: source.path().unwrap_or_default().into(), reason }.into());
@@ -178,7 +179,7 @@ pub(super) fn sync_folder_of(file: &Path) -> std::io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-pub(super) fn problems(db: &Connection) -> Vec<String> {
+pub(super) fn problems(db: &Db<'_>) -> Vec<String> {
     let mut problems = check::pages(db, true);
     if problems.is_empty() {
         problems = check::books(db);
@@ -221,10 +222,10 @@ pub fn verify(path: &Path, folder: Option<&Path>) -> Result<Verified, Failure> {
 }
 
 fn look(db: &Connection, path: &Path, schema: i64) -> Result<Verified, JournalError> {
-    let mut problems = problems(db);
+    let mut problems = problems(&db.into());
     if problems.is_empty() && schema == schema::KNOWN {
-        problems = check::budgets(db);
-        problems.extend(check::audit(db));
+        problems = check::budgets(&db.into());
+        problems.extend(check::audit(&db.into()));
     }
     let number = |query: &str| db.query_row(query, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs);
     // An older schema has no identity.
@@ -255,7 +256,7 @@ pub fn channels(path: &Path) -> Result<Vec<ChannelRecord>, Failure> {
     if found < schema::KNOWN {
         return Err(JournalError::Older { path: path.into(), found, known: schema::KNOWN }.into());
     }
-    Ok(channels::list(&db, None, true).map_err(|error| error.at(path))?)
+    Ok(channels::list(&(&db).into(), None, true).map_err(|error| error.at(path))?)
 }
 
 /// How many openings on this contract a journal knows, read beside its owner; none where there is no journal.
@@ -269,7 +270,7 @@ pub fn known_openings(
         return Ok(KnownOpenings::default());
     }
     let (db, _) = reader(path)?;
-    Ok(openings::known_openings(&db, chain_id, contract, consumer).map_err(|error| error.at(path))?)
+    Ok(openings::known_openings(&(&db).into(), chain_id, contract, consumer).map_err(|error| error.at(path))?)
 }
 
 pub(super) fn read_manifest(file: &Path) -> Result<Option<Manifest>, Failure> {

@@ -1,8 +1,8 @@
 //! A channel as wanted and as recorded.
 
+use super::db::{Db, Row};
 use alloy::primitives::keccak256;
 use drain_protocol::{Address, ChannelId, Deployment, Generation, Usdc};
-use rusqlite::{Connection, Row};
 
 use super::members::{Member, among};
 use super::row::{self, address};
@@ -171,7 +171,7 @@ pub(crate) fn provider_key(wallet: &str, api_url: &str) -> String {
 }
 
 /// The same of a channel's provider.
-pub(super) fn provider_key_of(db: &Connection, intent: IntentId) -> Result<String, JournalError> {
+pub(super) fn provider_key_of(db: &Db<'_>, intent: IntentId) -> Result<String, JournalError> {
     let (wallet, api_url): (String, String) = db
         .prepare_cached("SELECT provider_wallet, api_url FROM channels WHERE intent = ?1")?
         .query_row([intent.0], |r| Ok((r.get(0)?, r.get(1)?)))?;
@@ -182,9 +182,9 @@ pub(super) fn provider_key_of(db: &Connection, intent: IntentId) -> Result<Strin
 pub(super) const COLUMNS: &str = "intent, chain_id, contract, generation, token, consumer, provider_id, provider_name, provider_wallet, \
      api_url, category, prices, duration, state, channel_id, expires_at, deposit, cap, claimed, signed, charged, disputed, nonce, \
      requests, recovered, books_known, offences, refunded, used_at, note, \
-     (SELECT json_group_array(json_array(m.agent, m.left_at IS NOT NULL)) FROM channel_members m \
+     (SELECT string_agg(CASE WHEN m.left_at IS NULL THEN '+' ELSE '-' END || m.agent, ' ') FROM channel_members m \
       WHERE m.intent = channels.intent) AS members, \
-     (SELECT COALESCE(SUM(bound), 0) FROM vouchers v INDEXED BY vouchers_in_flight \
+     (SELECT CAST(COALESCE(SUM(bound), 0) AS BIGINT) FROM vouchers v INDEXED BY vouchers_in_flight \
       WHERE v.intent = channels.intent AND v.state = 'in_flight') AS in_flight";
 
 pub(super) const fn state_name(state: ChannelState) -> &'static str {
@@ -251,15 +251,18 @@ pub(super) fn record(r: &Row<'_>) -> Result<ChannelRecord, JournalError> {
     })
 }
 
+/// As `COLUMNS` tells them: `+` who uses the channel, `-` who has left. An agent's name has no blank (`agents/book.rs`).
 fn members(r: &Row<'_>) -> Result<Vec<Member>, JournalError> {
-    let text: String = r.get("members")?;
-    let rows: Vec<(String, u8)> =
-        serde_json::from_str(&text).map_err(|error| JournalError::Corrupt(format!("members: {error}")))?;
-    Ok(rows.into_iter().map(|(agent, left)| Member { agent, left: left != 0 }).collect())
+    let text: Option<String> = r.get("members")?;
+    let member = |text: &str| match text.split_at_checked(1) {
+        Some((sign @ ("+" | "-"), agent)) => Ok(Member { agent: agent.into(), left: sign == "-" }),
+        _ => Err(JournalError::Corrupt(format!("members: {text}"))),
+    };
+    text.unwrap_or_default().split_ascii_whitespace().map(member).collect()
 }
 
-pub(super) fn load(db: &Connection, intent: IntentId) -> Result<ChannelRecord, JournalError> {
+pub(super) fn load(db: &Db<'_>, intent: IntentId) -> Result<ChannelRecord, JournalError> {
     let mut statement = db.prepare_cached(&format!("SELECT {COLUMNS} FROM channels WHERE intent = ?1"))?;
     let mut rows = statement.query([intent.0])?;
-    rows.next()?.map_or_else(|| Err(JournalError::Unknown(format!("channel {intent}"))), record)
+    rows.next()?.as_ref().map_or_else(|| Err(JournalError::Unknown(format!("channel {intent}"))), record)
 }

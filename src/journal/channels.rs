@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::db::{Db, Optional, params};
 use drain_protocol::{Address, ChannelId, Nonce, Usdc};
-use rusqlite::{Connection, OptionalExtension, params};
 
 use super::audit::{self, Decision, Entry, Kind, Who};
 use super::channel::{COLUMNS, ChannelRecord, NewChannel, load, provider_key, record, state_name};
@@ -19,21 +19,21 @@ use crate::policy::budgets::{Locked, may_open};
 
 /// Deposits that are, or may be, in the contracts, and what was begun to open within the hour before `now`. Of a channel
 /// whose close is not worth its gas the rest counts: more is not locked, and no more can be opened with it.
-pub(super) fn locked(db: &Connection, chain_id: u64, consumer: Address, now: u64) -> Result<Locked, JournalError> {
+pub(super) fn locked(db: &Db<'_>, chain_id: u64, consumer: Address, now: u64) -> Result<Locked, JournalError> {
     let mut statement = db.prepare_cached(
-        "SELECT COALESCE(SUM(deposit - COALESCE(taken_in_the_end, 0)) FILTER (WHERE state IN ('opening', 'open', 'closing')), 0) AS deposits, \
+        "SELECT CAST(COALESCE(SUM(deposit - COALESCE(taken_in_the_end, 0)) FILTER (WHERE state IN ('opening', 'open', 'closing')), 0) AS BIGINT) AS deposits, \
                 COUNT(*) FILTER (WHERE state IN ('opening', 'open', 'closing') AND taken_in_the_end IS NULL) AS channels, \
                 COUNT(*) FILTER (WHERE created_at > ?3) AS opened \
          FROM channels WHERE chain_id = ?1 AND consumer = ?2",
     )?;
     let mut rows =
         statement.query(params![column(chain_id)?, address(consumer), column(now.saturating_sub(3_600))?])?;
-    let Some(r) = rows.next()? else { return Ok(Locked::default()) };
+    let Some(r) = &rows.next()? else { return Ok(Locked::default()) };
     Ok(Locked { deposits: row::usdc(r, "deposits")?, channels: r.get("channels")?, opened: r.get("opened")? })
 }
 
 /// All that a member sees, or all there are.
-pub(super) fn list(db: &Connection, member: Option<&str>, ended: bool) -> Result<Vec<ChannelRecord>, JournalError> {
+pub(super) fn list(db: &Db<'_>, member: Option<&str>, ended: bool) -> Result<Vec<ChannelRecord>, JournalError> {
     let mut statement = db.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM channels WHERE (?1 OR state IN ('opening', 'open', 'closing')) AND (?2 IS NULL OR {}) \
          ORDER BY intent DESC LIMIT 100000",
@@ -41,7 +41,7 @@ pub(super) fn list(db: &Connection, member: Option<&str>, ended: bool) -> Result
     ))?;
     let mut rows = statement.query(params![ended, member])?;
     let mut records = Vec::new();
-    while let Some(row) = rows.next()? {
+    while let Some(row) = &rows.next()? {
         match record(row) {
             Ok(record) => records.push(record),
             // One damaged row must not take the others' money along.
@@ -52,7 +52,7 @@ pub(super) fn list(db: &Connection, member: Option<&str>, ended: bool) -> Result
 }
 
 /// The history may be incomplete: nonces go on from the clock.
-pub(super) fn mark_recovered(db: &Connection, intent: IntentId, nonce_floor: Nonce) -> Result<(), JournalError> {
+pub(super) fn mark_recovered(db: &Db<'_>, intent: IntentId, nonce_floor: Nonce) -> Result<(), JournalError> {
     db.prepare_cached("UPDATE channels SET recovered = 1, nonce = MAX(nonce, ?2) WHERE intent = ?1")?
         .execute(params![intent.0, nonce_floor.as_i64()])?;
     Ok(())
@@ -64,7 +64,7 @@ fn audit_of(new: &NewChannel) -> Entry<'_> {
 }
 
 fn begin_open(
-    db: &Connection,
+    db: &Db<'_>,
     who: &Who,
     new: &NewChannel,
     limits: &Limits,
@@ -148,7 +148,7 @@ impl Journal {
                 ))?;
                 let mut rows =
                     statement.query(params![provider_id, column(chain_id)?, address(consumer), who.member()])?;
-                rows.next()?.map(record).transpose()
+                rows.next()?.as_ref().map(record).transpose()
             })
             .await
     }
@@ -369,18 +369,18 @@ impl Journal {
 }
 
 pub(super) fn insert(
-    db: &Connection,
+    db: &Db<'_>,
     new: &NewChannel,
     state: ChannelState,
     channel_id: Option<ChannelId>,
     expires_at: u64,
 ) -> Result<IntentId, JournalError> {
-    db.prepare_cached(
+    let intent = db.prepare_cached(
         "INSERT INTO channels (chain_id, contract, generation, token, consumer, provider_id, provider_name, provider_wallet, api_url, category, \
          prices, duration, state, channel_id, expires_at, deposit, cap, created_at, used_at, agent, joinable) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?18, ?19, ?20)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?18, ?19, ?20) RETURNING intent",
     )?
-    .execute(params![
+    .query_row(params![
         column(new.deployment.chain_id())?,
         address(new.deployment.contract()),
         new.deployment.generation.to_string(),
@@ -401,6 +401,6 @@ pub(super) fn insert(
         column(new.at)?,
         new.agent,
         new.shared,
-    ])?;
-    Ok(IntentId(db.last_insert_rowid()))
+    ], |r| r.get(0))?;
+    Ok(IntentId(intent))
 }

@@ -3,8 +3,8 @@
 //! SQLite finds broken pages, not a changed number in a sound page. So each channel's amounts are compared with its
 //! vouchers: a bit that flips in one of them is found before anything is signed.
 
+use super::db::{Db, DbError, params};
 use alloy::primitives::keccak256;
-use rusqlite::Connection;
 
 /// Most problems that are told.
 const MAX_TOLD: usize = 20;
@@ -65,12 +65,12 @@ const BUDGETS: &[(&str, &str)] = &[
     (
         "a budget is less than what was signed",
         "SELECT 'day ' || bucket FROM usage LEFT JOIN (SELECT counted_at / 1800 AS at, SUM(growth) AS sum FROM vouchers GROUP BY 1) v \
-         ON v.at = bucket WHERE scope = 'all' AND window = 'day' AND amount < COALESCE(sum, 0)",
+         ON v.at = bucket WHERE scope = 'all' AND \"window\" = 'day' AND amount < COALESCE(sum, 0)",
     ),
     (
         "a budget is less than what was signed",
         "SELECT 'hour ' || bucket FROM usage LEFT JOIN (SELECT counted_at / 60 AS at, SUM(growth) AS sum FROM vouchers GROUP BY 1) v \
-         ON v.at = bucket WHERE scope = 'all' AND window = 'hour' AND amount < COALESCE(sum, 0)",
+         ON v.at = bucket WHERE scope = 'all' AND \"window\" = 'hour' AND amount < COALESCE(sum, 0)",
     ),
 ];
 
@@ -85,7 +85,7 @@ const AUDIT: &[(&str, &str)] = &[
         "a voucher is not as the audit record tells",
         "SELECT 'c' || v.intent || '-' || v.nonce FROM vouchers v LEFT JOIN audit a ON a.seq = v.audit WHERE v.audit IS NOT NULL \
          AND (a.seq IS NULL OR a.decision != 'allowed' OR a.kind NOT IN ('voucher', 'probe') \
-         OR (a.nonce, a.amount, a.growth, a.bound) IS NOT (v.nonce, v.amount, v.growth + v.given_back, v.bound))",
+         OR (a.nonce, a.amount, a.growth, a.bound) IS DISTINCT FROM (v.nonce, v.amount, v.growth + v.given_back, v.bound))",
     ),
     (
         "what was booked is not as the audit record tells",
@@ -95,7 +95,7 @@ const AUDIT: &[(&str, &str)] = &[
 ];
 
 /// What is wrong with the file's pages; empty when nothing is. `thorough` compares indexes with tables too.
-pub(super) fn pages(db: &Connection, thorough: bool) -> Vec<String> {
+pub(super) fn pages(db: &Db<'_>, thorough: bool) -> Vec<String> {
     let check = if thorough { "PRAGMA integrity_check" } else { "PRAGMA quick_check" };
     let found = texts(db, check);
     match found {
@@ -106,7 +106,7 @@ pub(super) fn pages(db: &Connection, thorough: bool) -> Vec<String> {
 }
 
 /// Which sums do not add up; empty when all do.
-pub(super) fn books(db: &Connection) -> Vec<String> {
+pub(super) fn books(db: &Db<'_>) -> Vec<String> {
     let mut problems = broken(db, RULES);
     match unfinished_hashes(db) {
         Ok(names) if names.is_empty() => {}
@@ -120,17 +120,17 @@ pub(super) fn books(db: &Connection) -> Vec<String> {
 
 /// Budgets against the vouchers that they were charged with (M4). Only asked for: a budget that is off by some units is no
 /// reason to stop.
-pub(super) fn budgets(db: &Connection) -> Vec<String> {
+pub(super) fn budgets(db: &Db<'_>) -> Vec<String> {
     broken(db, BUDGETS)
 }
 
 /// Whether the audit record tells of every voucher, and of all that was booked. Only asked for, as budgets are.
-pub(super) fn audit(db: &Connection) -> Vec<String> {
+pub(super) fn audit(db: &Db<'_>) -> Vec<String> {
     broken(db, AUDIT)
 }
 
 /// Which of the rules do not hold, and for whom.
-fn broken(db: &Connection, rules: &[(&str, &str)]) -> Vec<String> {
+fn broken(db: &Db<'_>, rules: &[(&str, &str)]) -> Vec<String> {
     let mut problems = Vec::new();
     for (sentence, query) in rules {
         match texts(db, query) {
@@ -142,21 +142,21 @@ fn broken(db: &Connection, rules: &[(&str, &str)]) -> Vec<String> {
     problems
 }
 
-fn texts(db: &Connection, query: &str) -> rusqlite::Result<Vec<String>> {
-    let mut statement = db.prepare(query)?;
-    let rows = statement.query_map([], |row| row.get(0))?;
-    rows.take(MAX_TOLD).collect()
+fn texts(db: &Db<'_>, query: &str) -> Result<Vec<String>, DbError> {
+    let mut found = db.prepare_cached(query)?.query_map(params![], |row| row.get(0))?;
+    found.truncate(MAX_TOLD);
+    Ok(found)
 }
 
-fn unfinished_hashes(db: &Connection) -> rusqlite::Result<Vec<String>> {
-    let mut statement = db
-        .prepare("SELECT id, raw, hash FROM transactions WHERE state IN ('signed', 'broadcast') AND raw IS NOT NULL")?;
-    let rows = statement.query_map([], |row| {
+fn unfinished_hashes(db: &Db<'_>) -> Result<Vec<String>, DbError> {
+    let mut statement = db.prepare_cached(
+        "SELECT id, raw, hash FROM transactions WHERE state IN ('signed', 'broadcast') AND raw IS NOT NULL",
+    )?;
+    let rows = statement.query_map(params![], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, Option<String>>(2)?))
     })?;
     let mut wrong = Vec::new();
-    for row in rows.take(MAX_TOLD) {
-        let (id, raw, hash) = row?;
+    for (id, raw, hash) in rows.into_iter().take(MAX_TOLD) {
         if hash != Some(format!("{:#x}", keccak256(raw))) {
             wrong.push(format!("t{id}"));
         }

@@ -1,8 +1,8 @@
 //! *Foreign* channels: on chain, of this wallet, and not opened by this journal (M10). They are recorded as recovered
 //! (design section 4), and pay only by a person's word.
 
+use super::db::{Optional, params};
 use drain_protocol::{ChannelId, Nonce, Usdc};
-use rusqlite::{OptionalExtension, params};
 
 use super::audit::{self, Entry, Kind};
 use super::channel::{ChannelRecord, NewChannel, load, state_name};
@@ -84,7 +84,7 @@ impl Journal {
                     "UPDATE channels SET state = ?2, expires_at = ?3, recovered = 1, books_known = 0, note = NULL, \
                      claimed = MAX(claimed, MIN(?4, deposit)), signed = MAX(signed, MIN(?5, deposit)), \
                      charged = MAX(charged, MIN(?5, deposit)), nonce = MAX(nonce, ?6), \
-                     created_at = IIF(?7, 0, created_at) WHERE intent = ?1",
+                     created_at = CASE WHEN ?7 = 1 THEN 0 ELSE created_at END WHERE intent = ?1",
                 )?
                 .execute(params![
                     intent.0,

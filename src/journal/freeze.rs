@@ -2,8 +2,8 @@
 //!
 //! The check runs inside of the transactions that authorize, so that nothing slips through beside it.
 
+use super::db::{Db, params};
 use drain_protocol::{Nonce, Usdc};
-use rusqlite::{Connection, params};
 
 use super::audit::{self, Entry, Kind, Who};
 use super::channels::mark_recovered;
@@ -81,12 +81,12 @@ impl From<Frozen> for Failure {
 }
 
 /// Refuses while a freeze stands. For the transactions that authorize.
-pub(super) fn refuse_frozen(db: &Connection) -> Result<(), JournalError> {
+pub(super) fn refuse_frozen(db: &Db<'_>) -> Result<(), JournalError> {
     frozen(db)?.map_or(Ok(()), |frozen| Err(JournalError::Frozen(frozen)))
 }
 
 /// The same, and while the configuration freezes.
-pub(super) fn refuse_frozen_by(db: &Connection, limits: &Limits, at: u64) -> Result<(), JournalError> {
+pub(super) fn refuse_frozen_by(db: &Db<'_>, limits: &Limits, at: u64) -> Result<(), JournalError> {
     refuse_frozen(db)?;
     if limits.frozen {
         let reason = "DRAIN_FREEZE is on".into();
@@ -101,11 +101,11 @@ pub(super) const fn is_frozen_with_wallet(kind: TxKind) -> bool {
 }
 
 /// The gravest freeze that stands.
-fn frozen(db: &Connection) -> Result<Option<Frozen>, JournalError> {
+fn frozen(db: &Db<'_>) -> Result<Option<Frozen>, JournalError> {
     for (name, source) in [(CLAIM, FreezeSource::Claim), (OPERATOR, FreezeSource::Operator)] {
         let mut statement = db.prepare_cached("SELECT value, at FROM flags WHERE name = ?1")?;
         let mut rows = statement.query([name])?;
-        if let Some(row) = rows.next()? {
+        if let Some(row) = &rows.next()? {
             let at = row::unsigned(row, "at")?;
             return Ok(Some(Frozen { source, reason: row.get("value")?, at }));
         }
@@ -113,7 +113,7 @@ fn frozen(db: &Connection) -> Result<Option<Frozen>, JournalError> {
     Ok(None)
 }
 
-fn freeze(db: &Connection, who: &Who, source: FreezeSource, reason: &str, at: u64) -> Result<bool, JournalError> {
+fn freeze(db: &Db<'_>, who: &Who, source: FreezeSource, reason: &str, at: u64) -> Result<bool, JournalError> {
     let name = source.name();
     let rows = db
         .prepare_cached("INSERT INTO flags (name, value, at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
@@ -126,9 +126,9 @@ fn freeze(db: &Connection, who: &Who, source: FreezeSource, reason: &str, at: u6
 }
 
 /// A copy took the place of a journal that could not be read: what stood in that one may be a freeze or a used limit.
-pub(super) fn because_nobody_knows(db: &Connection, unread: &[String]) -> Result<(), JournalError> {
+pub(super) fn because_nobody_knows(db: &Db<'_>, unread: &[String]) -> Result<(), JournalError> {
     let reason = format!("a copy was put in place of a journal of which could not be read: {}", unread.join(", "));
-    let at: i64 = db.query_row("SELECT unixepoch()", [], |row| row.get(0))?;
+    let at: i64 = db.query_row("SELECT unixepoch()", params![], |row| row.get(0))?;
     freeze(db, &Who::default(), FreezeSource::Operator, &reason, u64::try_from(at).unwrap_or_default())?;
     Ok(())
 }

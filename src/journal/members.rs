@@ -3,9 +3,9 @@
 
 use std::cmp::Reverse;
 
+use super::db::{Db, params};
 use drain_protocol::pricing::PriceList;
 use drain_protocol::{Address, ChannelId, Usdc};
-use rusqlite::{Connection, params};
 
 use super::audit::{self, Entry, Kind, Who};
 use super::channel::{COLUMNS, ChannelRecord, NewChannel, load, record};
@@ -70,20 +70,22 @@ pub enum Leave {
 /// where that is NULL.
 pub(super) fn own(place: usize) -> String {
     let of = "SELECT 1 FROM channel_members m WHERE m.intent = channels.intent";
-    format!("IIF(?{place} IS NULL, NOT EXISTS ({of}), EXISTS ({of} AND m.agent = ?{place} AND m.left_at IS NULL))")
+    format!(
+        "CASE WHEN ?{place} IS NULL THEN NOT EXISTS ({of}) ELSE EXISTS ({of} AND m.agent = ?{place} AND m.left_at IS NULL) END"
+    )
 }
 
 /// An agent is a member from now on; one that had left again, with what it had.
-pub(super) fn add(db: &Connection, intent: IntentId, agent: &str, at: u64) -> Result<(), JournalError> {
+pub(super) fn add(db: &Db<'_>, intent: IntentId, agent: &str, at: u64) -> Result<(), JournalError> {
     db.prepare_cached(
-        "INSERT INTO channel_members (intent, agent, joined_at) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET left_at = NULL",
+        "INSERT INTO channel_members (intent, agent, joined_at) VALUES (?1, ?2, ?3) ON CONFLICT (intent, agent) DO UPDATE SET left_at = NULL",
     )?
     .execute(params![intent.0, agent, column(at)?])?;
     Ok(())
 }
 
 /// Counts what a voucher of a member signs. To anybody else of the fleet the channel is none.
-pub(super) fn signs(db: &Connection, intent: IntentId, agent: &str, growth: Usdc) -> Result<(), JournalError> {
+pub(super) fn signs(db: &Db<'_>, intent: IntentId, agent: &str, growth: Usdc) -> Result<(), JournalError> {
     let changed = db
         .prepare_cached(
             "UPDATE channel_members SET signed = signed + ?3 WHERE intent = ?1 AND agent = ?2 AND left_at IS NULL",
@@ -101,7 +103,7 @@ pub(super) struct Booked {
 }
 
 /// Books a request for the agent that asked for it, whether or not it is of the fleet.
-pub(super) fn booked(db: &Connection, receipt: super::Receipt, booked: Booked, at: u64) -> Result<(), JournalError> {
+pub(super) fn booked(db: &Db<'_>, receipt: super::Receipt, booked: Booked, at: u64) -> Result<(), JournalError> {
     let agent: String = db
         .prepare_cached("SELECT agent FROM vouchers WHERE intent = ?1 AND nonce = ?2")?
         .query_row(params![receipt.intent.0, receipt.nonce.as_i64()], |r| r.get(0))?;
@@ -119,30 +121,30 @@ pub(super) fn booked(db: &Connection, receipt: super::Receipt, booked: Booked, a
         Usdc::MAX.as_i64()
     ])?;
     db.prepare_cached(
-        "INSERT INTO spent_by_agent (agent, day, charged) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET charged = charged + excluded.charged",
+        "INSERT INTO spent_by_agent (agent, day, charged) VALUES (?1, ?2, ?3) ON CONFLICT (agent, day) DO UPDATE SET charged = spent_by_agent.charged + excluded.charged",
     )?
     .execute(params![agent, column(at / DAY)?, charged.as_i64()])?;
     Ok(())
 }
 
 /// Charged for an agent's requests since midnight UTC.
-pub(super) fn spent_today(db: &Connection, agent: &str, at: u64) -> Result<Usdc, JournalError> {
+pub(super) fn spent_today(db: &Db<'_>, agent: &str, at: u64) -> Result<Usdc, JournalError> {
     let mut statement = db.prepare_cached("SELECT charged FROM spent_by_agent WHERE agent = ?1 AND day = ?2")?;
     let mut rows = statement.query(params![agent, column(at / DAY)?])?;
-    rows.next()?.map_or(Ok(Usdc::ZERO), |r| row::usdc(r, "charged"))
+    rows.next()?.as_ref().map_or(Ok(Usdc::ZERO), |r| row::usdc(r, "charged"))
 }
 
-fn share(db: &Connection, record: &ChannelRecord, agent: &str) -> Result<Option<Share>, JournalError> {
+fn share(db: &Db<'_>, record: &ChannelRecord, agent: &str) -> Result<Option<Share>, JournalError> {
     if !record.is_shared() {
         return Ok(None);
     }
     let mut statement = db.prepare_cached(
-        "SELECT signed, charged, disputed, requests, (SELECT COALESCE(SUM(bound), 0) FROM vouchers v INDEXED BY vouchers_in_flight \
+        "SELECT signed, charged, disputed, requests, (SELECT CAST(COALESCE(SUM(bound), 0) AS BIGINT) FROM vouchers v INDEXED BY vouchers_in_flight \
          WHERE v.intent = m.intent AND v.state = 'in_flight' AND v.agent = m.agent) AS in_flight \
          FROM channel_members m WHERE intent = ?1 AND agent = ?2",
     )?;
     let mut rows = statement.query(params![record.intent.0, agent])?;
-    let Some(r) = rows.next()? else { return Ok(Some(Share::default())) };
+    let Some(r) = &rows.next()? else { return Ok(Some(Share::default())) };
     Ok(Some(Share {
         signed: row::usdc(r, "signed")?,
         charged: row::usdc(r, "charged")?,
@@ -152,13 +154,13 @@ fn share(db: &Connection, record: &ChannelRecord, agent: &str) -> Result<Option<
     }))
 }
 
-fn seen(db: &Connection, record: ChannelRecord, member: Option<&str>) -> Result<Seen, JournalError> {
+fn seen(db: &Db<'_>, record: ChannelRecord, member: Option<&str>) -> Result<Seen, JournalError> {
     let share = member.map_or(Ok(None), |agent| share(db, &record, agent))?;
     Ok(Seen { record, share })
 }
 
 /// Channels of this wallet that agents share, to this provider at this place, at these prices.
-fn shared(db: &Connection, new: &NewChannel) -> Result<Vec<ChannelRecord>, JournalError> {
+fn shared(db: &Db<'_>, new: &NewChannel) -> Result<Vec<ChannelRecord>, JournalError> {
     let mut statement = db.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM channels WHERE joinable = 1 AND state IN ('opening', 'open') AND recovered = 0 AND offences = 0 \
          AND provider_id = ?1 AND provider_wallet = ?2 AND api_url = ?3 AND chain_id = ?4 AND contract = ?5 AND consumer = ?6 \
@@ -174,7 +176,7 @@ fn shared(db: &Connection, new: &NewChannel) -> Result<Vec<ChannelRecord>, Journ
     ])?;
     let prices = PriceList::parse(new.prices.as_bytes()).ok();
     let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
+    while let Some(row) = &rows.next()? {
         let record = record(row)?;
         if prices.is_some() && PriceList::parse(record.prices.as_bytes()).ok() == prices {
             found.push(record);
@@ -229,7 +231,7 @@ impl Journal {
                 ))?;
                 let mut rows = statement.query(params![provider_id, member])?;
                 let mut found = Vec::new();
-                while let Some(r) = rows.next()? {
+                while let Some(r) = &rows.next()? {
                     found.push(record(r)?);
                 }
                 Ok(found)
@@ -247,13 +249,13 @@ impl Journal {
         self.writer
             .run(move |db| {
                 let mut statement = db.prepare_cached(
-                    "SELECT COALESCE(SUM(c.deposit - COALESCE(c.taken_in_the_end, 0)), 0) AS locked \
+                    "SELECT CAST(COALESCE(SUM(c.deposit - COALESCE(c.taken_in_the_end, 0)), 0) AS BIGINT) AS locked \
                      FROM channel_members m INDEXED BY channel_members_now JOIN channels c USING (intent) \
                      WHERE m.agent = ?1 AND m.left_at IS NULL AND c.agent = ?1 AND c.chain_id = ?2 AND c.consumer = ?3 \
                      AND c.state IN ('opening', 'open', 'closing')",
                 )?;
                 let mut rows = statement.query(params![agent, column(chain_id)?, address(consumer)])?;
-                rows.next()?.map_or(Ok(Usdc::ZERO), |r| row::usdc(r, "locked"))
+                rows.next()?.as_ref().map_or(Ok(Usdc::ZERO), |r| row::usdc(r, "locked"))
             })
             .await
     }
@@ -344,7 +346,7 @@ impl Journal {
 /// What a caller sees under this id: of two with the same id (V1 and V2 may give it) the one that is not over, and the
 /// newest.
 pub(super) fn by_id(
-    db: &Connection,
+    db: &Db<'_>,
     chain_id: u64,
     channel_id: ChannelId,
     member: Option<&str>,
@@ -355,10 +357,10 @@ pub(super) fn by_id(
         own(3)
     ))?;
     let mut rows = statement.query(params![column(chain_id)?, channel_id.to_string(), member])?;
-    rows.next()?.map(record).transpose()
+    rows.next()?.as_ref().map(record).transpose()
 }
 
-fn audit_of_joining(db: &Connection, who: &Who, record: &ChannelRecord) -> Result<(), JournalError> {
+fn audit_of_joining(db: &Db<'_>, who: &Who, record: &ChannelRecord) -> Result<(), JournalError> {
     let entry = Entry {
         rule: Some("shared".into()),
         provider: Some(&record.provider_id),

@@ -22,6 +22,7 @@ mod check;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod counting_tests;
+mod db;
 mod foreign;
 mod freeze;
 mod ids;
@@ -66,6 +67,7 @@ pub use approvals::{Approval, ApprovalId, ApprovalState};
 pub use budget::{BudgetAsked, BudgetUse, WindowUse};
 pub(crate) use channel::provider_key;
 pub use channel::{ChannelRecord, NewChannel};
+use db::params;
 pub use foreign::{Adopted, Found};
 pub use freeze::{FreezeSource, Frozen};
 pub use ids::{IntentId, Receipt, TxId};
@@ -368,7 +370,7 @@ impl Journal {
     pub async fn all_found(&self, at: u64) -> Result<(), JournalError> {
         self.writer
             .run(move |db| {
-                db.prepare_cached("INSERT OR REPLACE INTO flags (name, value, at) VALUES ('all_found', '', ?1)")?
+                db.prepare_cached("INSERT INTO flags (name, value, at) VALUES ('all_found', '', ?1) ON CONFLICT (name) DO UPDATE SET at = excluded.at")?
                     .execute([row::column(at)?])?;
                 Ok(())
             })
@@ -379,7 +381,7 @@ impl Journal {
     pub async fn prove_writable(&self) -> Result<(), JournalError> {
         self.writer
             .run(|db| {
-                db.prepare_cached("UPDATE identity SET notice = notice")?.execute([])?;
+                db.prepare_cached("UPDATE identity SET notice = notice")?.execute(params![])?;
                 Ok(())
             })
             .await
@@ -387,6 +389,6 @@ impl Journal {
 
     /// What a person should know of this journal, such as that an older copy was put back.
     pub async fn notice(&self) -> Result<Option<String>, JournalError> {
-        self.writer.run(|db| Ok(db.query_row(NOTICE, [], |row| row.get(0))?)).await
+        self.writer.run(|db| Ok(db.query_row(NOTICE, params![], |row| row.get(0))?)).await
     }
 }

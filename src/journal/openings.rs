@@ -1,7 +1,7 @@
 //! Which openings on chain this journal knows, and how far a search for the others came (M10).
 
+use super::db::{Db, Optional, params};
 use drain_protocol::{Address, B256, ChannelId};
-use rusqlite::{Connection, OptionalExtension, params};
 
 use super::row::{address, column};
 use super::{Journal, JournalError};
@@ -30,7 +30,7 @@ pub enum Whose {
 }
 
 pub(super) fn known_openings(
-    db: &Connection,
+    db: &Db<'_>,
     chain_id: u64,
     contract: Address,
     consumer: Address,
@@ -116,7 +116,7 @@ impl Journal {
         let value = format!("{first}-{last}{}", named(contracts));
         self.writer
             .run(move |db| {
-                db.prepare_cached("INSERT OR REPLACE INTO flags (name, value, at) VALUES (?1, ?2, ?3)")?
+                db.prepare_cached("INSERT INTO flags (name, value, at) VALUES (?1, ?2, ?3) ON CONFLICT (name) DO UPDATE SET value = excluded.value, at = excluded.at")?
                     .execute(params![SEARCHED, value, column(at)?])?;
                 Ok(())
             })

@@ -1,7 +1,7 @@
 //! What was seen first and must not change without a person: URL and wallet of a provider (M14), the fee wallet.
 
+use super::db::{Optional, params};
 use drain_protocol::Address;
-use rusqlite::{OptionalExtension, params};
 
 use super::audit::{self, Entry, Kind};
 use super::row::address;
@@ -125,8 +125,7 @@ impl Journal {
                 let mut statement = db.prepare_cached(
                     "SELECT provider_id FROM provider_pins WHERE substr(provider_id, -length(?1)) = ?1",
                 )?;
-                let ids = statement.query_map([end], |row| row.get(0))?;
-                Ok(ids.collect::<Result<_, _>>()?)
+                Ok(statement.query_map([end], |row| row.get(0))?)
             })
             .await
     }

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use super::db::{Db, Row, params};
 use drain_protocol::Usdc;
 use drain_protocol::text::one_line;
-use rusqlite::{Row, params};
 
 use super::row::{column, nonce, optional_usdc, unsigned, usdc};
 use super::{IntentId, Journal, JournalError, Receipt, backup};
@@ -45,14 +45,15 @@ impl Journal {
 }
 
 fn list(path: &Path, query: &ReceiptQuery, member: Option<&str>) -> Result<Vec<ReceiptView>, JournalError> {
-    let (db, _) = backup::reader(path)?;
+    let (connection, _) = backup::reader(path)?;
+    let db: Db<'_> = (&connection).into();
     let sql = format!(
         "{SELECT} AND v.created_at >= ?2 AND (?3 IS NULL OR c.channel_id = ?3) AND (?4 IS NULL OR c.provider_id = ?4) \
          AND (?5 IS NULL OR (v.created_at, v.intent, v.nonce) < \
               (SELECT b.created_at, b.intent, b.nonce FROM vouchers b WHERE b.intent = ?5 AND b.nonce = ?6)) \
          ORDER BY v.created_at DESC, v.intent DESC, v.nonce DESC LIMIT ?7"
     );
-    let mut statement = db.prepare(&sql)?;
+    let mut statement = db.prepare_cached(&sql)?;
     let before: Option<Receipt> = query.before.as_deref().and_then(|id| id.parse().ok());
     let mut rows = statement.query(params![
         member,
@@ -64,17 +65,18 @@ fn list(path: &Path, query: &ReceiptQuery, member: Option<&str>) -> Result<Vec<R
         query.limit
     ])?;
     let mut found = Vec::new();
-    while let Some(r) = rows.next()? {
+    while let Some(r) = &rows.next()? {
         found.push(view(r)?);
     }
     Ok(found)
 }
 
 fn one(path: &Path, id: Receipt, member: Option<&str>) -> Result<Option<ReceiptView>, JournalError> {
-    let (db, _) = backup::reader(path)?;
-    let mut statement = db.prepare(&format!("{SELECT} AND v.intent = ?2 AND v.nonce = ?3"))?;
+    let (connection, _) = backup::reader(path)?;
+    let db: Db<'_> = (&connection).into();
+    let mut statement = db.prepare_cached(&format!("{SELECT} AND v.intent = ?2 AND v.nonce = ?3"))?;
     let mut rows = statement.query(params![member, id.intent.0, id.nonce.as_i64()])?;
-    rows.next()?.map(view).transpose()
+    rows.next()?.as_ref().map(view).transpose()
 }
 
 fn view(r: &Row<'_>) -> Result<ReceiptView, JournalError> {

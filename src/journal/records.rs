@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use super::db::{Db, Optional, Row, params};
 
 use super::audit::{self, Entry, Kind, Who};
 use super::row::{self, column};
@@ -15,10 +15,10 @@ const COLUMNS: &str = "answered, failed, refused, offences, forgiven, recent, ch
 
 /// The record of a provider, by wallet and host (see [`super::ChannelRecord::provider_key`]); an empty one where there
 /// is none.
-pub(super) fn load(db: &Connection, provider: &str) -> Result<ProviderRecord, JournalError> {
+pub(super) fn load(db: &Db<'_>, provider: &str) -> Result<ProviderRecord, JournalError> {
     let mut statement = db.prepare_cached(&format!("SELECT {COLUMNS} FROM provider_records WHERE provider = ?1"))?;
     let mut rows = statement.query([provider])?;
-    rows.next()?.map_or_else(|| Ok(ProviderRecord::default()), read)
+    rows.next()?.as_ref().map_or_else(|| Ok(ProviderRecord::default()), read)
 }
 
 fn read(r: &Row<'_>) -> Result<ProviderRecord, JournalError> {
@@ -38,10 +38,12 @@ fn read(r: &Row<'_>) -> Result<ProviderRecord, JournalError> {
     })
 }
 
-fn save(db: &Connection, provider: &str, record: &ProviderRecord) -> Result<(), JournalError> {
+fn save(db: &Db<'_>, provider: &str, record: &ProviderRecord) -> Result<(), JournalError> {
     db.prepare_cached(
-        "INSERT OR REPLACE INTO provider_records (provider, answered, failed, refused, offences, forgiven, recent, charged, disputed, \
-         first_at, last_at, set_aside, set_aside_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        "INSERT INTO provider_records (provider, answered, failed, refused, offences, forgiven, recent, charged, disputed, \
+         first_at, last_at, set_aside, set_aside_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) \
+         ON CONFLICT (provider) DO UPDATE SET answered = excluded.answered, failed = excluded.failed, refused = excluded.refused, offences = excluded.offences, forgiven = excluded.forgiven, recent = excluded.recent, charged = excluded.charged, \
+         disputed = excluded.disputed, first_at = excluded.first_at, last_at = excluded.last_at, set_aside = excluded.set_aside, set_aside_at = excluded.set_aside_at",
     )?
     .execute(params![
         provider,
@@ -62,7 +64,7 @@ fn save(db: &Connection, provider: &str, record: &ProviderRecord) -> Result<(), 
 }
 
 /// Counts what the provider of a channel did.
-pub(super) fn count(db: &Connection, intent: IntentId, events: &[Event], at: u64) -> Result<(), JournalError> {
+pub(super) fn count(db: &Db<'_>, intent: IntentId, events: &[Event], at: u64) -> Result<(), JournalError> {
     let provider = channel::provider_key_of(db, intent)?;
     let mut record = load(db, &provider)?;
     let was_aside = record.set_aside.is_some();
@@ -83,7 +85,7 @@ pub(super) fn check(record: &ProviderRecord, provider_id: &str) -> Result<(), Jo
     }
 }
 
-fn offended(db: &Connection, who: &Who, intent: IntentId, what: &str) -> Result<(), JournalError> {
+fn offended(db: &Db<'_>, who: &Who, intent: IntentId, what: &str) -> Result<(), JournalError> {
     let provider = audit::provider_of(db, intent)?;
     let entry = Entry { provider: provider.as_deref(), intent: Some(intent), ..Entry::recorded(Kind::Offence) };
     audit::write(db, who, &entry.told(what)).map(drop)
@@ -95,9 +97,9 @@ impl Journal {
         self.writer
             .run(move |db| {
                 let mut statement = db.prepare_cached(&format!("SELECT provider, {COLUMNS} FROM provider_records"))?;
-                let mut rows = statement.query([])?;
+                let mut rows = statement.query(params![])?;
                 let mut records = HashMap::new();
-                while let Some(row) = rows.next()? {
+                while let Some(row) = &rows.next()? {
                     records.insert(row.get("provider")?, read(row)?);
                 }
                 Ok(records)
@@ -182,7 +184,7 @@ impl Journal {
                 let seen = statement.query_map([&provider_id], |r| Ok((r.get(0)?, r.get(1)?)))?;
                 let mut lifted = false;
                 for provider in seen {
-                    let (wallet, api_url): (String, String) = provider?;
+                    let (wallet, api_url): (String, String) = provider;
                     let key = channel::provider_key(&wallet, &api_url);
                     let known: Option<i64> = db
                         .prepare_cached("SELECT 1 FROM provider_records WHERE provider = ?1")?

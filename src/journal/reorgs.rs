@@ -1,7 +1,7 @@
 //! What a reorganisation deeper than was waited for takes back, and how the books follow.
 
+use super::db::{Db, Optional, params};
 use drain_protocol::{Address, B256, ChannelId};
-use rusqlite::{Connection, OptionalExtension, params};
 
 use super::audit;
 use super::channel::{load, provider_key_of};
@@ -50,7 +50,7 @@ impl Journal {
                 )?;
                 let mut rows = statement.query(params![column(chain_id)?, address(wallet), column(SETTLED_AFTER)?])?;
                 let mut settled = Vec::new();
-                while let Some(r) = rows.next()? {
+                while let Some(r) = &rows.next()? {
                     settled.push(Settled {
                         id: TxId(r.get("id")?),
                         block_number: row::unsigned(r, "block_number")?,
@@ -96,7 +96,7 @@ const CLOSING_NOTE: &str =
     "a reorganisation of the chain took the close back; it is followed again, and nothing is signed meanwhile";
 
 /// The channels whose state may have changed; `None` for a transaction that is not final.
-fn undo(db: &Connection, id: TxId) -> Result<Option<Vec<IntentId>>, JournalError> {
+fn undo(db: &Db<'_>, id: TxId) -> Result<Option<Vec<IntentId>>, JournalError> {
     let mut statement = db.prepare_cached(
         "UPDATE transactions SET state = 'broadcast', reason = NULL, finished_at = NULL, block_number = NULL, block_hash = NULL, gas_used = NULL \
          WHERE EXISTS (SELECT 1 FROM transactions WHERE id = ?1 AND state IN ('final', 'reverted')) AND (id = ?1 OR \
@@ -105,7 +105,7 @@ fn undo(db: &Connection, id: TxId) -> Result<Option<Vec<IntentId>>, JournalError
     )?;
     let mut rows = statement.query([id.0])?;
     let mut again = Vec::new();
-    while let Some(r) = rows.next()? {
+    while let Some(r) = &rows.next()? {
         let kind: TxKind = row::parsed(r, "kind")?;
         again.push((TxId(r.get("id")?), kind, r.get::<_, Option<i64>>("intent")?.map(IntentId)));
     }
@@ -138,7 +138,7 @@ fn undo(db: &Connection, id: TxId) -> Result<Option<Vec<IntentId>>, JournalError
 /// A channel's new id, before it is recorded. What was signed under the old one stays recorded, in a row of its own that
 /// signs nothing; under the new one the books are fresh, or those that are known of it already: it had the id before, or a
 /// search found it and took it for a foreign one.
-pub(super) fn take_id(db: &Connection, intent: IntentId, channel_id: ChannelId) -> Result<(), JournalError> {
+pub(super) fn take_id(db: &Db<'_>, intent: IntentId, channel_id: ChannelId) -> Result<(), JournalError> {
     let before = load(db, intent)?;
     if before.channel_id == Some(channel_id) {
         return Ok(());
@@ -174,7 +174,7 @@ pub(super) fn take_id(db: &Connection, intent: IntentId, channel_id: ChannelId) 
          (claimed, signed, charged, disputed, nonce, requests, recovered, books_known, state, refunded, expires_at, taken_in_the_end) = \
          (SELECT COALESCE(k.claimed, 0), COALESCE(k.signed, 0), COALESCE(k.charged, 0), COALESCE(k.disputed, 0), \
           COALESCE(k.nonce, 0), COALESCE(k.requests, 0), COALESCE(k.recovered, o.recovered), COALESCE(k.books_known, o.books_known), \
-          IIF(k.state = 'closed', k.state, o.state), IIF(k.state = 'closed', k.refunded, o.refunded), COALESCE(k.expires_at, o.expires_at), \
+          CASE WHEN k.state = 'closed' THEN k.state ELSE o.state END, CASE WHEN k.state = 'closed' THEN k.refunded ELSE o.refunded END, COALESCE(k.expires_at, o.expires_at), \
           k.taken_in_the_end \
           FROM channels o LEFT JOIN channels k ON k.intent = ?3 WHERE o.intent = ?1) WHERE intent = ?1",
     )?
@@ -192,16 +192,16 @@ pub(super) fn take_id(db: &Connection, intent: IntentId, channel_id: ChannelId) 
 }
 
 /// A channel's books in a row of their own, without an id so far, that signs nothing.
-fn set_aside(db: &Connection, intent: IntentId, new: ChannelId) -> Result<i64, JournalError> {
+fn set_aside(db: &Db<'_>, intent: IntentId, new: ChannelId) -> Result<i64, JournalError> {
     let note = format!("a reorganisation of the chain gave this channel another id, {new}; this one is gone");
-    db.prepare_cached(
+    let aside = db.prepare_cached(
         "INSERT INTO channels (chain_id, contract, generation, token, consumer, provider_id, provider_name, provider_wallet, api_url, category, \
          prices, duration, state, expires_at, deposit, cap, claimed, signed, charged, disputed, nonce, requests, recovered, books_known, offences, \
          created_at, used_at, agent, note) \
          SELECT chain_id, contract, generation, token, consumer, provider_id, provider_name, provider_wallet, api_url, category, \
          prices, duration, 'failed', expires_at, deposit, cap, claimed, signed, charged, disputed, nonce, requests, recovered, books_known, offences, \
-         0, used_at, agent, ?2 FROM channels WHERE intent = ?1",
+         0, used_at, agent, ?2 FROM channels WHERE intent = ?1 RETURNING intent",
     )?
-    .execute(params![intent.0, note])?;
-    Ok(db.last_insert_rowid())
+    .query_row(params![intent.0, note], |r| r.get(0))?;
+    Ok(aside)
 }

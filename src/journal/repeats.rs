@@ -1,8 +1,8 @@
 //! Whether a request was paid for before: a caller's own name for it is recorded in the transaction that authorizes its
 //! voucher, and looked at there again.
 
+use super::db::{Db, Row, params};
 use drain_protocol::{B256, ChannelId, Usdc};
-use rusqlite::{Connection, Row, params};
 
 use super::row::{column, optional_parsed, optional_usdc, unsigned, usdc};
 use super::{IntentId, Journal, JournalError, Receipt, row};
@@ -46,7 +46,7 @@ impl Journal {
     }
 }
 
-fn last(db: &Connection, agent: &str, key: &RequestKey, at: u64) -> Result<Option<Earlier>, JournalError> {
+fn last(db: &Db<'_>, agent: &str, key: &RequestKey, at: u64) -> Result<Option<Earlier>, JournalError> {
     let since = column(at.saturating_sub(key.valid))?;
     let own = of_vouchers(db, agent, key, since)?;
     let carried = carried(db, agent, key, since)?;
@@ -60,19 +60,14 @@ fn last(db: &Connection, agent: &str, key: &RequestKey, at: u64) -> Result<Optio
 }
 
 /// The last of our own vouchers for it, and when that was authorized.
-fn of_vouchers(
-    db: &Connection,
-    agent: &str,
-    key: &RequestKey,
-    since: i64,
-) -> Result<Option<(Earlier, u64)>, JournalError> {
+fn of_vouchers(db: &Db<'_>, agent: &str, key: &RequestKey, since: i64) -> Result<Option<(Earlier, u64)>, JournalError> {
     let mut statement = db.prepare_cached(
         "SELECT v.intent, v.nonce, v.state, v.bound, v.cost, v.request_body, v.answer_hash, v.created_at, c.channel_id \
          FROM vouchers v INDEXED BY vouchers_by_key JOIN channels c USING (intent) \
          WHERE v.agent = ?1 AND v.request_key = ?2 AND v.created_at >= ?3 ORDER BY v.audit DESC LIMIT 1",
     )?;
     let mut rows = statement.query(params![agent, key.id.as_str(), since])?;
-    let Some(r) = rows.next()? else { return Ok(None) };
+    let Some(r) = &rows.next()? else { return Ok(None) };
     let end = match r.get::<_, String>("state")?.as_str() {
         "in_flight" => End::InFlight,
         "not_charged" => End::NotCharged,
@@ -86,13 +81,13 @@ fn of_vouchers(
 }
 
 /// Of a journal that a copy took the place of; what became of it is not known here.
-fn carried(db: &Connection, agent: &str, key: &RequestKey, since: i64) -> Result<Option<(Earlier, u64)>, JournalError> {
+fn carried(db: &Db<'_>, agent: &str, key: &RequestKey, since: i64) -> Result<Option<(Earlier, u64)>, JournalError> {
     let mut statement = db.prepare_cached(
         "SELECT intent, nonce, channel_id, bound, request_body, created_at FROM carried_requests \
          WHERE agent = ?1 AND request_key = ?2 AND created_at >= ?3",
     )?;
     let mut rows = statement.query(params![agent, key.id.as_str(), since])?;
-    let Some(r) = rows.next()? else { return Ok(None) };
+    let Some(r) = &rows.next()? else { return Ok(None) };
     Ok(Some((earlier(r, End::InFlight)?, unsigned(r, "created_at")?)))
 }
 
@@ -107,7 +102,7 @@ fn earlier(r: &Row<'_>, end: End) -> Result<Earlier, JournalError> {
 }
 
 /// Inside of the transaction that authorizes: no second voucher for a request that was or may be charged.
-pub(super) fn refuse(db: &Connection, agent: &str, key: &RequestKey, at: u64) -> Result<(), JournalError> {
+pub(super) fn refuse(db: &Db<'_>, agent: &str, key: &RequestKey, at: u64) -> Result<(), JournalError> {
     match last(db, agent, key, at)? {
         Some(earlier) if earlier.body != key.body => Err(JournalError::OtherRequest(earlier.receipt)),
         Some(earlier) if earlier.end != End::NotCharged => Err(JournalError::Repeated(earlier.receipt)),

@@ -106,7 +106,7 @@ fn take_in(
     }
     let taken = Connection::open(incoming).map_err(JournalError::from).and_then(|mut db| {
         let version = schema::version(&db)?;
-        let first = if version == 0 { Some("it holds no journal".into()) } else { problems(&db).into_iter().next() };
+        let first = if version == 0 { Some("it holds no journal".into()) } else { problems(&(&db).into()).into_iter().next() };
         if let Some(reason) = first {
             return Err(JournalError::Damaged { path: from.into(), reason });
         }
@@ -130,7 +130,7 @@ fn take_in(
                 let unread = carry::over(before, &mut db)?;
                 if !unread.is_empty() {
                     // Only a person lifts a freeze or opens a limit again (M5): nobody here knows which stood.
-                    freeze::because_nobody_knows(&db, &unread)?;
+                    freeze::because_nobody_knows(&(&db).into(), &unread)?;
                 }
                 let limits = match unread.as_slice() {
                     [] => "What was used of budgets, and who is frozen, set aside or pinned, went over from the one before.".into(),

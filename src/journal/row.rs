@@ -3,8 +3,8 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
+use super::db::Row;
 use drain_protocol::{Address, Nonce, Usdc};
-use rusqlite::Row;
 
 use super::JournalError;
 

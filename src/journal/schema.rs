@@ -9,6 +9,7 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use super::audit::{self, Entry, Kind, Who};
+use super::db::{self, Sqlite};
 use super::mark::{Identity, Mark};
 use super::{JournalError, check, place, restore};
 use crate::clock::Clock;
@@ -53,7 +54,7 @@ const THOROUGHLY: u64 = 8 * 1024 * 1024;
 
 /// A journal that can be believed, and its mark.
 pub(super) struct Opened {
-    pub connection: Connection,
+    pub connection: db::Connection,
     pub path: PathBuf,
     pub identity: Identity,
     pub mark: Mark,
@@ -124,14 +125,14 @@ pub(super) fn open(folder: &Path) -> Result<Opened, JournalError> {
     })?;
     let mut mark = Mark::open(folder);
     mark.write(&identity);
-    Ok(Opened { connection, path, identity, mark })
+    Ok(Opened { connection: db::Connection::Sqlite(Sqlite::new(connection)), path, identity, mark })
 }
 
 /// Pages and sums, so that a damaged journal signs nothing.
 fn believable(connection: &Connection, thoroughly: bool) -> Result<(), JournalError> {
-    let mut problems = check::pages(connection, thoroughly);
+    let mut problems = check::pages(&connection.into(), thoroughly);
     if problems.is_empty() {
-        problems = check::books(connection);
+        problems = check::books(&connection.into());
     }
     match problems.first() {
         None => Ok(()),
@@ -170,7 +171,7 @@ pub(super) fn distrust(connection: &Connection, why: &str, limits: &str) -> Resu
         "UPDATE identity SET id = lower(hex(randomblob(16))), notice = ?1, commits = commits + 1",
         [&notice],
     )?;
-    audit::write(&transaction, &Who::default(), &Entry::recorded(Kind::Copy).told(notice.as_str()))?;
+    audit::write(&(&*transaction).into(), &Who::default(), &Entry::recorded(Kind::Copy).told(notice.as_str()))?;
     transaction.commit()?;
     Ok((identity(connection)?, notice))
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::db::{Db, DbError, params};
 use drain_protocol::{Address, Usdc};
-use rusqlite::{Connection, params};
 
 use super::backup::reader;
 use super::row::{self, address, column};
@@ -45,9 +45,10 @@ impl Journal {
 impl Totals {
     /// The sums of now. Blocks for some milliseconds.
     pub fn read(&self, asked: &Asked) -> Result<Books, JournalError> {
-        let (db, _) = reader(&self.0)?;
+        let (connection, _) = reader(&self.0)?;
         // One state of the file.
-        let db = db.unchecked_transaction()?;
+        let transaction = connection.unchecked_transaction().map_err(DbError::from)?;
+        let db: Db<'_> = (&*transaction).into();
         let usage = usage::windows(&db, asked.moment)?;
         let mut caps = everybodys(&db, asked, &usage)?;
         caps.extend(each("provider", &usage.providers, |_| asked.limits.per_provider));
@@ -85,7 +86,7 @@ impl Totals {
     }
 }
 
-fn everybodys(db: &Connection, asked: &Asked, usage: &usage::Windows) -> Result<Vec<Cap>, JournalError> {
+fn everybodys(db: &Db<'_>, asked: &Asked, usage: &usage::Windows) -> Result<Vec<Cap>, JournalError> {
     let limits = &asked.limits;
     let cap = |scope, limit, used: usage::Used| Cap {
         scope,
@@ -96,7 +97,7 @@ fn everybodys(db: &Connection, asked: &Asked, usage: &usage::Windows) -> Result<
     };
     let locked = channels::locked(db, asked.chain_id, asked.wallet, 0)?.deposits;
     let opening = db
-        .prepare_cached("SELECT COALESCE(SUM(deposit), 0) AS opening FROM channels WHERE state = 'opening' AND chain_id = ?1 AND consumer = ?2")?
+        .prepare_cached("SELECT CAST(COALESCE(SUM(deposit), 0) AS BIGINT) AS opening FROM channels WHERE state = 'opening' AND chain_id = ?1 AND consumer = ?2")?
         .query_row(params![column(asked.chain_id)?, address(asked.wallet)], |r| Ok(row::usdc(r, "opening")))??;
     Ok(vec![
         cap("hour", limits.per_hour, usage.hour),
@@ -120,7 +121,7 @@ fn each(scope: &'static str, used: &BTreeMap<String, usage::Used>, limit: impl F
     caps
 }
 
-fn by_state(db: &Connection, block_time: u64) -> Result<Vec<(&'static str, u64)>, JournalError> {
+fn by_state(db: &Db<'_>, block_time: u64) -> Result<Vec<(&'static str, u64)>, JournalError> {
     let mut counts: Vec<(&'static str, u64)> =
         ["opening", "open", "expired", "closing", "closed", "failed"].map(|state| (state, 0)).into();
     let mut statement = db.prepare_cached(
@@ -128,7 +129,7 @@ fn by_state(db: &Connection, block_time: u64) -> Result<Vec<(&'static str, u64)>
          FROM channels GROUP BY shown",
     )?;
     let mut rows = statement.query([column(block_time)?])?;
-    while let Some(r) = rows.next()? {
+    while let Some(r) = &rows.next()? {
         let shown: String = r.get("shown")?;
         let count = row::unsigned(r, "channels")?;
         counts.iter_mut().filter(|(state, _)| *state == shown).for_each(|(_, known)| *known = count);
@@ -136,14 +137,14 @@ fn by_state(db: &Connection, block_time: u64) -> Result<Vec<(&'static str, u64)>
     Ok(counts)
 }
 
-fn by_provider(db: &Connection) -> Result<Vec<Sums>, JournalError> {
+fn by_provider(db: &Db<'_>) -> Result<Vec<Sums>, JournalError> {
     let mut statement = db.prepare_cached(
-        "SELECT provider_wallet, api_url, SUM(deposit) AS deposits, SUM(signed) AS signed, SUM(charged) AS charged, SUM(claimed) AS claimed \
+        "SELECT provider_wallet, api_url, CAST(SUM(deposit) AS BIGINT) AS deposits, CAST(SUM(signed) AS BIGINT) AS signed, CAST(SUM(charged) AS BIGINT) AS charged, CAST(SUM(claimed) AS BIGINT) AS claimed \
          FROM channels WHERE state IN ('opening', 'open', 'closing') AND taken_in_the_end IS NULL GROUP BY provider_wallet, api_url",
     )?;
-    let mut rows = statement.query([])?;
+    let mut rows = statement.query(params![])?;
     let mut sums: BTreeMap<String, Sums> = BTreeMap::new();
-    while let Some(r) = rows.next()? {
+    while let Some(r) = &rows.next()? {
         let (wallet, api_url): (String, String) = (r.get("provider_wallet")?, r.get("api_url")?);
         let provider = channel::provider_key(&wallet, &api_url);
         let entry = sums.entry(provider.clone()).or_insert_with(|| Sums { provider, ..Sums::default() });
@@ -158,17 +159,17 @@ fn by_provider(db: &Connection) -> Result<Vec<Sums>, JournalError> {
 }
 
 /// A close at expiry brings back what was not taken.
-fn reclaimable(db: &Connection, block_time: u64) -> Result<Usdc, JournalError> {
+fn reclaimable(db: &Db<'_>, block_time: u64) -> Result<Usdc, JournalError> {
     db.prepare_cached(
-        "SELECT COALESCE(SUM(MAX(deposit - claimed, 0)), 0) AS back FROM channels \
+        "SELECT CAST(COALESCE(SUM(MAX(deposit - claimed, 0)), 0) AS BIGINT) AS back FROM channels \
          WHERE state IN ('open', 'closing') AND expires_at <= ?1 AND taken_in_the_end IS NULL",
     )?
     .query_row([column(block_time)?], |r| Ok(row::usdc(r, "back")))?
 }
 
-fn optional(db: &Connection, sql: &str, at: u64) -> Result<Option<u64>, JournalError> {
+fn optional(db: &Db<'_>, sql: &str, at: u64) -> Result<Option<u64>, JournalError> {
     let mut statement = db.prepare_cached(sql)?;
     let mut rows = statement.query([column(at)?])?;
-    let found: Option<i64> = rows.next()?.map(|r| r.get(0)).transpose()?.flatten();
+    let found: Option<i64> = rows.next()?.as_ref().map(|r| r.get(0)).transpose()?.flatten();
     Ok(found.and_then(|value| u64::try_from(value).ok()))
 }

@@ -1,7 +1,7 @@
 //! A transaction of the wallet, as it is wanted and as it is recorded.
 
+use super::db::Row;
 use drain_protocol::{Address, B256, Usdc};
-use rusqlite::Row;
 use strum::{Display, EnumString};
 
 use super::row;

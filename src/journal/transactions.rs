@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::db::{Db, Optional, params};
 use drain_protocol::{Address, B256, Usdc};
-use rusqlite::{Connection, OptionalExtension, params};
 
 use super::audit::{self, Entry, Kind};
 use super::freeze::{is_frozen_with_wallet, refuse_frozen_by};
@@ -19,7 +19,7 @@ use crate::policy::{Limits, Pol};
 /// Ends a transaction; one that ended already stays as it is. Where it is mined, others signed for its slot can never
 /// land: they end with it, and with them another channel's opening of which nothing else may land. (Another channel's close
 /// is not put back here: one may wait for its turn, and the channel must sign nothing meanwhile. Its next close finds out.)
-pub(super) fn finish(db: &Connection, id: TxId, state: TxState, reason: Option<&str>) -> Result<(), JournalError> {
+pub(super) fn finish(db: &Db<'_>, id: TxId, state: TxState, reason: Option<&str>) -> Result<(), JournalError> {
     let ended: Option<String> = db
         .prepare_cached(
             "UPDATE transactions SET state = ?2, reason = ?3, finished_at = unixepoch() \
@@ -44,7 +44,7 @@ pub(super) fn finish(db: &Connection, id: TxId, state: TxState, reason: Option<&
             "UPDATE channels SET state = 'failed' WHERE state = 'opening' AND intent IN \
              (SELECT other.intent FROM transactions other JOIN transactions mined ON mined.id = ?1 \
               WHERE (other.chain_id, other.wallet, other.account_nonce) = (mined.chain_id, mined.wallet, mined.account_nonce) \
-              AND other.state = 'dropped' AND other.intent IS NOT mined.intent) \
+              AND other.state = 'dropped' AND other.intent IS DISTINCT FROM mined.intent) \
              AND NOT EXISTS (SELECT 1 FROM transactions t WHERE t.intent = channels.intent AND t.state IN ('signed', 'broadcast'))",
         )?
         .execute([id.0])?;
@@ -53,19 +53,18 @@ pub(super) fn finish(db: &Connection, id: TxId, state: TxState, reason: Option<&
 }
 
 /// Ends what was signed for the slot of a transaction that is mined.
-fn replaced(db: &Connection, mined: TxId) -> Result<Vec<(TxId, String)>, JournalError> {
+fn replaced(db: &Db<'_>, mined: TxId) -> Result<Vec<(TxId, String)>, JournalError> {
     let mut statement = db.prepare_cached(
         "UPDATE transactions SET state = 'dropped', reason = 'replaced', finished_at = unixepoch() WHERE id != ?1 AND state IN ('signed', 'broadcast') \
          AND (chain_id, wallet, account_nonce) = (SELECT chain_id, wallet, account_nonce FROM transactions WHERE id = ?1) RETURNING id, kind",
     )?;
-    let rows = statement.query_map([mined.0], |r| Ok((TxId(r.get(0)?), r.get(1)?)))?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    Ok(statement.query_map([mined.0], |r| Ok((TxId(r.get(0)?), r.get(1)?)))?)
 }
 
 /// Gas money of the 24 hours before `now`: what was burnt, and the most that what is on its way may burn. The slot `but`
 /// is left out.
 pub(super) fn gas_of_a_day(
-    db: &Connection,
+    db: &Db<'_>,
     chain_id: u64,
     wallet: Address,
     but: Option<u64>,
@@ -74,15 +73,15 @@ pub(super) fn gas_of_a_day(
     let gwei: i64 = db
         .prepare_cached(
             // Of one slot at most one lands.
-            "SELECT COALESCE(SUM(gas), 0) FROM (SELECT MAX(COALESCE(gas_used, gas_most)) AS gas FROM transactions \
-             WHERE chain_id = ?1 AND wallet = ?2 AND created_at > ?3 AND state != 'dropped' AND (?4 IS NULL OR account_nonce IS NOT ?4) GROUP BY COALESCE(account_nonce, -id))",
+            "SELECT CAST(COALESCE(SUM(gas), 0) AS BIGINT) FROM (SELECT MAX(COALESCE(gas_used, gas_most)) AS gas FROM transactions \
+             WHERE chain_id = ?1 AND wallet = ?2 AND created_at > ?3 AND state != 'dropped' AND (?4 IS NULL OR account_nonce IS DISTINCT FROM ?4) GROUP BY COALESCE(account_nonce, -id))",
         )?
         .query_row(params![column(chain_id)?, address(wallet), column(now.saturating_sub(86_400))?, but.map(column).transpose()?], |r| r.get(0))?;
     pol(gwei)
 }
 
 /// The most that what is on its way in this slot may burn.
-fn gas_of_slot(db: &Connection, chain_id: u64, wallet: Address, slot: u64) -> Result<Pol, JournalError> {
+fn gas_of_slot(db: &Db<'_>, chain_id: u64, wallet: Address, slot: u64) -> Result<Pol, JournalError> {
     let gwei: i64 = db
         .prepare_cached(
             "SELECT COALESCE(MAX(gas_most), 0) FROM transactions WHERE chain_id = ?1 AND wallet = ?2 AND account_nonce = ?3 \
@@ -97,7 +96,7 @@ fn pol(gwei: i64) -> Result<Pol, JournalError> {
 }
 
 /// Whether a transaction of this channel may still land.
-pub(super) fn may_land(db: &Connection, intent: IntentId) -> Result<bool, JournalError> {
+pub(super) fn may_land(db: &Db<'_>, intent: IntentId) -> Result<bool, JournalError> {
     let mut statement = db.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM transactions WHERE intent = ?1 AND state IN ('signed', 'broadcast'))",
     )?;
@@ -105,7 +104,7 @@ pub(super) fn may_land(db: &Connection, intent: IntentId) -> Result<bool, Journa
 }
 
 /// Whether a close of this channel may still land.
-pub(super) fn close_may_land(db: &Connection, intent: IntentId) -> Result<bool, JournalError> {
+pub(super) fn close_may_land(db: &Db<'_>, intent: IntentId) -> Result<bool, JournalError> {
     let mut statement = db.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM transactions WHERE intent = ?1 AND kind IN ('close', 'cooperative_close') \
          AND state IN ('signed', 'broadcast'))",
@@ -135,11 +134,11 @@ impl Journal {
                 let there = new.outbids.map(|slot| gas_of_slot(db, new.chain_id, new.wallet, slot)).transpose()?;
                 let most = there.map_or(new.gas_most, |there| there.max(new.gas_most));
                 may_burn(&limits, used, most, new.kind.gas_for()).map_err(JournalError::OverLimit)?;
-                db.prepare_cached(
+                let id = db.prepare_cached(
                     "INSERT INTO transactions (intent, kind, chain_id, wallet, target, amount, gas_most, state, created_at, request, agent, tool) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'planned', ?8, ?9, ?10, ?11)",
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'planned', ?8, ?9, ?10, ?11) RETURNING id",
                 )?
-                .execute(params![
+                .query_row(params![
                     new.intent.map(|i| i.0),
                     new.kind.to_string(),
                     column(new.chain_id)?,
@@ -151,8 +150,8 @@ impl Journal {
                     who.request.map(|id| id.to_string()),
                     who.agent,
                     who.tool
-                ])?;
-                Ok(TxId(db.last_insert_rowid()))
+                ], |r| r.get(0))?;
+                Ok(TxId(id))
             })
         });
         super::decided(planned.await.flatten()).map_err(|error| self.who.told(error))
@@ -192,8 +191,7 @@ impl Journal {
                     .prepare_cached(
                         "UPDATE transactions SET state = 'broadcast' WHERE id = ?1 AND state = 'signed' RETURNING kind",
                     )?
-                    .query_map([id.0], |r| r.get::<_, String>(0))?
-                    .collect::<Result<Vec<_>, _>>()?;
+                    .query_map([id.0], |r| r.get::<_, String>(0))?;
                 sent.iter().for_each(|kind| metrics::transaction(kind, "sent"));
                 Ok(())
             })
@@ -219,7 +217,7 @@ impl Journal {
                 ))?;
                 let mut rows = statement.query(params![column(chain_id)?, address(wallet)])?;
                 let mut records = Vec::new();
-                while let Some(row) = rows.next()? {
+                while let Some(row) = &rows.next()? {
                     records.push(record(row)?);
                 }
                 Ok(records)
@@ -236,7 +234,7 @@ impl Journal {
                      WHERE chain_id = ?1 AND wallet = ?2 AND state IN ('final', 'reverted')",
                 )?;
                 let mut rows = statement.query(params![column(chain_id)?, address(wallet)])?;
-                rows.next()?.map_or(Ok(0), |r| row::unsigned(r, "used"))
+                rows.next()?.as_ref().map_or(Ok(0), |r| row::unsigned(r, "used"))
             })
             .await
     }
@@ -255,7 +253,7 @@ impl Journal {
                      ORDER BY state IN ('final', 'reverted') DESC, id DESC LIMIT 1"
                 ))?;
                 let mut rows = statement.query(params![column(chain_id)?, address(wallet), column(account_nonce)?])?;
-                rows.next()?.map(record).transpose()
+                rows.next()?.as_ref().map(record).transpose()
             })
             .await
     }
@@ -283,7 +281,7 @@ impl Journal {
                     column(since)?
                 ])?;
                 let mut records = Vec::new();
-                while let Some(row) = rows.next()? {
+                while let Some(row) = &rows.next()? {
                     records.push(record(row)?);
                 }
                 Ok(records)

@@ -6,8 +6,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use super::db::{Db, params};
 use drain_protocol::Usdc;
-use rusqlite::{Connection, params};
 
 use super::row::{self, column};
 use super::{IntentId, JournalError, WindowUse};
@@ -86,8 +86,8 @@ impl<'a> Payer<'a> {
 /// The time that windows are measured by: the chain's word, never below what was journaled (M4). While the chain's time
 /// is not known, windows stand still: a clock that jumps resets nothing. Before it ever was known there is none, and
 /// nothing is charged: [`JournalError::NoTime`].
-pub(super) fn known_now(db: &Connection, moment: Moment) -> Result<u64, JournalError> {
-    let last: i64 = db.prepare_cached("SELECT at FROM window_clock")?.query_row([], |r| r.get(0))?;
+pub(super) fn known_now(db: &Db<'_>, moment: Moment) -> Result<u64, JournalError> {
+    let last: i64 = db.prepare_cached("SELECT at FROM window_clock")?.query_row(params![], |r| r.get(0))?;
     let last = u64::try_from(last).map_err(|_| JournalError::Corrupt(format!("window_clock.at = {last}")))?;
     let now = moment.windows.unwrap_or(0).max(last);
     if now == 0 {
@@ -101,7 +101,7 @@ pub(super) fn known_now(db: &Connection, moment: Moment) -> Result<u64, JournalE
 
 /// The same for what must go on without it, such as a close: before it ever was known, the machine's time, which is not
 /// remembered.
-pub(super) fn now(db: &Connection, moment: Moment) -> Result<u64, JournalError> {
+pub(super) fn now(db: &Db<'_>, moment: Moment) -> Result<u64, JournalError> {
     match known_now(db, moment) {
         Err(JournalError::NoTime) => Ok(moment.at),
         known => known,
@@ -109,7 +109,7 @@ pub(super) fn now(db: &Connection, moment: Moment) -> Result<u64, JournalError> 
 }
 
 /// What was signed within the windows of these budgets.
-pub(super) fn signed(db: &Connection, payer: Payer<'_>, now: u64) -> Result<Signed, JournalError> {
+pub(super) fn signed(db: &Db<'_>, payer: Payer<'_>, now: u64) -> Result<Signed, JournalError> {
     Ok(Signed {
         hour: sum(db, Scope::All, &HOUR, now)?,
         day: sum(db, Scope::All, &DAY, now)?,
@@ -119,27 +119,29 @@ pub(super) fn signed(db: &Connection, payer: Payer<'_>, now: u64) -> Result<Sign
     })
 }
 
-fn sum(db: &Connection, scope: Scope<'_>, window: &Window, now: u64) -> Result<Usdc, JournalError> {
+fn sum(db: &Db<'_>, scope: Scope<'_>, window: &Window, now: u64) -> Result<Usdc, JournalError> {
     let mut statement = db.prepare_cached(
-        "SELECT COALESCE(SUM(amount), 0) AS used FROM usage WHERE scope = ?1 AND window = ?2 AND bucket >= ?3",
+        "SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) AS used FROM usage WHERE scope = ?1 AND \"window\" = ?2 AND bucket >= ?3",
     )?;
     let mut rows = statement.query(params![scope.name(), window.name, column(window.first(now))?])?;
-    rows.next()?.map_or(Ok(Usdc::ZERO), |r| row::usdc(r, "used"))
+    rows.next()?.as_ref().map_or(Ok(Usdc::ZERO), |r| row::usdc(r, "used"))
 }
 
 /// Charges every budget of a voucher with its growth.
-pub(super) fn charge(db: &Connection, payer: Payer<'_>, growth: Usdc, now: u64) -> Result<(), JournalError> {
+pub(super) fn charge(db: &Db<'_>, payer: Payer<'_>, growth: Usdc, now: u64) -> Result<(), JournalError> {
     for (scope, window) in payer.budgets() {
         let bucket = column(now / window.bucket)?;
         let scope = scope.name();
         let there = db
-            .prepare_cached("UPDATE usage SET amount = amount + ?4 WHERE scope = ?1 AND window = ?2 AND bucket = ?3")?
+            .prepare_cached(
+                "UPDATE usage SET amount = amount + ?4 WHERE scope = ?1 AND \"window\" = ?2 AND bucket = ?3",
+            )?
             .execute(params![scope, window.name, bucket, growth.as_i64()])?;
         if there == 0 {
             // A new bucket: time to forget those that no window reaches any more.
-            db.prepare_cached("DELETE FROM usage WHERE scope = ?1 AND window = ?2 AND bucket < ?3")?
+            db.prepare_cached("DELETE FROM usage WHERE scope = ?1 AND \"window\" = ?2 AND bucket < ?3")?
                 .execute(params![scope, window.name, column(window.first(now))?])?;
-            db.prepare_cached("INSERT INTO usage (scope, window, bucket, amount) VALUES (?1, ?2, ?3, ?4)")?
+            db.prepare_cached("INSERT INTO usage (scope, \"window\", bucket, amount) VALUES (?1, ?2, ?3, ?4)")?
                 .execute(params![scope, window.name, bucket, growth.as_i64()])?;
         }
     }
@@ -149,7 +151,7 @@ pub(super) fn charge(db: &Connection, payer: Payer<'_>, growth: Usdc, now: u64) 
 /// A channel ended on chain with `excess` less than was signed: its budgets get that back, the newest vouchers first
 /// (design section 4). What was counted longer ago than a day is in no window any more.
 pub(super) fn give_back(
-    db: &Connection,
+    db: &Db<'_>,
     intent: IntentId,
     provider: &str,
     excess: Usdc,
@@ -161,7 +163,7 @@ pub(super) fn give_back(
          ORDER BY nonce DESC",
     )?;
     let mut rows = statement.query(params![intent.0, column(DAY.first(now).saturating_mul(DAY.bucket))?])?;
-    while let Some(voucher) = rows.next()?.filter(|_| !left.is_zero()) {
+    while let Some(voucher) = &rows.next()?.filter(|_| !left.is_zero()) {
         let growth = row::usdc(voucher, "growth")?;
         let (nonce, agent, newcomer): (i64, String, bool) =
             (voucher.get("nonce")?, voucher.get("agent")?, voucher.get("newcomer")?);
@@ -179,12 +181,12 @@ pub(super) fn give_back(
 }
 
 /// The chain took the end of a channel back: what it gave back may be claimed again, and counts as before.
-pub(super) fn charge_again(db: &Connection, intent: IntentId, provider: &str) -> Result<(), JournalError> {
+pub(super) fn charge_again(db: &Db<'_>, intent: IntentId, provider: &str) -> Result<(), JournalError> {
     let mut statement = db.prepare_cached(
         "SELECT given_back, agent, newcomer, counted_at FROM vouchers WHERE intent = ?1 AND given_back > 0",
     )?;
     let mut rows = statement.query([intent.0])?;
-    while let Some(voucher) = rows.next()? {
+    while let Some(voucher) = &rows.next()? {
         let given_back = row::usdc(voucher, "given_back")?;
         let (agent, newcomer): (String, bool) = (voucher.get("agent")?, voucher.get("newcomer")?);
         let payer = Payer { provider, agent: &agent, newcomer };
@@ -196,10 +198,10 @@ pub(super) fn charge_again(db: &Connection, intent: IntentId, provider: &str) ->
 }
 
 /// Changes the buckets that a voucher was counted in. One that is gone is in no window any more.
-fn add(db: &Connection, payer: Payer<'_>, counted_at: u64, units: i64) -> Result<(), JournalError> {
+fn add(db: &Db<'_>, payer: Payer<'_>, counted_at: u64, units: i64) -> Result<(), JournalError> {
     for (scope, window) in payer.budgets() {
         db.prepare_cached(
-            "UPDATE usage SET amount = MAX(amount + ?4, 0) WHERE scope = ?1 AND window = ?2 AND bucket = ?3",
+            "UPDATE usage SET amount = MAX(amount + ?4, 0) WHERE scope = ?1 AND \"window\" = ?2 AND bucket = ?3",
         )?
         .execute(params![scope.name(), window.name, column(counted_at / window.bucket)?, units])?;
     }
@@ -208,7 +210,7 @@ fn add(db: &Connection, payer: Payer<'_>, counted_at: u64, units: i64) -> Result
 
 /// Tells when so much is free again, where time frees it.
 pub(super) fn with_time(
-    db: &Connection,
+    db: &Db<'_>,
     limits: &Limits,
     payer: Payer<'_>,
     over: OverLimit,
@@ -225,10 +227,10 @@ pub(super) fn with_time(
     let Quantity::Usdc(wanted) = over.wanted else { return Ok(over) };
     let mut used = sum(db, scope, window, now)?;
     let mut statement = db.prepare_cached(
-        "SELECT bucket, amount FROM usage WHERE scope = ?1 AND window = ?2 AND bucket >= ?3 ORDER BY bucket",
+        "SELECT bucket, amount FROM usage WHERE scope = ?1 AND \"window\" = ?2 AND bucket >= ?3 ORDER BY bucket",
     )?;
     let mut rows = statement.query(params![scope.name(), window.name, column(window.first(now))?])?;
-    while let Some(oldest) = rows.next()? {
+    while let Some(oldest) = &rows.next()? {
         used = used.saturating_sub(row::usdc(oldest, "amount")?);
         if used.saturating_add(wanted) <= limit {
             let frees_at = window.gone_at(row::unsigned(oldest, "bucket")?);
@@ -271,19 +273,19 @@ impl Windows {
 }
 
 /// The clock of the windows as it stands: read, not set.
-fn standing_now(db: &Connection, moment: Moment) -> Result<u64, JournalError> {
-    let last: i64 = db.prepare_cached("SELECT at FROM window_clock")?.query_row([], |r| r.get(0))?;
+fn standing_now(db: &Db<'_>, moment: Moment) -> Result<u64, JournalError> {
+    let last: i64 = db.prepare_cached("SELECT at FROM window_clock")?.query_row(params![], |r| r.get(0))?;
     Ok(moment.windows.unwrap_or(0).max(u64::try_from(last).unwrap_or(0)))
 }
 
 /// Single windows as they stand at this moment. Changes nothing.
 pub(super) struct Look<'a> {
-    db: &'a Connection,
+    db: &'a Db<'a>,
     now: u64,
 }
 
 impl<'a> Look<'a> {
-    pub(super) fn at(db: &'a Connection, moment: Moment) -> Result<Self, JournalError> {
+    pub(super) fn at(db: &'a Db<'a>, moment: Moment) -> Result<Self, JournalError> {
         Ok(Self { db, now: standing_now(db, moment)? })
     }
 
@@ -313,11 +315,11 @@ impl<'a> Look<'a> {
 
     fn of(&self, scope: Scope<'_>, window: &Window) -> Result<WindowUse, JournalError> {
         let mut statement = self.db.prepare_cached(
-            "SELECT COALESCE(SUM(amount), 0) AS used, MIN(bucket) AS oldest FROM usage \
-             WHERE scope = ?1 AND window = ?2 AND bucket >= ?3 AND amount > 0",
+            "SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) AS used, MIN(bucket) AS oldest FROM usage \
+             WHERE scope = ?1 AND \"window\" = ?2 AND bucket >= ?3 AND amount > 0",
         )?;
         let mut rows = statement.query(params![scope.name(), window.name, column(window.first(self.now))?])?;
-        let Some(r) = rows.next()? else { return Ok(WindowUse::default()) };
+        let Some(r) = &rows.next()? else { return Ok(WindowUse::default()) };
         let oldest: Option<i64> = r.get("oldest")?;
         let frees_at = oldest.and_then(|bucket| u64::try_from(bucket).ok()).map(|bucket| window.gone_at(bucket));
         Ok(WindowUse {
@@ -328,15 +330,15 @@ impl<'a> Look<'a> {
 }
 
 /// The windows as they stand at this moment. Changes nothing.
-pub(super) fn windows(db: &Connection, moment: Moment) -> Result<Windows, JournalError> {
+pub(super) fn windows(db: &Db<'_>, moment: Moment) -> Result<Windows, JournalError> {
     let now = standing_now(db, moment)?;
     let mut windows = Windows::default();
     for window in [&HOUR, &DAY] {
         let mut statement = db.prepare_cached(
-            "SELECT scope, SUM(amount) AS used FROM usage WHERE window = ?1 AND bucket >= ?2 GROUP BY scope",
+            "SELECT scope, CAST(SUM(amount) AS BIGINT) AS used FROM usage WHERE \"window\" = ?1 AND bucket >= ?2 GROUP BY scope",
         )?;
         let mut rows = statement.query(params![window.name, column(window.first(now))?])?;
-        while let Some(r) = rows.next()? {
+        while let Some(r) = &rows.next()? {
             let scope: String = r.get("scope")?;
             if let Some(used) = windows.of(&scope, window.name) {
                 used.signed = row::usdc(r, "used")?;
@@ -348,8 +350,8 @@ pub(super) fn windows(db: &Connection, moment: Moment) -> Result<Windows, Journa
         "SELECT v.growth, v.agent, v.newcomer, v.counted_at, c.provider_wallet, c.api_url \
          FROM vouchers v INDEXED BY vouchers_in_flight JOIN channels c USING (intent) WHERE v.state = 'in_flight' AND v.growth > 0",
     )?;
-    let mut rows = statement.query([])?;
-    while let Some(r) = rows.next()? {
+    let mut rows = statement.query(params![])?;
+    while let Some(r) = &rows.next()? {
         let (agent, newcomer): (String, bool) = (r.get("agent")?, r.get("newcomer")?);
         let (wallet, api_url): (String, String) = (r.get("provider_wallet")?, r.get("api_url")?);
         let (growth, counted_at) = (row::usdc(r, "growth")?, row::unsigned(r, "counted_at")?);

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::db::{Db, params};
 use drain_protocol::{B256, ChannelId, Domain, Usdc, Voucher};
-use rusqlite::{Connection, params};
 
 use super::audit::{self, Entry, Kind, Who};
 use super::freeze::{refuse_frozen, refuse_frozen_by};
@@ -151,7 +151,7 @@ impl Journal {
 
     /// An answer came, and what it costs is told later. Rides in the next commit.
     pub fn answered_later(&self, receipt: Receipt, answer: B256) -> Result<(), JournalError> {
-        let note = move |db: &Connection| {
+        let note = move |db: &Db<'_>| {
             db.prepare_cached("UPDATE vouchers SET answer_hash = ?3 WHERE intent = ?1 AND nonce = ?2")?
                 .execute(params![receipt.intent.0, receipt.nonce.as_i64(), answer.to_string()])?;
             Ok(())
@@ -190,7 +190,7 @@ impl Journal {
     }
 }
 
-fn authorize(db: &Connection, who: &Who, request: &VoucherIntent) -> Result<Authorized, JournalError> {
+fn authorize(db: &Db<'_>, who: &Who, request: &VoucherIntent) -> Result<Authorized, JournalError> {
     refuse_frozen_by(db, &request.limits, request.moment.at)?;
     if let Some(key) = &request.key {
         repeats::refuse(db, &request.agent, key, request.moment.at)?;
@@ -270,7 +270,7 @@ fn authorize(db: &Connection, who: &Who, request: &VoucherIntent) -> Result<Auth
 
 /// Uses the yes of a person, where the operator asks for one (M5).
 fn persons_yes(
-    db: &Connection,
+    db: &Db<'_>,
     request: &VoucherIntent,
     record: &ChannelRecord,
     receipt: Receipt,
@@ -287,12 +287,7 @@ fn persons_yes(
 }
 
 /// Asks every budget, and charges them with what is newly signed (M3, M4). Gives the time at which it was counted.
-fn charge_budgets(
-    db: &Connection,
-    request: &VoucherIntent,
-    payer: Payer<'_>,
-    growth: Usdc,
-) -> Result<u64, JournalError> {
+fn charge_budgets(db: &Db<'_>, request: &VoucherIntent, payer: Payer<'_>, growth: Usdc) -> Result<u64, JournalError> {
     let now = usage::known_now(db, request.moment)?;
     let signed = if growth.is_zero() { Signed::default() } else { usage::signed(db, payer, now)? };
     let voucher = NewVoucher { bound: request.bound, growth, newcomer: payer.newcomer };
@@ -305,7 +300,7 @@ fn charge_budgets(
     Ok(now)
 }
 
-fn authorize_probe(db: &Connection, who: &Who, intent: IntentId, at: u64) -> Result<Authorized, JournalError> {
+fn authorize_probe(db: &Db<'_>, who: &Who, intent: IntentId, at: u64) -> Result<Authorized, JournalError> {
     refuse_frozen(db)?;
     let record = channel::load(db, intent)?;
     let channel_id = signable(&record)?;
@@ -353,7 +348,7 @@ fn signable(record: &ChannelRecord) -> Result<ChannelId, JournalError> {
     }
 }
 
-fn settle(db: &Connection, who: &Who, receipt: Receipt, outcome: &Outcome, at: u64) -> Result<(), JournalError> {
+fn settle(db: &Db<'_>, who: &Who, receipt: Receipt, outcome: &Outcome, at: u64) -> Result<(), JournalError> {
     let (state, charged, disputed, note, answer) = match outcome {
         Outcome::Settled { charged, disputed, answer, .. } => ("settled", *charged, *disputed, None, *answer),
         Outcome::Refused { note } | Outcome::Unsent { note } => {
@@ -400,22 +395,22 @@ fn came_of(receipt: Receipt) -> Entry<'static> {
     Entry { intent: Some(receipt.intent), nonce: Some(receipt.nonce), ..Entry::recorded(Kind::Settlement) }
 }
 
-fn outcome_of(db: &Connection, who: &Who, receipt: Receipt, entry: Entry<'_>) -> Result<(), JournalError> {
+fn outcome_of(db: &Db<'_>, who: &Who, receipt: Receipt, entry: Entry<'_>) -> Result<(), JournalError> {
     let (provider, decided) = (audit::provider_of(db, receipt.intent)?, audit::of_voucher(db, receipt)?);
     audit::write(db, who, &Entry { provider: provider.as_deref(), decided, ..entry }).map(drop)
 }
 
 /// The first of a channel's requests whose outcome is unknown.
-fn first_unknown(db: &Connection, intent: IntentId) -> Result<Option<Receipt>, JournalError> {
+fn first_unknown(db: &Db<'_>, intent: IntentId) -> Result<Option<Receipt>, JournalError> {
     let mut statement = db.prepare_cached(
         "SELECT MIN(nonce) AS nonce FROM vouchers INDEXED BY vouchers_in_flight WHERE intent = ?1 AND state = 'in_flight' HAVING MIN(nonce) IS NOT NULL",
     )?;
     let mut rows = statement.query([intent.0])?;
-    rows.next()?.map(|r| Ok(Receipt { intent, nonce: row::nonce(r, "nonce")? })).transpose()
+    rows.next()?.as_ref().map(|r| Ok(Receipt { intent, nonce: row::nonce(r, "nonce")? })).transpose()
 }
 
 fn resolve_unknown(
-    db: &Connection,
+    db: &Db<'_>,
     who: &Who,
     intent: IntentId,
     cost: Usdc,
@@ -442,18 +437,18 @@ fn resolve_unknown(
     add_spent(db, cost, at)
 }
 
-fn add_spent(db: &Connection, charged: Usdc, at: u64) -> Result<(), JournalError> {
-    db.prepare_cached("INSERT INTO spent_by_day (day, charged) VALUES (?1, ?2) ON CONFLICT (day) DO UPDATE SET charged = charged + excluded.charged")?
+fn add_spent(db: &Db<'_>, charged: Usdc, at: u64) -> Result<(), JournalError> {
+    db.prepare_cached("INSERT INTO spent_by_day (day, charged) VALUES (?1, ?2) ON CONFLICT (day) DO UPDATE SET charged = spent_by_day.charged + excluded.charged")?
         .execute(params![column(at / DAY)?, charged.as_i64()])?;
     Ok(())
 }
 
 /// What the caller may know of: an agent of the fleet its own part.
-fn spent_today(db: &Connection, who: &Who, at: u64) -> Result<Usdc, JournalError> {
+fn spent_today(db: &Db<'_>, who: &Who, at: u64) -> Result<Usdc, JournalError> {
     if let Some(agent) = who.member() {
         return members::spent_today(db, agent, at);
     }
     let mut statement = db.prepare_cached("SELECT charged FROM spent_by_day WHERE day = ?1")?;
     let mut rows = statement.query([column(at / DAY)?])?;
-    rows.next()?.map_or(Ok(Usdc::ZERO), |r| row::usdc(r, "charged"))
+    rows.next()?.as_ref().map_or(Ok(Usdc::ZERO), |r| row::usdc(r, "charged"))
 }

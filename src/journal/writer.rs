@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use super::db::Db;
 use tokio::sync::oneshot;
 
 use super::JournalError;
@@ -21,11 +21,6 @@ const MAX_WAITING: usize = 16_384;
 const MAX_BATCH: usize = 512;
 /// How long an outcome waits for a voucher to ride with.
 const LINGER: Duration = Duration::from_millis(20);
-/// Idle time after which the write-ahead log is copied into the database.
-const IDLE: Duration = Duration::from_millis(500);
-/// Commits after which it is copied even when busy (about 16 MB of log).
-const CHECKPOINT_AFTER: u32 = 1_000;
-
 /// When an operation must be durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum When {
@@ -37,7 +32,7 @@ pub(super) enum When {
 
 type Finish = Box<dyn FnOnce(Result<(), JournalError>) + Send>;
 /// Runs the operation, or hears why it cannot run; tells whether its writes are kept, or why not.
-type Run = Box<dyn FnOnce(Result<&Connection, JournalError>) -> (Result<(), JournalError>, Finish) + Send>;
+type Run = Box<dyn FnOnce(Result<&Db<'_>, JournalError>) -> (Result<(), JournalError>, Finish) + Send>;
 
 struct Job {
     when: When,
@@ -69,7 +64,7 @@ impl Writer {
     pub(super) fn submit<T: Send + 'static>(
         &self,
         when: When,
-        operation: impl FnOnce(&Connection) -> Result<T, JournalError> + Send + 'static,
+        operation: impl FnOnce(&Db<'_>) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<T, JournalError>>, JournalError> {
         let (job, receiver) = job(self.path.clone(), when, operation);
         let queue = self.queue.as_ref().ok_or(JournalError::Unavailable("closed"))?;
@@ -89,7 +84,7 @@ impl Writer {
     /// Runs `operation` and waits for its commit.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        operation: impl FnOnce(&Connection) -> Result<T, JournalError> + Send + 'static,
+        operation: impl FnOnce(&Db<'_>) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {
         self.submit(When::Now, operation)?.await.map_err(|_| JournalError::Unavailable("closed"))?
     }
@@ -98,7 +93,7 @@ impl Writer {
 fn job<T: Send + 'static>(
     path: Arc<Path>,
     when: When,
-    operation: impl FnOnce(&Connection) -> Result<T, JournalError> + Send + 'static,
+    operation: impl FnOnce(&Db<'_>) -> Result<T, JournalError> + Send + 'static,
 ) -> (Job, oneshot::Receiver<Result<T, JournalError>>) {
     let (answer, receiver) = oneshot::channel();
     // Counted until it is committed.
@@ -132,20 +127,16 @@ impl Drop for Writer {
 
 fn work(mut opened: Opened, jobs: &Receiver<Job>, waiting: &AtomicUsize) {
     let mut closed = false;
-    // Commits that the log holds more than the database, and when the last of them was.
-    let mut commits = 0;
-    let mut changed_at = Instant::now();
     // A damaged file is not written any more: nothing is signed until a person has looked at it.
     let mut damaged: Result<(), JournalError> = Ok(());
     while !closed {
-        // Reading is no work for the disk: who only looks from time to time does not keep the log from being copied.
-        if commits >= CHECKPOINT_AFTER || (commits > 0 && changed_at.elapsed() >= IDLE) {
-            checkpoint(&opened.connection);
-            commits = 0;
-        }
-        let next = match commits {
-            0 => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            _ => jobs.recv_timeout(IDLE.saturating_sub(changed_at.elapsed())),
+        let next = match opened.connection.upkeep_in() {
+            None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(Duration::ZERO) => {
+                opened.connection.upkeep();
+                continue;
+            }
+            Some(pause) => jobs.recv_timeout(pause),
         };
         let first = match next {
             Ok(job) => job,
@@ -154,17 +145,12 @@ fn work(mut opened: Opened, jobs: &Receiver<Job>, waiting: &AtomicUsize) {
         };
         let batch = gather(first, jobs, &mut closed);
         waiting.fetch_sub(batch.len(), Ordering::Relaxed);
-        let before = opened.identity.commits;
         let result = commit(&mut opened, damaged.clone(), batch);
-        if opened.identity.commits != before {
-            commits += 1;
-            changed_at = Instant::now();
-        }
         if matches!(result, Err(JournalError::Damaged { .. })) {
             damaged = result;
         }
     }
-    checkpoint(&opened.connection);
+    opened.connection.end();
 }
 
 /// Everything that waits; a batch of outcomes alone lingers a little for a voucher to ride with.
@@ -193,14 +179,14 @@ fn gather(first: Job, jobs: &Receiver<Job>, closed: &mut bool) -> Vec<Job> {
 /// back all, and every caller hears of it. After `before` failed, nothing runs.
 fn commit(opened: &mut Opened, before: Result<(), JournalError>, batch: Vec<Job>) -> Result<(), JournalError> {
     let Opened { connection, path, identity, mark } = opened;
-    let connection = &*connection;
-    let unchanged = connection.total_changes();
-    let mut result = before.and_then(|()| run_sql(connection, "BEGIN IMMEDIATE"));
+    let mut result = before.and_then(|()| connection.begin());
+    let db = connection.db();
+    let unchanged = db.total_changes();
     let mut finishes = Vec::with_capacity(batch.len());
     for job in batch {
         // After a failure nothing may run: outside of the transaction its writes would stay.
-        result = result.and_then(|()| run_sql(connection, "SAVEPOINT operation"));
-        let (kept, finish) = (job.run)(result.clone().map_err(|error| error.at(path)).map(|()| connection));
+        result = result.and_then(|()| Ok(db.control("SAVEPOINT operation")?));
+        let (kept, finish) = (job.run)(result.clone().map_err(|error| error.at(path)).map(|()| &db));
         finishes.push(finish);
         match kept {
             // What one operation reads as damaged, the next would write over.
@@ -209,20 +195,17 @@ fn commit(opened: &mut Opened, before: Result<(), JournalError>, batch: Vec<Job>
                 if error.is_fault() {
                     metrics::journal_failed();
                 }
-                result = run_sql(connection, "ROLLBACK TO operation");
+                result = db.control("ROLLBACK TO operation").map_err(Into::into);
             }
             _ => {}
         }
-        result = result.and_then(|()| run_sql(connection, "RELEASE operation"));
+        result = result.and_then(|()| Ok(db.control("RELEASE operation")?));
     }
     // Reading changes nothing, and so needs no sync.
-    let changed = connection.total_changes() != unchanged;
-    if changed {
-        result = result.and_then(|()| run_sql(connection, "UPDATE identity SET commits = commits + 1"));
-    }
+    let changed = db.total_changes() != unchanged;
     reach(Point::JournalWritten);
     let begun = Instant::now();
-    let result = result.and_then(|()| run_sql(connection, "COMMIT")).map_err(|error| error.at(path));
+    let result = result.and_then(|()| connection.commit(changed, identity)).map_err(|error| error.at(path));
     reach(Point::JournalCommitted);
     if changed {
         metrics::journal_committed(begun.elapsed());
@@ -231,9 +214,9 @@ fn commit(opened: &mut Opened, before: Result<(), JournalError>, batch: Vec<Job>
         Ok(()) => metrics::progressed(metrics::Actor::Journal),
         Err(_) => metrics::journal_failed(),
     }
-    if result.is_err() && !connection.is_autocommit() {
+    if result.is_err() {
         // What is left of the transaction must not reach the next batch.
-        let _ = connection.execute_batch("ROLLBACK");
+        connection.rollback();
     }
     // Before anybody is told: a mark behind what was told would not notice that the log was lost.
     if changed && result.is_ok() {
@@ -244,17 +227,6 @@ fn commit(opened: &mut Opened, before: Result<(), JournalError>, batch: Vec<Job>
         finish(result.clone());
     }
     result
-}
-
-fn run_sql(connection: &Connection, sql: &str) -> Result<(), JournalError> {
-    connection.prepare_cached(sql)?.execute([])?;
-    Ok(())
-}
-
-fn checkpoint(connection: &Connection) {
-    reach(Point::JournalCheckpoint);
-    // A failed checkpoint loses nothing: the log stays, and the next one tries again.
-    let _ = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
 }
 
 #[cfg(test)]
@@ -271,7 +243,7 @@ mod tests {
         let lines = LogLines(log.clone());
         let subscriber = tracing_subscriber::fmt().with_writer(move || lines.clone()).finish();
         tracing::subscriber::with_default(subscriber, || {
-            let fails = |_: &Connection| Err::<(), _>(JournalError::Write("no room for it".into()));
+            let fails = |_: &Db<'_>| Err::<(), _>(JournalError::Write("no room for it".into()));
             let batch = [When::Later, When::Now].map(|when| job(home.path().into(), when, fails).0);
             commit(&mut opened, Ok(()), batch.into()).unwrap();
         });
@@ -298,9 +270,9 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let writer = Writer::start(schema::open(home.path()).unwrap()).unwrap();
         let note =
-            |text: &'static str| move |db: &Connection| Ok(db.execute("INSERT INTO docs_read VALUES (?1, 1)", [text])?);
+            |text: &'static str| move |db: &Db<'_>| Ok(db.execute("INSERT INTO docs_read VALUES (?1, 1)", [text])?);
         writer.run(note("before")).await.unwrap();
-        let full = |_: &Connection| {
+        let full = |_: &Db<'_>| {
             Err::<(), _>(JournalError::from(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(13), None)))
         };
         assert!(matches!(
@@ -309,14 +281,14 @@ mod tests {
         ));
         writer.run(note("room again")).await.unwrap();
 
-        let damage = |_: &Connection| {
+        let damage = |_: &Db<'_>| {
             Err::<(), _>(JournalError::from(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(11), None)))
         };
         let found = writer.run(damage).await;
         assert!(matches!(&found, Err(JournalError::Damaged { path, .. }) if path.ends_with("journal.db")), "{found:?}");
         assert!(matches!(writer.run(note("after")).await, Err(JournalError::Damaged { .. })));
         drop(writer);
-        let db = Connection::open(home.path().join("journal.db")).unwrap();
+        let db = rusqlite::Connection::open(home.path().join("journal.db")).unwrap();
         let kept: i64 = db.query_row("SELECT COUNT(*) FROM docs_read", [], |row| row.get(0)).unwrap();
         assert_eq!(kept, 2);
     }

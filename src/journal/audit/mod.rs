@@ -13,9 +13,9 @@ pub(super) mod transactions;
 
 use std::borrow::Cow;
 
+use super::db::{Db, Optional, params};
 use drain_protocol::Usdc;
 use drain_protocol::text::one_line;
-use rusqlite::{Connection, OptionalExtension, params};
 
 pub use entry::Kind;
 pub(super) use entry::{Decision, Entry};
@@ -76,14 +76,16 @@ impl From<&Caller> for Who {
 }
 
 /// Adds a row; its number is the answer.
-pub(super) fn write(db: &Connection, who: &Who, entry: &Entry<'_>) -> Result<i64, JournalError> {
+pub(super) fn write(db: &Db<'_>, who: &Who, entry: &Entry<'_>) -> Result<i64, JournalError> {
     let money = |amount: Option<Usdc>| amount.map(Usdc::as_i64);
-    db.prepare_cached(
+    let row = db
+        .prepare_cached(
         "INSERT INTO audit (at, request, agent, tool, kind, decision, rule, provider, intent, nonce, tx, approval, channel, hash, \
-         amount, growth, bound, left, charged, disputed, refunded, outcome, decided) \
-         VALUES (unixepoch(), ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
+         amount, growth, bound, \"left\", charged, disputed, refunded, outcome, decided) \
+         VALUES (unixepoch(), ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22) \
+         RETURNING seq",
     )?
-    .execute(params![
+    .query_row(params![
         who.request.map(|id| id.to_string()),
         who.agent,
         who.tool,
@@ -106,15 +108,15 @@ pub(super) fn write(db: &Connection, who: &Who, entry: &Entry<'_>) -> Result<i64
         money(entry.refunded),
         entry.outcome.as_deref().map(|text| one_line(text, TEXT)),
         entry.decided,
-    ])?;
-    Ok(db.last_insert_rowid())
+    ], |r| r.get(0))?;
+    Ok(row)
 }
 
 /// Adds a refusal, or counts it beside the one of the last minute that is like it.
-fn write_refusal(db: &Connection, who: &Who, entry: &Entry<'_>) -> Result<(), JournalError> {
+fn write_refusal(db: &Db<'_>, who: &Who, entry: &Entry<'_>) -> Result<(), JournalError> {
     let before: Option<i64> = db
         .prepare_cached(
-            "SELECT seq FROM audit WHERE decision = 'refused' AND agent = ?1 AND kind = ?2 AND rule IS ?3 \
+            "SELECT seq FROM audit WHERE decision = 'refused' AND agent = ?1 AND kind = ?2 AND rule IS NOT DISTINCT FROM ?3 \
              AND at > unixepoch() - ?4 AND at <= unixepoch() ORDER BY at DESC, seq DESC LIMIT 1",
         )?
         .query_row(params![who.agent, entry.kind.to_string(), entry.rule, REPEATED_WITHIN], |r| r.get(0))
@@ -124,7 +126,7 @@ fn write_refusal(db: &Connection, who: &Who, entry: &Entry<'_>) -> Result<(), Jo
         Some(seq) => {
             db.prepare_cached(
                 "INSERT INTO audit_repeats (seq, times, last_at) VALUES (?1, 1, unixepoch()) \
-                 ON CONFLICT (seq) DO UPDATE SET times = times + 1, last_at = excluded.last_at",
+                 ON CONFLICT (seq) DO UPDATE SET times = audit_repeats.times + 1, last_at = excluded.last_at",
             )?
             .execute([seq])?;
             Ok(())
@@ -135,19 +137,19 @@ fn write_refusal(db: &Connection, who: &Who, entry: &Entry<'_>) -> Result<(), Jo
 /// Takes a decision. One that a rule refuses leaves nothing behind but its row, which is kept: the refusal comes back
 /// inside of what was done. What the disk or the file refuses is no decision.
 pub(super) fn decided<T>(
-    db: &Connection,
+    db: &Db<'_>,
     who: &Who,
     wanted: Entry<'_>,
-    decide: impl FnOnce(&Connection) -> Result<T, JournalError>,
+    decide: impl FnOnce(&Db<'_>) -> Result<T, JournalError>,
 ) -> Result<Result<T, JournalError>, JournalError> {
-    db.prepare_cached("SAVEPOINT decision")?.execute([])?;
+    db.control("SAVEPOINT decision")?;
     let result = decide(db);
     let refusal = result.as_ref().err().map(|error| (refusal(error), error.to_string()));
     let kept = match refusal {
         None => Ok(result),
         Some((None, _)) => return result.map(Ok),
         Some((Some(Refusal { rule, left }), why)) => {
-            db.prepare_cached("ROLLBACK TO decision")?.execute([])?;
+            db.control("ROLLBACK TO decision")?;
             let provider = match wanted.intent.filter(|_| wanted.provider.is_none()) {
                 Some(intent) => provider_of(db, intent)?,
                 None => wanted.provider.map(str::to_owned),
@@ -163,12 +165,12 @@ pub(super) fn decided<T>(
             Ok(result)
         }
     };
-    db.prepare_cached("RELEASE decision")?.execute([])?;
+    db.control("RELEASE decision")?;
     kept
 }
 
 /// The provider of a channel, where there is one.
-pub(super) fn provider_of(db: &Connection, intent: IntentId) -> Result<Option<String>, JournalError> {
+pub(super) fn provider_of(db: &Db<'_>, intent: IntentId) -> Result<Option<String>, JournalError> {
     let mut statement = db.prepare_cached("SELECT provider_id FROM channels WHERE intent = ?1")?;
     Ok(statement.query_row([intent.0], |r| r.get(0)).optional()?)
 }
@@ -206,7 +208,7 @@ fn refusal(error: &JournalError) -> Option<Refusal> {
 }
 
 /// The row of a voucher's decision.
-pub(super) fn of_voucher(db: &Connection, receipt: Receipt) -> Result<Option<i64>, JournalError> {
+pub(super) fn of_voucher(db: &Db<'_>, receipt: Receipt) -> Result<Option<i64>, JournalError> {
     let row = db
         .prepare_cached("SELECT audit FROM vouchers WHERE intent = ?1 AND nonce = ?2")?
         .query_row(params![receipt.intent.0, receipt.nonce.as_i64()], |r| r.get(0))

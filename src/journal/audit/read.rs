@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use super::super::db::{Db, Row, params};
 use drain_protocol::Usdc;
-use rusqlite::{Row, params};
 use serde::Serialize;
 
 use crate::error::{Code, Failure};
@@ -87,7 +87,8 @@ pub struct AuditRow {
 /// Where there is no journal, one without a record, or one that cannot be read.
 pub fn read(folder: &Path, filter: &Filter) -> Result<Vec<AuditRow>, Failure> {
     let path = backup::path(folder);
-    let (db, version) = backup::reader(&path)?;
+    let (connection, version) = backup::reader(&path)?;
+    let db: Db<'_> = (&connection).into();
     if version < schema::AUDITED {
         return Err(Failure::unspent(
             Code::InvalidArgument,
@@ -96,7 +97,7 @@ pub fn read(folder: &Path, filter: &Filter) -> Result<Vec<AuditRow>, Failure> {
         ));
     }
     let rows = || -> Result<Vec<AuditRow>, JournalError> {
-        let mut statement = db.prepare(
+        let mut statement = db.prepare_cached(
             "SELECT a.*, COALESCE(r.times, 0) AS repeated FROM audit a LEFT JOIN audit_repeats r USING (seq) \
              WHERE a.at >= ?1 AND (?2 IS NULL OR a.agent = ?2) AND (?3 IS NULL OR a.kind = ?3) AND (?4 IS NULL OR a.request = ?4) \
              ORDER BY seq DESC LIMIT ?5",
@@ -109,7 +110,7 @@ pub fn read(folder: &Path, filter: &Filter) -> Result<Vec<AuditRow>, Failure> {
             filter.most
         ])?;
         let mut found = Vec::new();
-        while let Some(r) = rows.next()? {
+        while let Some(r) = &rows.next()? {
             found.push(shown(r)?);
         }
         found.reverse();
