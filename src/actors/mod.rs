@@ -28,4 +28,4 @@ pub mod wallet;
 mod watcher;
 
 pub use runtime::Runtime;
-pub use startup::folder as wallet_folder;
+pub use startup::{folder as wallet_folder, location as journal_location};

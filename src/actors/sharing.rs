@@ -116,7 +116,7 @@ impl Shared {
     async fn start(mut candidate: Candidate) -> Self {
         let services = candidate.services.clone();
         let post = match candidate.take().await {
-            Ok(Some(holding)) => return Self::at(services, Post::Here(holding)),
+            Ok(Some(holding)) => Post::Here(holding),
             Ok(None) => Post::Between,
             // A journal that cannot be opened keeps money still, not discovery.
             Err(why) => candidate.nothing(why),
@@ -239,6 +239,7 @@ impl Shared {
 
 /// Finds who has the wallet, again and again, until it is this process. Runs on the main thread.
 async fn keep(shared: Weak<Inner>, mut candidate: Candidate) {
+    while_held(&shared).await;
     let mut since = Instant::now();
     let mut pause = PAUSE;
     loop {
@@ -247,7 +248,10 @@ async fn keep(shared: Weak<Inner>, mut candidate: Candidate) {
         match found {
             Ok(holding @ Post::Here(_)) => {
                 inner.post.send_replace(holding);
-                return;
+                drop(inner);
+                while_held(&shared).await;
+                (since, pause) = (Instant::now(), PAUSE);
+                continue;
             }
             Ok(post) => {
                 let gone = match &post {
@@ -272,6 +276,25 @@ async fn keep(shared: Weak<Inner>, mut candidate: Candidate) {
         drop(inner);
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Waits while this process has the wallet: on a file to its end, on a server as long as it keeps its lease. What its runtime
+/// still does then is recorded by nobody, and so it ends.
+async fn while_held(shared: &Weak<Inner>) {
+    let Some(inner) = shared.upgrade() else { return };
+    let held = match &*inner.post.borrow() {
+        Post::Here(holding) => holding.local.lost().map(|lost| (holding.clone(), lost)),
+        _ => None,
+    };
+    drop(inner);
+    let Some((holding, lost)) = held else { return };
+    let local = holding.local.clone();
+    drop(holding);
+    lost.cancelled().await;
+    local.stop();
+    if let Some(inner) = shared.upgrade() {
+        inner.post.send_replace(Post::Between);
     }
 }
 

@@ -1,6 +1,5 @@
 //! What a runtime starts from: the handles to the outside, and the wallet with its lock and journal.
 
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,7 +15,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Code, Failure};
 use crate::http_client::{HttpClient, UrlPolicy};
-use crate::journal::Journal;
+use crate::journal::{Hold, Journal, Location};
 use crate::marketplace::MarketplaceClient;
 use crate::notify::Notifier;
 use crate::provider::ProviderClient;
@@ -57,12 +56,21 @@ pub fn folder(config: &Config, address: Address) -> PathBuf {
     config.home.join(format!("{}-{address:#x}", config.chain.chain_id))
 }
 
-/// Opens the journal of a wallet whose lock this process has, and reads what had not ended.
-pub(super) async fn wallet(services: &Services, signer: Signer) -> Result<WithKey, Failure> {
+/// Where its journal lies.
+pub fn location(config: &Config, address: Address) -> Location {
+    let here = Location::new(folder(config, address));
+    #[cfg(feature = "postgres")]
+    if let Some(server) = &config.journal.server {
+        return here.on(server.clone(), config.chain.chain_id, address);
+    }
+    here
+}
+
+/// Opens the journal of a wallet that this process holds, and reads what had not ended.
+pub(super) async fn wallet(services: &Services, signer: Signer, hold: Arc<Hold>) -> Result<WithKey, Failure> {
     let address = signer.address();
     let folder = folder(&services.config, address);
-    let place = folder.clone();
-    let journal = tokio::task::spawn_blocking(move || Journal::open(&place))
+    let journal = tokio::task::spawn_blocking(move || Journal::open(&hold))
         .await
         .map_err(|e| Failure::internal(e.to_string()))??;
     let channels = journal.channels(false).await?;
@@ -71,15 +79,14 @@ pub(super) async fn wallet(services: &Services, signer: Signer) -> Result<WithKe
     Ok(WithKey { purse, signer, channels })
 }
 
-/// Whether another process has the wallet's lock at this moment. Makes nothing.
+/// Whether another process has the wallet at this moment. Makes nothing.
 pub fn is_held(config: &Config, address: Address) -> bool {
-    let folder = folder(config, address);
-    folder.exists() && matches!(crate::journal::lock(&folder), Ok(None))
+    location(config, address).is_held()
 }
 
-/// The wallet's lock; `None` when another process holds it.
-pub(super) async fn lock(folder: PathBuf) -> Result<Option<File>, Failure> {
-    let taken = tokio::task::spawn_blocking(move || crate::journal::lock(&folder))
+/// The right to write the wallet's journal; `None` when another process has it.
+pub(super) async fn take(location: Location) -> Result<Option<Hold>, Failure> {
+    let taken = tokio::task::spawn_blocking(move || crate::journal::take(&location))
         .await
         .map_err(|e| Failure::internal(e.to_string()))?;
     Ok(taken?)

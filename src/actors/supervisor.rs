@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, MessageResult};
 use drain_protocol::ChannelId;
 use drain_signers::Signer;
 
@@ -218,6 +218,21 @@ pub struct Running(pub Vec<Addr<ChannelActor>>);
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct ChannelOpened(pub Box<ChannelRecord>);
+
+/// The runtime ends, and nothing is started anew: the wallet is another process' now.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct End;
+
+impl Handler<End> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, _: End, ctx: &mut Self::Context) {
+        self.keyed = None;
+        self.channels.clear();
+        ctx.stop();
+    }
+}
 
 impl Handler<Find> for Supervisor {
     type Result = MessageResult<Find>;

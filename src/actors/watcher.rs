@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
+use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use drain_protocol::{Address, ChannelId, Deployment, Usdc};
 use futures::StreamExt;
 use futures::stream;
@@ -118,6 +118,11 @@ impl WatcherActor {
     }
 
     fn poll(&mut self, ctx: &mut Context<Self>) {
+        if !self.supervisor.connected() {
+            // The runtime has ended: the wallet is another process' now.
+            ctx.stop();
+            return;
+        }
         if self.channels.is_empty() && !self.settling {
             self.polling = false;
             metrics::watching(self.purse.address, false);

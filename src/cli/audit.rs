@@ -53,11 +53,11 @@ struct Found {
 }
 
 pub(super) async fn run(args: Args, session: &mut Session) -> Result<Exit, Failure> {
-    let Place { folder, .. } = place(session).await?;
+    let Place { location, .. } = place(session).await?;
     let as_csv = args.csv;
     let Args { since, agent, kind, request, limit: most, .. } = args;
     let filter = Filter { since: since.unwrap_or(0), agent, kind, request, most };
-    let rows = blocking(move || audit::read(&folder, &filter)).await?;
+    let rows = blocking(move || audit::read(&location, &filter)).await?;
     if as_csv {
         csv(rows.into_iter().map(in_cells))?;
     } else {

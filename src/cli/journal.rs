@@ -8,12 +8,12 @@ use serde::Serialize;
 use super::exit::Exit;
 use super::session::Session;
 use super::signer::{find_address, no_signer};
-use crate::actors::wallet_folder;
+use crate::actors::journal_location;
 use crate::api::ChannelState;
 use crate::chain::{Chain, OnChainChannel};
 use crate::error::{Code, Failure};
-use crate::journal::backup::{self, Manifest, Verified};
-use crate::journal::{self, ChannelRecord};
+use crate::journal::backup::{self, Looked, Manifest, Verified};
+use crate::journal::{self, ChannelRecord, Location};
 
 /// `drain-mcp journal ...`.
 #[derive(Debug, clap::Subcommand)]
@@ -81,7 +81,7 @@ pub struct Verify {
 
 /// Where a wallet's records are, without its key.
 pub(super) struct Place {
-    pub folder: PathBuf,
+    pub location: Location,
     chain_id: u64,
     wallet: Address,
 }
@@ -89,7 +89,7 @@ pub(super) struct Place {
 pub(super) async fn place(session: &mut Session) -> Result<Place, Failure> {
     let config = session.config()?;
     let wallet = find_address(config).await?.ok_or_else(no_signer)?;
-    Ok(Place { folder: wallet_folder(config, wallet), chain_id: config.chain.chain_id, wallet })
+    Ok(Place { location: journal_location(config, wallet), chain_id: config.chain.chain_id, wallet })
 }
 
 /// Files are read and written on a thread of their own.
@@ -107,6 +107,18 @@ pub(super) async fn run(command: Command, session: &mut Session) -> Result<Exit,
     }
 }
 
+/// What is on a server is copied by the server's own means.
+fn only_a_file(location: &Location) -> Result<(), Failure> {
+    if location.is_a_file() {
+        return Ok(());
+    }
+    Err(Failure::unspent(
+        Code::InvalidArgument,
+        format!("the journal lies on a server: {}", location.name().display()),
+        "Copy and restore it there (docs/guides/replicas.md). One that was restored is noticed, and its channels are recovered ones.",
+    ))
+}
+
 /// The answer of `journal export`.
 #[derive(Serialize)]
 struct Exported {
@@ -116,9 +128,10 @@ struct Exported {
 }
 
 async fn export(Export { file: path }: Export, session: &mut Session) -> Result<Exit, Failure> {
-    let Place { folder, chain_id, wallet } = place(session).await?;
+    let Place { location, chain_id, wallet } = place(session).await?;
+    only_a_file(&location)?;
     let to = path.clone();
-    let manifest = blocking(move || backup::export(&folder, &to, chain_id, wallet)).await?;
+    let manifest = blocking(move || backup::export(location.folder(), &to, chain_id, wallet)).await?;
     let exported = Exported { path, manifest };
     session.output.answer(&exported, || {
         let Exported { path, manifest } = &exported;
@@ -135,16 +148,17 @@ async fn export(Export { file: path }: Export, session: &mut Session) -> Result<
 }
 
 async fn import(Import { file, replace }: Import, session: &mut Session) -> Result<Exit, Failure> {
-    let Place { folder, chain_id, wallet } = place(session).await?;
+    let Place { location, chain_id, wallet } = place(session).await?;
+    only_a_file(&location)?;
     let imported = blocking(move || {
-        let Some(_lock) = journal::lock(&folder)? else {
+        let Some(_hold) = journal::take(&location)? else {
             return Err(Failure::unspent(
                 Code::WalletInUse,
                 format!("Another drain-mcp uses the journal of {wallet} now"),
                 "End it (close its MCP client), then import.",
             ));
         };
-        backup::import(&folder, &file, replace, chain_id, wallet)
+        backup::import(location.folder(), &file, replace, chain_id, wallet)
     })
     .await?;
     session.output.answer(&imported, || {
@@ -170,14 +184,14 @@ async fn import(Import { file, replace }: Import, session: &mut Session) -> Resu
 }
 
 async fn verify(Verify { file, on_chain }: Verify, session: &mut Session) -> Result<Exit, Failure> {
-    let Place { folder, .. } = place(session).await?;
-    let live = file.is_none();
-    let path = file.unwrap_or_else(|| backup::path(&folder));
-    let looked = path.clone();
-    let mut verified = blocking(move || backup::verify(&looked, live.then_some(folder.as_path()))).await?;
+    let Place { location, .. } = place(session).await?;
+    // A copy is a journal in a file of its own.
+    let looked = file.map_or(Looked::Live(location), Looked::Copy);
+    let again = looked.clone();
+    let mut verified = blocking(move || backup::verify(&looked)).await?;
     let mut notes: Vec<String> = verified.notice.iter().cloned().collect();
     if on_chain && verified.problems.is_empty() {
-        let known = blocking(move || backup::channels(&path)).await?;
+        let known = blocking(move || backup::channels(&again)).await?;
         let chain = Chain::new(&session.config()?.chain)?;
         for record in known.iter().filter(|record| record.state != ChannelState::Failed) {
             let Some(id) = record.channel_id else { continue };

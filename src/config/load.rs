@@ -16,7 +16,7 @@ use super::{
     ApprovalConfig, ChainConfig, Config, Keep, MarketplaceConfig, NotifyConfig, Password, PasswordFrom, RefundConfig,
     RequestConfig, SignerConfig,
 };
-use super::{kms, ledger, serve, treasury, wallets};
+use super::{journal, kms, ledger, serve, treasury, wallets};
 use crate::operator;
 use crate::policy::Limits;
 use crate::policy::approvals::{Thresholds, Via};
@@ -44,6 +44,7 @@ impl Config {
             ));
         }
 
+        let journal = journal::settings(&mut layers)?;
         let chain = chain::resolve(&mut layers)?;
         let marketplace = marketplace(&mut layers)?;
         let treasury = treasury::settings(&mut layers)?;
@@ -81,6 +82,7 @@ impl Config {
         warnings.append(&mut layers.warnings);
         Ok(Self {
             home,
+            journal,
             chain,
             marketplace,
             wallet,

@@ -7,6 +7,7 @@ mod chain;
 pub mod docs;
 mod error;
 mod file;
+mod journal;
 pub mod keys;
 mod kms;
 mod ledger;
@@ -37,6 +38,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
 pub use error::ConfigError;
+pub use journal::JournalConfig;
 pub use keys::Key;
 pub use log::{LogConfig, LogFormat};
 pub use relay::RelayConfig;
@@ -60,8 +62,10 @@ pub(crate) fn others_than_owner_can(meta: &std::fs::Metadata) -> bool {
 /// Everything that can be set, resolved and checked. Immutable while a runtime runs (M5).
 #[derive(Debug)]
 pub struct Config {
-    /// Where journal, lock, keystore and configuration file live.
+    /// Where lock, keystore, configuration file and, by default, the journal live.
     pub home: PathBuf,
+    /// Where the journal lies, where that is not a file in `home`.
+    pub journal: JournalConfig,
     /// The chain.
     pub chain: ChainConfig,
     /// The marketplace.

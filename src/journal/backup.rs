@@ -14,11 +14,13 @@ use sha2::{Digest, Sha256};
 
 use super::channel::ChannelRecord;
 use super::channels;
-use super::db::Db;
+use super::db::{Db, params};
+use super::distrust;
+use super::location::Reader;
 use super::mark::{Identity, Mark};
 pub use super::restore::{Imported, import};
 use super::schema::{self, FILE};
-use super::{JournalError, KnownOpenings, check, openings};
+use super::{JournalError, KnownOpenings, Location, check, openings};
 use crate::clock::Clock;
 use crate::error::{Code, Failure};
 
@@ -142,8 +144,8 @@ fn copy_out(source: &Connection, schema: i64, to: &Path, chain_id: u64, wallet: 
         let reason = format!("{first} (the copy was not kept)");
         return Err(JournalError::Damaged { path: source.path().unwrap_or_default().into(), reason }.into());
     }
-    let channels = alive(&copy, "1").map_err(|error| error.at(to))?;
-    let identity = match schema::identity(&copy) {
+    let channels = alive(&(&copy).into(), "1 = 1").map_err(|error| error.at(to))?;
+    let identity = match distrust::identity(&(&copy).into()) {
         Err(_) if schema < IDENTIFIED => Identity { id: String::new(), commits: 0 },
         identity => identity.map_err(|error| error.at(to))?,
     };
@@ -187,17 +189,45 @@ pub(super) fn problems(db: &Db<'_>) -> Vec<String> {
     problems
 }
 
-/// Looks at a journal or a copy of one, and changes nothing. `folder` is that of the live one, whose mark counts too.
-pub fn verify(path: &Path, folder: Option<&Path>) -> Result<Verified, Failure> {
+/// What is looked at.
+#[derive(Clone, Debug)]
+pub enum Looked {
+    /// The wallet's journal.
+    Live(Location),
+    /// A copy of one.
+    Copy(PathBuf),
+}
+
+impl Looked {
+    fn name(&self) -> PathBuf {
+        match self {
+            Self::Live(location) => location.name(),
+            Self::Copy(path) => path.clone(),
+        }
+    }
+
+    fn reader(&self) -> Result<Reader, JournalError> {
+        match self {
+            Self::Live(location) => location.reader(),
+            Self::Copy(path) => Ok(Reader::File(reader(path)?.0)),
+        }
+    }
+}
+
+/// Looks at a journal or a copy of one, and changes nothing.
+pub fn verify(looked: &Looked) -> Result<Verified, Failure> {
     // Before the journal: its owner may go on meanwhile.
-    let remembered = folder.and_then(Mark::read);
-    let (db, schema) = reader(path)?;
-    let looked = look(&db, path, schema).map_err(|error| error.at(path));
-    let mut verified = match looked {
+    let remembered = match looked {
+        Looked::Live(location) => Mark::read(location.folder()),
+        Looked::Copy(_) => None,
+    };
+    let (reader, path) = (looked.reader()?, looked.name());
+    let found = schema_of(&reader).and_then(|schema| look(&reader, &path, schema)).map_err(|error| error.at(&path));
+    let mut verified = match found {
         Ok(verified) => verified,
         Err(JournalError::Damaged { reason, .. }) => Verified {
-            path: path.into(),
-            schema,
+            path: path.clone(),
+            schema: schema_of(&reader).unwrap_or_default(),
             commits: 0,
             channels: 0,
             recovered: 0,
@@ -208,69 +238,90 @@ pub fn verify(path: &Path, folder: Option<&Path>) -> Result<Verified, Failure> {
         },
         Err(error) => return Err(error.into()),
     };
-    if let (Some(before), Ok(identity)) = (remembered, schema::identity(&db))
+    if let (Some(before), Ok(identity)) = (remembered, distrust::identity(&reader.db()))
         && (before.id != identity.id || before.commits > identity.commits)
     {
         verified.problems.push(
             "it is an older copy, or another one, than was last used here: at the next start its channels are recovered ones".into(),
         );
     }
-    if let Some(manifest) = read_manifest(path)? {
-        verified.problems.extend(contradiction(&manifest, path).err());
+    if let Looked::Copy(_) = looked
+        && let Some(manifest) = read_manifest(&path)?
+    {
+        verified.problems.extend(contradiction(&manifest, &path).err());
     }
     Ok(verified)
 }
 
-fn look(db: &Connection, path: &Path, schema: i64) -> Result<Verified, JournalError> {
-    let mut problems = problems(&db.into());
-    if problems.is_empty() && schema == schema::KNOWN {
-        problems = check::budgets(&db.into());
-        problems.extend(check::audit(&db.into()));
+fn schema_of(reader: &Reader) -> Result<i64, JournalError> {
+    match reader {
+        Reader::File(file) => schema::version(file),
+        #[cfg(feature = "postgres")]
+        Reader::Server(_) => {
+            Ok(reader.db().query_row("SELECT version FROM schema_version", params![], |row| row.get(0))?)
+        }
     }
-    let number = |query: &str| db.query_row(query, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs);
+}
+
+fn look(reader: &Reader, path: &Path, schema: i64) -> Result<Verified, JournalError> {
+    let db = &reader.db();
+    let mut problems = match reader {
+        Reader::File(_) => problems(db),
+        #[cfg(feature = "postgres")]
+        Reader::Server(_) => check::books(db),
+    };
+    if problems.is_empty() && schema == schema::KNOWN {
+        problems = check::budgets(db);
+        problems.extend(check::audit(db));
+    }
+    let number = |query: &str| db.query_row(query, params![], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs);
     // An older schema has no identity.
-    let identity = schema::identity(db).ok();
+    let identity = distrust::identity(db).ok();
     Ok(Verified {
         path: path.into(),
         schema,
         commits: identity.map_or(0, |identity| identity.commits),
-        channels: alive(db, "1")?,
+        channels: alive(db, "1 = 1")?,
         recovered: alive(db, "recovered = 1")?,
         vouchers: number("SELECT COUNT(*) FROM vouchers")?,
         unfinished: number("SELECT COUNT(*) FROM transactions WHERE state IN ('planned', 'signed', 'broadcast')")?,
-        notice: db.query_row(super::NOTICE, [], |row| row.get(0)).ok().flatten(),
+        notice: db.query_row(super::NOTICE, params![], |row| row.get(0)).ok().flatten(),
         problems,
     })
 }
 
 /// Channels that are not over and of which this is true, in a journal of any version.
-pub(super) fn alive(db: &Connection, which: &str) -> Result<usize, JournalError> {
+pub(super) fn alive(db: &Db<'_>, which: &str) -> Result<usize, JournalError> {
     let query = format!("SELECT COUNT(*) FROM channels WHERE state IN ('opening', 'open', 'closing') AND {which}");
-    let count: i64 = db.query_row(&query, [], |row| row.get(0))?;
+    let count: i64 = db.query_row(&query, params![], |row| row.get(0))?;
     usize::try_from(count).map_err(|_| JournalError::Corrupt(format!("{count} channels")))
 }
 
 /// All channels of a journal, read beside its owner.
-pub fn channels(path: &Path) -> Result<Vec<ChannelRecord>, Failure> {
-    let (db, found) = reader(path)?;
+pub fn channels(looked: &Looked) -> Result<Vec<ChannelRecord>, Failure> {
+    let (reader, path) = (looked.reader()?, looked.name());
+    let found = schema_of(&reader)?;
     if found < schema::KNOWN {
-        return Err(JournalError::Older { path: path.into(), found, known: schema::KNOWN }.into());
+        return Err(JournalError::Older { path, found, known: schema::KNOWN }.into());
     }
-    Ok(channels::list(&(&db).into(), None, true).map_err(|error| error.at(path))?)
+    Ok(channels::list(&reader.db(), None, true).map_err(|error| error.at(&path))?)
 }
 
 /// How many openings on this contract a journal knows, read beside its owner; none where there is no journal.
 pub fn known_openings(
-    path: &Path,
+    location: &Location,
     chain_id: u64,
     contract: Address,
     consumer: Address,
 ) -> Result<KnownOpenings, Failure> {
-    if !path.exists() {
-        return Ok(KnownOpenings::default());
+    match location.reader() {
+        Err(JournalError::Missing { .. }) => Ok(KnownOpenings::default()),
+        Err(error) => Err(error.into()),
+        Ok(reader) => {
+            let known = openings::known_openings(&reader.db(), chain_id, contract, consumer);
+            Ok(known.map_err(|error| error.at(&location.name()))?)
+        }
     }
-    let (db, _) = reader(path)?;
-    Ok(openings::known_openings(&(&db).into(), chain_id, contract, consumer).map_err(|error| error.at(path))?)
 }
 
 pub(super) fn read_manifest(file: &Path) -> Result<Option<Manifest>, Failure> {

@@ -104,7 +104,7 @@ async fn m4_m5_m11_an_import_takes_back_no_freeze_no_budget_no_yes_and_no_word_o
     assert!(matches!(changed, PinCheck::Changed { .. }), "M14: {changed:?}");
     copied.bench.stop();
     change(&copied.live(), "UPDATE provider_records SET set_aside = NULL");
-    let found = backup::verify(&copied.live(), Some(copied.bench.folder())).unwrap();
+    let found = backup::verify(&backup::Looked::Live(copied.bench.location())).unwrap();
     assert_eq!(found.problems, Vec::<String>::new());
     copied.bench.restart();
     assert!(matches!(copied.signs(150).await, Err(JournalError::OverLimit(_))), "M4: the hour is used up");
@@ -141,7 +141,10 @@ async fn m4_what_another_journal_signed_counts_beside_what_the_copy_knows() {
     copied.bench.sign(mine, 90, "a", at(2)).await.unwrap();
     copied.import();
     copied.bench.stop();
-    assert_eq!(number(&copied.live(), "SELECT SUM(amount) FROM usage WHERE scope = 'all' AND window = 'hour'"), 140);
+    assert_eq!(
+        number(&copied.live(), "SELECT SUM(amount) FROM usage WHERE scope = 'all' AND \"window\" = 'hour'"),
+        140
+    );
 }
 
 #[tokio::test]
@@ -231,16 +234,16 @@ async fn journals_of_every_older_version_are_exported_verified_and_checked_at_th
              category, prices, duration, state, channel_id, expires_at, deposit, cap, created_at, used_at) \
              VALUES (137, '0x1', 'v2', '0x1', '0x0101010101010101010101010101010101010101', 'p', 'P', '0x1', '', 'llm', '', 60, 'open', '0x2', 9, 100, 100, 1, 1)",
         );
-        let verified = backup::verify(&path, None).unwrap();
+        let verified = backup::verify(&backup::Looked::Copy(path.clone())).unwrap();
         assert_eq!((verified.problems, verified.channels, verified.schema), (vec![], 1, version));
         let out = tempfile::tempdir().unwrap();
         let manifest = backup::export(home.path(), &out.path().join("copy"), 137, WALLET).unwrap();
         assert_eq!((manifest.channels, manifest.schema), (1, version));
-        let failure = backup::channels(&path).unwrap_err();
+        let failure = backup::channels(&backup::Looked::Copy(path.clone())).unwrap_err();
         assert!(failure.message.contains("older") && failure.next.contains("Start drain-mcp once"), "{failure:?}");
 
         change(&path, "UPDATE channels SET signed = 101");
-        assert!(matches!(Journal::open(home.path()), Err(JournalError::Damaged { .. })), "schema {version}");
+        assert!(matches!(Journal::at(home.path()), Err(JournalError::Damaged { .. })), "schema {version}");
     }
 }
 

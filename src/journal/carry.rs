@@ -7,7 +7,7 @@ use std::path::Path;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, params_from_iter};
 
-use super::{JournalError, schema};
+use super::{JournalError, distrust, schema};
 
 /// What it is, how it is read, and how it is written beside what is there.
 type Rule = (&'static str, &'static str, &'static str);
@@ -61,10 +61,10 @@ const ANOTHER_HISTORY: &str = "INSERT INTO usage (scope, window, bucket, amount)
 pub(super) fn over(before: &Path, copy: &mut Connection) -> Result<Vec<String>, JournalError> {
     let opened =
         Connection::open_with_flags(before, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX);
-    let (Ok(before), known) = (opened, schema::identity(copy)?) else {
+    let (Ok(before), known) = (opened, distrust::identity(&(&*copy).into())?) else {
         return Ok(RULES.iter().map(|(what, ..)| *what).chain([BUDGETS]).map(Into::into).collect());
     };
-    let same = schema::identity(&before).is_ok_and(|identity| identity.id == known.id);
+    let same = distrust::identity(&(&before).into()).is_ok_and(|identity| identity.id == known.id);
     let budgets = (BUDGETS, READ_BUDGETS, if same { SAME_HISTORY } else { ANOTHER_HISTORY });
     let mut unread = Vec::new();
     for (what, read, write) in RULES.iter().chain([&budgets]) {

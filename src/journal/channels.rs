@@ -35,7 +35,7 @@ pub(super) fn locked(db: &Db<'_>, chain_id: u64, consumer: Address, now: u64) ->
 /// All that a member sees, or all there are.
 pub(super) fn list(db: &Db<'_>, member: Option<&str>, ended: bool) -> Result<Vec<ChannelRecord>, JournalError> {
     let mut statement = db.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM channels WHERE (?1 OR state IN ('opening', 'open', 'closing')) AND (?2 IS NULL OR {}) \
+        "SELECT {COLUMNS} FROM channels WHERE (?1 OR state IN ('opening', 'open', 'closing')) AND (CAST(?2 AS TEXT) IS NULL OR {}) \
          ORDER BY intent DESC LIMIT 100000",
         members::own(2)
     ))?;

@@ -71,7 +71,7 @@ pub enum Leave {
 pub(super) fn own(place: usize) -> String {
     let of = "SELECT 1 FROM channel_members m WHERE m.intent = channels.intent";
     format!(
-        "CASE WHEN ?{place} IS NULL THEN NOT EXISTS ({of}) ELSE EXISTS ({of} AND m.agent = ?{place} AND m.left_at IS NULL) END"
+        "CASE WHEN CAST(?{place} AS TEXT) IS NULL THEN NOT EXISTS ({of}) ELSE EXISTS ({of} AND m.agent = ?{place} AND m.left_at IS NULL) END"
     )
 }
 
@@ -109,7 +109,7 @@ pub(super) fn booked(db: &Db<'_>, receipt: super::Receipt, booked: Booked, at: u
         .query_row(params![receipt.intent.0, receipt.nonce.as_i64()], |r| r.get(0))?;
     let Booked { charged, disputed, answered } = booked;
     db.prepare_cached(
-        "UPDATE channel_members SET charged = charged + ?3, disputed = MIN(disputed, ?6 - ?4) + ?4, requests = requests + ?5 \
+        "UPDATE channel_members SET charged = charged + ?3, disputed = MIN(disputed, CAST(?6 AS BIGINT) - ?4) + ?4, requests = requests + ?5 \
          WHERE intent = ?1 AND agent = ?2",
     )?
     .execute(params![
@@ -225,7 +225,7 @@ impl Journal {
             .run(move |db| {
                 let mut statement = db.prepare_cached(&format!(
                     "SELECT {COLUMNS} FROM channels WHERE state = 'open' AND provider_id = ?1 AND channel_id IS NOT NULL \
-                     AND CASE WHEN ?2 IS NULL THEN NOT EXISTS (SELECT 1 FROM channel_members m WHERE m.intent = channels.intent) ELSE {} END \
+                     AND CASE WHEN CAST(?2 AS TEXT) IS NULL THEN NOT EXISTS (SELECT 1 FROM channel_members m WHERE m.intent = channels.intent) ELSE {} END \
                      ORDER BY intent",
                     own(2)
                 ))?;
@@ -352,7 +352,7 @@ pub(super) fn by_id(
     member: Option<&str>,
 ) -> Result<Option<ChannelRecord>, JournalError> {
     let mut statement = db.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM channels WHERE chain_id = ?1 AND channel_id = ?2 AND (?3 IS NULL OR {}) \
+        "SELECT {COLUMNS} FROM channels WHERE chain_id = ?1 AND channel_id = ?2 AND (CAST(?3 AS TEXT) IS NULL OR {}) \
          ORDER BY state IN ('opening', 'open', 'closing') DESC, intent DESC",
         own(3)
     ))?;

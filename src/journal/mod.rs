@@ -1,8 +1,8 @@
 //! The durable record: every voucher before it is signed, every transaction before it is sent (M1, M7).
 //!
-//! One method a fact, one database transaction each, so that a second database is one more folder of this shape.
-//! A single writer thread owns the SQLite connection and batches all waiting operations into one commit (group
-//! commit): many channels share one sync. A method that returns has been committed with `synchronous=FULL`, except
+//! One method a fact, one database transaction each, in SQLite or in PostgreSQL (`db`, `server`).
+//! A single writer thread owns the connection and batches all waiting operations into one commit (group
+//! commit): many channels share one sync. A method that returns has been committed durably, except
 //! the `later` ones, which ride in the next commit: losing one leaves the larger reservation.
 
 mod approvals;
@@ -23,9 +23,11 @@ mod check;
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod counting_tests;
 mod db;
+mod distrust;
 mod foreign;
 mod freeze;
 mod ids;
+mod location;
 mod mark;
 mod members;
 #[cfg(test)]
@@ -43,6 +45,8 @@ mod repeats;
 mod restore;
 mod row;
 mod schema;
+#[cfg(feature = "postgres")]
+pub mod server;
 mod totals;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
@@ -57,11 +61,14 @@ mod usage_tests;
 mod vouchers;
 mod writer;
 
-use std::path::{Path, PathBuf};
+#[cfg(test)]
+use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use drain_protocol::duration::ChannelDuration;
 use drain_protocol::text::shell_word;
+use tokio_util::sync::CancellationToken;
 
 pub use approvals::{Approval, ApprovalId, ApprovalState};
 pub use budget::{BudgetAsked, BudgetUse, WindowUse};
@@ -71,12 +78,12 @@ use db::params;
 pub use foreign::{Adopted, Found};
 pub use freeze::{FreezeSource, Frozen};
 pub use ids::{IntentId, Receipt, TxId};
+pub use location::{Hold, Location, take};
 pub use members::{Leave, Member, Seen, Share, among};
 pub use openings::{KnownOpenings, Whose};
 pub use pins::{FirstSight, Pin, PinCheck};
 pub use reorgs::Settled;
 pub use repeats::{Earlier, End};
-pub use schema::lock;
 pub use totals::{Asked as TotalsAsked, Totals};
 pub use transaction::{NewTransaction, TxKind, TxRecord, TxState};
 pub use trouble::DiskTrouble;
@@ -153,6 +160,15 @@ pub enum JournalError {
         /// Which.
         kind: &'static str,
     },
+    /// The server that holds it does not do what is asked.
+    #[error("the journal's server: {0}")]
+    Server(String),
+    /// What is committed there could be lost.
+    #[error("the journal's server can lose what it committed: {0}")]
+    Unsafe(String),
+    /// Another process has taken the wallet over.
+    #[error("another process has taken this wallet over")]
+    Fenced,
     /// The writer is gone or has too much to do.
     #[error("the journal is {0}")]
     Unavailable(&'static str),
@@ -211,7 +227,16 @@ pub enum JournalError {
 impl JournalError {
     /// A fault of disk or file, not an answer to what was asked.
     pub(crate) const fn is_fault(&self) -> bool {
-        matches!(self, Self::Write(_) | Self::Disk { .. } | Self::Damaged { .. } | Self::Corrupt(_) | Self::Open { .. })
+        matches!(
+            self,
+            Self::Write(_)
+                | Self::Disk { .. }
+                | Self::Damaged { .. }
+                | Self::Corrupt(_)
+                | Self::Open { .. }
+                | Self::Server(_)
+                | Self::Unsafe(_)
+        )
     }
 
     /// What was decided and by which rule, for metrics; `None` where nothing was.
@@ -295,6 +320,7 @@ impl From<JournalError> for Failure {
                 text,
                 "An RPC endpoint is wrong or lying: check DRAIN_RPC_URL with drain-mcp doctor, or use another.",
             ),
+            JournalError::Fenced => Self::unspent(Code::Busy, text, "Call again: it is asked for what is needed then."),
             JournalError::Unknown(_) => {
                 Self::unspent(Code::UnknownChannel, text, "List the channels with drain_channels.")
             }
@@ -359,10 +385,39 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens or creates the journal file in `folder` (mode 0700; the file 0600) and brings its schema up to date.
-    pub fn open(folder: &Path) -> Result<Self, JournalError> {
-        let opened = schema::open(folder)?;
-        Ok(Self { writer: Arc::new(writer::Writer::start(opened)?), who: Arc::default() })
+    /// Opens or creates the journal by the right to write it, and brings its schema up to date. A file lies in a folder of mode
+    /// 0700, and has 0600.
+    pub fn open(hold: &Hold) -> Result<Self, JournalError> {
+        let location = hold.location.clone();
+        let opened = match &hold.kind {
+            location::Kind::Lock { .. } => schema::open(location.folder())?,
+            #[cfg(feature = "postgres")]
+            location::Kind::Lease(taken) => {
+                let taken = taken.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+                let taken = taken.ok_or(JournalError::Unavailable("opened already"))?;
+                server::open(&location, *taken)?
+            }
+        };
+        Ok(Self { writer: Arc::new(writer::Writer::start(opened, location)?), who: Arc::default() })
+    }
+
+    /// The journal of a folder, for tests.
+    #[cfg(test)]
+    fn at(folder: &Path) -> Result<Self, JournalError> {
+        usage_tests::beside(|| {
+            let hold = take(&Location::new(folder.into()))?.ok_or(JournalError::Unavailable("held by another one"))?;
+            Self::open(&hold)
+        })
+    }
+
+    /// Cancelled when another process writes the journal, or may: this one does no more. Of a file never.
+    pub fn lost(&self) -> CancellationToken {
+        self.writer.lost()
+    }
+
+    /// When this returns, all that was asked before is durable, and the next process may write. Nothing is written any more.
+    pub async fn let_go(&self) {
+        self.writer.leave().await;
     }
 
     /// A search for channels on chain was complete: none is unknown. What was said of a history that is incomplete is said

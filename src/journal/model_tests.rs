@@ -311,7 +311,7 @@ impl World {
         }
         // M4: the budget is what was newly signed within the hour, to the unit of a bucket.
         let used = self.bench.reads(
-            "SELECT COALESCE(SUM(amount), 0) FROM usage WHERE scope = 'all' AND window = 'hour' \
+            "SELECT COALESCE(SUM(amount), 0) FROM usage WHERE scope = 'all' AND \"window\" = 'hour' \
              AND bucket >= (SELECT (at - 3600) / 60 FROM window_clock)",
         );
         let within = |seconds: u64| -> u64 {

@@ -1,20 +1,18 @@
 //! The receipts: what each paid request cost and what came of it, read beside the writer.
 
-use std::path::Path;
-
 use super::db::{Db, Row, params};
 use drain_protocol::Usdc;
 use drain_protocol::text::one_line;
 
 use super::row::{column, nonce, optional_usdc, unsigned, usdc};
-use super::{IntentId, Journal, JournalError, Receipt, backup};
+use super::{IntentId, Journal, JournalError, Receipt};
 use crate::api::{ReceiptQuery, ReceiptView};
 use crate::times::rfc3339;
 
 /// One query for the list and for one receipt. `?1` is the member whose receipts are seen, or none for all.
 const SELECT: &str = "SELECT v.intent, v.nonce, v.amount, v.bound, v.model, v.state, v.cost, v.disputed, v.note, v.created_at, \
      v.settled_at, v.agent, v.request_key, v.answer_hash, c.channel_id, c.provider_id \
-     FROM vouchers v JOIN channels c USING (intent) WHERE v.state != 'probe' AND (?1 IS NULL OR v.agent = ?1)";
+     FROM vouchers v JOIN channels c USING (intent) WHERE v.state != 'probe' AND (CAST(?1 AS TEXT) IS NULL OR v.agent = ?1)";
 
 impl Journal {
     /// Receipts that this agent of a fleet sees, or all, newest first.
@@ -23,33 +21,33 @@ impl Journal {
         query: ReceiptQuery,
         member: Option<String>,
     ) -> Result<Vec<ReceiptView>, JournalError> {
-        self.beside(move |path| list(path, &query, member.as_deref())).await
+        self.beside(move |db| list(db, &query, member.as_deref())).await
     }
 
     /// One receipt, where it is seen.
     pub async fn receipt(&self, id: Receipt, member: Option<String>) -> Result<Option<ReceiptView>, JournalError> {
-        self.beside(move |path| one(path, id, member.as_deref())).await
+        self.beside(move |db| one(db, id, member.as_deref())).await
     }
 
     /// Reads through a connection of its own, once all that was asked before is committed: however long it takes, no voucher
     /// waits for it.
     async fn beside<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Path) -> Result<T, JournalError> + Send + 'static,
+        read: impl FnOnce(&Db<'_>) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {
         self.writer.run(|_| Ok(())).await?;
-        let path = self.writer.path();
-        let done = tokio::task::spawn_blocking(move || read(&path).map_err(|error| error.at(&path))).await;
+        let location = self.writer.location().clone();
+        let read =
+            move || location.reader().and_then(|reader| read(&reader.db())).map_err(|error| error.at(&location.name()));
+        let done = tokio::task::spawn_blocking(read).await;
         done.map_err(|_| JournalError::Unavailable("not readable"))?
     }
 }
 
-fn list(path: &Path, query: &ReceiptQuery, member: Option<&str>) -> Result<Vec<ReceiptView>, JournalError> {
-    let (connection, _) = backup::reader(path)?;
-    let db: Db<'_> = (&connection).into();
+fn list(db: &Db<'_>, query: &ReceiptQuery, member: Option<&str>) -> Result<Vec<ReceiptView>, JournalError> {
     let sql = format!(
-        "{SELECT} AND v.created_at >= ?2 AND (?3 IS NULL OR c.channel_id = ?3) AND (?4 IS NULL OR c.provider_id = ?4) \
-         AND (?5 IS NULL OR (v.created_at, v.intent, v.nonce) < \
+        "{SELECT} AND v.created_at >= ?2 AND (CAST(?3 AS TEXT) IS NULL OR c.channel_id = ?3) AND (CAST(?4 AS TEXT) IS NULL OR c.provider_id = ?4) \
+         AND (CAST(?5 AS BIGINT) IS NULL OR (v.created_at, v.intent, v.nonce) < \
               (SELECT b.created_at, b.intent, b.nonce FROM vouchers b WHERE b.intent = ?5 AND b.nonce = ?6)) \
          ORDER BY v.created_at DESC, v.intent DESC, v.nonce DESC LIMIT ?7"
     );
@@ -71,9 +69,7 @@ fn list(path: &Path, query: &ReceiptQuery, member: Option<&str>) -> Result<Vec<R
     Ok(found)
 }
 
-fn one(path: &Path, id: Receipt, member: Option<&str>) -> Result<Option<ReceiptView>, JournalError> {
-    let (connection, _) = backup::reader(path)?;
-    let db: Db<'_> = (&connection).into();
+fn one(db: &Db<'_>, id: Receipt, member: Option<&str>) -> Result<Option<ReceiptView>, JournalError> {
     let mut statement = db.prepare_cached(&format!("{SELECT} AND v.intent = ?2 AND v.nonce = ?3"))?;
     let mut rows = statement.query(params![member, id.intent.0, id.nonce.as_i64()])?;
     rows.next()?.as_ref().map(view).transpose()

@@ -11,6 +11,7 @@ use rusqlite::Connection;
 use serde::Serialize;
 
 use super::backup::{alive, beside, contradiction, problems, read_manifest, reader, sync_folder_of};
+use super::distrust;
 use super::mark::Mark;
 use super::schema::{self, FILE, LOG};
 use super::{JournalError, carry, freeze, row};
@@ -80,7 +81,7 @@ pub(super) fn finish(folder: &Path) -> std::io::Result<Option<PathBuf>> {
     let replaced = move_away(&target, at)?;
     fs::rename(&checked, &target)?;
     sync_folder_of(&target)?;
-    if let Ok(identity) = reader(&target).and_then(|(db, _)| schema::identity(&db)) {
+    if let Ok(identity) = reader(&target).and_then(|(db, _)| distrust::identity(&(&db).into())) {
         Mark::open(folder).write(&identity);
     }
     Ok(replaced)
@@ -140,7 +141,7 @@ fn take_in(
             }
         };
         schema::distrust(&db, &format!("was imported from {}.", from.display()), &limits)?;
-        Ok((alive(&db, "1")?, began_anew))
+        Ok((alive(&(&db).into(), "1 = 1")?, began_anew))
     });
     let taken = taken.map_err(|error| error.at(from))?;
     File::open(incoming).and_then(|file| file.sync_all()).map_err(|e| JournalError::of_file(incoming, &e))?;

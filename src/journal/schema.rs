@@ -8,11 +8,10 @@ use std::time::Duration;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use super::audit::{self, Entry, Kind, Who};
 use super::db::{self, Sqlite};
+use super::distrust::{self, identity};
 use super::mark::{Identity, Mark};
 use super::{JournalError, check, place, restore};
-use crate::clock::Clock;
 
 /// Each step runs once, in order, in its own transaction. Never edit a step that was released.
 const MIGRATIONS: &[&str] = &[
@@ -47,8 +46,8 @@ pub(super) const FILE: &str = "journal.db";
 /// SQLite's log beside it.
 pub(super) const LOG: &str = "journal.db-wal";
 
-/// Measured: 50,000 vouchers are 3 MB and take 25 ms. A larger file is checked by `drain-mcp journal verify` only: a start must not wait for it.
-const CHECKED_AT_START: u64 = 32 * 1024 * 1024;
+/// Measured: 50,000 vouchers are 3 MB and take 25 ms. A larger one is checked by `drain-mcp journal verify` only: a start must not wait for it.
+pub(super) const CHECKED_AT_START: u64 = 32 * 1024 * 1024;
 /// Up to here indexes are compared with their tables too.
 const THOROUGHLY: u64 = 8 * 1024 * 1024;
 
@@ -95,7 +94,7 @@ pub(super) fn open(folder: &Path) -> Result<Opened, JournalError> {
         configure(&connection)?;
         migrate(&mut connection, found)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-        let identity = match identity(&connection)? {
+        let identity = match identity(&(&connection).into())? {
             known
                 if remembered
                     .as_ref()
@@ -140,40 +139,13 @@ fn believable(connection: &Connection, thoroughly: bool) -> Result<(), JournalEr
     }
 }
 
-pub(super) fn identity(connection: &Connection) -> Result<Identity, JournalError> {
-    let (id, commits): (String, i64) =
-        connection.query_row("SELECT id, commits FROM identity", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let commits = u64::try_from(commits).map_err(|_| JournalError::Corrupt(format!("identity.commits = {commits}")))?;
-    Ok(Identity { id, commits })
-}
-
-/// The history may be incomplete: every channel that is not over is recovered, its numbers go on from the clock, and its
-/// books are read from the provider before it pays. A person's yes may have been used since (M5): none counts. `limits` says
-/// what became of the rest. From here on it is another journal than the one it was a copy of.
+/// The same in a transaction of its own; see [`distrust::distrust`].
 pub(super) fn distrust(connection: &Connection, why: &str, limits: &str) -> Result<(Identity, String), JournalError> {
     let transaction = connection.unchecked_transaction()?;
-    let floor = Clock::default().nonce_floor();
-    let marked = transaction.execute(
-        "UPDATE channels SET recovered = 1, books_known = 0, nonce = MAX(nonce, ?1) WHERE state != 'closed'",
-        [floor.as_i64()],
-    )?;
-    transaction.execute(
-        "UPDATE approvals SET state = 'used', used_by = 'an older copy was put in place' WHERE state = 'approved'",
-        [],
-    )?;
-    transaction.execute("DELETE FROM flags WHERE name = 'all_found'", [])?;
-    let notice = format!(
-        "The journal {why} {marked} channels of it may have a history that it does not hold: they are recovered channels, whose whole \
-         deposit counts as exposed. Channels that it does not know at all are found by drain-mcp channels recover. \
-         {limits} No yes of a person in it counts any more."
-    );
-    transaction.execute(
-        "UPDATE identity SET id = lower(hex(randomblob(16))), notice = ?1, commits = commits + 1",
-        [&notice],
-    )?;
-    audit::write(&(&*transaction).into(), &Who::default(), &Entry::recorded(Kind::Copy).told(notice.as_str()))?;
+    let notice = distrust::distrust(&(&*transaction).into(), why, limits)?;
+    transaction.execute("UPDATE identity SET commits = commits + 1", [])?;
     transaction.commit()?;
-    Ok((identity(connection)?, notice))
+    Ok((identity(&connection.into())?, notice))
 }
 
 /// Takes the wallet's lock: one process at a time signs for it (design section 7). `None` when another one has it. Held
@@ -193,7 +165,7 @@ pub fn lock(folder: &Path) -> Result<Option<File>, JournalError> {
 }
 
 /// The folder, 0700. An existing one of ours is narrowed.
-fn private_folder(folder: &Path) -> std::io::Result<()> {
+pub(super) fn private_folder(folder: &Path) -> std::io::Result<()> {
     // What a power cut takes is not only a file's bytes but also its name: each new folder's is synced in its parent.
     // SQLite does the same for its files.
     let missing: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();

@@ -1,22 +1,20 @@
 //! What a wallet's journal adds up to, for who watches it. Read beside the writer: a look holds up no voucher.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
-use super::db::{Db, DbError, params};
+use super::db::{Db, params};
 use drain_protocol::{Address, Usdc};
 
-use super::backup::reader;
 use super::row::{self, address, column};
-use super::{Journal, JournalError, channel, channels, usage};
+use super::{Journal, JournalError, Location, channel, channels, usage};
 use crate::clock::Moment;
 use crate::metrics::state::{Books, Cap, Sums};
 use crate::policy::Limits;
 
 /// A view on a journal that neither writes nor keeps it open.
 #[derive(Clone, Debug)]
-pub struct Totals(Arc<Path>);
+pub struct Totals(Location);
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -38,17 +36,16 @@ pub struct Asked {
 impl Journal {
     /// To look at its sums from time to time.
     pub fn totals(&self) -> Totals {
-        Totals(self.writer.path())
+        Totals(self.writer.location().clone())
     }
 }
 
 impl Totals {
     /// The sums of now. Blocks for some milliseconds.
     pub fn read(&self, asked: &Asked) -> Result<Books, JournalError> {
-        let (connection, _) = reader(&self.0)?;
-        // One state of the file.
-        let transaction = connection.unchecked_transaction().map_err(DbError::from)?;
-        let db: Db<'_> = (&*transaction).into();
+        let reader = self.0.reader()?;
+        reader.one_state()?;
+        let db = reader.db();
         let usage = usage::windows(&db, asked.moment)?;
         let mut caps = everybodys(&db, asked, &usage)?;
         caps.extend(each("provider", &usage.providers, |_| asked.limits.per_provider));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use drain_protocol::{Address, Usdc};
 
+use super::usage_tests::write;
 use super::*;
 use crate::clock::Moment;
 use crate::metrics;
@@ -16,22 +17,32 @@ const WALLET: Address = Address::repeat_byte(0x7e);
 
 /// One open channel with a voucher in flight for each of so many providers and agents; the last expired long ago.
 fn filled(folder: &Path) -> Journal {
-    let journal = Journal::open(folder).unwrap();
-    let db = rusqlite::Connection::open(backup::path(folder)).unwrap();
-    let all = format!("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {MANY})");
-    db.execute_batch(&format!(
+    let journal = Journal::at(folder).unwrap();
+    let location = Location::new(folder.into());
+    let rows = |row: &dyn Fn(u64) -> String| (1..=MANY).map(row).collect::<Vec<_>>().join(", ");
+    let channels = rows(&|i| {
+        format!(
+            "(137, '0xc0', 'v2', '0xcc', '{WALLET:#x}', 'p{i}', 'p', '0x{i:040x}', 'https://p{i}.example/', 'llm', '', 86400, 'open', \
+             '0x{i:064x}', {}, {}, {}, 100, 500, 200, 1, 1, 1)",
+            NOW - MANY + i,
+            1_000 + i,
+            1_000 + i
+        )
+    });
+    let vouchers = rows(&|i| format!("({i}, 1, 500, 300, 7, '', 'in_flight', {NOW}, 'a{i}', {NOW}, {i})"));
+    let used = rows(&|i| {
+        format!("('provider 0x{i:040x} p{i}.example', 'day', {0}, {i}), ('agent a{i}', 'day', {0}, {i})", NOW / 1_800)
+    });
+    let sql = format!(
         "BEGIN; UPDATE window_clock SET at = {NOW};
-         {all} INSERT INTO channels (chain_id, contract, generation, token, consumer, provider_id, provider_name, provider_wallet, \
+         INSERT INTO channels (chain_id, contract, generation, token, consumer, provider_id, provider_name, provider_wallet, \
              api_url, category, prices, duration, state, channel_id, expires_at, deposit, cap, claimed, signed, charged, nonce, created_at, used_at) \
-           SELECT 137, '0xc0', 'v2', '0xcc', '{WALLET:#x}', 'p' || i, 'p', printf('0x%040x', i), printf('https://p%d.example/', i), 'llm', '', \
-             86400, 'open', printf('0x%064x', i), {NOW} - {MANY} + i, 1000 + i, 1000 + i, 100, 500, 200, 1, 1, 1 FROM n;
-         {all} INSERT INTO vouchers (intent, nonce, amount, bound, growth, model, state, created_at, agent, counted_at, audit) \
-           SELECT i, 1, 500, 300, 7, '', 'in_flight', {NOW}, 'a' || i, {NOW}, i FROM n;
-         {all} INSERT INTO usage SELECT printf('provider 0x%040x p%d.example', i, i), 'day', {NOW} / 1800, i FROM n;
-         {all} INSERT INTO usage SELECT 'agent a' || i, 'day', {NOW} / 1800, i FROM n;
-         INSERT INTO usage VALUES ('all', 'day', {NOW} / 1800, 70000); COMMIT;"
-    ))
-    .unwrap();
+           VALUES {channels};
+         INSERT INTO vouchers (intent, nonce, amount, bound, growth, model, state, created_at, agent, counted_at, audit) VALUES {vouchers};
+         INSERT INTO usage VALUES {used}, ('all', 'day', {}, 70000); COMMIT;",
+        NOW / 1_800
+    );
+    write(&location, &sql).unwrap();
     journal
 }
 
@@ -102,7 +113,7 @@ fn ten_thousand_channels_are_few_series_and_no_money_is_left_out() {
 #[test]
 fn an_agents_own_limit_is_shown_where_it_is_tighter() {
     let home = tempfile::tempdir().unwrap();
-    let journal = Journal::open(home.path()).unwrap();
+    let journal = Journal::at(home.path()).unwrap();
     let books = journal.totals().read(&asked()).unwrap();
     let agent = books.caps.iter().find(|cap| cap.scope == "agent").unwrap();
     assert_eq!((agent.name.as_str(), agent.limit, agent.used), ("a1", Usdc::new(5), Usdc::ZERO));

@@ -74,7 +74,7 @@ pub(super) fn gas_of_a_day(
         .prepare_cached(
             // Of one slot at most one lands.
             "SELECT CAST(COALESCE(SUM(gas), 0) AS BIGINT) FROM (SELECT MAX(COALESCE(gas_used, gas_most)) AS gas FROM transactions \
-             WHERE chain_id = ?1 AND wallet = ?2 AND created_at > ?3 AND state != 'dropped' AND (?4 IS NULL OR account_nonce IS DISTINCT FROM ?4) GROUP BY COALESCE(account_nonce, -id))",
+             WHERE chain_id = ?1 AND wallet = ?2 AND created_at > ?3 AND state != 'dropped' AND (CAST(?4 AS BIGINT) IS NULL OR account_nonce IS DISTINCT FROM ?4) GROUP BY COALESCE(account_nonce, -id)) slots",
         )?
         .query_row(params![column(chain_id)?, address(wallet), column(now.saturating_sub(86_400))?, but.map(column).transpose()?], |r| r.get(0))?;
     pol(gwei)

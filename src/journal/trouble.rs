@@ -64,6 +64,7 @@ pub(super) const fn meaning(error: &JournalError) -> &'static str {
             "Nothing is signed, and the file is left as it is. Deposits stay in the contract: what providers can take is what was signed before"
         }
         JournalError::Missing { .. } => "Deposits stay in the contract",
+        JournalError::Unsafe(_) => "Nothing is signed by such a server",
         JournalError::Older { .. } => "Nothing was changed",
         _ => "Nothing is signed while the record cannot be written",
     }
@@ -73,6 +74,8 @@ pub(super) const fn meaning(error: &JournalError) -> &'static str {
 pub(super) fn way_out(error: &JournalError) -> String {
     match error {
         JournalError::Missing { .. } => "It is made when the wallet is first used. Check that DRAIN_HOME, chain and wallet are the ones that were used before; where it is gone, put a backup in its place with drain-mcp journal import FILE, or find the channels on chain with drain-mcp channels recover.".into(),
+        JournalError::Server(_) => "Look at the server that DRAIN_JOURNAL_URL names, and at what its account may do (drain-mcp journal prepare), then call again.".into(),
+        JournalError::Unsafe(_) => "Set fsync and synchronous_commit to on, and let DRAIN_JOURNAL_URL name the primary.".into(),
         JournalError::NetworkDisk { .. } => {
             "Set DRAIN_HOME to a folder on a local disk; move the records there while no drain-mcp runs.".into()
         }

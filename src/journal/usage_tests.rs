@@ -7,6 +7,8 @@ use drain_protocol::deployment::builtin;
 use drain_protocol::{Address, Nonce, Usdc};
 use proptest::prelude::*;
 
+use super::db::{DbError, params};
+use super::location::Reader;
 use super::vouchers::{Outcome, VoucherIntent};
 use super::*;
 use crate::clock::Moment;
@@ -43,21 +45,21 @@ impl Bench {
         (limits.per_provider, limits.per_agent, limits.newcomers) =
             (limits.per_channel, limits.per_channel, limits.per_channel);
         change(&mut limits);
-        Self { journal: Journal::open(home.path()).unwrap(), home, limits, channels: 0 }
+        Self { journal: Journal::at(home.path()).unwrap(), home, limits, channels: 0 }
     }
 
     /// As after a restart.
     pub fn restart(&mut self) {
         self.stop();
-        self.journal = Journal::open(self.home.path()).unwrap();
+        self.journal = Journal::at(self.home.path()).unwrap();
     }
 
     /// Nobody has the journal open.
     pub fn stop(&mut self) {
-        drop(std::mem::replace(&mut self.journal, Journal::open(tempfile::tempdir().unwrap().path()).unwrap()));
+        drop(std::mem::replace(&mut self.journal, Journal::at(tempfile::tempdir().unwrap().path()).unwrap()));
     }
 
-    /// Where the journal lies.
+    /// Where its file lies, if it is one.
     pub fn folder(&self) -> &std::path::Path {
         self.home.path()
     }
@@ -142,21 +144,48 @@ impl Bench {
         Ok(self.journal.authorize(self.request(intent, bound, agent, when)).await?.receipt())
     }
 
-    /// The journal's file.
-    pub fn file(&self) -> std::path::PathBuf {
-        self.home.path().join("journal.db")
+    /// Writes as another program does.
+    pub fn write(&self, sql: &str) -> Result<(), DbError> {
+        write(&self.location(), sql)
+    }
+
+    /// What is wrong with the journal.
+    pub fn problems(&self) -> Vec<String> {
+        beside(|| backup::verify(&backup::Looked::Live(self.location())).unwrap().problems)
+    }
+
+    /// Where the journal lies.
+    pub fn location(&self) -> Location {
+        Location::new(self.home.path().into())
     }
 
     /// One number of it, as another process reads it.
     pub fn reads(&self, query: &str) -> u64 {
-        let file = rusqlite::Connection::open(self.file()).unwrap();
-        file.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs()
+        beside(|| {
+            let reader = self.location().reader().unwrap();
+            let whole = format!("SELECT CAST(({query}) AS BIGINT)");
+            reader.db().query_row(&whole, params![], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs()
+        })
     }
 
     pub fn settle(&self, receipt: Receipt, charged: u32) {
         let outcome = Outcome::Settled { answered: true, charged: usdc(charged), disputed: Usdc::ZERO, answer: None };
         self.journal.settle_later(receipt, outcome, START).unwrap();
     }
+}
+
+/// Writes to a journal as another program does.
+pub(super) fn write(location: &Location, sql: &str) -> Result<(), DbError> {
+    beside(|| match location.reader().unwrap() {
+        Reader::File(_) => Ok(rusqlite::Connection::open(location.file()).unwrap().execute_batch(sql)?),
+        #[cfg(feature = "postgres")]
+        Reader::Server(session) => session.run(sql),
+    })
+}
+
+/// Blocks beside a test's own tasks.
+pub(super) fn beside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|threads| threads.spawn(work).join().unwrap())
 }
 
 fn over<T: std::fmt::Debug>(result: Result<T, JournalError>) -> OverLimit {

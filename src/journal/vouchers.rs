@@ -382,7 +382,7 @@ fn settle(db: &Db<'_>, who: &Who, receipt: Receipt, outcome: &Outcome, at: u64) 
     let answered = i64::from(event == Some(Event::Answered));
     // What is disputed is a provider's word: its sum has an end, so that the column always holds it.
     db.prepare_cached(
-        "UPDATE channels SET charged = charged + ?2, disputed = MIN(disputed, ?5 - ?3) + ?3, requests = requests + ?4 \
+        "UPDATE channels SET charged = charged + ?2, disputed = MIN(disputed, CAST(?5 AS BIGINT) - ?3) + ?3, requests = requests + ?4 \
          WHERE intent = ?1",
     )?
     .execute(params![receipt.intent.0, charged.as_i64(), disputed.as_i64(), answered, Usdc::MAX.as_i64()])?;

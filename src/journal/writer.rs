@@ -2,16 +2,17 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::db::Db;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
-use super::JournalError;
 use super::schema::Opened;
+use super::{JournalError, Location};
 use crate::metrics;
 use crate::points::{Point, reach};
 
@@ -41,23 +42,28 @@ struct Job {
 
 #[derive(Debug)]
 pub(super) struct Writer {
-    path: Arc<Path>,
+    location: Location,
+    name: Arc<Path>,
     queue: Option<Sender<Job>>,
     waiting: Arc<AtomicUsize>,
+    leaving: Arc<AtomicBool>,
+    lost: CancellationToken,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Writer {
-    pub(super) fn start(opened: Opened) -> Result<Self, JournalError> {
-        let path: Arc<Path> = opened.path.as_path().into();
+    pub(super) fn start(opened: Opened, location: Location) -> Result<Self, JournalError> {
+        let name: Arc<Path> = opened.path.as_path().into();
         let (queue, jobs) = channel();
         let waiting = Arc::new(AtomicUsize::new(0));
-        let count = waiting.clone();
+        let leaving = Arc::new(AtomicBool::new(false));
+        let lost = opened.connection.lost();
+        let (count, end) = (waiting.clone(), leaving.clone());
         let thread = thread::Builder::new()
             .name("journal".into())
-            .spawn(move || work(opened, &jobs, &count))
+            .spawn(move || work(opened, &jobs, &count, &end))
             .map_err(|e| JournalError::Write(e.to_string()))?;
-        Ok(Self { path, queue: Some(queue), waiting, thread: Some(thread) })
+        Ok(Self { location, name, queue: Some(queue), waiting, leaving, lost, thread: Some(thread) })
     }
 
     /// Queues `operation`; the answer comes after its commit. Dropping the answer does not cancel the operation.
@@ -66,7 +72,7 @@ impl Writer {
         when: When,
         operation: impl FnOnce(&Db<'_>) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<T, JournalError>>, JournalError> {
-        let (job, receiver) = job(self.path.clone(), when, operation);
+        let (job, receiver) = job(self.name.clone(), when, operation);
         let queue = self.queue.as_ref().ok_or(JournalError::Unavailable("closed"))?;
         if self.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -76,9 +82,21 @@ impl Writer {
         Ok(receiver)
     }
 
-    /// The file.
-    pub(super) fn path(&self) -> Arc<Path> {
-        self.path.clone()
+    /// Where it lies.
+    pub(super) const fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// Cancelled when the journal is another process'.
+    pub(super) fn lost(&self) -> CancellationToken {
+        self.lost.clone()
+    }
+
+    /// Ends with the batch that holds what was asked before.
+    pub(super) async fn leave(&self) {
+        self.leaving.store(true, Ordering::SeqCst);
+        // What cannot be committed cannot be waited for.
+        let _ = self.run(|_| Ok(())).await;
     }
 
     /// Runs `operation` and waits for its commit.
@@ -125,7 +143,7 @@ impl Drop for Writer {
     }
 }
 
-fn work(mut opened: Opened, jobs: &Receiver<Job>, waiting: &AtomicUsize) {
+fn work(mut opened: Opened, jobs: &Receiver<Job>, waiting: &AtomicUsize, leaving: &AtomicBool) {
     let mut closed = false;
     // A damaged file is not written any more: nothing is signed until a person has looked at it.
     let mut damaged: Result<(), JournalError> = Ok(());
@@ -145,7 +163,7 @@ fn work(mut opened: Opened, jobs: &Receiver<Job>, waiting: &AtomicUsize) {
         };
         let batch = gather(first, jobs, &mut closed);
         waiting.fetch_sub(batch.len(), Ordering::Relaxed);
-        let result = commit(&mut opened, damaged.clone(), batch);
+        let result = commit(&mut opened, damaged.clone(), batch, leaving);
         if matches!(result, Err(JournalError::Damaged { .. })) {
             damaged = result;
         }
@@ -177,7 +195,12 @@ fn gather(first: Job, jobs: &Receiver<Job>, closed: &mut bool) -> Vec<Job> {
 
 /// One transaction for the batch. An operation that fails takes back its own writes only; a commit that fails takes
 /// back all, and every caller hears of it. After `before` failed, nothing runs.
-fn commit(opened: &mut Opened, before: Result<(), JournalError>, batch: Vec<Job>) -> Result<(), JournalError> {
+fn commit(
+    opened: &mut Opened,
+    before: Result<(), JournalError>,
+    batch: Vec<Job>,
+    leaving: &AtomicBool,
+) -> Result<(), JournalError> {
     let Opened { connection, path, identity, mark } = opened;
     let mut result = before.and_then(|()| connection.begin());
     let db = connection.db();
@@ -223,6 +246,9 @@ fn commit(opened: &mut Opened, before: Result<(), JournalError>, batch: Vec<Job>
         identity.commits += 1;
         mark.write(identity);
     }
+    if leaving.load(Ordering::SeqCst) {
+        connection.end();
+    }
     for finish in finishes {
         finish(result.clone());
     }
@@ -245,7 +271,7 @@ mod tests {
         tracing::subscriber::with_default(subscriber, || {
             let fails = |_: &Db<'_>| Err::<(), _>(JournalError::Write("no room for it".into()));
             let batch = [When::Later, When::Now].map(|when| job(home.path().into(), when, fails).0);
-            commit(&mut opened, Ok(()), batch.into()).unwrap();
+            commit(&mut opened, Ok(()), batch.into(), &AtomicBool::new(false)).unwrap();
         });
         let said = String::from_utf8(log.lock().unwrap().clone()).unwrap();
         assert_eq!(said.matches("no room for it").count(), 1, "{said}");
@@ -268,7 +294,7 @@ mod tests {
     #[tokio::test]
     async fn m1_after_damage_was_found_nothing_is_written_any_more() {
         let home = tempfile::tempdir().unwrap();
-        let writer = Writer::start(schema::open(home.path()).unwrap()).unwrap();
+        let writer = Writer::start(schema::open(home.path()).unwrap(), Location::new(home.path().into())).unwrap();
         let note =
             |text: &'static str| move |db: &Db<'_>| Ok(db.execute("INSERT INTO docs_read VALUES (?1, 1)", [text])?);
         writer.run(note("before")).await.unwrap();

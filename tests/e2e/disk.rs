@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use drain_mcp::error::Failure;
-use drain_mcp::journal::Journal;
+use drain_mcp::journal::{self, Journal, Location};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
@@ -194,7 +194,7 @@ async fn m2_a_flipped_bit_is_found_or_changes_no_books() {
         let mut flipped = bytes.clone();
         flipped[place] ^= 1 << (turn % 8);
         fs::write(&path, &flipped).unwrap();
-        match Journal::open(&folder) {
+        match journal::take(&Location::new(folder.clone())).and_then(|hold| Journal::open(&hold.unwrap())) {
             Ok(journal) => {
                 drop(journal);
                 assert_eq!(money(&path).unwrap(), before, "byte {place} of {}", bytes.len());

@@ -1,8 +1,8 @@
 //! On the wallet's socket: other versions, strangers, and holders that do not answer.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use drain_mcp::journal::{self, Hold, Location};
 use drain_sandbox::contracts::CHANNEL_V2;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -28,10 +28,10 @@ async fn next(stream: &mut UnixStream) -> Value {
 }
 
 /// The wallet's folder with its lock taken by this test, as by a process that is no drain-mcp of today.
-fn taken(world: &World) -> (PathBuf, File) {
+fn taken(world: &World) -> (PathBuf, Hold) {
     let folder = world.home.path().join(format!("137-{:#x}", world.agent()));
-    let lock = drain_mcp::journal::lock(&folder).unwrap().expect("it is free");
-    (folder, lock)
+    let hold = journal::take(&Location::new(folder.clone())).unwrap().expect("it is free");
+    (folder, hold)
 }
 
 /// Greets everybody as a version of its own does.

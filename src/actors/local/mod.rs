@@ -14,12 +14,14 @@ mod refunding;
 mod repeating;
 mod treasury;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr};
 use drain_protocol::ChannelId;
 use drain_protocol::text::quoted;
 use drain_signers::Signer;
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::channel::{ChannelActor, CloseKind, Idle};
@@ -27,11 +29,11 @@ use super::import;
 use super::observer;
 use super::services::{Purse, Services, gone};
 use super::startup::{Access, wallet};
-use super::supervisor::{Addresses, ChannelOpened, Find, FindAll, FindChannel, Found, Supervisor, WithKey};
+use super::supervisor::{Addresses, ChannelOpened, End, Find, FindAll, FindChannel, Found, Supervisor, WithKey};
 use super::wallet::WalletActor;
 use crate::api::{ChannelState, Command, Progress, Reply};
 use crate::error::{Code, Failure};
-use crate::journal::{ChannelRecord, Seen};
+use crate::journal::{ChannelRecord, Hold, Seen};
 use crate::logging;
 use crate::policy::Caller;
 
@@ -51,9 +53,9 @@ pub(super) struct Local {
 }
 
 impl Local {
-    /// With the wallet whose lock this process has. Call on the main thread of a running actix system.
-    pub(super) async fn with_wallet(services: Services, signer: Signer) -> Result<Self, Failure> {
-        let with_key = wallet(&services, signer).await?;
+    /// With the wallet that this process holds. Call on the main thread of a running actix system.
+    pub(super) async fn with_wallet(services: Services, signer: Signer, hold: Arc<Hold>) -> Result<Self, Failure> {
+        let with_key = wallet(&services, signer, hold).await?;
         let purse = with_key.purse.clone();
         let local = Self::over(services, Access::Key(purse.clone()), Some(with_key));
         observer::start(local.services.clone(), &purse, &local.supervisor);
@@ -189,11 +191,20 @@ impl Local {
         }
     }
 
-    /// Makes everything durable.
+    /// Makes everything durable, and lets the wallet go where that is what the next holder waits for.
     pub(super) async fn flush(&self) {
         let Ok(purse) = self.purse() else { return };
-        // A read is answered after the commit of everything before it.
-        let _ = purse.journal.spent_today(0).await;
+        purse.journal.let_go().await;
+    }
+
+    /// Cancelled when the wallet is another process' and this runtime can do no more for it.
+    pub(super) fn lost(&self) -> Option<CancellationToken> {
+        self.purse().ok().map(|purse| purse.journal.lost())
+    }
+
+    /// Ends the actors: nothing is started anew.
+    pub(super) fn stop(&self) {
+        self.supervisor.do_send(End);
     }
 
     /// A channel that the caller sees. Another one's is as one that does not exist.

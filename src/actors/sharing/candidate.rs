@@ -1,7 +1,5 @@
 //! A process that wants to use a wallet: it takes the lock, or finds who has it.
 
-use std::fs::File;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +9,10 @@ use drain_signers::Signer;
 use super::{HAND_OVER, Post};
 use crate::actors::local::{DRAIN_TIME, Local};
 use crate::actors::services::Services;
-use crate::actors::startup::{folder, lock};
+use crate::actors::startup::{location, take};
 use crate::api::{Command, Progress};
 use crate::error::{Code, Failure};
+use crate::journal::{Hold, Location};
 use crate::policy::{Asked, Caller};
 use crate::socket::greeting::{Hello, Spoken};
 use crate::socket::{NotConnected, Server, Work, connect, path};
@@ -25,13 +24,13 @@ const OTHERS: Duration = Duration::from_secs(3);
 pub(super) struct Holding {
     server: Option<Server>,
     pub local: Local,
-    _lock: Option<File>,
+    _hold: Option<Arc<Hold>>,
 }
 
 impl Holding {
     /// Without a wallet.
     pub(super) const fn nothing(local: Local) -> Self {
-        Self { server: None, local, _lock: None }
+        Self { server: None, local, _hold: None }
     }
 
     /// Ends in order: other processes' commands and the channels' requests end, within a limit, and nothing new begins
@@ -61,7 +60,7 @@ pub(super) struct Candidate {
     wallet: Address,
     /// Or why this process cannot sign.
     signer: Result<Signer, Failure>,
-    folder: PathBuf,
+    location: Location,
     hello: Hello,
     /// For discovery while there is no wallet: made when first needed.
     keyless: Option<Local>,
@@ -73,7 +72,15 @@ impl Candidate {
         let Caller { agent, limits, .. } = services.operator(Asked::by("runtime"));
         let chain_id = services.config.chain.chain_id;
         let hello = Hello { spoken: Spoken::here(), chain_id, wallet, agent, limits: (*limits).clone() };
-        Self { folder: folder(&services.config, wallet), services, wallet, signer, hello, keyless: None, shared: false }
+        Self {
+            location: location(&services.config, wallet),
+            services,
+            wallet,
+            signer,
+            hello,
+            keyless: None,
+            shared: false,
+        }
     }
 
     /// With what serves discovery already.
@@ -85,13 +92,14 @@ impl Candidate {
     /// main thread.
     pub(super) async fn take(&self) -> Result<Option<Arc<Holding>>, Failure> {
         let Ok(signer) = &self.signer else { return Ok(None) };
-        let Some(held) = lock(self.folder.clone()).await? else { return Ok(None) };
-        let local = Local::with_wallet(self.services.clone(), signer.clone()).await?;
+        let Some(hold) = take(self.location.clone()).await? else { return Ok(None) };
+        let hold = Arc::new(hold);
+        let local = Local::with_wallet(self.services.clone(), signer.clone(), hold.clone()).await?;
         let server = self.listen(&local);
         if let Err(error) = &server {
             tracing::warn!(%error, "this process has the wallet and cannot share it: others answer wallet_in_use");
         }
-        Ok(Some(Arc::new(Holding { server: server.ok(), local, _lock: Some(held) })))
+        Ok(Some(Arc::new(Holding { server: server.ok(), local, _hold: Some(hold) })))
     }
 
     fn listen(&self, local: &Local) -> std::io::Result<Server> {
@@ -100,7 +108,7 @@ impl Candidate {
             let local = local.clone();
             Box::pin(async move { local.run(command, caller, progress).await })
         });
-        let listener = path::listen(&self.folder)?;
+        let listener = path::listen(self.location.folder())?;
         Server::start(listener, self.hello.chain_id, self.wallet, self.services.operator(Asked::by("runtime")), work)
     }
 
@@ -110,7 +118,7 @@ impl Candidate {
         if let Some(holding) = self.take().await.map_err(at_once)? {
             return Ok(Post::Here(holding));
         }
-        match connect(&self.folder, &self.hello).await {
+        match connect(self.location.folder(), &self.hello).await {
             Ok(remote) => {
                 self.shared = true;
                 Ok(Post::There(remote))

@@ -101,12 +101,12 @@ fn others_can_read(_: &Path) -> bool {
 /// Lock and journal of the wallet. Nothing is made where nothing is.
 async fn records(config: &Config, address: Option<Address>) -> Vec<Line> {
     let Some(address) = address else { return Vec::new() };
-    let folder = crate::actors::wallet_folder(config, address);
-    if !folder.exists() {
+    let location = startup::location(config, address);
+    if !location.is_made() {
         return vec![Line::ok("journal", "none yet; made when the wallet is first used")];
     }
-    let opened = tokio::task::spawn_blocking(move || match journal::lock(&folder)? {
-        Some(lock) => Journal::open(&folder).map(|journal| Some((lock, journal))),
+    let opened = tokio::task::spawn_blocking(move || match journal::take(&location)? {
+        Some(hold) => Journal::open(&hold).map(|journal| Some((hold, journal))),
         None => Ok(None),
     });
     match opened.await {
@@ -115,7 +115,7 @@ async fn records(config: &Config, address: Option<Address>) -> Vec<Line> {
         Ok(Ok(None)) => {
             vec![Line::ok("lock", "another drain-mcp has this wallet now; commands and MCP clients share it")]
         }
-        Ok(Ok(Some((_lock, journal)))) => match futures::try_join!(journal.channels(false), journal.notice()) {
+        Ok(Ok(Some((_hold, journal)))) => match futures::try_join!(journal.channels(false), journal.notice()) {
             Ok((open, notice)) => {
                 let found = format!("readable and of this version; {} channels not over", open.len());
                 let notice = notice.map(|notice| Line::warn("journal", notice, "Run drain-mcp channels recover."));
@@ -206,13 +206,14 @@ async fn money(config: &Config, chain: &Chain, address: Address) -> Vec<Line> {
 
 /// Whether the record knows every channel that the contracts count; read beside who has the wallet.
 async fn openings(config: &Config, chain: &Chain, address: Address) -> Result<Vec<OpeningsFound>, Failure> {
-    let journal = journal::backup::path(&startup::folder(config, address));
+    let location = startup::location(config, address);
     let chain_id = config.chain.chain_id;
     let mut found = Vec::new();
     for on in &config.chain.deployments {
-        let (journal, contract) = (journal.clone(), on.contract());
-        let known =
-            tokio::task::spawn_blocking(move || journal::backup::known_openings(&journal, chain_id, contract, address));
+        let (location, contract) = (location.clone(), on.contract());
+        let known = tokio::task::spawn_blocking(move || {
+            journal::backup::known_openings(&location, chain_id, contract, address)
+        });
         let known = known.await.map_err(|e| Failure::internal(e.to_string()))??;
         let last = chain.finalized_number().await?;
         found.push(OpeningsFound {

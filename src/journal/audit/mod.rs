@@ -80,9 +80,9 @@ pub(super) fn write(db: &Db<'_>, who: &Who, entry: &Entry<'_>) -> Result<i64, Jo
     let money = |amount: Option<Usdc>| amount.map(Usdc::as_i64);
     let row = db
         .prepare_cached(
-        "INSERT INTO audit (at, request, agent, tool, kind, decision, rule, provider, intent, nonce, tx, approval, channel, hash, \
+        "INSERT INTO audit (seq, at, request, agent, tool, kind, decision, rule, provider, intent, nonce, tx, approval, channel, hash, \
          amount, growth, bound, \"left\", charged, disputed, refunded, outcome, decided) \
-         VALUES (unixepoch(), ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22) \
+         VALUES ((SELECT COALESCE(MAX(seq), 0) + 1 FROM audit), unixepoch(), ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22) \
          RETURNING seq",
     )?
     .query_row(params![

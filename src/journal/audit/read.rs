@@ -1,14 +1,13 @@
 //! Reading the audit record, beside the runtime that writes it.
 
-use std::path::Path;
-
-use super::super::db::{Db, Row, params};
+use super::super::db::{Row, params};
+use super::super::location::Reader;
 use drain_protocol::Usdc;
 use serde::Serialize;
 
 use crate::error::{Code, Failure};
 use crate::journal::row::{column, optional_usdc, unsigned};
-use crate::journal::{JournalError, backup, schema};
+use crate::journal::{JournalError, Location, schema};
 use crate::policy::RequestId;
 
 /// Which rows; what is not said does not count.
@@ -85,21 +84,22 @@ pub struct AuditRow {
 ///
 /// # Errors
 /// Where there is no journal, one without a record, or one that cannot be read.
-pub fn read(folder: &Path, filter: &Filter) -> Result<Vec<AuditRow>, Failure> {
-    let path = backup::path(folder);
-    let (connection, version) = backup::reader(&path)?;
-    let db: Db<'_> = (&connection).into();
-    if version < schema::AUDITED {
+pub fn read(location: &Location, filter: &Filter) -> Result<Vec<AuditRow>, Failure> {
+    let reader = location.reader()?;
+    if let Reader::File(file) = &reader
+        && schema::version(file)? < schema::AUDITED
+    {
         return Err(Failure::unspent(
             Code::InvalidArgument,
-            format!("the journal {} is of a version that kept no audit record", path.display()),
+            format!("the journal {} is of a version that kept no audit record", location.name().display()),
             "It is kept from the next time on that drain-mcp has the wallet.",
         ));
     }
+    let db = reader.db();
     let rows = || -> Result<Vec<AuditRow>, JournalError> {
         let mut statement = db.prepare_cached(
             "SELECT a.*, COALESCE(r.times, 0) AS repeated FROM audit a LEFT JOIN audit_repeats r USING (seq) \
-             WHERE a.at >= ?1 AND (?2 IS NULL OR a.agent = ?2) AND (?3 IS NULL OR a.kind = ?3) AND (?4 IS NULL OR a.request = ?4) \
+             WHERE a.at >= ?1 AND (CAST(?2 AS TEXT) IS NULL OR a.agent = ?2) AND (CAST(?3 AS TEXT) IS NULL OR a.kind = ?3) AND (CAST(?4 AS TEXT) IS NULL OR a.request = ?4) \
              ORDER BY seq DESC LIMIT ?5",
         )?;
         let mut rows = statement.query(params![
@@ -116,7 +116,7 @@ pub fn read(folder: &Path, filter: &Filter) -> Result<Vec<AuditRow>, Failure> {
         found.reverse();
         Ok(found)
     };
-    Ok(rows().map_err(|error| error.at(&path))?)
+    Ok(rows().map_err(|error| error.at(&location.name()))?)
 }
 
 fn shown(r: &Row<'_>) -> Result<AuditRow, JournalError> {

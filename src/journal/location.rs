@@ -1,0 +1,188 @@
+//! Where a wallet's journal lies, and who may write it: a file in the wallet's folder, by that folder's lock, or a schema on a
+//! server, by its lease (design section 7).
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+#[cfg(feature = "postgres")]
+use std::sync::Mutex;
+
+use drain_protocol::Address;
+
+use super::db::{Db, DbError};
+#[cfg(feature = "postgres")]
+use super::db::{Session, params};
+#[cfg(feature = "postgres")]
+use super::server::{Lease, Server, Taken};
+use super::{JournalError, backup, schema};
+
+/// Where the records of a wallet are.
+#[derive(Clone, Debug)]
+pub struct Location {
+    folder: PathBuf,
+    #[cfg(feature = "postgres")]
+    server: Option<(Server, String)>,
+}
+
+/// The right to write a journal, as long as it is held.
+#[derive(Debug)]
+pub struct Hold {
+    pub(super) location: Location,
+    pub(super) kind: Kind,
+}
+
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// Held as long as the file is open.
+    Lock { _file: File },
+    /// Until the journal is opened with it.
+    #[cfg(feature = "postgres")]
+    Lease(Mutex<Option<Box<Taken>>>),
+}
+
+impl Location {
+    /// A folder of this machine.
+    pub fn new(folder: PathBuf) -> Self {
+        Self {
+            #[cfg(all(test, feature = "postgres"))]
+            server: testing::server(&folder),
+            #[cfg(all(not(test), feature = "postgres"))]
+            server: None,
+            folder,
+        }
+    }
+
+    /// The same, with the journal of this wallet on a server.
+    #[cfg(feature = "postgres")]
+    pub fn on(self, server: Server, chain_id: u64, wallet: Address) -> Self {
+        Self { server: Some((server, format!("drain_{chain_id}_{wallet:#x}"))), ..self }
+    }
+
+    /// Of what belongs to this machine alone.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The server and the schema on it, where it is not a file.
+    #[cfg(feature = "postgres")]
+    pub const fn server(&self) -> Option<&(Server, String)> {
+        self.server.as_ref()
+    }
+
+    /// Whether there is anything yet.
+    pub fn is_made(&self) -> bool {
+        #[cfg(feature = "postgres")]
+        if self.server.is_some() {
+            return true;
+        }
+        self.folder.exists()
+    }
+
+    /// Whether another process may write it at this moment. Makes nothing; nobody, where that cannot be found out.
+    pub fn is_held(&self) -> bool {
+        #[cfg(feature = "postgres")]
+        if self.server.is_some() {
+            let held = "SELECT leased_until > clock_timestamp() FROM identity";
+            let look =
+                |reader: Reader| reader.db().query_row(held, params![], |row| row.get(0)).map_err(JournalError::from);
+            return self.reader().and_then(look).unwrap_or(false);
+        }
+        self.folder.exists() && matches!(schema::lock(&self.folder), Ok(None))
+    }
+
+    /// Whether the journal is a file of this machine.
+    pub const fn is_a_file(&self) -> bool {
+        #[cfg(feature = "postgres")]
+        if self.server.is_some() {
+            return false;
+        }
+        true
+    }
+
+    /// The journal's file.
+    pub(super) fn file(&self) -> PathBuf {
+        backup::path(&self.folder)
+    }
+
+    /// What errors call it.
+    pub fn name(&self) -> PathBuf {
+        #[cfg(feature = "postgres")]
+        if let Some((server, schema)) = &self.server {
+            return format!("{server} {schema}").into();
+        }
+        self.file()
+    }
+
+    /// A connection that reads beside who writes.
+    pub(super) fn reader(&self) -> Result<Reader, JournalError> {
+        #[cfg(feature = "postgres")]
+        if let Some((server, schema)) = &self.server {
+            return Ok(Reader::Server(Box::new(server.session(schema)?)));
+        }
+        Ok(Reader::File(backup::reader(&self.file())?.0))
+    }
+}
+
+/// Takes the right to write: one process at a time signs for a wallet. `None` when another one has it.
+///
+/// # Errors
+/// Where the place cannot be used at all.
+pub fn take(location: &Location) -> Result<Option<Hold>, JournalError> {
+    #[cfg(feature = "postgres")]
+    if let Some((server, schema)) = &location.server {
+        let taken = Lease::take(server, schema).map_err(|error| error.at(&location.name()))?;
+        return Ok(taken
+            .map(|taken| Hold { location: location.clone(), kind: Kind::Lease(Mutex::new(Some(Box::new(taken)))) }));
+    }
+    let file = schema::lock(&location.folder)?;
+    Ok(file.map(|_file| Hold { location: location.clone(), kind: Kind::Lock { _file } }))
+}
+
+/// What reads a journal, whoever writes it.
+pub(super) enum Reader {
+    File(rusqlite::Connection),
+    #[cfg(feature = "postgres")]
+    Server(Box<Session>),
+}
+
+impl Reader {
+    pub(super) fn db(&self) -> Db<'_> {
+        match self {
+            Self::File(connection) => connection.into(),
+            #[cfg(feature = "postgres")]
+            Self::Server(session) => Db::Postgres(session),
+        }
+    }
+
+    /// From here on it sees one state of the journal, until it is dropped.
+    pub(super) fn one_state(&self) -> Result<(), DbError> {
+        match self {
+            Self::File(connection) => Ok(connection.execute_batch("BEGIN")?),
+            #[cfg(feature = "postgres")]
+            Self::Server(session) => session.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"),
+        }
+    }
+}
+
+/// The journal's own tests run on the server that this names.
+#[cfg(all(test, feature = "postgres"))]
+pub(super) const TEST_SERVER: &str = "DRAIN_TEST_JOURNAL_URL";
+
+#[cfg(all(test, feature = "postgres"))]
+#[allow(clippy::unwrap_used)]
+mod testing {
+    use std::collections::hash_map::DefaultHasher;
+    use std::hash::{Hash, Hasher};
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::Server;
+
+    /// A schema for each folder.
+    pub(super) fn server(folder: &Path) -> Option<(Server, String)> {
+        let url = std::env::var(super::TEST_SERVER).ok()?;
+        let mut hash = DefaultHasher::new();
+        (folder, std::process::id()).hash(&mut hash);
+        let server = Server::parse(&url, Duration::from_secs(10)).unwrap();
+        Some((server, format!("test_{:016x}", hash.finish())))
+    }
+}

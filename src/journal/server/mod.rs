@@ -1,0 +1,213 @@
+//! A journal on a PostgreSQL server: how it is reached, and what its errors mean for the money.
+//!
+//! Each wallet has a schema of its own there, as it has a file of its own elsewhere.
+
+mod lease;
+mod schema;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::crypto::ring;
+use rustls_platform_verifier::BuilderVerifierExt;
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::db::{Connection, Db, DbError, Session, params};
+use super::distrust::{self, distrust};
+use super::mark::Mark;
+use super::schema::{CHECKED_AT_START, Opened, private_folder};
+use super::{JournalError, Location, check};
+pub(super) use lease::{Lease, Taken};
+pub use schema::{Made, prepare};
+
+/// Longest wait for a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Longest wait for a row that another session holds.
+const LOCK: Duration = Duration::from_secs(5);
+/// A network that swallows what is sent is given up after so long.
+const UNHEARD: Duration = Duration::from_secs(8);
+/// What nobody hears of any more is ended by the server: raised by the functions `keep` and `renew`.
+const FENCED: &str = "DRF01";
+/// Raised where a commit could be lost.
+const MAY_LOSE: &str = "DRL01";
+
+/// A server and the account on it. Its text holds no password.
+#[derive(Clone)]
+pub struct Server {
+    config: Arc<Config>,
+    lease: Duration,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::fmt::Display for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("postgres://")?;
+        for (place, host) in self.config.get_hosts().iter().enumerate() {
+            let name = match host {
+                Host::Tcp(name) => name.clone(),
+                Host::Unix(path) => path.display().to_string(),
+            };
+            write!(f, "{}{name}", if place == 0 { "" } else { "," })?;
+        }
+        write!(f, "/{}", self.config.get_dbname().unwrap_or_default())
+    }
+}
+
+impl Server {
+    /// From `postgres://user:password@host/database`. The error never repeats the text, which holds a password.
+    ///
+    /// # Errors
+    /// What is wrong with it: no such form, no host, or a host that is reached over a network without TLS.
+    pub fn parse(url: &str, lease: Duration) -> Result<Self, String> {
+        let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
+            let why = std::error::Error::source(&error).map(ToString::to_string);
+            format!(
+                "is no postgres://user:password@host/database ({})",
+                why.unwrap_or_else(|| "it cannot be read".into())
+            )
+        })?;
+        if config.get_hosts().is_empty() {
+            return Err("names no host".into());
+        }
+        let near = |host: &Host| match host {
+            Host::Unix(_) => true,
+            Host::Tcp(name) => {
+                name == "localhost" || name.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+            }
+        };
+        let said = url.contains("sslmode=");
+        if !said && !config.get_hosts().iter().all(near) {
+            return Err("names a host on a network: add ?sslmode=require, or ?sslmode=disable where the network itself is private".into());
+        }
+        if !said {
+            config.ssl_mode(SslMode::Disable);
+        }
+        config
+            .application_name("drain-mcp")
+            .connect_timeout(CONNECT)
+            .keepalives_idle(UNHEARD)
+            .tcp_user_timeout(UNHEARD);
+        Ok(Self { config: Arc::new(config), lease })
+    }
+
+    /// A session that works in this schema.
+    pub(super) fn session(&self, schema: &str) -> Result<Session, DbError> {
+        Session::open(self.connect(schema))
+    }
+
+    async fn connect(&self, schema: &str) -> Result<Client, DbError> {
+        let lost = |error: tokio_postgres::Error| match error.as_db_error() {
+            Some(_) => DbError::Postgres(error),
+            None => DbError::Lost(format!("{self} cannot be reached: {}", DbError::Postgres(error))),
+        };
+        let client = if self.config.get_ssl_mode() == SslMode::Disable {
+            let (client, connection) = self.config.connect(NoTls).await.map_err(lost)?;
+            tokio::spawn(connection);
+            client
+        } else {
+            let (client, connection) = self.config.connect(tls()?).await.map_err(lost)?;
+            tokio::spawn(connection);
+            client
+        };
+        // A process that stands still in the middle of a transaction holds up nobody longer than its lease.
+        let (lock, idle) = (LOCK.as_millis(), self.lease.as_millis());
+        client
+            .batch_execute(&format!(
+                "SET search_path TO {schema}; SET lock_timeout = {lock}; SET statement_timeout = {}; \
+                 SET idle_in_transaction_session_timeout = {idle}; SET default_transaction_isolation = 'read committed'",
+                UNHEARD.as_millis()
+            ))
+            .await
+            .map_err(lost)?;
+        Ok(client)
+    }
+}
+
+/// TLS with the system's certificates.
+fn tls() -> Result<MakeRustlsConnect, DbError> {
+    let wrong = |error: rustls::Error| DbError::Lost(format!("TLS cannot be used: {error}"));
+    let config = ClientConfig::builder_with_provider(ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .map_err(wrong)?
+        .with_platform_verifier()
+        .map_err(wrong)?
+        .with_no_client_auth();
+    Ok(MakeRustlsConnect::new(config))
+}
+
+/// A journal whose lease was taken, once it can be believed (as `schema::open` does for a file).
+pub(super) fn open(location: &Location, taken: Taken) -> Result<Opened, JournalError> {
+    let Taken { lease, mut identity, forked } = taken;
+    let folder = location.folder();
+    private_folder(folder).map_err(|e| JournalError::of_file(folder, &e))?;
+    let name = location.name();
+    let mut connection = Connection::Postgres(Box::new(lease));
+    let fault = {
+        let db = connection.db();
+        let size: i64 = db.query_row("SELECT pg_total_relation_size('vouchers')", params![], |row| row.get(0))?;
+        let problems = if size.unsigned_abs() <= CHECKED_AT_START { check::books(&db) } else { Vec::new() };
+        if let Some(first) = problems.into_iter().next() {
+            return Err(JournalError::Damaged { path: name, reason: first });
+        }
+        match Mark::read(folder) {
+            _ if forked => Some(
+                "lies on a server that went on from another history (a standby took over, or a backup was put back).",
+            ),
+            Some(before) if before.id == identity.id && before.commits > identity.commits => {
+                Some("is an older copy than was last used here.")
+            }
+            Some(before) if !ever(&db, &before.id)? => Some("is another one than was last used here."),
+            _ => None,
+        }
+    };
+    if let Some(fault) = fault {
+        connection.begin()?;
+        let db = connection.db();
+        let notice = distrust(
+            &db,
+            &format!("{} {fault}", name.display()),
+            "Budgets, freezes, set-asides and pins are as it knew them.",
+        )?;
+        db.execute("UPDATE identity SET cluster = cluster()", params![])?;
+        db.execute("INSERT INTO identities SELECT id FROM identity", params![])?;
+        connection.commit(true, &identity)?;
+        tracing::error!("{notice}");
+        identity = distrust::identity(&connection.db())?;
+    }
+    let mut mark = Mark::open(folder);
+    mark.write(&identity);
+    Ok(Opened { connection, path: name, identity, mark })
+}
+
+/// Whether this journal was ever called so.
+fn ever(db: &Db<'_>, id: &str) -> Result<bool, JournalError> {
+    Ok(db.query_row("SELECT EXISTS (SELECT 1 FROM identities WHERE id = ?1)", [id], |row| row.get(0))?)
+}
+
+/// What a server's error means.
+pub(super) fn trouble(error: &tokio_postgres::Error, text: String) -> JournalError {
+    let Some(said) = error.as_db_error() else { return JournalError::Server(text) };
+    match said.code().code() {
+        FENCED => JournalError::Fenced,
+        MAY_LOSE => JournalError::Unsafe(said.message().into()),
+        // It is ending, is full, cannot take more, or lets this account do less than it needs.
+        code if ["08", "53", "57", "58", "28", "3D"].iter().any(|class| code.starts_with(class))
+            || code == "42501"
+            || code == "25006" =>
+        {
+            JournalError::Server(text)
+        }
+        _ => JournalError::Write(text),
+    }
+}

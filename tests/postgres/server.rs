@@ -1,0 +1,161 @@
+//! A PostgreSQL server of a test's own, in a folder of its own. `DRAIN_TEST_POSTGRES` is the folder of its programs; `.ci/run`
+//! installs them.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The account that owns the schemas.
+pub const OWNER: &str = "keeper";
+/// The account that a runtime works with, where a test wants one that may do no more than it needs.
+pub const ROLE: &str = "drain";
+const PASSWORD: &str = "a-password-that-nobody-may-see";
+
+/// A running server; dropping it ends it and deletes what it held.
+pub struct Server {
+    folder: tempfile::TempDir,
+    programs: PathBuf,
+    pub port: u16,
+}
+
+impl Server {
+    /// A new one, with both accounts and a database `drain`.
+    pub fn start() -> Self {
+        let programs = std::env::var_os("DRAIN_TEST_POSTGRES")
+            .expect("DRAIN_TEST_POSTGRES is the folder with PostgreSQL's programs; see .ci/run");
+        let folder = tempfile::Builder::new().prefix("drain-postgres").tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let server = Self { folder, programs: programs.into(), port };
+        if is_root() {
+            // It refuses to run as root.
+            let owned = Command::new("chown").args(["postgres"]).arg(server.folder.path()).status().unwrap();
+            assert!(owned.success());
+        }
+        server.run(
+            "initdb",
+            &["-D", &server.data(), "-U", "postgres", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C"],
+        );
+        let settings = format!(
+            "port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\nmax_connections = 200\nlog_statement = none\n",
+            server.folder.path().display()
+        );
+        server.settings(&settings);
+        // Accounts are asked for their password; what a test does itself goes over the socket.
+        std::fs::write(
+            server.folder.path().join("data/pg_hba.conf"),
+            "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\nhost replication all 127.0.0.1/32 trust\n",
+        )
+        .unwrap();
+        server.up();
+        for account in [OWNER, ROLE] {
+            server.sql("postgres", &format!("CREATE ROLE {account} LOGIN PASSWORD '{PASSWORD}'"));
+        }
+        server.sql("postgres", &format!("CREATE DATABASE drain OWNER {OWNER}"));
+        server
+    }
+
+    /// How an account reaches it.
+    pub fn url(&self, account: &str) -> String {
+        self.url_at(account, self.port)
+    }
+
+    /// The same, through another port.
+    pub fn url_at(&self, account: &str, port: u16) -> String {
+        format!("postgres://{account}:{PASSWORD}@127.0.0.1:{port}/drain")
+    }
+
+    fn data(&self) -> String {
+        self.folder.path().join("data").display().to_string()
+    }
+
+    /// Adds to its configuration; counts from its next start, or `reload`.
+    pub fn settings(&self, text: &str) {
+        let path = Path::new(&self.data()).join("postgresql.conf");
+        let before = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, format!("{before}\n{text}\n")).unwrap();
+    }
+
+    pub fn up(&self) {
+        let log = self.folder.path().join("log").display().to_string();
+        self.run("pg_ctl", &["-D", &self.data(), "-l", &log, "-w", "start"]);
+    }
+
+    /// Ends it: `fast`, or `immediate` as a crash does.
+    pub fn down(&self, how: &str) {
+        self.run("pg_ctl", &["-D", &self.data(), "-m", how, "-w", "stop"]);
+    }
+
+    pub fn reload(&self) {
+        self.run("pg_ctl", &["-D", &self.data(), "reload"]);
+    }
+
+    /// Runs SQL as its superuser; gives what it printed, columns parted by `|`.
+    pub fn sql(&self, database: &str, sql: &str) -> String {
+        let socket = self.folder.path().display().to_string();
+        let port = self.port.to_string();
+        let output = self.run(
+            "psql",
+            &[
+                "-h",
+                &socket,
+                "-p",
+                &port,
+                "-U",
+                "postgres",
+                "-d",
+                database,
+                "-qAtX",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-c",
+                sql,
+            ],
+        );
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    fn run(&self, program: &str, args: &[&str]) -> Output {
+        let path = self.programs.join(program);
+        let mut command = if is_root() {
+            let mut command = Command::new("runuser");
+            command.args(["-u", "postgres", "--"]).arg(path);
+            command
+        } else {
+            Command::new(path)
+        };
+        // A server inherits pipes, which then never end.
+        let output = if program == "pg_ctl" {
+            let status = command
+                .args(args)
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null())
+                .status()
+                .unwrap();
+            Output { status, stdout: Vec::new(), stderr: Vec::new() }
+        } else {
+            command.args(args).current_dir("/").output().unwrap()
+        };
+        assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let path = self.programs.join("pg_ctl");
+        let data = self.data();
+        let mut command = if is_root() { Command::new("runuser") } else { Command::new(&path) };
+        if is_root() {
+            command.args(["-u", "postgres", "--"]).arg(&path);
+        }
+        let _ = command
+            .args(["-D", &data, "-m", "immediate", "-w", "stop"])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .status();
+    }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
