@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use drain_protocol::Address;
 use drain_signers::Signer;
+use reqwest::Url;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -32,6 +33,8 @@ const HAND_OVER: Duration = Duration::from_secs(20);
 /// Between two tries to get or find the wallet: at first, and when it takes longer.
 const PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Between two looks at a journal that another replica holds.
+const LOOK: Duration = Duration::from_millis(500);
 /// How often a command that only reads is asked for anew when its holder ends.
 const READS: u32 = 5;
 
@@ -46,6 +49,8 @@ enum Post {
     Here(Arc<Holding>),
     /// To the process that holds the wallet.
     There(Remote),
+    /// Another machine's process has it, and serves its agents there.
+    Away(Option<Url>),
 }
 
 /// Cheap to clone; when the last clone drops, the wallet is let go.
@@ -140,6 +145,7 @@ impl Shared {
         match &*self.inner.post.borrow() {
             Post::Opening(_) | Post::Between => Standing::Looking,
             Post::There(remote) => Standing::Elsewhere(remote.pid),
+            Post::Away(url) => Standing::Away(url.clone()),
             Post::Here(holding) => holding.local.without().map_or(Standing::Held, Standing::Without),
         }
     }
@@ -153,7 +159,7 @@ impl Shared {
         let mut post = self.inner.post.subscribe();
         let found = post.wait_for(|post| match post {
             Post::Opening(_) | Post::Between => false,
-            Post::Here(_) => true,
+            Post::Here(_) | Post::Away(_) => true,
             Post::There(remote) => !remote.is_gone(),
         });
         // The sender lives in `self`.
@@ -190,6 +196,7 @@ impl Shared {
                         Fate::NotBegun => drop(tokio::time::timeout_at(deadline, remote.gone().cancelled()).await),
                     }
                 }
+                Post::Away(url) => return Err(away(url.as_ref())),
                 Post::Opening(_) | Post::Between => break,
             }
         }
@@ -213,11 +220,19 @@ impl Shared {
         let _ = post.wait_for(|post| matches!(post, Post::Here(holding) if holding.local.has_wallet())).await;
     }
 
+    /// Waits until the wallet is not any more where this replica is.
+    pub(super) async fn moved(&self, from: &Url) {
+        let mut post = self.inner.post.subscribe();
+        // The sender lives in `self`.
+        let _ = post.wait_for(|post| !matches!(post, Post::Away(Some(url)) if url == from)).await;
+    }
+
     /// This process' own runtime, for what only the holder does (M5).
     pub(super) async fn holder(&self) -> Result<Local, Failure> {
         match self.post().await {
             Post::Here(holding) => Ok(holding.local.clone()),
             Post::There(remote) => Err(only_the_holder(remote.pid)),
+            Post::Away(url) => Err(away(url.as_ref())),
             Post::Opening(_) | Post::Between => Err(only_the_holder(None)),
         }
     }
@@ -250,6 +265,13 @@ async fn keep(shared: Weak<Inner>, mut candidate: Candidate) {
                 inner.post.send_replace(holding);
                 drop(inner);
                 while_held(&shared).await;
+                (since, pause) = (Instant::now(), PAUSE);
+                continue;
+            }
+            Ok(away @ Post::Away(_)) => {
+                inner.post.send_replace(away);
+                drop(inner);
+                tokio::time::sleep(LOOK).await;
                 (since, pause) = (Instant::now(), PAUSE);
                 continue;
             }
@@ -303,6 +325,16 @@ fn lost(command: &Command, remote: &Remote, last: Option<String>) -> Failure {
     let holder = remote.pid.map_or_else(|| "the process".into(), |pid| format!("process {pid}"));
     let told = last.map_or_else(String::new, |line| format!("; the last that it told: {line}"));
     command.effect().lost(&format!("{holder}, which had the wallet, ended before it answered{told}"))
+}
+
+/// What is asked of a wallet whose agents another replica serves.
+fn away(url: Option<&Url>) -> Failure {
+    let at = url.map_or_else(String::new, |url| format!(", at {url}"));
+    Failure::unspent(
+        Code::WalletInUse,
+        format!("another replica has this wallet{at}"),
+        "Ask it there; it comes here when that replica ends.",
+    )
 }
 
 /// Never told: what needs the key waits until it is open, or is known not to open.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use reqwest::Url;
+
 use super::runtime::Runtime;
 use crate::error::{Code, Failure};
 
@@ -17,6 +19,8 @@ pub enum Standing {
     Looking,
     /// Another process has its lock.
     Elsewhere(Option<i32>),
+    /// Another replica has its journal, and serves its agents there.
+    Away(Option<Url>),
     /// It cannot be used.
     Without(Failure),
 }
@@ -25,6 +29,16 @@ impl Runtime {
     /// How this process stands with its wallet.
     pub fn standing(&self) -> Standing {
         self.shared().standing()
+    }
+
+    /// Whether other machines may have the wallet too, one at a time.
+    pub fn has_replicas(&self) -> bool {
+        !self.shared().config().journal.is_a_file()
+    }
+
+    /// Waits until the wallet is not any more with the replica that is reached there.
+    pub async fn moved(&self, from: &Url) {
+        self.shared().moved(from).await;
     }
 
     /// Writes to the journal as far as the disk, as authorizing a voucher does.

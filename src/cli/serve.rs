@@ -152,6 +152,16 @@ async fn heard(wallet: &Wallet, output: Output) -> Result<(), Failure> {
             return Ok(());
         }
         Standing::Without(failure) => return Err(of(&name, failure)),
+        Standing::Away(url) => {
+            let at = url.map_or_else(String::new, |url| format!(" at {url}"));
+            output.remark(&format!("wallet {name}: another replica{at} has it; what its agents ask here is passed on"));
+            tokio::spawn(async move {
+                runtime.held().await;
+                output.remark(&format!("wallet {name}: it is here now"));
+                told_of_openings(name, runtime, output);
+            });
+            return Ok(());
+        }
         Standing::Elsewhere(Some(pid)) => format!("process {pid}"),
         Standing::Elsewhere(None) | Standing::Looking => "another process".into(),
     };

@@ -21,6 +21,17 @@ pub struct JournalConfig {
     pub server: Option<Server>,
 }
 
+impl JournalConfig {
+    /// Whether it is a file of this machine.
+    pub const fn is_a_file(&self) -> bool {
+        #[cfg(feature = "postgres")]
+        if self.server.is_some() {
+            return false;
+        }
+        true
+    }
+}
+
 pub(super) fn settings(layers: &mut Layers) -> Result<JournalConfig, ConfigError> {
     let lease = layers.or_table(Key::JournalLease, lease)?;
     let Some(url) = layers.get(Key::JournalUrl)? else { return Ok(JournalConfig::default()) };

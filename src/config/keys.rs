@@ -268,6 +268,8 @@ keys! {
         "Where drain-mcp serve listens: address and port. Plain HTTP: TLS is the business of a proxy in front.";
     ListenPublic: "DRAIN_LISTEN_PUBLIC", Some("serve.listen_public"), None, Plain, "off",
         "Let DRAIN_LISTEN be an address that other machines reach: on or off. Tokens and answers are not encrypted on it, so only a proxy may reach it.";
+    ReplicaUrl: "DRAIN_REPLICA_URL", Some("serve.replica_url"), None, Plain, "none",
+        "With DRAIN_JOURNAL_URL: where other replicas reach this one, such as http://10.0.0.5:5858. They pass on to it what agents of a wallet ask that this one has. Tokens and answers cross that network: it must be private, or the URL https.";
     AllowedHosts: "DRAIN_ALLOWED_HOSTS", Some("serve.allowed_hosts"), None, Plain, "this machine",
         "Names by which clients call drain-mcp serve, such as a proxy's: hosts with or without a port, several separated by commas or blanks. Other Host headers are refused.";
     AllowedOrigins: "DRAIN_ALLOWED_ORIGINS", Some("serve.allowed_origins"), None, Plain, "none",

@@ -17,6 +17,8 @@ use crate::policy::limits::Parties;
 pub struct ServeConfig {
     /// Where it listens. Without TLS: that is a proxy's business.
     pub listen: SocketAddr,
+    /// Where other replicas reach it.
+    pub replica_url: Option<Url>,
     /// Names by which clients may call it, beside this machine's own.
     pub allowed_hosts: Vec<String>,
     /// Web pages that may call it, as scheme, host and port.
@@ -87,6 +89,7 @@ pub(super) fn settings(layers: &mut Layers) -> Result<ServeConfig, ConfigError> 
     }
     Ok(ServeConfig {
         listen,
+        replica_url: layers.get(Key::ReplicaUrl)?.map(|raw| raw.parse(values::plain_url)).transpose()?,
         allowed_hosts,
         allowed_origins: several(layers, Key::AllowedOrigins, origin)?,
         metrics_token: layers.get(Key::MetricsToken)?.map(|raw| raw.parse(token)).transpose()?,

@@ -93,13 +93,18 @@ impl Health {
 
     async fn look(&self, n: usize, wallet: &Wallet) -> WalletHealth {
         let lock = match wallet.runtime.standing() {
-            Standing::Held => Part::GOOD,
+            // What its agents ask is passed on.
+            Standing::Held | Standing::Away(Some(_)) => Part::GOOD,
+            Standing::Away(None) => Part::bad("another replica has it and serves no agents, or not yet"),
             Standing::Looking => Part::bad("it is being looked for: another process may be about to let it go"),
             Standing::Elsewhere(Some(pid)) => Part::bad(format!("process {pid} has it")),
             Standing::Elsewhere(None) => Part::bad("another process has it"),
             Standing::Without(failure) => Part::bad(failure.message),
         };
         let journal = async {
+            if matches!(wallet.runtime.standing(), Standing::Away(_)) {
+                return Part::GOOD;
+            }
             if lock.ok { wallet.runtime.prove_journal().await.into() } else { Part::bad("it is not open here") }
         };
         let (journal, rpc) = futures::join!(journal, self.rpc(n, wallet));

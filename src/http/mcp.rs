@@ -16,6 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::fleet::Member;
+use super::forward::{self, Answered};
 use super::{Refusal, Shared, auth, body};
 use crate::actors::standing::Standing;
 use crate::listener::Peer;
@@ -45,6 +46,10 @@ pub(super) async fn serve(
 ) -> Result<Response, Refusal> {
     shared.guard.check(request.uri(), request.headers())?;
     let member = auth::agent(&shared, peer, request.headers())?;
+    let request = match forward::to_its_wallet(&shared, &member, request).await? {
+        Answered::Here(request) => request,
+        Answered::There(answer) => return Ok(answer),
+    };
     has_its_wallet(&member)?;
     let request = without_secrets(request);
     match *request.method() {
@@ -64,7 +69,7 @@ fn has_its_wallet(member: &Member) -> Result<(), Refusal> {
     let why = match member.runtime.standing() {
         Standing::Held => return Ok(()),
         Standing::Looking => "is being looked for".to_owned(),
-        Standing::Elsewhere(_) => "is in use by another process".to_owned(),
+        Standing::Elsewhere(_) | Standing::Away(_) => "is in use by another process".to_owned(),
         Standing::Without(_) => "cannot be used".to_owned(),
     };
     let text = format!("The wallet {} {why}; /readyz says more.", member.wallet);

@@ -2,12 +2,13 @@
 //!
 //! One listener ([`crate::listener`]), four routes: `/mcp` ([`mcp`]) for agents, `/metrics`, `/healthz` and `/readyz`
 //! ([`health`]). A request is looked at in this order: is the host ours and the page allowed ([`guard`]), whose token is it
-//! ([`auth`]), has the agent a call to spare, is the body within its limits. Only then it reaches MCP. Each agent has an MCP
+//! ([`auth`]), which replica has its wallet ([`forward`]), has the agent a call to spare, is the body within its limits. Only then it reaches MCP. Each agent has an MCP
 //! service and sessions of its own ([`fleet`]), so that another agent's session is none at all. TLS is a proxy's business.
 
 mod auth;
 mod body;
 mod fleet;
+mod forward;
 mod guard;
 mod health;
 mod mcp;
@@ -30,6 +31,7 @@ use tokio_util::task::TaskTracker;
 use crate::actors::Runtime;
 use crate::config::ServeConfig;
 use crate::error::{Code, Failure};
+use crate::http_client::{HttpClient, UrlPolicy};
 use crate::listener::{self, Peer};
 use crate::metrics;
 
@@ -52,6 +54,8 @@ struct Shared {
     failures: auth::Failures,
     fleet: fleet::Fleet,
     health: health::Health,
+    /// To other replicas.
+    replicas: HttpClient,
     /// Cancelled when nothing new is begun.
     ending: CancellationToken,
     /// Calls that run.
@@ -87,6 +91,8 @@ impl Serving {
             failures: auth::Failures::default(),
             fleet: fleet::Fleet::new(&settings, home, wallets.clone()),
             health: health::Health::new(wallets),
+            // The operator names them, on the operator's own network.
+            replicas: HttpClient::new(UrlPolicy { allow_insecure: true }),
             ending: CancellationToken::new(),
             calls: TaskTracker::new(),
             settings,

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 #[cfg(feature = "postgres")]
 use std::sync::Mutex;
 
+#[cfg(feature = "postgres")]
 use drain_protocol::Address;
 
-use super::db::{Db, DbError};
 #[cfg(feature = "postgres")]
-use super::db::{Session, params};
+use super::db::Session;
+use super::db::{Db, DbError, params};
 #[cfg(feature = "postgres")]
 use super::server::{Lease, Server, Taken};
 use super::{JournalError, backup, schema};
@@ -21,6 +22,13 @@ pub struct Location {
     folder: PathBuf,
     #[cfg(feature = "postgres")]
     server: Option<(Server, String)>,
+}
+
+/// Another process that holds a journal on a server.
+#[derive(Clone, Debug)]
+pub struct Holder {
+    /// Where its own agents reach it; none where it serves none, or does not yet.
+    pub url: Option<reqwest::Url>,
 }
 
 /// The right to write a journal, as long as it is held.
@@ -87,6 +95,18 @@ impl Location {
             return self.reader().and_then(look).unwrap_or(false);
         }
         self.folder.exists() && matches!(schema::lock(&self.folder), Ok(None))
+    }
+
+    /// Where the process that holds a journal on a server is reached, as it told. `None` where nobody holds it.
+    pub fn holder(&self) -> Result<Option<Holder>, JournalError> {
+        if self.is_a_file() {
+            return Ok(None);
+        }
+        let held = "SELECT address FROM identity WHERE leased_until > clock_timestamp()";
+        let reader = self.reader()?;
+        let mut statement = reader.db().prepare_cached(held)?;
+        let found = statement.query_map(params![], |row| row.get::<_, Option<String>>(0))?;
+        Ok(found.into_iter().next().map(|url| Holder { url: url.and_then(|url| url.parse().ok()) }))
     }
 
     /// Whether the journal is a file of this machine.

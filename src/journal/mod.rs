@@ -78,7 +78,7 @@ use db::params;
 pub use foreign::{Adopted, Found};
 pub use freeze::{FreezeSource, Frozen};
 pub use ids::{IntentId, Receipt, TxId};
-pub use location::{Hold, Location, take};
+pub use location::{Hold, Holder, Location, take};
 pub use members::{Leave, Member, Seen, Share, among};
 pub use openings::{KnownOpenings, Whose};
 pub use pins::{FirstSight, Pin, PinCheck};
@@ -418,6 +418,19 @@ impl Journal {
     /// When this returns, all that was asked before is durable, and the next process may write. Nothing is written any more.
     pub async fn let_go(&self) {
         self.writer.leave().await;
+    }
+
+    /// Tells other replicas where agents of this wallet are served; of a file there are none.
+    pub async fn served_at(&self, url: String) -> Result<(), JournalError> {
+        if self.writer.location().is_a_file() {
+            return Ok(());
+        }
+        self.writer
+            .run(move |db| {
+                db.execute("UPDATE identity SET address = ?1", [url])?;
+                Ok(())
+            })
+            .await
     }
 
     /// A search for channels on chain was complete: none is unknown. What was said of a history that is incomplete is said

@@ -228,7 +228,7 @@ fn commit(
     let changed = db.total_changes() != unchanged;
     reach(Point::JournalWritten);
     let begun = Instant::now();
-    let result = result.and_then(|()| connection.commit(changed, identity)).map_err(|error| error.at(path));
+    let result = result.and_then(|()| connection.commit(changed)).map_err(|error| error.at(path));
     reach(Point::JournalCommitted);
     if changed {
         metrics::journal_committed(begun.elapsed());

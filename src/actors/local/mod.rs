@@ -21,6 +21,7 @@ use actix::{Actor, Addr};
 use drain_protocol::ChannelId;
 use drain_protocol::text::quoted;
 use drain_signers::Signer;
+use reqwest::Url;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -195,6 +196,11 @@ impl Local {
     pub(super) async fn flush(&self) {
         let Ok(purse) = self.purse() else { return };
         purse.journal.let_go().await;
+    }
+
+    /// Tells other replicas where the wallet's agents are served.
+    pub(super) async fn served_at(&self, url: &Url) -> Result<(), Failure> {
+        Ok(self.purse()?.journal.served_at(url.to_string()).await?)
     }
 
     /// Cancelled when the wallet is another process' and this runtime can do no more for it.

@@ -12,7 +12,7 @@ use crate::actors::services::Services;
 use crate::actors::startup::{location, take};
 use crate::api::{Command, Progress};
 use crate::error::{Code, Failure};
-use crate::journal::{Hold, Location};
+use crate::journal::{Hold, Holder, Location};
 use crate::policy::{Asked, Caller};
 use crate::socket::greeting::{Hello, Spoken};
 use crate::socket::{NotConnected, Server, Work, connect, path};
@@ -95,6 +95,9 @@ impl Candidate {
         let Some(hold) = take(self.location.clone()).await? else { return Ok(None) };
         let hold = Arc::new(hold);
         let local = Local::with_wallet(self.services.clone(), signer.clone(), hold.clone()).await?;
+        if let Some(url) = &self.services.config.serve.replica_url {
+            local.served_at(url).await?;
+        }
         let server = self.listen(&local);
         if let Err(error) = &server {
             tracing::warn!(%error, "this process has the wallet and cannot share it: others answer wallet_in_use");
@@ -118,6 +121,14 @@ impl Candidate {
         if let Some(holding) = self.take().await.map_err(at_once)? {
             return Ok(Post::Here(holding));
         }
+        if !self.location.is_a_file() {
+            return match self.holder().await {
+                Ok(Some(Holder { url })) => Ok(Post::Away(url)),
+                // About to be anybody's.
+                Ok(None) => Err(Without { why: self.in_use(), patience: HAND_OVER }),
+                Err(why) => Err(Without { why, patience: HAND_OVER }),
+            };
+        }
         match connect(self.location.folder(), &self.hello).await {
             Ok(remote) => {
                 self.shared = true;
@@ -130,6 +141,12 @@ impl Candidate {
                 Err(why) => Without { why: why.clone(), patience: if self.shared { OTHERS } else { Duration::ZERO } },
             }),
         }
+    }
+
+    async fn holder(&self) -> Result<Option<Holder>, Failure> {
+        let location = self.location.clone();
+        let found = tokio::task::spawn_blocking(move || location.holder()).await;
+        Ok(found.map_err(|e| Failure::internal(e.to_string()))??)
     }
 
     /// Discovery only, for this reason. Only on the main thread.

@@ -18,7 +18,6 @@ pub(super) use rusqlite::{ToSql, params};
 use tokio_util::sync::CancellationToken;
 
 use super::JournalError;
-use super::mark::Identity;
 #[cfg(feature = "postgres")]
 use super::server::Lease;
 #[cfg(feature = "postgres")]
@@ -108,12 +107,12 @@ impl Connection {
         }
     }
 
-    /// Ends it, durably. One that changed something is counted, after `known`.
-    pub(super) fn commit(&mut self, changed: bool, known: &Identity) -> Result<(), JournalError> {
+    /// Ends it, durably. One that changed something is counted.
+    pub(super) fn commit(&mut self, changed: bool) -> Result<(), JournalError> {
         match self {
             Self::Sqlite(file) => file.commit(changed),
             #[cfg(feature = "postgres")]
-            Self::Postgres(lease) => lease.commit(changed, known),
+            Self::Postgres(lease) => lease.commit(changed),
         }
     }
 

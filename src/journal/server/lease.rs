@@ -24,6 +24,8 @@ pub(in crate::journal) struct Lease {
     session: Session,
     fence: i64,
     renewed: Instant,
+    /// Commits that are known to be there.
+    commits: u64,
     /// The count before a commit of which nothing was heard.
     unheard: Option<u64>,
     /// Let go: the next one may have it.
@@ -69,6 +71,7 @@ impl Lease {
             session,
             fence,
             renewed: Instant::now(),
+            commits: identity.commits,
             unheard: None,
             released: false,
             lost: CancellationToken::new(),
@@ -98,7 +101,7 @@ impl Lease {
     }
 
     /// The end of a transaction. Where nothing was heard of it, the server is asked for it anew before anybody is told.
-    pub(in crate::journal) fn commit(&mut self, changed: bool, known: &Identity) -> Result<(), JournalError> {
+    pub(in crate::journal) fn commit(&mut self, changed: bool) -> Result<(), JournalError> {
         if !changed {
             self.session.forget();
             return Ok(self.session.run("ROLLBACK")?);
@@ -108,14 +111,16 @@ impl Lease {
         match kept.map_err(JournalError::from) {
             Ok(()) => {
                 self.renewed = Instant::now();
+                self.commits += 1;
                 Ok(())
             }
             Err(error @ JournalError::Unsafe(_)) => Err(error),
             Err(JournalError::Fenced) => Err(self.over()),
-            Err(error) => match self.again(Some(known.commits))? {
-                commits if commits > known.commits => Ok(()),
-                _ => Err(error),
-            },
+            Err(error) => {
+                let before = self.commits;
+                self.again(Some(before))?;
+                if self.commits > before { Ok(()) } else { Err(error) }
+            }
         }
     }
 
@@ -136,7 +141,7 @@ impl Lease {
         let renewed = self.session.run(&format!("SELECT renew({}, '{lease} ms')", self.fence));
         let renewed = match renewed.map_err(JournalError::from) {
             Err(JournalError::Fenced) => Err(self.over()),
-            Err(_) => self.again(self.unheard).map(drop),
+            Err(_) => self.again(self.unheard),
             Ok(()) => Ok(()),
         };
         self.renewed = Instant::now();
@@ -148,7 +153,7 @@ impl Lease {
     /// Lets the next one take it at once.
     pub(in crate::journal) fn release(&mut self) {
         if !self.is_over() {
-            let free = "UPDATE identity SET leased_until = '-infinity', address = NULL, secret = NULL WHERE fence = ";
+            let free = "UPDATE identity SET leased_until = '-infinity', address = NULL WHERE fence = ";
             // Else it ends by itself.
             let _ = self.session.run(&format!("{free}{}", self.fence));
             self.released = true;
@@ -159,9 +164,9 @@ impl Lease {
         self.released || self.lost.is_cancelled()
     }
 
-    /// Reaches the server anew, and counts the number up: from here on nothing that was sent before is committed. Gives how
-    /// many commits there are. `before` is the count that is known to be there.
-    fn again(&mut self, before: Option<u64>) -> Result<u64, JournalError> {
+    /// Reaches the server anew, and counts the number up: from here on nothing that was sent before is committed. `before`
+    /// is the count before a commit of which nothing was heard.
+    fn again(&mut self, before: Option<u64>) -> Result<(), JournalError> {
         let until = Instant::now() + self.server.lease;
         loop {
             let mine = format!("fence = {}", self.fence);
@@ -169,11 +174,12 @@ impl Lease {
             match back.and_then(|session| count_up(session, &self.server, &mine, Some(self.fence))) {
                 Ok(Some(back)) if !back.forked => {
                     (self.session, self.fence, self.renewed) = (back.session, back.fence, Instant::now());
+                    self.commits = back.identity.commits;
                     if self.unheard.take().is_some_and(|count| count != back.identity.commits) {
                         // Who asked was told that it failed, and it did not: only the journal knows now.
                         return Err(self.over());
                     }
-                    return Ok(back.identity.commits);
+                    return Ok(());
                 }
                 // Somebody else's, or of another history.
                 Ok(_) | Err(JournalError::Fenced) => return Err(self.over()),
@@ -203,10 +209,12 @@ fn count_up(session: Session, server: &Server, which: &str, after: Option<i64>) 
         return Err(JournalError::Unsafe(why));
     }
     let lease = server.lease.as_millis();
+    // Whoever had it before is not asked any more.
+    let forget = if after.is_none() { ", address = NULL" } else { "" };
     let taken = db
         .query_row(
             &format!(
-                "UPDATE identity SET fence = fence + 1, leased_until = clock_timestamp() + INTERVAL '{lease} ms' \
+                "UPDATE identity SET fence = fence + 1, leased_until = clock_timestamp() + INTERVAL '{lease} ms'{forget} \
                  WHERE {which} RETURNING fence, id, commits, cluster != cluster() AS forked"
             ),
             params![],

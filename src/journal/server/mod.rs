@@ -181,7 +181,7 @@ pub(super) fn open(location: &Location, taken: Taken) -> Result<Opened, JournalE
         )?;
         db.execute("UPDATE identity SET cluster = cluster()", params![])?;
         db.execute("INSERT INTO identities SELECT id FROM identity", params![])?;
-        connection.commit(true, &identity)?;
+        connection.commit(true)?;
         tracing::error!("{notice}");
         identity = distrust::identity(&connection.db())?;
     }

@@ -295,9 +295,8 @@ CREATE TABLE identity (
     cluster      TEXT        NOT NULL,
     fence        BIGINT      NOT NULL DEFAULT 0,
     leased_until TIMESTAMPTZ NOT NULL DEFAULT '-infinity',
-    -- Where the holder is reached by other replicas, and the secret by which they show that they know this database.
-    address      TEXT,
-    secret       TEXT
+    -- Where the holder's agents are served, for other replicas.
+    address      TEXT
 );
 CREATE UNIQUE INDEX identity_only ON identity ((true));
 CREATE FUNCTION cluster() RETURNS TEXT LANGUAGE sql VOLATILE

@@ -1,0 +1,121 @@
+//! What an agent asks goes to the replica that has its wallet, whichever one it reached: as it came, and the answer back as it
+//! comes. Sessions are there too, so no proxy has to send an agent to the same replica each time.
+//!
+//! A request is passed on again only where the other one surely did not begin it: it was not reached, or it said so. Where its
+//! answer breaks off, nobody here knows what became of it, and that is said (M15).
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::Response;
+use futures::StreamExt;
+use tokio::time::Instant;
+
+use super::fleet::Member;
+use super::{NOT_BEGUN, Refusal, Shared, body};
+use crate::actors::standing::Standing;
+use crate::http_client::deadline;
+
+/// On a request that a replica passed on: it is not passed on once more.
+const FORWARDED: HeaderName = HeaderName::from_static("drain-forwarded");
+/// How long a request waits for whoever has the wallet next.
+const HAND_OVER: Duration = Duration::from_secs(25);
+const PAUSE: Duration = Duration::from_millis(100);
+/// Beyond the time of a call, for its answer to come.
+const BEYOND: Duration = Duration::from_secs(30);
+
+/// Where a request is answered.
+pub(super) enum Answered {
+    /// Here: this process has the wallet.
+    Here(Request),
+    /// By another one.
+    There(Response),
+}
+
+/// Brings a request to the replica that has the agent's wallet.
+pub(super) async fn to_its_wallet(shared: &Shared, member: &Member, request: Request) -> Result<Answered, Refusal> {
+    let passed_on = request.headers().contains_key(FORWARDED);
+    if matches!(member.runtime.standing(), Standing::Held) || passed_on || !member.runtime.has_replicas() {
+        return Ok(Answered::Here(request));
+    }
+    let (parts, incoming) = request.into_parts();
+    let data = body::read(&parts.headers, incoming, shared.settings.max_body_bytes).await?;
+    let until = Instant::now() + HAND_OVER;
+    loop {
+        match member.runtime.standing() {
+            Standing::Held => return Ok(Answered::Here(Request::from_parts(parts, Body::from(data)))),
+            Standing::Away(Some(url)) => {
+                if let Some(answer) = pass_on(shared, member, &url, &parts, data.clone()).await {
+                    return Ok(Answered::There(answer));
+                }
+            }
+            _ => {}
+        }
+        if Instant::now() >= until || shared.ending.is_cancelled() {
+            let text =
+                format!("The wallet {} goes over to another replica, which nobody has reached yet.", member.wallet);
+            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text).again_in(Duration::from_secs(2)));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// `None` where it was surely not begun.
+async fn pass_on(shared: &Shared, member: &Member, url: &reqwest::Url, parts: &Parts, data: Bytes) -> Option<Response> {
+    let mut target = url.clone();
+    target.set_path(parts.uri.path());
+    let mut request = reqwest::Request::new(parts.method.clone(), target);
+    *request.headers_mut() = end_to_end(&parts.headers);
+    request.headers_mut().insert(FORWARDED, HeaderValue::from_static("1"));
+    *request.body_mut() = Some(data.into());
+    let sent = shared.replicas.send(request, deadline(shared.settings.call_time + BEYOND));
+    let runtime = member.runtime.clone();
+    let answer = tokio::select! {
+        answer = sent => answer,
+        // It stands still, and its wallet has gone over: what became of this is known there at most.
+        () = runtime.moved(url) => return Some(unknown(member)),
+    };
+    match answer {
+        Err(error) if error.before_sent() => None,
+        Err(_) => Some(unknown(member)),
+        Ok(answer)
+            if answer.status() == StatusCode::SERVICE_UNAVAILABLE && answer.headers().contains_key(NOT_BEGUN) =>
+        {
+            None
+        }
+        Ok(answer) => {
+            let (status, headers) = (answer.status(), end_to_end(answer.headers()));
+            let url = url.clone();
+            let gone = Box::pin(async move { runtime.moved(&url).await });
+            let mut response = Response::new(Body::from_stream(answer.bytes_stream().take_until(gone)));
+            *response.status_mut() = status;
+            *response.headers_mut() = headers;
+            Some(response)
+        }
+    }
+}
+
+/// No refusal: those say that nothing was begun.
+fn unknown(member: &Member) -> Response {
+    let text = format!(
+        "The replica that has the wallet {} ended before it answered: what became of this request is not known. Look at the channel \
+         (drain_channel_status), or ask for its receipt with drain_budget, before it is sent again.\n",
+        member.wallet
+    );
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = StatusCode::BAD_GATEWAY;
+    response
+}
+
+/// Without what belongs to one connection.
+fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = headers.clone();
+    for name in [CONNECTION, TRANSFER_ENCODING, CONTENT_LENGTH, HeaderName::from_static("keep-alive")] {
+        kept.remove(name);
+    }
+    kept
+}
