@@ -29,6 +29,24 @@ pub enum Command {
     Import(Import),
     /// Check the file, its sums, and what the contract says
     Verify(Verify),
+    /// Make the journal on a server, or bring it up to date, as its owner
+    Prepare(Prepare),
+}
+
+/// Arguments of `journal prepare`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  DRAIN_JOURNAL_URL=postgres://owner:...@db/drain drain-mcp journal prepare --grant drain
+  drain-mcp journal prepare --json
+
+Each wallet has a schema of its own. The account that DRAIN_JOURNAL_URL names owns it; replicas work as another one (--grant),
+which adds to the audit record and changes nothing of it. Replicas of the version before go on meanwhile, where the step
+allows it.")]
+pub struct Prepare {
+    /// The account that replicas work as
+    #[arg(long, value_name = "ROLE")]
+    pub grant: Option<String>,
 }
 
 /// Arguments of `journal export`.
@@ -104,6 +122,7 @@ pub(super) async fn run(command: Command, session: &mut Session) -> Result<Exit,
         Command::Export(args) => export(args, session).await,
         Command::Import(args) => import(args, session).await,
         Command::Verify(args) => verify(args, session).await,
+        Command::Prepare(args) => prepare(args, session).await,
     }
 }
 
@@ -181,6 +200,30 @@ async fn import(Import { file, replace }: Import, session: &mut Session) -> Resu
         lines.join("\n")
     })?;
     Ok(Exit::Ok)
+}
+
+#[cfg(feature = "postgres")]
+async fn prepare(Prepare { grant }: Prepare, session: &mut Session) -> Result<Exit, Failure> {
+    let Place { location, .. } = place(session).await?;
+    let Some((server, schema)) = location.server().cloned() else {
+        return Err(Failure::unspent(
+            Code::InvalidArgument,
+            "the journal is a file, which is made by itself",
+            "Set DRAIN_JOURNAL_URL to a PostgreSQL server, as the account that is to own the journal there.",
+        ));
+    };
+    let made = blocking(move || Ok(journal::server::prepare(&server, &schema, grant.as_deref())?)).await?;
+    session.output.answer(&made, || {
+        let before = made.before.map_or_else(|| "made".into(), |before| format!("was of version {before}"));
+        let granted = made.granted.as_ref().map_or_else(String::new, |role| format!("; {role} may work with it"));
+        format!("{}: {before}, is of version {}{granted}", made.schema, made.version)
+    })?;
+    Ok(Exit::Ok)
+}
+
+#[cfg(not(feature = "postgres"))]
+async fn prepare(_: Prepare, _: &mut Session) -> Result<Exit, Failure> {
+    Err(super::built_without("postgres"))
 }
 
 async fn verify(Verify { file, on_chain }: Verify, session: &mut Session) -> Result<Exit, Failure> {

@@ -67,6 +67,8 @@ mod relay_refusals;
 mod relay_trouble;
 mod reorgs;
 mod replacement;
+#[cfg(feature = "postgres")]
+mod replicas;
 mod requests;
 mod rescue;
 mod schema;

@@ -1,0 +1,344 @@
+//! Several replicas of `drain-mcp serve` over one PostgreSQL server: one of them has a wallet, the others pass on to it, and
+//! what happens to one of them costs nobody money twice.
+
+use std::net::TcpListener;
+use std::path::Path;
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::harness::World;
+use crate::process_harness::served::{Client, Served, add_agent, message_of};
+use crate::process_harness::{Answer, Env, chat, until, vouchers, world};
+
+#[path = "../postgres/server.rs"]
+pub mod postgres;
+use postgres::{OWNER, ROLE};
+
+/// A world, a database and replicas over both, each with a home of its own.
+struct Fleet {
+    world: World,
+    database: postgres::Server,
+    homes: Vec<TempDir>,
+    url: String,
+    more: Vec<(String, String)>,
+    token: String,
+}
+
+impl Fleet {
+    async fn new() -> Self {
+        let (world, database) = (world().await, postgres::Server::start());
+        let url = database.url(OWNER);
+        let homes = vec![TempDir::new().unwrap()];
+        let first = Env::of(&world).with("DRAIN_HOME", homes[0].path().display().to_string());
+        let token = add_agent(&first, "ann", &[]).await;
+        Self { world, database, homes, url, more: Vec::new(), token }
+    }
+
+    fn with(mut self, name: &str, value: &str) -> Self {
+        self.more.push((name.into(), value.into()));
+        self
+    }
+
+    /// The environment of the next replica: its own home with the same agents, its own address.
+    fn env(&mut self) -> Env {
+        if self.homes.len() > 1 || self.homes[0].path().join("used").exists() {
+            let home = TempDir::new().unwrap();
+            copy_agents(self.homes[0].path(), home.path());
+            self.homes.push(home);
+        } else {
+            std::fs::write(self.homes[0].path().join("used"), "").unwrap();
+        }
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let env = Env::of(&self.world)
+            .with("DRAIN_HOME", self.homes.last().unwrap().path().display().to_string())
+            .with("DRAIN_JOURNAL_URL", self.url.clone())
+            .with("DRAIN_JOURNAL_LEASE", "2s")
+            .with("DRAIN_LISTEN", format!("127.0.0.1:{port}"))
+            .with("DRAIN_REPLICA_URL", format!("http://127.0.0.1:{port}"));
+        self.more.iter().fold(env, |env, (name, value)| env.with(name, value.clone()))
+    }
+
+    async fn replica(&mut self) -> Served {
+        let env = self.env();
+        Served::start_with(&env, &["serve"]).await
+    }
+
+    /// The wallet's schema.
+    fn schema(&self) -> String {
+        format!("drain_137_{:#x}", self.world.agent())
+    }
+
+    fn sql(&self, sql: &str) -> String {
+        self.database.sql("drain", &format!("SET search_path TO {}; {sql}", self.schema()))
+    }
+
+    /// No two vouchers that the provider saw have one number, none is below an earlier one, and none was ever signed that the
+    /// journal does not hold.
+    fn nothing_twice(&self) {
+        let seen = vouchers(&self.world.sandbox.llm);
+        let mut last = (0u64, 0u64);
+        for request in &seen {
+            let voucher: Value = serde_json::from_str(request.header.as_deref().unwrap()).unwrap();
+            let number = |name: &str| {
+                voucher[name].as_str().map_or_else(|| voucher[name].as_u64().unwrap(), |text| text.parse().unwrap())
+            };
+            let (nonce, amount) = (number("nonce"), number("amount"));
+            let held = self.sql(&format!("SELECT COUNT(*) FROM vouchers WHERE nonce = {nonce} AND amount = {amount}"));
+            assert_eq!(held, "1", "a voucher that the journal does not hold: {voucher}");
+            assert!(nonce > last.0 && amount >= last.1, "{voucher} after {last:?}");
+            last = (nonce, amount);
+        }
+    }
+}
+
+fn copy_agents(from: &Path, to: &Path) {
+    let name = "agents.toml";
+    std::fs::copy(from.join(name), to.join(name)).unwrap();
+    std::fs::set_permissions(to.join(name), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+}
+
+async fn open(served: &Served, token: &str) -> String {
+    let client = served.client(token, Client::stateless()).await;
+    let id = client.open("sim-llm", "1").await;
+    client.leave().await;
+    id
+}
+
+/// One request, as often as it was not begun.
+async fn ask(served: &Served, token: &str, channel: &str, text: &str) -> Result<Answer, (StatusCode, String)> {
+    let answer = served.stateless(token, "drain_chat", &chat(channel, text)).send().await.unwrap();
+    let status = answer.status();
+    if status != StatusCode::OK {
+        return Err((status, answer.text().await.unwrap()));
+    }
+    Ok(Answer::of(message_of(answer).await["result"].clone()))
+}
+
+async fn paid(served: &Served, token: &str, channel: &str, text: &str) {
+    let answer = ask(served, token, channel, text).await.unwrap_or_else(|refused| panic!("{refused:?}"));
+    assert!(!answer.is_error, "{}", answer.text);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgres"]
+async fn a_wallet_is_one_replicas_and_the_others_pass_on_what_its_agents_ask() {
+    let mut fleet = Fleet::new().await;
+    let first = fleet.replica().await;
+    let (second, third) = (fleet.replica().await, fleet.replica().await);
+    let token = fleet.token.clone();
+    for replica in [&first, &second, &third] {
+        assert_eq!(replica.ready().await.0, StatusCode::OK);
+    }
+    // Whichever is asked: opening, paying, sessions.
+    let channel = open(&third, &token).await;
+    for replica in [&first, &second, &third] {
+        paid(replica, &token, &channel, "hello").await;
+    }
+    let session = second.session(&token, "2025-11-25").await;
+    session.ok("drain_chat", chat(&channel, "in a session")).await;
+    let client = first.client(&token, Client::stateless()).await;
+    let status = client.ok("drain_channel_status", json!({ "channelId": channel })).await;
+    assert_eq!(status.data["requests"], 4, "{}", status.text);
+    client.leave().await;
+    // A token that nobody has is refused by whoever is asked.
+    let nobody =
+        second.stateless(&format!("drain_{}", "a".repeat(43)), "drain_balance", &json!({})).send().await.unwrap();
+    assert_eq!(nobody.status(), StatusCode::UNAUTHORIZED);
+    // One that is told to end hands over at once.
+    let told = std::time::Instant::now();
+    first.stop().await;
+    paid(&third, &token, &channel, "after the end of the first").await;
+    println!("handed over after {:?}", told.elapsed());
+    paid(&second, &token, &channel, "through the other").await;
+    fleet.nothing_twice();
+    second.stop().await;
+    third.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgres"]
+async fn m2_a_replica_that_is_killed_is_taken_over_within_its_lease() {
+    let mut fleet = Fleet::new().await;
+    let first = fleet.replica().await;
+    let second = fleet.replica().await;
+    let token = fleet.token.clone();
+    let channel = open(&second, &token).await;
+    paid(&second, &token, &channel, "before").await;
+    first.kill().await;
+    let killed = std::time::Instant::now();
+    paid(&second, &token, &channel, "after").await;
+    println!("taken over after {:?}", killed.elapsed());
+    fleet.nothing_twice();
+    second.stop().await;
+}
+
+/// The hardest moment: the voucher is recorded, nothing is signed, and the process stands still until its wallet is another's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgres"]
+async fn m1_m2_a_replica_that_stood_still_between_record_and_signature_signs_nothing_new() {
+    let mut fleet = Fleet::new().await;
+    let env = fleet.env().with("DRAIN_TEST_POINT", "voucher-authorized=stop@2");
+    let first = Served::start_with(&env, &["serve"]).await;
+    let second = fleet.replica().await;
+    let token = fleet.token.clone();
+    let channel = open(&second, &token).await;
+    paid(&second, &token, &channel, "before").await;
+    let (status, text) = ask(&second, &token, &channel, "while it stands still").await.unwrap_err();
+    assert_eq!(status, StatusCode::BAD_GATEWAY, "{text}");
+    assert!(text.contains("not known"), "{text}");
+    paid(&second, &token, &channel, "taken over").await;
+    let pid = rustix::process::Pid::from_raw(i32::try_from(first.pid()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    // What it had recorded may still leave, and the provider refuses it: a later number is there. It signs no more.
+    until("it knows that the wallet is another's", async || first.ready().await.0 == StatusCode::OK).await;
+    paid(&first, &token, &channel, "passed on by the one that stood still").await;
+    let seen = vouchers(&fleet.world.sandbox.llm);
+    let mut nonces: Vec<u64> = seen
+        .iter()
+        .map(|request| serde_json::from_str::<Value>(request.header.as_deref().unwrap()).unwrap())
+        .map(|voucher| {
+            voucher["nonce"].as_str().map_or_else(|| voucher["nonce"].as_u64().unwrap(), |text| text.parse().unwrap())
+        })
+        .collect();
+    nonces.sort_unstable();
+    let all = nonces.len();
+    nonces.dedup();
+    assert_eq!(nonces.len(), all, "a number was used twice");
+    assert_eq!(fleet.sql("SELECT COUNT(*) FROM vouchers WHERE amount > (SELECT MIN(deposit) FROM channels)"), "0");
+    second.stop().await;
+    first.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgres"]
+async fn m1_nothing_is_signed_on_a_server_that_can_lose_a_commit() {
+    let mut fleet = Fleet::new().await;
+    let first = fleet.replica().await;
+    let token = fleet.token.clone();
+    let channel = open(&first, &token).await;
+    paid(&first, &token, &channel, "before").await;
+    for (setting, unsafe_, safe) in
+        [("synchronous_commit", "off", "on"), ("synchronous_commit", "local", "on"), ("fsync", "off", "on")]
+    {
+        let set = |value: &str| {
+            fleet.database.settings(&format!("{setting} = {value}"));
+            fleet.database.reload();
+        };
+        let before = vouchers(&fleet.world.sandbox.llm).len();
+        set(unsafe_);
+        until("it is refused", async || {
+            let answer = ask(&first, &token, &channel, "on an unsafe server").await.unwrap();
+            answer.is_error && answer.data["code"] == "journal_failed" && answer.text.contains(setting)
+        })
+        .await;
+        let asked = vouchers(&fleet.world.sandbox.llm).len();
+        let refused = ask(&first, &token, &channel, "still unsafe").await.unwrap();
+        assert!(refused.is_error && vouchers(&fleet.world.sandbox.llm).len() == asked, "{before}");
+        // Nor by one that starts now.
+        set(safe);
+        until("it is paid again", async || !ask(&first, &token, &channel, "safe again").await.unwrap().is_error).await;
+    }
+    fleet.nothing_twice();
+    first.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgres"]
+async fn m1_the_server_is_restarted_under_load_and_every_request_is_answered_or_refused() {
+    let mut fleet = Fleet::new().await;
+    let first = fleet.replica().await;
+    let second = fleet.replica().await;
+    let token = fleet.token.clone();
+    let channel = open(&second, &token).await;
+    let asking = async {
+        let (mut answered, mut refused) = (0, 0);
+        for turn in 0..60 {
+            match ask(&second, &token, &channel, &format!("request {turn}")).await {
+                Ok(answer) if !answer.is_error => answered += 1,
+                Ok(_) | Err((StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY, _)) => refused += 1,
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        (answered, refused)
+    };
+    let restarting = async {
+        for how in ["immediate", "fast"] {
+            until("some are paid", async || vouchers(&fleet.world.sandbox.llm).len() > 5).await;
+            tokio::task::block_in_place(|| {
+                fleet.database.down(how);
+                fleet.database.up();
+            });
+        }
+    };
+    let ((answered, refused), ()) = futures::join!(asking, restarting);
+    println!("{answered} answered, {refused} refused");
+    assert!(answered >= 40, "{answered} answered, {refused} refused");
+    paid(&first, &token, &channel, "afterwards").await;
+    fleet.nothing_twice();
+    assert_eq!(fleet.sql("SELECT COUNT(*) FROM vouchers WHERE state = 'in_flight'"), "0");
+    first.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgres"]
+async fn a_least_privileged_account_pays_and_changes_no_record() {
+    let mut fleet = Fleet::new().await;
+    let owner = fleet.env();
+    let made = owner.run(&["journal", "prepare", "--grant", ROLE, "--json"]).await.ok_json();
+    assert_eq!((&made["before"], &made["granted"]), (&Value::Null, &json!(ROLE)));
+    fleet.url = fleet.database.url(ROLE);
+    let first = fleet.replica().await;
+    let token = fleet.token.clone();
+    let channel = open(&first, &token).await;
+    paid(&first, &token, &channel, "hello").await;
+    let schema = fleet.schema();
+    for (forbidden, table) in [
+        ("UPDATE", "audit"),
+        ("DELETE", "audit"),
+        ("DELETE", "vouchers"),
+        ("TRUNCATE", "audit"),
+        ("UPDATE", "schema_version"),
+    ] {
+        let may = fleet
+            .database
+            .sql("drain", &format!("SELECT has_table_privilege('{ROLE}', '{schema}.{table}', '{forbidden}')"));
+        assert_eq!(may, "f", "{forbidden} {table}");
+    }
+    // And what the owner itself does is refused by the trigger.
+    for change in [
+        "UPDATE audit SET amount = 1",
+        "DELETE FROM audit",
+        "TRUNCATE audit CASCADE",
+        "UPDATE channels SET signed = signed - 1",
+    ] {
+        let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| fleet.sql(change)));
+        assert!(refused.is_err(), "{change}");
+    }
+    first.stop().await;
+}
+
+/// Two agents on two replicas want the last cent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgres"]
+async fn m4_the_last_of_a_budget_is_spent_once() {
+    let mut fleet = Fleet::new().await.with("DRAIN_MAX_PER_DAY", "0.002");
+    let first = fleet.replica().await;
+    let second = fleet.replica().await;
+    let token = fleet.token.clone();
+    let channels = [open(&first, &token).await, open(&second, &token).await];
+    let mut asked = Vec::new();
+    for turn in 0..20 {
+        let served = if turn % 2 == 0 { &first } else { &second };
+        asked.push(ask(served, &token, &channels[turn % 2], "a request that costs something"));
+    }
+    let answers = futures::future::join_all(asked).await;
+    let refused = answers.iter().filter(|answer| answer.as_ref().unwrap().data["code"] == "limit_reached").count();
+    assert!(refused > 0, "the budget is never used up");
+    let signed: u64 = fleet.sql("SELECT SUM(signed) FROM channels").parse().unwrap();
+    assert!(signed <= 2_000, "{signed} of 2000 signed");
+    first.stop().await;
+    second.stop().await;
+}
