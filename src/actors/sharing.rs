@@ -33,8 +33,6 @@ const HAND_OVER: Duration = Duration::from_secs(20);
 /// Between two tries to get or find the wallet: at first, and when it takes longer.
 const PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// Between two looks at a journal that another replica holds.
-const LOOK: Duration = Duration::from_millis(500);
 /// How often a command that only reads is asked for anew when its holder ends.
 const READS: u32 = 5;
 
@@ -271,7 +269,7 @@ async fn keep(shared: Weak<Inner>, mut candidate: Candidate) {
             Ok(away @ Post::Away(_)) => {
                 inner.post.send_replace(away);
                 drop(inner);
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(candidate.between_looks()).await;
                 (since, pause) = (Instant::now(), PAUSE);
                 continue;
             }

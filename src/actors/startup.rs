@@ -69,12 +69,11 @@ pub fn location(config: &Config, address: Address) -> Location {
 /// Opens the journal of a wallet that this process holds, and reads what had not ended.
 pub(super) async fn wallet(services: &Services, signer: Signer, hold: Arc<Hold>) -> Result<WithKey, Failure> {
     let address = signer.address();
-    let folder = folder(&services.config, address);
     let journal = tokio::task::spawn_blocking(move || Journal::open(&hold))
         .await
         .map_err(|e| Failure::internal(e.to_string()))??;
     let channels = journal.channels(false).await?;
-    let answers = Answers::open(folder, services.config.requests.keep);
+    let answers = Answers::open(location(&services.config, address), services.config.requests.keep);
     let purse = Purse { address, journal, answers, signer: signer.capabilities(), decisions: watch::Sender::new(()) };
     Ok(WithKey { purse, signer, channels })
 }

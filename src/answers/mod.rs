@@ -1,12 +1,13 @@
-//! Paid answers, kept for a while in a file of their own in the wallet's folder, so that one whose caller has gone can be
-//! fetched by its receipt.
+//! Paid answers, kept for a while in a file of their own in the wallet's folder, or beside a journal on a server, so that one
+//! whose caller has gone can be fetched by its receipt.
 //!
 //! The file holds no money: it can be deleted at any time, a power cut may take the last answers from it, and one that is
 //! damaged is set aside and begun anew. A thread of its own reads and writes it.
 
+#[cfg(feature = "postgres")]
+mod server;
 mod store;
 
-use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
@@ -16,7 +17,8 @@ use tokio::sync::oneshot;
 use crate::api::KeptAnswer;
 use crate::clock::Clock;
 use crate::config::Keep;
-use store::Store;
+use crate::journal::Location;
+use store::FileStore;
 
 /// How often what is too old is deleted where nothing else happens.
 const LOOK: Duration = Duration::from_secs(600);
@@ -46,11 +48,10 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// The answers of the wallet whose folder this is. Without a thread for them none is kept.
-    pub fn open(folder: PathBuf, keep: Keep) -> Self {
+    /// The answers of the wallet whose journal lies there. Without a thread for them none is kept.
+    pub fn open(location: Location, keep: Keep) -> Self {
         let (queue, jobs) = channel();
-        let started =
-            thread::Builder::new().name("answers".into()).spawn(move || work(Store::new(folder, keep), &jobs));
+        let started = thread::Builder::new().name("answers".into()).spawn(move || work(kept_at(location, keep), &jobs));
         if let Err(error) = &started {
             tracing::warn!(%error, "answers are not kept");
         }
@@ -76,6 +77,47 @@ impl Answers {
         let (reply, answer) = oneshot::channel();
         self.queue.as_ref().ok_or_else(gone)?.send(job(reply)).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
+    }
+}
+
+/// Beside the journal's file, or on its server.
+fn kept_at(location: Location, keep: Keep) -> Store {
+    #[cfg(feature = "postgres")]
+    if location.server().is_some() {
+        return Store::Server(Box::new(server::ServerStore::new(location, keep)));
+    }
+    Store::File(FileStore::new(location.folder().into(), keep))
+}
+
+enum Store {
+    File(FileStore),
+    #[cfg(feature = "postgres")]
+    Server(Box<server::ServerStore>),
+}
+
+impl Store {
+    fn keep(&mut self, id: &AnswerId, body: &str, now: u64) -> Result<(), String> {
+        match self {
+            Self::File(store) => store.keep(id, body, now),
+            #[cfg(feature = "postgres")]
+            Self::Server(store) => store.keep(id, body, now),
+        }
+    }
+
+    fn find(&mut self, id: &AnswerId, now: u64) -> Result<Option<KeptAnswer>, String> {
+        match self {
+            Self::File(store) => store.find(id, now),
+            #[cfg(feature = "postgres")]
+            Self::Server(store) => store.find(id, now),
+        }
+    }
+
+    fn forget_old(&mut self, now: u64) {
+        match self {
+            Self::File(store) => store.forget_old(now),
+            #[cfg(feature = "postgres")]
+            Self::Server(store) => store.forget_old(now),
+        }
     }
 }
 

@@ -35,7 +35,7 @@ const SCHEMA: &str = "
     ) STRICT;
     CREATE INDEX IF NOT EXISTS answers_by_time ON answers (at);";
 
-pub(super) struct Store {
+pub(super) struct FileStore {
     folder: PathBuf,
     keep: Keep,
     open: Option<Open>,
@@ -47,7 +47,7 @@ struct Open {
     bytes: u64,
 }
 
-impl Store {
+impl FileStore {
     pub(super) const fn new(folder: PathBuf, keep: Keep) -> Self {
         Self { folder, keep, open: None }
     }
@@ -67,11 +67,7 @@ impl Store {
         }
         let oldest = oldest(self.keep, now);
         let found = self.with(|open| open.find(id, oldest))?;
-        let Some((hash, body)) = found else { return Ok(None) };
-        if sha256(&body).to_string() != hash {
-            return Err("it is not what was written".into());
-        }
-        serde_json::from_str(&body).map(Some).map_err(|e| e.to_string())
+        found.map(|(hash, body)| read(&hash, &body)).transpose()
     }
 
     /// Deletes what is too old. Where nothing was ever kept, no file is made.
@@ -106,12 +102,20 @@ impl Store {
     }
 }
 
+/// A body, if it is the one that was written.
+pub(super) fn read(hash: &str, body: &str) -> Result<KeptAnswer, String> {
+    if sha256(body).to_string() != hash {
+        return Err("it is not what was written".into());
+    }
+    serde_json::from_str(body).map_err(|e| e.to_string())
+}
+
 /// Before it, what is kept is too old.
-fn oldest(keep: Keep, now: u64) -> i64 {
+pub(super) fn oldest(keep: Keep, now: u64) -> i64 {
     column(now.saturating_sub(keep.time.as_secs()))
 }
 
-fn column(number: u64) -> i64 {
+pub(super) fn column(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
@@ -237,13 +241,13 @@ mod tests {
     #[test]
     fn an_answer_is_its_receipts_and_its_agents() {
         let home = tempfile::tempdir().unwrap();
-        let mut store = Store::new(home.path().into(), keep(10_000));
+        let mut store = FileStore::new(home.path().into(), keep(10_000));
         store.forget_old(0);
         assert!(!home.path().join(FILE).exists());
         store.keep(&id("c1-1"), &json_of("one"), 100).unwrap();
         let mode = fs::metadata(home.path().join(FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        let mut store = Store::new(home.path().into(), keep(10_000));
+        let mut store = FileStore::new(home.path().into(), keep(10_000));
         assert_eq!(store.find(&id("c1-1"), 100), Ok(Some(answer("one"))));
         assert_eq!(store.find(&AnswerId { agent: "bob".into(), ..id("c1-1") }, 100), Ok(None));
         // A journal that was begun anew gives the same receipts again.
@@ -254,7 +258,7 @@ mod tests {
     #[test]
     fn what_is_old_or_too_much_goes_and_leaves_no_bytes_behind() {
         let home = tempfile::tempdir().unwrap();
-        let mut store = Store::new(home.path().into(), keep(1_000));
+        let mut store = FileStore::new(home.path().into(), keep(1_000));
         store.keep(&id("c1-1"), &json_of("first secret"), 100).unwrap();
         assert_eq!(store.find(&id("c1-1"), 100 + DAY + 1), Ok(None));
         for number in 2..30 {
@@ -270,9 +274,9 @@ mod tests {
         let file = fs::read(home.path().join(FILE)).unwrap();
         assert!(!file.windows(12).any(|part| part == b"first secret"));
         // Who keeps none keeps none of before either.
-        let mut store = Store::new(home.path().into(), Keep { time: Duration::ZERO, bytes: 1_000 });
+        let mut store = FileStore::new(home.path().into(), Keep { time: Duration::ZERO, bytes: 1_000 });
         store.forget_old(200);
-        assert_eq!(Store::new(home.path().into(), keep(1_000)).find(&id("c1-29"), 200), Ok(None));
+        assert_eq!(FileStore::new(home.path().into(), keep(1_000)).find(&id("c1-29"), 200), Ok(None));
     }
 
     #[test]
@@ -280,12 +284,12 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         for rubbish in [&b"no database at all, but long enough to be read as the head of one"[..], &[0x53; 9_000]] {
             fs::write(home.path().join(FILE), rubbish).unwrap();
-            let mut store = Store::new(home.path().into(), keep(10_000));
+            let mut store = FileStore::new(home.path().into(), keep(10_000));
             store.keep(&id("c1-1"), &json_of("one"), 100).unwrap();
             assert_eq!(store.find(&id("c1-1"), 100), Ok(Some(answer("one"))));
             assert_eq!(fs::read(home.path().join(DAMAGED)).unwrap(), rubbish);
         }
-        let mut store = Store::new(home.path().into(), keep(10_000));
+        let mut store = FileStore::new(home.path().into(), keep(10_000));
         store.forget_old(100);
         let db = &store.open.as_ref().unwrap().db;
         db.execute("UPDATE answers SET body = replace(body, 'one', 'two')", []).unwrap();

@@ -73,7 +73,7 @@ keys! {
     JournalUrl: "DRAIN_JOURNAL_URL", None, Some("journal.url_file"), Secret, "a file in DRAIN_HOME",
         "A PostgreSQL server that holds the journal in place of a file, for several replicas of drain-mcp serve: postgres://user:password@host/database?sslmode=require. Each wallet has a schema of its own there.";
     JournalLease: "DRAIN_JOURNAL_LEASE", Some("journal.lease"), None, Plain, "10s",
-        "With DRAIN_JOURNAL_URL: how long a wallet stays with a replica of which nothing is heard. Then another one takes it over.";
+        "With DRAIN_JOURNAL_URL: within which time another replica has taken over the wallet of one of which nothing is heard any more.";
     Log: "DRAIN_LOG", None, None, Plain, "warn",
         "What is logged to stderr: error, warn, info, debug, trace, or filters such as drain_mcp=debug. The fleet's server tells of every paid call by itself: warn,drain_mcp=info.";
     LogFormat: "DRAIN_LOG_FORMAT", None, None, Plain, "text",

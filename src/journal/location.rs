@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 #[cfg(feature = "postgres")]
 use std::sync::Mutex;
+use std::time::Duration;
 
 #[cfg(feature = "postgres")]
 use drain_protocol::Address;
@@ -15,6 +16,9 @@ use super::db::{Db, DbError, params};
 #[cfg(feature = "postgres")]
 use super::server::{Lease, Server, Taken};
 use super::{JournalError, backup, schema};
+
+/// A lock is heard of by the end of its socket; this is for who has no other way.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Where the records of a wallet are.
 #[derive(Clone, Debug)]
@@ -107,6 +111,15 @@ impl Location {
         let mut statement = reader.db().prepare_cached(held)?;
         let found = statement.query_map(params![], |row| row.get::<_, Option<String>>(0))?;
         Ok(found.into_iter().next().map(|url| Holder { url: url.and_then(|url| url.parse().ok()) }))
+    }
+
+    /// Between two looks at a journal that another process holds, where that is no lock.
+    pub fn look(&self) -> Duration {
+        #[cfg(feature = "postgres")]
+        if let Some((server, _)) = &self.server {
+            return server.look();
+        }
+        LOOK
     }
 
     /// Whether the journal is a file of this machine.

@@ -7,6 +7,9 @@ use std::path::Path;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use crate::harness::World;
 use crate::process_harness::served::{Client, Served, add_agent, message_of};
@@ -165,11 +168,21 @@ async fn m2_a_replica_that_is_killed_is_taken_over_within_its_lease() {
     let second = fleet.replica().await;
     let token = fleet.token.clone();
     let channel = open(&second, &token).await;
-    paid(&second, &token, &channel, "before").await;
+    let mut named = chat(&channel, "with a name");
+    named["requestId"] = json!("once");
+    let answered = second.stateless(&token, "drain_chat", &named).send().await.unwrap();
+    let first_answer = Answer::of(message_of(answered).await["result"].clone());
+    assert!(!first_answer.is_error, "{}", first_answer.text);
     first.kill().await;
     let killed = std::time::Instant::now();
     paid(&second, &token, &channel, "after").await;
-    println!("taken over after {:?}", killed.elapsed());
+    println!("taken over after {:?} of 2 s", killed.elapsed());
+    // What was paid is not lost with the replica that paid, and not paid again.
+    let before = vouchers(&fleet.world.sandbox.llm).len();
+    let again = second.stateless(&token, "drain_chat", &named).send().await.unwrap();
+    let again = Answer::of(message_of(again).await["result"].clone());
+    assert_eq!(again.data["content"], first_answer.data["content"], "{}", again.text);
+    assert_eq!(vouchers(&fleet.world.sandbox.llm).len(), before);
     fleet.nothing_twice();
     second.stop().await;
 }
@@ -180,7 +193,7 @@ async fn m2_a_replica_that_is_killed_is_taken_over_within_its_lease() {
 async fn m1_m2_a_replica_that_stood_still_between_record_and_signature_signs_nothing_new() {
     let mut fleet = Fleet::new().await;
     let env = fleet.env().with("DRAIN_TEST_POINT", "voucher-authorized=stop@2");
-    let first = Served::start_with(&env, &["serve"]).await;
+    let mut first = Served::start_with(&env, &["serve"]).await;
     let second = fleet.replica().await;
     let token = fleet.token.clone();
     let channel = open(&second, &token).await;
@@ -189,8 +202,8 @@ async fn m1_m2_a_replica_that_stood_still_between_record_and_signature_signs_not
     assert_eq!(status, StatusCode::BAD_GATEWAY, "{text}");
     assert!(text.contains("not known"), "{text}");
     paid(&second, &token, &channel, "taken over").await;
-    let pid = rustix::process::Pid::from_raw(i32::try_from(first.pid()).unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    continued(&first);
+    first.says("another process has taken the journal over").await;
     // What it had recorded may still leave, and the provider refuses it: a later number is there. It signs no more.
     until("it knows that the wallet is another's", async || first.ready().await.0 == StatusCode::OK).await;
     paid(&first, &token, &channel, "passed on by the one that stood still").await;
@@ -209,6 +222,178 @@ async fn m1_m2_a_replica_that_stood_still_between_record_and_signature_signs_not
     assert_eq!(fleet.sql("SELECT COUNT(*) FROM vouchers WHERE amount > (SELECT MIN(deposit) FROM channels)"), "0");
     second.stop().await;
     first.stop().await;
+}
+
+/// It stands still with the answer half read, and its wallet is another's when it goes on: the answer is kept all the same, and
+/// found by the request's name through the other one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgres"]
+async fn an_answer_that_came_to_a_replica_that_had_lost_the_wallet_is_not_lost() {
+    let mut fleet = Fleet::new().await;
+    let env = fleet.env().with("DRAIN_TEST_POINT", "voucher-sent=stop@2");
+    let first = Served::start_with(&env, &["serve"]).await;
+    let second = fleet.replica().await;
+    let token = fleet.token.clone();
+    let channel = open(&second, &token).await;
+    paid(&second, &token, &channel, "before").await;
+    let mut named = chat(&channel, "with a name");
+    named["requestId"] = json!("once");
+    let ask = async || second.stateless(&token, "drain_chat", &named).send().await.unwrap();
+    assert_eq!(ask().await.status(), StatusCode::BAD_GATEWAY);
+    let unknown = Answer::of(message_of(ask().await).await["result"].clone());
+    assert_eq!(unknown.data["code"], "request_unknown", "{}", unknown.text);
+    continued(&first);
+    until("its answer is found", async || {
+        let answer = Answer::of(message_of(ask().await).await["result"].clone());
+        !answer.is_error && answer.text.contains("nothing was paid again")
+    })
+    .await;
+    assert_eq!(vouchers(&fleet.world.sandbox.llm).len(), 2, "it was paid once");
+    // The provider's next total says what it cost.
+    paid(&second, &token, &channel, "the next").await;
+    until("nothing is unknown", async || fleet.sql("SELECT COUNT(*) FROM vouchers WHERE state = 'in_flight'") == "0")
+        .await;
+    fleet.nothing_twice();
+    second.stop().await;
+    first.stop().await;
+}
+
+fn continued(served: &Served) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(served.pid()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+}
+
+/// What happens on the way to the database.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Trouble {
+    None,
+    /// Nothing comes through.
+    Cut,
+    /// The next commit does not arrive, and its connection ends.
+    CommitLost,
+    /// It arrives, and its answer does not.
+    AnswerLost,
+}
+
+/// A way to the database with trouble on it.
+struct Way {
+    port: u16,
+    trouble: watch::Sender<Trouble>,
+}
+
+impl Way {
+    async fn to(port: u16) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let here = listener.local_addr().unwrap().port();
+        let trouble = watch::Sender::new(Trouble::None);
+        let state = trouble.clone();
+        tokio::spawn(async move {
+            loop {
+                let (from, _) = listener.accept().await.unwrap();
+                if *state.borrow() == Trouble::Cut {
+                    continue;
+                }
+                let to = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                tokio::spawn(carry(from, to, state.clone()));
+            }
+        });
+        Self { port: here, trouble }
+    }
+}
+
+async fn carry(mut from: TcpStream, mut to: TcpStream, trouble: watch::Sender<Trouble>) {
+    let mut changed = trouble.subscribe();
+    let (mut asked, mut answered) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+    loop {
+        tokio::select! {
+            read = from.read(&mut asked) => {
+                let Ok(count @ 1..) = read else { return };
+                let commits = asked[..count].windows(12).any(|bytes| bytes == b"SELECT keep(");
+                let lost = commits.then(|| *trouble.borrow());
+                if lost == Some(Trouble::CommitLost) {
+                    trouble.send_replace(Trouble::None);
+                    return;
+                }
+                to.write_all(&asked[..count]).await.unwrap();
+                if lost == Some(Trouble::AnswerLost) {
+                    // It is committed when this comes.
+                    to.read(&mut answered).await.unwrap();
+                    trouble.send_replace(Trouble::None);
+                    return;
+                }
+            }
+            read = to.read(&mut answered) => {
+                let Ok(count @ 1..) = read else { return };
+                if from.write_all(&answered[..count]).await.is_err() {
+                    return;
+                }
+            }
+            () = async { drop(changed.wait_for(|trouble| *trouble == Trouble::Cut).await) } => return,
+        }
+    }
+}
+
+/// Whether a commit was made is found out before anybody is told, so that nothing is signed twice and nothing unsigned is
+/// reserved.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgres"]
+async fn m1_a_commit_of_which_nothing_was_heard_is_read_back() {
+    let mut fleet = Fleet::new().await;
+    let way = Way::to(fleet.database.port).await;
+    let env = fleet.env().with("DRAIN_JOURNAL_URL", fleet.database.url_at(OWNER, way.port));
+    let first = Served::start_with(&env, &["serve"]).await;
+    let token = fleet.token.clone();
+    let channel = open(&first, &token).await;
+    paid(&first, &token, &channel, "before").await;
+    until("it is booked", async || fleet.sql("SELECT COUNT(*) FROM vouchers WHERE state = 'in_flight'") == "0").await;
+    for turn in 0..3 {
+        let before = vouchers(&fleet.world.sandbox.llm).len();
+        way.trouble.send_replace(Trouble::AnswerLost);
+        paid(&first, &token, &channel, "committed, and nothing heard of it").await;
+        assert_eq!(
+            (*way.trouble.borrow(), vouchers(&fleet.world.sandbox.llm).len()),
+            (Trouble::None, before + 1),
+            "{turn}"
+        );
+        until("it is booked", async || fleet.sql("SELECT COUNT(*) FROM vouchers WHERE state = 'in_flight'") == "0")
+            .await;
+        way.trouble.send_replace(Trouble::CommitLost);
+        let refused = ask(&first, &token, &channel, "not committed").await.unwrap();
+        assert!(refused.is_error && refused.data["code"] == "journal_failed", "{}", refused.text);
+        assert!(refused.text.contains("Nothing was spent"), "{}", refused.text);
+        assert_eq!(vouchers(&fleet.world.sandbox.llm).len(), before + 1, "{turn}");
+        let recorded: usize = fleet.sql("SELECT COUNT(*) FROM vouchers").parse().unwrap();
+        assert_eq!(recorded, before + 1, "what was not committed is not there");
+    }
+    paid(&first, &token, &channel, "afterwards").await;
+    fleet.nothing_twice();
+    first.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgres"]
+async fn m1_m2_a_replica_that_is_cut_off_from_the_database_signs_nothing_and_comes_back() {
+    let mut fleet = Fleet::new().await;
+    let way = Way::to(fleet.database.port).await;
+    let env = fleet.env().with("DRAIN_JOURNAL_URL", fleet.database.url_at(OWNER, way.port));
+    let first = Served::start_with(&env, &["serve"]).await;
+    let second = fleet.replica().await;
+    let token = fleet.token.clone();
+    let channel = open(&first, &token).await;
+    paid(&first, &token, &channel, "before").await;
+    way.trouble.send_replace(Trouble::Cut);
+    // What is asked of it is refused, or passed on once another one has the wallet: never paid without a record.
+    let answer = ask(&first, &token, &channel, "while it is cut off").await;
+    println!("while it is cut off: {:?}", answer.as_ref().map(|answer| answer.text.clone()));
+    paid(&second, &token, &channel, "taken over").await;
+    way.trouble.send_replace(Trouble::None);
+    until("it passes on again", async || {
+        ask(&first, &token, &channel, "again").await.is_ok_and(|answer| !answer.is_error)
+    })
+    .await;
+    fleet.nothing_twice();
+    first.stop().await;
+    second.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

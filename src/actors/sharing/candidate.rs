@@ -143,6 +143,11 @@ impl Candidate {
         }
     }
 
+    /// Between two looks at who holds the wallet elsewhere.
+    pub(super) fn between_looks(&self) -> Duration {
+        self.location.look()
+    }
+
     async fn holder(&self) -> Result<Option<Holder>, Failure> {
         let location = self.location.clone();
         let found = tokio::task::spawn_blocking(move || location.holder()).await;

@@ -2,6 +2,7 @@
 //!
 //! Each wallet has a schema of its own there, as it has a file of its own elsewhere.
 
+mod answers;
 mod lease;
 mod schema;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use super::distrust::{self, distrust};
 use super::mark::Mark;
 use super::schema::{CHECKED_AT_START, Opened, private_folder};
 use super::{JournalError, Location, check};
+pub use answers::AnswersTable;
 pub(super) use lease::{Lease, Taken};
 pub use schema::{Made, prepare};
 
@@ -41,7 +43,10 @@ const MAY_LOSE: &str = "DRL01";
 #[derive(Clone)]
 pub struct Server {
     config: Arc<Config>,
+    /// How long the server keeps a journal for a holder of whom nothing is heard.
     lease: Duration,
+    /// Between two looks of those who wait for it: with the lease and a start less than what the operator allows for all.
+    look: Duration,
 }
 
 impl std::fmt::Debug for Server {
@@ -65,11 +70,11 @@ impl std::fmt::Display for Server {
 }
 
 impl Server {
-    /// From `postgres://user:password@host/database`. The error never repeats the text, which holds a password.
+    /// From `postgres://user:password@host/database`, and how long a hand-over may take. The error never repeats the text, which holds a password.
     ///
     /// # Errors
     /// What is wrong with it: no such form, no host, or a host that is reached over a network without TLS.
-    pub fn parse(url: &str, lease: Duration) -> Result<Self, String> {
+    pub fn parse(url: &str, hand_over: Duration) -> Result<Self, String> {
         let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
             let why = std::error::Error::source(&error).map(ToString::to_string);
             format!(
@@ -98,7 +103,12 @@ impl Server {
             .connect_timeout(CONNECT)
             .keepalives_idle(UNHEARD)
             .tcp_user_timeout(UNHEARD);
-        Ok(Self { config: Arc::new(config), lease })
+        Ok(Self { config: Arc::new(config), lease: hand_over * 3 / 4, look: hand_over / 10 })
+    }
+
+    /// Between two looks at a journal that another process holds.
+    pub const fn look(&self) -> Duration {
+        self.look
     }
 
     /// A session that works in this schema.

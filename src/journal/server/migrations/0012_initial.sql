@@ -339,6 +339,19 @@ BEGIN
     END IF;
 END $$;
 
+-- Paid answers, kept for a while, so that one whose caller has gone can be fetched by its receipt from every replica.
+CREATE TABLE answers (
+    receipt TEXT   NOT NULL,
+    channel TEXT   NOT NULL,
+    agent   TEXT   NOT NULL,
+    at      BIGINT NOT NULL,
+    bytes   BIGINT NOT NULL,
+    hash    TEXT   NOT NULL,
+    body    TEXT   NOT NULL,
+    PRIMARY KEY (receipt, channel)
+);
+CREATE INDEX answers_by_time ON answers (at);
+
 -- What this schema is, and the oldest drain-mcp that can work with it, by the schema that it knows.
 CREATE TABLE schema_version (version BIGINT NOT NULL, oldest BIGINT NOT NULL);
 INSERT INTO schema_version VALUES (12, 12);
