@@ -192,6 +192,12 @@ fn every_variable_has_an_effect() {
         (Key::Wallet, "default", ""),
         (Key::Listen, "127.0.0.2:1", "listen: 127.0.0.2:1"),
         (Key::ListenPublic, "on", ""),
+        (Key::ReplicaUrl, "http://10.0.0.5:5858", "10.0.0.5"),
+        #[cfg(feature = "postgres")]
+        (Key::JournalUrl, "postgres://drain:secret@127.0.0.1/drain", "server: Some(postgres://127.0.0.1/drain)"),
+        #[cfg(not(feature = "postgres"))]
+        (Key::JournalUrl, "", ""),
+        (Key::JournalLease, "5s", ""),
         (Key::AllowedHosts, "mcp.example", "allowed_hosts: [\"mcp.example\", \"127.0.0.1\"]"),
         (Key::AllowedOrigins, "https://app.example", "allowed_origins: [\"https://app.example:443\"]"),
         (Key::MetricsToken, "0123456789abcdef", "metrics_token: Some([secret])"),

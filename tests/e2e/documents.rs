@@ -18,7 +18,7 @@ use crate::process_harness::served::Served;
 use crate::process_harness::{Env, PATIENCE, PROGRAM};
 
 /// Commands that are not run here: how they begin, in any document or in one, and why or by which test instead.
-const NOT_HERE: [(&str, &str); 41] = [
+const NOT_HERE: [(&str, &str); 43] = [
     ("cargo run --release --locked -- demo", "the tests `demo` run it"),
     ("drain-mcp demo", "the tests `demo` run it"),
     ("cargo test", "it is how this runs"),
@@ -42,6 +42,8 @@ const NOT_HERE: [(&str, &str); 41] = [
     ("export DRAIN_SIGNER=ledger", "needs a Ledger: the tests `ledger`"),
     ("export DRAIN_LEDGER_ADDRESS=", "needs a Ledger: the tests `ledger`"),
     ("DRAIN_KEYSTORE_PASSWORD_COMMAND=", "needs a keyring; no command, but a setting"),
+    ("drain-mcp journal prepare", "needs PostgreSQL: the tests `replicas`"),
+    ("curl http://10.0.0.5", "asks a replica: the tests `replicas`"),
     ("aws kms create-key", "needs an account at AWS"),
     ("export DRAIN_KMS_KEY_ID=", "needs AWS: the tests `kms`"),
     ("drain-mcp wallet address     # asks KMS", "needs AWS: the tests `kms`"),

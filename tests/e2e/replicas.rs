@@ -505,6 +505,50 @@ async fn a_least_privileged_account_pays_and_changes_no_record() {
     first.stop().await;
 }
 
+/// A later version's schema, replicas of this one that go on with it, and one replaced after another while an agent pays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgres"]
+async fn replicas_go_on_with_a_later_schema_and_are_replaced_one_after_another() {
+    let mut fleet = Fleet::new().await;
+    let (first, second) = (fleet.replica().await, fleet.replica().await);
+    let token = fleet.token.clone();
+    let channel = open(&first, &token).await;
+    paid(&second, &token, &channel, "before").await;
+    // What a step of the next version may do: columns and tables that this one does not know.
+    let version: u64 = fleet.sql("SELECT version FROM schema_version").parse().unwrap();
+    fleet.sql(&format!(
+        "BEGIN; ALTER TABLE channels ADD COLUMN later BIGINT NOT NULL DEFAULT 0; ALTER TABLE vouchers ADD COLUMN later TEXT; \
+         ALTER TABLE audit ADD COLUMN later TEXT; CREATE TABLE later (id BIGINT); UPDATE schema_version SET version = {}, oldest = {version}; COMMIT",
+        version + 1
+    ));
+    let third = fleet.replica().await;
+    for replica in [&first, &second, &third] {
+        paid(replica, &token, &channel, "after the step").await;
+    }
+    let client = third.client(&token, Client::stateless()).await;
+    let budget = client.ok("drain_budget", json!({})).await;
+    assert!(budget.text.contains("receipt") || !budget.data["receipts"].is_null(), "{}", budget.text);
+    client.leave().await;
+    let asking = async {
+        for turn in 0..30 {
+            paid(&third, &token, &channel, &format!("while they are replaced {turn}")).await;
+        }
+    };
+    let replacing = async {
+        first.stop().await;
+        second.stop().await;
+    };
+    futures::join!(asking, replacing);
+    fleet.nothing_twice();
+    // One that the next version does not allow any more says so, and leaves the journal as it is.
+    fleet.sql(&format!("UPDATE schema_version SET oldest = {}", version + 1));
+    let late = fleet.env();
+    let refused = late.run(&["serve"]).await;
+    assert!(refused.code == Some(1) && refused.stderr.contains("newer drain-mcp"), "{refused:?}");
+    paid(&third, &token, &channel, "the one that runs goes on").await;
+    third.stop().await;
+}
+
 /// Two agents on two replicas want the last cent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs postgres"]

@@ -101,6 +101,12 @@ fn bad_values_name_their_variable() {
         (Key::Wallet, &["other", "two words"]),
         (Key::Listen, &["off", "example.com:5858", "0.0.0.0:5858"]),
         (Key::ListenPublic, &["maybe"]),
+        (Key::ReplicaUrl, &["ftp://10.0.0.5", "http://a:b@10.0.0.5"]),
+        (
+            Key::JournalUrl,
+            &["journal.db", "postgres://drain:secret@db.example/drain", "postgres:///", "mysql://db/drain"],
+        ),
+        (Key::JournalLease, &["0", "100ms", "1h", "never"]),
         (Key::AllowedHosts, &[",", "https://mcp.example"]),
         (Key::AllowedOrigins, &[",", "mcp.example"]),
         (Key::MetricsToken, &["short"]),
