@@ -36,6 +36,11 @@ impl Runtime {
         !self.shared().config().journal.is_a_file()
     }
 
+    /// By when other replicas have seen that this one let the wallet go.
+    pub fn noticed_in(&self) -> Duration {
+        self.shared().config().journal.noticed_in()
+    }
+
     /// Waits until the wallet is not any more with the replica that is reached there.
     pub async fn moved(&self, from: &Url) {
         self.shared().moved(from).await;

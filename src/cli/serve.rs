@@ -90,6 +90,9 @@ async fn serve(
             output.remark(&format!("calls still ran after {seconds} s; what they had begun is in the journal"));
         }
         join_all(wallets.iter().map(|wallet| wallet.runtime.shutdown())).await;
+        // Until then replicas pass on to this one, and are told that nothing was begun.
+        let noticed = wallets.iter().map(|wallet| wallet.runtime.noticed_in()).max().unwrap_or_default();
+        tokio::time::sleep(noticed).await;
         serving.close().await;
     };
     tokio::select! {

@@ -22,6 +22,15 @@ pub struct JournalConfig {
 }
 
 impl JournalConfig {
+    /// By when other replicas have seen that a wallet was let go; at once where there are none.
+    pub fn noticed_in(&self) -> Duration {
+        #[cfg(feature = "postgres")]
+        if let Some(server) = &self.server {
+            return server.look() * 2;
+        }
+        Duration::ZERO
+    }
+
     /// Whether it is a file of this machine.
     pub const fn is_a_file(&self) -> bool {
         #[cfg(feature = "postgres")]

@@ -70,6 +70,8 @@ async fn pass_on(shared: &Shared, member: &Member, url: &reqwest::Url, parts: &P
     target.set_path(parts.uri.path());
     let mut request = reqwest::Request::new(parts.method.clone(), target);
     *request.headers_mut() = end_to_end(&parts.headers);
+    // A connection that was kept may end just now: then nobody knew whether the request had arrived.
+    request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     request.headers_mut().insert(FORWARDED, HeaderValue::from_static("1"));
     *request.body_mut() = Some(data.into());
     let sent = shared.replicas.send(request, deadline(shared.settings.call_time + BEYOND));
