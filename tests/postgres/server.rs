@@ -85,6 +85,21 @@ impl Server {
         self.run("pg_ctl", &["-D", &self.data(), "-m", how, "-w", "stop"]);
     }
 
+    /// Starts as a standby, in recovery: nothing can be written.
+    pub fn up_as_standby(&self) {
+        let signal = Path::new(&self.data()).join("standby.signal");
+        std::fs::write(&signal, "").unwrap();
+        if is_root() {
+            assert!(Command::new("chown").arg("postgres").arg(&signal).status().unwrap().success());
+        }
+        self.up();
+    }
+
+    /// Ends the recovery: it is a primary on a timeline of its own from here on.
+    pub fn promote(&self) {
+        self.run("pg_ctl", &["-D", &self.data(), "-w", "promote"]);
+    }
+
     pub fn reload(&self) {
         self.run("pg_ctl", &["-D", &self.data(), "reload"]);
     }
