@@ -1,8 +1,10 @@
 //! Several replicas of `drain-mcp serve` over one PostgreSQL server: one of them has a wallet, the others pass on to it, and
 //! what happens to one of them costs nobody money twice.
 
+use std::collections::{HashMap, HashSet};
 use std::net::TcpListener;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -12,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::harness::World;
-use crate::process_harness::served::{Client, Served, add_agent, message_of};
+use crate::process_harness::served::{Client, Served, add_agent, client, message_in, message_of, stateless};
 use crate::process_harness::{Answer, Env, chat, until, vouchers, world};
 
 #[path = "../postgres/server.rs"]
@@ -77,23 +79,35 @@ impl Fleet {
         self.database.sql("drain", &format!("SET search_path TO {}; {sql}", self.schema()))
     }
 
-    /// No two vouchers that the provider saw have one number, none is below an earlier one, and none was ever signed that the
-    /// journal does not hold.
+    /// No two vouchers that the provider saw on a channel have one number, none is below an earlier one, and none was ever
+    /// signed that the journal does not hold.
     fn nothing_twice(&self) {
-        let seen = vouchers(&self.world.sandbox.llm);
-        let mut last = (0u64, 0u64);
-        for request in &seen {
-            let voucher: Value = serde_json::from_str(request.header.as_deref().unwrap()).unwrap();
-            let number = |name: &str| {
-                voucher[name].as_str().map_or_else(|| voucher[name].as_u64().unwrap(), |text| text.parse().unwrap())
-            };
-            let (nonce, amount) = (number("nonce"), number("amount"));
-            let held = self.sql(&format!("SELECT COUNT(*) FROM vouchers WHERE nonce = {nonce} AND amount = {amount}"));
-            assert_eq!(held, "1", "a voucher that the journal does not hold: {voucher}");
+        let held = self.sql(
+            "SELECT c.channel_id || ' ' || v.nonce || ' ' || v.amount FROM vouchers v JOIN channels c USING (intent)",
+        );
+        let held: HashSet<&str> = held.lines().collect();
+        let mut last: HashMap<String, (u64, u64)> = HashMap::new();
+        for request in vouchers(&self.world.sandbox.llm) {
+            let (nonce, amount) = (request.nonce.unwrap(), request.amount.unwrap());
+            let voucher = format!("{} {nonce} {amount}", request.channel);
+            assert!(held.contains(voucher.as_str()), "a voucher that the journal does not hold: {voucher}");
+            let last = last.entry(request.channel).or_default();
+            // What a replica that stood still had recorded comes late, and is refused.
+            let late = nonce < last.0 && request.outcome.contains("nonce");
             // One of amount zero asks for the provider's books, and authorises nothing.
-            assert!(nonce > last.0 && (amount == 0 || amount >= last.1), "{voucher} after {last:?}");
-            last = (nonce, amount.max(last.1));
+            assert!(
+                late || nonce > last.0 && (amount == 0 || amount >= last.1),
+                "{voucher} after {last:?}: {}",
+                request.outcome
+            );
+            *last = (nonce.max(last.0), amount.max(last.1));
         }
+    }
+
+    /// Which of these has the wallet.
+    fn holder(&self, replicas: &[Served]) -> Option<usize> {
+        let address = self.sql("SELECT address FROM identity");
+        replicas.iter().position(|replica| address.trim_end_matches('/') == replica.url)
     }
 }
 
@@ -208,18 +222,7 @@ async fn m1_m2_a_replica_that_stood_still_between_record_and_signature_signs_not
     // What it had recorded may still leave, and the provider refuses it: a later number is there. It signs no more.
     until("it knows that the wallet is another's", async || first.ready().await.0 == StatusCode::OK).await;
     paid(&first, &token, &channel, "passed on by the one that stood still").await;
-    let seen = vouchers(&fleet.world.sandbox.llm);
-    let mut nonces: Vec<u64> = seen
-        .iter()
-        .map(|request| serde_json::from_str::<Value>(request.header.as_deref().unwrap()).unwrap())
-        .map(|voucher| {
-            voucher["nonce"].as_str().map_or_else(|| voucher["nonce"].as_u64().unwrap(), |text| text.parse().unwrap())
-        })
-        .collect();
-    nonces.sort_unstable();
-    let all = nonces.len();
-    nonces.dedup();
-    assert_eq!(nonces.len(), all, "a number was used twice");
+    fleet.nothing_twice();
     assert_eq!(fleet.sql("SELECT COUNT(*) FROM vouchers WHERE amount > (SELECT MIN(deposit) FROM channels)"), "0");
     second.stop().await;
     first.stop().await;
@@ -260,8 +263,7 @@ async fn an_answer_that_came_to_a_replica_that_had_lost_the_wallet_is_not_lost()
 }
 
 fn continued(served: &Served) {
-    let pid = rustix::process::Pid::from_raw(i32::try_from(served.pid()).unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    signalled(served, rustix::process::Signal::CONT);
 }
 
 /// What happens on the way to the database.
@@ -504,6 +506,135 @@ async fn a_least_privileged_account_pays_and_changes_no_record() {
         assert!(refused.is_err(), "{change}");
     }
     first.stop().await;
+}
+
+/// A thousand requests of twenty agents, spread over three replicas, while one after another is killed or stands still, and the
+/// database is restarted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgres"]
+async fn a_thousand_requests_survive_what_happens_to_replicas_and_database() {
+    const AGENTS: usize = 20;
+    const EACH: usize = 50;
+    let mut fleet =
+        Fleet::new().await.with("DRAIN_MAX_OPENS_PER_HOUR", "100").with("DRAIN_MAX_NEWCOMERS", "20");
+    let home = Env::of(&fleet.world).with("DRAIN_HOME", fleet.homes[0].path().display().to_string());
+    let mut tokens = Vec::new();
+    for agent in 0..AGENTS {
+        tokens.push(add_agent(&home, &format!("agent{agent}"), &[]).await);
+    }
+    let mut replicas = vec![fleet.replica().await, fleet.replica().await, fleet.replica().await];
+    let mut channels = Vec::new();
+    for (agent, token) in tokens.iter().enumerate() {
+        let client = replicas[agent % 3].client(token, Client::stateless()).await;
+        channels.push(client.open("sim-llm", "0.25").await);
+        client.leave().await;
+    }
+    let urls: Vec<String> = replicas.iter().map(|replica| replica.url.clone()).collect();
+    let (urls, asked) = (&urls, &AtomicUsize::new(0));
+    let agents = tokens.iter().zip(&channels).enumerate().map(|(agent, (token, channel))| async move {
+        let (mut answered, mut unknown) = (Vec::new(), Vec::new());
+        for turn in 0..EACH {
+            let mut arguments = chat(channel, &format!("request {turn} of agent {agent}."));
+            arguments["requestId"] = json!(format!("{agent}-{turn}"));
+            // Where it was surely not begun it is sent again, to the next one.
+            for place in agent + turn.. {
+                let outcome = by_hand(&urls[place % 3], token, &arguments).await;
+                match outcome {
+                    Told::Answered(answer) if !answer.is_error => answered.push(turn),
+                    Told::Answered(answer) if answer.text.contains("Nothing was spent") => continue,
+                    Told::Answered(_) | Told::Unknown => unknown.push(turn),
+                    Told::NotBegun => continue,
+                }
+                break;
+            }
+            asked.fetch_add(1, Ordering::Relaxed);
+        }
+        (answered, unknown)
+    });
+    let trouble = async {
+        for (at, what) in [(200, "kill"), (450, "stop"), (700, "restart")] {
+            until("so many were asked", async || asked.load(Ordering::Relaxed) >= at).await;
+            let holder = fleet.holder(&replicas).unwrap();
+            println!("{what}: {} has the wallet", replicas[holder].url);
+            match what {
+                "kill" => {
+                    let env = replicas[holder].env.clone();
+                    let gone = replicas.remove(holder);
+                    gone.kill().await;
+                    until("another one has it", async || fleet.holder(&replicas).is_some()).await;
+                    replicas.push(Served::start_with(&env, &["serve"]).await);
+                }
+                "stop" => {
+                    signalled(&replicas[holder], rustix::process::Signal::STOP);
+                    until("another one has it", async || fleet.holder(&replicas).is_some_and(|now| now != holder))
+                        .await;
+                    continued(&replicas[holder]);
+                }
+                _ => tokio::task::block_in_place(|| {
+                    fleet.database.down("immediate");
+                    fleet.database.up();
+                }),
+            }
+        }
+    };
+    let (told, ()) = futures::join!(futures::future::join_all(agents), trouble);
+    let answered: usize = told.iter().map(|(answered, _)| answered.len()).sum();
+    let unknown: usize = told.iter().map(|(_, unknown)| unknown.len()).sum();
+    println!("{answered} answered, {unknown} of which nothing was known at first");
+    assert_eq!(answered + unknown, AGENTS * EACH);
+    assert!(answered > AGENTS * EACH * 9 / 10, "{answered} answered");
+    // Asked again by its name, none is paid a second time, and what was answered is answered so.
+    for (agent, (answered, unknown)) in told.iter().enumerate() {
+        for turn in answered.iter().take(3).chain(unknown) {
+            let mut arguments = chat(&channels[agent], &format!("request {turn} of agent {agent}."));
+            arguments["requestId"] = json!(format!("{agent}-{turn}"));
+            let Told::Answered(again) = by_hand(&replicas[0].url, &tokens[agent], &arguments).await else {
+                panic!("{arguments}")
+            };
+            assert!(!again.is_error || unknown.contains(turn), "{}", again.text);
+        }
+    }
+    let mut paid_for: HashMap<String, usize> = HashMap::new();
+    for request in
+        vouchers(&fleet.world.sandbox.llm).into_iter().filter(|request| request.outcome.starts_with("billed"))
+    {
+        *paid_for.entry(request.body).or_default() += 1;
+    }
+    assert!(paid_for.values().all(|times| *times == 1), "a request was paid twice");
+    fleet.nothing_twice();
+    let over = "SELECT COUNT(*) FROM channels WHERE signed > deposit OR signed < charged";
+    assert_eq!(fleet.sql(over), "0");
+    for replica in replicas {
+        replica.stop().await;
+    }
+}
+
+/// What one request was told.
+enum Told {
+    Answered(Box<Answer>),
+    Unknown,
+    NotBegun,
+}
+
+async fn by_hand(url: &str, token: &str, arguments: &Value) -> Told {
+    let sent = stateless(client().post(format!("{url}/mcp")), token, "drain_chat", arguments).send().await;
+    match sent {
+        Err(error) if error.is_connect() => Told::NotBegun,
+        // Its replica was killed while it had it.
+        Err(_) => Told::Unknown,
+        Ok(answer) if answer.status() == StatusCode::OK => match answer.text().await {
+            Ok(text) => Told::Answered(Box::new(Answer::of(message_in(&text)["result"].clone()))),
+            Err(_) => Told::Unknown,
+        },
+        Ok(answer) if answer.headers().contains_key("drain-not-begun") => Told::NotBegun,
+        Ok(answer) if answer.status() == StatusCode::BAD_GATEWAY => Told::Unknown,
+        Ok(answer) => panic!("{}", answer.status()),
+    }
+}
+
+fn signalled(served: &Served, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(served.pid()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
 }
 
 /// The primary is lost and a standby takes over, which may lack what was committed last: no channel's history is believed.

@@ -99,17 +99,7 @@ impl Served {
 
     /// A call of a client of the stateless revision, by hand.
     pub fn stateless(&self, token: &str, tool: &str, arguments: &Value) -> RequestBuilder {
-        let meta = json!({
-            "io.modelcontextprotocol/protocolVersion": STATELESS,
-            "io.modelcontextprotocol/clientInfo": { "name": "test", "version": "1" },
-            "io.modelcontextprotocol/clientCapabilities": {},
-        });
-        let params = json!({ "name": tool, "arguments": arguments, "_meta": meta });
-        let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params });
-        self.post(token, &call)
-            .header("mcp-protocol-version", STATELESS)
-            .header("mcp-method", "tools/call")
-            .header("mcp-name", tool)
+        stateless(self.request(Method::POST, "/mcp"), token, tool, arguments)
     }
 
     /// rmcp's client.
@@ -193,12 +183,32 @@ pub fn call(id: u64, tool: &str, arguments: &Value) -> Value {
     json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": { "name": tool, "arguments": arguments } })
 }
 
+/// A call of a client of the stateless revision, to this URL.
+pub fn stateless(to: RequestBuilder, token: &str, tool: &str, arguments: &Value) -> RequestBuilder {
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": STATELESS,
+        "io.modelcontextprotocol/clientInfo": { "name": "test", "version": "1" },
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let params = json!({ "name": tool, "arguments": arguments, "_meta": meta });
+    to.header("accept", "application/json, text/event-stream")
+        .bearer_auth(token)
+        .json(&json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params }))
+        .header("mcp-protocol-version", STATELESS)
+        .header("mcp-method", "tools/call")
+        .header("mcp-name", tool)
+}
+
 /// The JSON-RPC answer in a body, of either media type.
 pub async fn message_of(answer: Response) -> Value {
-    let text = answer.text().await.unwrap();
+    message_in(&answer.text().await.unwrap())
+}
+
+/// The same, of what a body held.
+pub fn message_in(text: &str) -> Value {
     let parse = |text: &str| serde_json::from_str::<Value>(text).ok().filter(|value| value.is_object());
     let events = text.lines().filter_map(|line| line.strip_prefix("data:")).filter_map(|data| parse(data.trim()));
-    let found = parse(&text).or_else(|| events.into_iter().find(|value| value.get("id").is_some()));
+    let found = parse(text).or_else(|| events.into_iter().find(|value| value.get("id").is_some()));
     found.unwrap_or_else(|| panic!("no answer in {text:?}"))
 }
 
