@@ -320,7 +320,7 @@ async fn carry(mut from: TcpStream, mut to: TcpStream, trouble: watch::Sender<Tr
                 to.write_all(&asked[..count]).await.unwrap();
                 if lost == Some(Trouble::AnswerLost) {
                     // It is committed when this comes.
-                    to.read(&mut answered).await.unwrap();
+                    assert!(to.read(&mut answered).await.unwrap() > 0);
                     trouble.send_replace(Trouble::None);
                     return;
                 }
@@ -515,8 +515,7 @@ async fn a_least_privileged_account_pays_and_changes_no_record() {
 async fn a_thousand_requests_survive_what_happens_to_replicas_and_database() {
     const AGENTS: usize = 20;
     const EACH: usize = 50;
-    let mut fleet =
-        Fleet::new().await.with("DRAIN_MAX_OPENS_PER_HOUR", "100").with("DRAIN_MAX_NEWCOMERS", "20");
+    let mut fleet = Fleet::new().await.with("DRAIN_MAX_OPENS_PER_HOUR", "100").with("DRAIN_MAX_NEWCOMERS", "20");
     let home = Env::of(&fleet.world).with("DRAIN_HOME", fleet.homes[0].path().display().to_string());
     let mut tokens = Vec::new();
     for agent in 0..AGENTS {
