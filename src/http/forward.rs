@@ -4,18 +4,22 @@
 //! A request is passed on again only where the other one surely did not begin it: it was not reached, or it said so. Where its
 //! answer breaks off, nobody here knows what became of it, and that is said (M15).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt};
 use tokio::time::Instant;
 
 use super::fleet::Member;
+use super::mcp::Running;
 use super::{NOT_BEGUN, Refusal, Shared, body};
 use crate::actors::standing::Standing;
 use crate::http_client::deadline;
@@ -42,6 +46,13 @@ pub(super) async fn to_its_wallet(shared: &Shared, member: &Member, request: Req
     if matches!(member.runtime.standing(), Standing::Held) || passed_on || !member.runtime.has_replicas() {
         return Ok(Answered::Here(request));
     }
+    // Counted and waited for like a call that runs here.
+    let running = match request.method() {
+        &Method::POST => Some(Running::of(shared, member)?),
+        // A stream beside the calls goes on until one of both ends.
+        _ => None,
+    };
+    let running = Arc::new(running);
     let (parts, incoming) = request.into_parts();
     let data = body::read(&parts.headers, incoming, shared.settings.max_body_bytes).await?;
     let until = Instant::now() + HAND_OVER;
@@ -49,7 +60,7 @@ pub(super) async fn to_its_wallet(shared: &Shared, member: &Member, request: Req
         match member.runtime.standing() {
             Standing::Held => return Ok(Answered::Here(Request::from_parts(parts, Body::from(data)))),
             Standing::Away(Some(url)) => {
-                if let Some(answer) = pass_on(shared, member, &url, &parts, data.clone()).await {
+                if let Some(answer) = pass_on(shared, member, &url, &parts, data.clone(), running.clone()).await {
                     return Ok(Answered::There(answer));
                 }
             }
@@ -65,7 +76,14 @@ pub(super) async fn to_its_wallet(shared: &Shared, member: &Member, request: Req
 }
 
 /// `None` where it was surely not begun.
-async fn pass_on(shared: &Shared, member: &Member, url: &reqwest::Url, parts: &Parts, data: Bytes) -> Option<Response> {
+async fn pass_on(
+    shared: &Shared,
+    member: &Member,
+    url: &reqwest::Url,
+    parts: &Parts,
+    data: Bytes,
+    running: Arc<Option<Arc<Running>>>,
+) -> Option<Response> {
     let mut target = url.clone();
     target.set_path(parts.uri.path());
     let mut request = reqwest::Request::new(parts.method.clone(), target);
@@ -92,13 +110,29 @@ async fn pass_on(shared: &Shared, member: &Member, url: &reqwest::Url, parts: &P
         Ok(answer) => {
             let (status, headers) = (answer.status(), end_to_end(answer.headers()));
             let url = url.clone();
-            let gone = Box::pin(async move { runtime.moved(&url).await });
-            let mut response = Response::new(Body::from_stream(answer.bytes_stream().take_until(gone)));
+            let moved: BoxFuture<'static, ()> = Box::pin(async move { runtime.moved(&url).await });
+            let parts = answer.bytes_stream().map(|part| part.map_err(std::io::Error::other)).boxed();
+            let mut response = Response::new(body::holding(Body::from_stream(unless_moved(parts, moved)), running));
             *response.status_mut() = status;
             *response.headers_mut() = headers;
             Some(response)
         }
     }
+}
+
+/// The parts of an answer; one that is cut off ends with an error, so that it does not look like a whole one.
+fn unless_moved(
+    parts: BoxStream<'static, std::io::Result<Bytes>>,
+    moved: BoxFuture<'static, ()>,
+) -> impl Stream<Item = std::io::Result<Bytes>> {
+    stream::unfold(Some((parts, moved)), async |both| {
+        let (mut parts, mut moved) = both?;
+        tokio::select! {
+            biased;
+            part = parts.next() => part.map(|part| (part, Some((parts, moved)))),
+            () = &mut moved => Some((Err(std::io::Error::other("the wallet has gone over")), None)),
+        }
+    })
 }
 
 /// No refusal: those say that nothing was begun.

@@ -27,9 +27,21 @@ const SOON: Duration = Duration::from_secs(1);
 
 /// A call that runs: counted for its agent, and waited for at the end. Lives in the request, which MCP keeps until the tool
 /// has answered, and in the answer until that is sent.
-struct Running {
+pub(super) struct Running {
     _of_agent: OwnedSemaphorePermit,
     _waited_for: TaskTrackerToken,
+}
+
+impl Running {
+    /// Where the agent has one to spare.
+    pub(super) fn of(shared: &Shared, member: &Member) -> Result<Arc<Self>, Refusal> {
+        let call = member.calls.clone().try_acquire_owned().map_err(|_| {
+            let most = shared.settings.max_requests;
+            let text = format!("This agent has {most} calls running (DRAIN_MAX_AGENT_REQUESTS).");
+            Refusal::new(StatusCode::TOO_MANY_REQUESTS, text).again_in(SOON)
+        })?;
+        Ok(Arc::new(Self { _of_agent: call, _waited_for: shared.calls.token() }))
+    }
 }
 
 /// What a body is, as far as it matters here.
@@ -84,15 +96,11 @@ fn without_secrets(mut request: Request) -> Request {
 }
 
 async fn post(shared: &Shared, member: &Member, request: Request) -> Result<Response, Refusal> {
-    let call = member.calls.clone().try_acquire_owned().map_err(|_| {
-        let text = format!("This agent has {} calls running (DRAIN_MAX_AGENT_REQUESTS).", shared.settings.max_requests);
-        Refusal::new(StatusCode::TOO_MANY_REQUESTS, text).again_in(SOON)
-    })?;
+    // First this, then the look: either the end waits for this call, or this call sees the end.
+    let running = Running::of(shared, member)?;
     let (mut parts, incoming) = request.into_parts();
     let data = body::read(&parts.headers, incoming, shared.settings.max_body_bytes).await?;
     let full = !parts.headers.contains_key(SESSION) && is_full(shared, member).await;
-    // First this, then the look: either the end waits for this call, or this call sees the end.
-    let running = Arc::new(Running { _of_agent: call, _waited_for: shared.calls.token() });
     let is_ending = shared.ending.is_cancelled();
     if is_ending || full {
         let peek = serde_json::from_slice::<Peek>(&data).ok();

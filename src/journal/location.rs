@@ -46,9 +46,9 @@ pub struct Hold {
 pub(super) enum Kind {
     /// Held as long as the file is open.
     Lock { _file: File },
-    /// Until the journal is opened with it.
+    /// The lease until the journal is opened with it, and the folder's lock.
     #[cfg(feature = "postgres")]
-    Lease(Mutex<Option<Box<Taken>>>),
+    Lease { taken: Mutex<Option<Box<Taken>>>, _file: File },
 }
 
 impl Location {
@@ -162,9 +162,13 @@ impl Location {
 pub fn take(location: &Location) -> Result<Option<Hold>, JournalError> {
     #[cfg(feature = "postgres")]
     if let Some((server, schema)) = &location.server {
+        // The folder's lock too: a process of this machine that knows of no server must not take the wallet beside it.
+        let Some(_file) = schema::lock(&location.folder)? else { return Ok(None) };
         let taken = Lease::take(server, schema).map_err(|error| error.at(&location.name()))?;
-        return Ok(taken
-            .map(|taken| Hold { location: location.clone(), kind: Kind::Lease(Mutex::new(Some(Box::new(taken)))) }));
+        return Ok(taken.map(|taken| {
+            let taken = Mutex::new(Some(Box::new(taken)));
+            Hold { location: location.clone(), kind: Kind::Lease { taken, _file } }
+        }));
     }
     let file = schema::lock(&location.folder)?;
     Ok(file.map(|_file| Hold { location: location.clone(), kind: Kind::Lock { _file } }))

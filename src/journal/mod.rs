@@ -392,7 +392,7 @@ impl Journal {
         let opened = match &hold.kind {
             location::Kind::Lock { .. } => schema::open(location.folder())?,
             #[cfg(feature = "postgres")]
-            location::Kind::Lease(taken) => {
+            location::Kind::Lease { taken, .. } => {
                 let taken = taken.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
                 let taken = taken.ok_or(JournalError::Unavailable("opened already"))?;
                 server::open(&location, *taken)?

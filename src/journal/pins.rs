@@ -123,7 +123,7 @@ impl Journal {
         self.writer
             .run(move |db| {
                 let mut statement = db.prepare_cached(
-                    "SELECT provider_id FROM provider_pins WHERE substr(provider_id, -length(?1)) = ?1",
+                    "SELECT provider_id FROM provider_pins WHERE substr(provider_id, length(provider_id) - length(?1) + 1) = ?1",
                 )?;
                 Ok(statement.query_map([end], |row| row.get(0))?)
             })

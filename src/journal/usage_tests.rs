@@ -220,6 +220,26 @@ async fn m4_budgets_hold_over_restarts() {
     assert_eq!(over(bench.sign(channel, 1, "a", at(60)).await).rule, Rule::PerDay);
 }
 
+/// More than a 32-bit number holds, in what is signed, booked and given back.
+#[tokio::test]
+async fn amounts_of_thousands_of_dollars_are_booked_as_they_are() {
+    let mut bench = Bench::new(|limits| {
+        let much = Usdc::new(1 << 40);
+        (limits.per_request, limits.per_hour, limits.per_day) = (much, much, much);
+        (limits.per_provider, limits.per_agent, limits.newcomers) = (much, much, much);
+        (limits.per_channel, limits.locked) = (much, much);
+    });
+    let channel = bench.open(7, u32::MAX, at(0)).await;
+    bench.sign(channel, 4_000_000_000, "a", at(1)).await.unwrap();
+    bench.journal.resolve_unknown(channel, Usdc::new(3_000_000_000), "asked", at(2).at).await.unwrap();
+    let books = bench.journal.channel(channel).await.unwrap().books;
+    assert_eq!(
+        (books.signed, books.charged, books.in_flight),
+        (Usdc::new(4_000_000_000), Usdc::new(3_000_000_000), Usdc::ZERO)
+    );
+    assert_eq!(bench.problems(), Vec::<String>::new());
+}
+
 #[tokio::test]
 async fn m4_a_clock_that_jumps_resets_no_window() {
     let mut bench = Bench::new(|limits| limits.per_day = usdc(100));

@@ -421,7 +421,7 @@ fn resolve_unknown(
     // The sum is known, its parts are not: the oldest carries it.
     let changed = db
         .prepare_cached(
-            "UPDATE vouchers INDEXED BY vouchers_in_flight SET state = 'settled', cost = CASE WHEN nonce = ?5 THEN ?2 ELSE 0 END, disputed = 0, note = ?3, settled_at = ?4 \
+            "UPDATE vouchers INDEXED BY vouchers_in_flight SET state = 'settled', cost = CASE WHEN nonce = ?5 THEN CAST(?2 AS BIGINT) ELSE 0 END, disputed = 0, note = ?3, settled_at = ?4 \
              WHERE intent = ?1 AND state = 'in_flight'",
         )?
         .execute(params![intent.0, cost.as_i64(), note, column(at)?, oldest.nonce.as_i64()])?;

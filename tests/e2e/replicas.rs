@@ -670,6 +670,75 @@ async fn m2_a_standby_that_took_over_makes_every_channel_a_recovered_one() {
     again.stop().await;
 }
 
+/// A dump of the records is put back while nobody looks: it is not what the server committed last, and nobody's mark tells.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgres"]
+async fn m2_a_dump_that_was_put_back_makes_every_channel_a_recovered_one() {
+    let mut fleet = Fleet::new().await;
+    let first = fleet.replica().await;
+    let token = fleet.token.clone();
+    let channel = open(&first, &token).await;
+    paid(&first, &token, &channel, "before the dump").await;
+    let dump = fleet.database.dump("drain");
+    for turn in 0..3 {
+        paid(&first, &token, &channel, &format!("after the dump {turn}")).await;
+    }
+    first.kill().await;
+    fleet.database.restore("drain", &dump, &fleet.schema());
+    // On another machine, which never had the wallet.
+    let second = fleet.replica().await;
+    until("it is paid again", async || {
+        ask(&second, &token, &channel, "afterwards").await.is_ok_and(|answer| !answer.is_error)
+    })
+    .await;
+    assert_eq!(fleet.sql("SELECT recovered FROM channels"), "1");
+    let seen = vouchers(&fleet.world.sandbox.llm);
+    let numbers: HashSet<_> = seen.iter().map(|request| request.nonce.unwrap()).collect();
+    assert_eq!(numbers.len(), seen.len(), "a number was used twice");
+    second.stop().await;
+}
+
+/// The same under a holder that goes on: what it knows and what is there now are not one history.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgres"]
+async fn m2_a_dump_that_is_put_back_under_a_holder_is_noticed_by_its_next_commit() {
+    let mut fleet = Fleet::new().await;
+    let mut first = fleet.replica().await;
+    let token = fleet.token.clone();
+    let channel = open(&first, &token).await;
+    paid(&first, &token, &channel, "before the dump").await;
+    let dump = fleet.database.dump("drain");
+    paid(&first, &token, &channel, "after the dump").await;
+    fleet.database.restore("drain", &dump, &fleet.schema());
+    until("it is paid again", async || {
+        ask(&first, &token, &channel, "afterwards").await.is_ok_and(|answer| !answer.is_error)
+    })
+    .await;
+    first.says("another process has taken the journal over").await;
+    assert_eq!(fleet.sql("SELECT recovered FROM channels"), "1");
+    let seen = vouchers(&fleet.world.sandbox.llm);
+    let numbers: HashSet<_> = seen.iter().map(|request| request.nonce.unwrap()).collect();
+    assert_eq!(numbers.len(), seen.len(), "a number was used twice");
+    first.stop().await;
+}
+
+/// A process of the same machine that knows of no server does not take the wallet beside the replica.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgres"]
+async fn m2_a_process_without_the_servers_url_does_not_become_a_second_holder() {
+    let mut fleet = Fleet::new().await;
+    let first = fleet.replica().await;
+    let token = fleet.token.clone();
+    let channel = open(&first, &token).await;
+    let beside = first.env.clone().without("DRAIN_JOURNAL_URL");
+    // It shares the replica's runtime over the socket, as any process of the machine does.
+    let shown = beside.run(&["channels", "--json"]).await.ok_json();
+    assert_eq!(shown["channels"][0]["channel_id"], channel.as_str(), "{shown}");
+    let folder = fleet.homes[0].path().join(format!("137-{:#x}", fleet.world.agent()));
+    assert!(!folder.join("journal.db").exists(), "it began a journal of its own");
+    first.stop().await;
+}
+
 /// A later version's schema, replicas of this one that go on with it, and one replaced after another while an agent pays.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs postgres"]

@@ -85,6 +85,24 @@ impl Server {
         self.run("pg_ctl", &["-D", &self.data(), "-m", how, "-w", "stop"]);
     }
 
+    /// What `pg_dump` makes of a database.
+    pub fn dump(&self, database: &str) -> Vec<u8> {
+        let (socket, port) = (self.folder.path().display().to_string(), self.port.to_string());
+        self.run("pg_dump", &["-h", &socket, "-p", &port, "-U", "postgres", database]).stdout
+    }
+
+    /// Puts it back in the place of a schema.
+    pub fn restore(&self, database: &str, dump: &[u8], schema: &str) {
+        let file = self.folder.path().join("dump.sql");
+        std::fs::write(&file, dump).unwrap();
+        let (socket, port, file) =
+            (self.folder.path().display().to_string(), self.port.to_string(), file.display().to_string());
+        self.sql(database, &format!("DROP SCHEMA {schema} CASCADE"));
+        let args =
+            ["-h", &socket, "-p", &port, "-U", "postgres", "-d", database, "-qX", "-v", "ON_ERROR_STOP=1", "-f", &file];
+        self.run("psql", &args);
+    }
+
     /// Starts as a standby, in recovery: nothing can be written.
     pub fn up_as_standby(&self) {
         let signal = Path::new(&self.data()).join("standby.signal");

@@ -195,7 +195,11 @@ impl Local {
     /// Makes everything durable, and lets the wallet go where that is what the next holder waits for.
     pub(super) async fn flush(&self) {
         let Ok(purse) = self.purse() else { return };
-        purse.journal.let_go().await;
+        if tokio::time::timeout(DRAIN_TIME, purse.journal.let_go()).await.is_err() {
+            tracing::warn!(
+                "the journal does not answer; what was recorded is there, and the wallet is free when its lease ends"
+            );
+        }
     }
 
     /// Tells other replicas where the wallet's agents are served.

@@ -95,8 +95,12 @@ impl Candidate {
         let Some(hold) = take(self.location.clone()).await? else { return Ok(None) };
         let hold = Arc::new(hold);
         let local = Local::with_wallet(self.services.clone(), signer.clone(), hold.clone()).await?;
-        if let Some(url) = &self.services.config.serve.replica_url {
-            local.served_at(url).await?;
+        if let Some(url) = &self.services.config.serve.replica_url
+            && let Err(why) = local.served_at(url).await
+        {
+            // Its actors would go on, and hold the wallet.
+            local.stop();
+            return Err(why);
         }
         let server = self.listen(&local);
         if let Err(error) = &server {
@@ -118,7 +122,9 @@ impl Candidate {
     /// The wallet, here or with who has it. Only on the main thread.
     pub(super) async fn look(&mut self) -> Result<Post, Without> {
         let at_once = |why| Without { why, patience: Duration::ZERO };
-        if let Some(holding) = self.take().await.map_err(at_once)? {
+        // A server that does not answer this once says nothing of who has the wallet: what was known stays.
+        let patience = if self.location.is_a_file() { Duration::ZERO } else { HAND_OVER };
+        if let Some(holding) = self.take().await.map_err(|why| Without { why, patience })? {
             return Ok(Post::Here(holding));
         }
         if !self.location.is_a_file() {

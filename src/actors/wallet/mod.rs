@@ -15,6 +15,7 @@ mod treasury;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
 use drain_protocol::Usdc;
@@ -86,6 +87,9 @@ fn lock(waiting: &Waiting) -> MutexGuard<'_, Vec<Reply<ChannelMade>>> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How often what was left behind is tried to be taken up, where the journal cannot be read just then: nothing new is sent before.
+const TAKE_UPS: u32 = 30;
+const TAKE_UP_PAUSE: Duration = Duration::from_secs(1);
 /// After so many faults in a row what was left behind waits for the next start: a fault in taking it up comes back.
 const MAX_FAULTS: u32 = 3;
 
@@ -143,8 +147,12 @@ impl WalletActor {
     fn take_up(&mut self, left: Left) {
         let (bench, supervisor) = (self.bench.clone(), self.supervisor.clone());
         self.queue.push_front(Box::pin(async move {
-            if let Err(failure) = finish::take_up(&bench, &supervisor, left).await {
-                tracing::error!(%failure, "what was left behind could not be taken up");
+            for _ in 0..TAKE_UPS {
+                match finish::take_up(&bench, &supervisor, left).await {
+                    Ok(()) => return,
+                    Err(failure) => tracing::error!(%failure, "what was left behind could not be taken up"),
+                }
+                tokio::time::sleep(TAKE_UP_PAUSE).await;
             }
         }));
     }

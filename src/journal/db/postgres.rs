@@ -16,6 +16,9 @@ use super::{DbError, dialect};
 /// Longest wait for one answer. A statement takes less than a millisecond; what does not answer is cut off.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// What a prepared statement says after a step of another version changed its columns, or when it is gone: it is prepared anew.
+const OUTDATED: [&str; 2] = ["0A000", "26000"];
+
 pub(in crate::journal) struct Session {
     /// Drives the connection while a call waits for it.
     runtime: Runtime,
@@ -92,7 +95,13 @@ impl Session {
         };
         let timed = async { tokio::time::timeout(ANSWER, both).await };
         match self.runtime.block_on(timed) {
-            Ok(answer) => Ok(answer?),
+            Ok(Err(error)) => {
+                if error.code().is_some_and(|code| OUTDATED.contains(&code.code())) {
+                    self.statements.borrow_mut().clear();
+                }
+                Err(error.into())
+            }
+            Ok(Ok(answer)) => Ok(answer),
             Err(_) => Err(DbError::Lost(format!("it did not answer for {} seconds", ANSWER.as_secs()))),
         }
     }

@@ -103,11 +103,12 @@ impl Lease {
     /// The end of a transaction. Where nothing was heard of it, the server is asked for it anew before anybody is told.
     pub(in crate::journal) fn commit(&mut self, changed: bool) -> Result<(), JournalError> {
         if !changed {
-            self.session.forget();
-            return Ok(self.session.run("ROLLBACK")?);
+            // What was only read is read, whatever becomes of the session.
+            self.rollback();
+            return Ok(());
         }
         let lease = self.server.lease.as_millis();
-        let kept = self.session.run(&format!("SELECT keep({}, '{lease} ms'); COMMIT", self.fence));
+        let kept = self.session.run(&format!("SELECT keep({}, {}, '{lease} ms'); COMMIT", self.fence, self.commits));
         match kept.map_err(JournalError::from) {
             Ok(()) => {
                 self.renewed = Instant::now();

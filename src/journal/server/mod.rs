@@ -15,7 +15,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use rustls::crypto::ring;
 use rustls_platform_verifier::BuilderVerifierExt;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -32,6 +32,9 @@ pub use schema::{Made, prepare};
 const CONNECT: Duration = Duration::from_secs(5);
 /// Longest wait for a row that another session holds.
 const LOCK: Duration = Duration::from_secs(5);
+/// Statements of a transaction follow each other within milliseconds: a process that stands still between two is ended by the
+/// server, before anybody else gives up waiting for what it had written (`LOCK`).
+const STANDS_STILL: Duration = Duration::from_secs(3);
 /// A network that swallows what is sent is given up after so long.
 const UNHEARD: Duration = Duration::from_secs(8);
 /// What nobody hears of any more is ended by the server: raised by the functions `keep` and `renew`.
@@ -75,15 +78,20 @@ impl Server {
     /// # Errors
     /// What is wrong with it: no such form, no host, or a host that is reached over a network without TLS.
     pub fn parse(url: &str, hand_over: Duration) -> Result<Self, String> {
-        let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
-            let why = std::error::Error::source(&error).map(ToString::to_string);
-            format!(
-                "is no postgres://user:password@host/database ({})",
-                why.unwrap_or_else(|| "it cannot be read".into())
-            )
-        })?;
+        let wrong = "is no postgres://user:password@host/database";
+        if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+            return Err(wrong.into());
+        }
+        // What is wrong in detail may hold a part of the password.
+        let mut config: Config = url.parse().map_err(|_| wrong)?;
         if config.get_hosts().is_empty() {
             return Err("names no host".into());
+        }
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+        let is_name =
+            |host: &Host| matches!(host, Host::Unix(_)) || matches!(host, Host::Tcp(name) if name.chars().all(good));
+        if !config.get_hosts().iter().all(is_name) {
+            return Err("names a host that is none: write % and its number for an @, a / or a : in the password".into());
         }
         let near = |host: &Host| match host {
             Host::Unix(_) => true,
@@ -91,14 +99,18 @@ impl Server {
                 name == "localhost" || name.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
             }
         };
-        let said = url.contains("sslmode=");
-        if !said && !config.get_hosts().iter().all(near) {
-            return Err("names a host on a network: add ?sslmode=require, or ?sslmode=disable where the network itself is private".into());
-        }
-        if !said {
+        if config.get_ssl_mode() == SslMode::Prefer {
+            // With or without TLS, whatever answers: not over a network.
+            if !config.get_hosts().iter().all(near)
+                || !config.get_hostaddrs().iter().all(|address| address.is_loopback())
+            {
+                return Err("names a host on a network: add ?sslmode=require, or ?sslmode=disable where the network itself is private".into());
+            }
             config.ssl_mode(SslMode::Disable);
         }
+        // Of several, the one that can be written.
         config
+            .target_session_attrs(TargetSessionAttrs::ReadWrite)
             .application_name("drain-mcp")
             .connect_timeout(CONNECT)
             .keepalives_idle(UNHEARD)
@@ -130,13 +142,13 @@ impl Server {
             tokio::spawn(connection);
             client
         };
-        // A process that stands still in the middle of a transaction holds up nobody longer than its lease.
-        let (lock, idle) = (LOCK.as_millis(), self.lease.as_millis());
+        // A process that stands still in the middle of a transaction holds up nobody for long.
+        let (lock, unheard) = (LOCK.as_millis(), UNHEARD.as_millis());
+        let idle = self.lease.min(STANDS_STILL).as_millis();
         client
             .batch_execute(&format!(
-                "SET search_path TO {schema}; SET lock_timeout = {lock}; SET statement_timeout = {}; \
-                 SET idle_in_transaction_session_timeout = {idle}; SET default_transaction_isolation = 'read committed'",
-                UNHEARD.as_millis()
+                "SET search_path TO {schema}; SET lock_timeout = {lock}; SET statement_timeout = {unheard}; SET tcp_user_timeout = {unheard}; \
+                 SET idle_in_transaction_session_timeout = {idle}; SET default_transaction_isolation = 'read committed'"
             ))
             .await
             .map_err(lost)?;
@@ -219,5 +231,43 @@ pub(super) fn trouble(error: &tokio_postgres::Error, text: String) -> JournalErr
             JournalError::Server(text)
         }
         _ => JournalError::Write(text),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod urls {
+    use super::*;
+
+    fn parse(url: &str) -> Result<Server, String> {
+        Server::parse(url, Duration::from_secs(10))
+    }
+
+    #[test]
+    fn m12_a_url_shows_no_password_whatever_is_wrong_with_it() {
+        for url in [
+            "postgres://drain:hunter2@db.example/drain",
+            "postgres://drain:hunter2@db.example/drain?sslmode=prefer",
+            "postgres://drain:hunter2@",
+            "postgres://drain:hun@hunter2@localhost/drain",
+            "postgres://drain:hunter2@localhost:port/drain",
+            "postgres://drain:hunter2@localhost/drain?hunter2=1",
+            "password=hunter2 host=localhost",
+            "password=my hunter2",
+        ] {
+            let wrong = parse(url).unwrap_err();
+            assert!(!wrong.contains("hunter2"), "{url}: {wrong}");
+        }
+        for url in [
+            "postgres://drain:hunter2@127.0.0.1/drain",
+            "postgres://drain:hunter2@localhost:5433/drain",
+            "postgresql://drain:hunter2@db.example/drain?sslmode=require",
+            "postgres://drain:hunter2@10.0.0.1,10.0.0.2/drain?sslmode=disable&target_session_attrs=read-write",
+            "postgres://drain:hunter2@%2Fvar%2Frun%2Fpostgresql/drain",
+        ] {
+            let server = parse(url).unwrap();
+            let shown = format!("{server} {server:?}");
+            assert!(!shown.contains("hunter2") && shown.contains("/drain"), "{shown}");
+        }
     }
 }

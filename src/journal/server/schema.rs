@@ -15,11 +15,11 @@ const STEPS: &[(i64, &str)] = &[(12, include_str!("migrations/0012_initial.sql")
 /// What a least-privileged account may do: it adds to the audit record and changes nothing of it, and no table is emptied.
 const RIGHTS: &str = "
     GRANT USAGE ON SCHEMA {schema} TO {role};
-    GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role};
-    REVOKE UPDATE, DELETE ON {schema}.audit FROM {role};
-    REVOKE DELETE ON {schema}.audit_repeats, {schema}.vouchers, {schema}.identity, {schema}.identities FROM {role};
-    REVOKE INSERT ON {schema}.identity FROM {role};
-    REVOKE INSERT, UPDATE, DELETE ON {schema}.schema_version FROM {role};
+    GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA {schema} TO {role};
+    GRANT DELETE ON {schema}.provider_pins, {schema}.fee_wallet_pin, {schema}.flags, {schema}.usage, {schema}.channels, {schema}.answers TO {role};
+    REVOKE UPDATE ON {schema}.audit, {schema}.identities FROM {role};
+    REVOKE INSERT ON {schema}.identity, {schema}.window_clock FROM {role};
+    REVOKE INSERT, UPDATE ON {schema}.schema_version FROM {role};
     GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role};
     GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {schema} TO {role};";
 

@@ -152,6 +152,15 @@ CREATE TABLE usage (
 -- The time that windows are measured by; it never falls.
 CREATE TABLE window_clock (at BIGINT NOT NULL);
 INSERT INTO window_clock VALUES (0);
+CREATE FUNCTION clock_never_falls() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.at < OLD.at THEN
+        RAISE EXCEPTION 'the time of windows would fall';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER window_clock_never_falls BEFORE UPDATE ON window_clock
+    FOR EACH ROW EXECUTE FUNCTION clock_never_falls();
 
 CREATE TABLE provider_records (
     provider     TEXT   PRIMARY KEY,
@@ -291,7 +300,7 @@ CREATE TABLE identity (
     id           TEXT        NOT NULL,
     commits      BIGINT      NOT NULL,
     notice       TEXT,
-    -- The server's own history: another timeline may lack what was committed on the one before.
+    -- Which history of the server this is: another timeline, or a table that was restored, may lack what was committed before.
     cluster      TEXT        NOT NULL,
     fence        BIGINT      NOT NULL DEFAULT 0,
     leased_until TIMESTAMPTZ NOT NULL DEFAULT '-infinity',
@@ -300,7 +309,8 @@ CREATE TABLE identity (
 );
 CREATE UNIQUE INDEX identity_only ON identity ((true));
 CREATE FUNCTION cluster() RETURNS TEXT LANGUAGE sql VOLATILE
-    AS $$ SELECT (SELECT system_identifier FROM pg_control_system())::text || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8) $$;
+    AS $$ SELECT (SELECT system_identifier FROM pg_control_system())::text || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8)
+        || '/' || (SELECT oid FROM pg_database WHERE datname = current_database()) || '/' || 'identity'::regclass::oid $$;
 INSERT INTO identity (id, commits, cluster) VALUES (replace(gen_random_uuid()::text, '-', ''), 0, cluster());
 -- All names that this journal ever had: it gets a new one each time that its history forks.
 CREATE TABLE identities (id TEXT PRIMARY KEY);
@@ -316,15 +326,17 @@ CREATE FUNCTION may_lose() RETURNS TEXT LANGUAGE sql VOLATILE AS $$
     END
 $$;
 
--- The last statement of each transaction that changes something: only the holder's own is kept, and only where it stays.
-CREATE FUNCTION keep(mine BIGINT, lease INTERVAL) RETURNS VOID LANGUAGE plpgsql AS $$
+-- The last statement of each transaction that changes something: only the holder's own is kept, only on what it knows, and only
+-- where it stays.
+CREATE FUNCTION keep(mine BIGINT, before BIGINT, lease INTERVAL) RETURNS VOID LANGUAGE plpgsql AS $$
 DECLARE
     why TEXT := may_lose();
 BEGIN
     IF why IS NOT NULL THEN
         RAISE EXCEPTION '%', why USING ERRCODE = 'DRL01';
     END IF;
-    UPDATE identity SET commits = commits + 1, leased_until = clock_timestamp() + lease WHERE fence = mine;
+    UPDATE identity SET commits = commits + 1, leased_until = clock_timestamp() + lease
+        WHERE fence = mine AND commits = before;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'another process has taken this journal over' USING ERRCODE = 'DRF01';
     END IF;
