@@ -108,9 +108,11 @@ impl Server {
             }
             config.ssl_mode(SslMode::Disable);
         }
-        // Of several, the one that can be written.
+        if config.get_hosts().len() > 1 {
+            // The one that can be written.
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
         config
-            .target_session_attrs(TargetSessionAttrs::ReadWrite)
             .application_name("drain-mcp")
             .connect_timeout(CONNECT)
             .keepalives_idle(UNHEARD)
