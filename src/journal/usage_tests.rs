@@ -224,7 +224,7 @@ async fn m4_budgets_hold_over_restarts() {
 #[tokio::test]
 async fn amounts_of_thousands_of_dollars_are_booked_as_they_are() {
     let mut bench = Bench::new(|limits| {
-        let much = Usdc::new(1 << 40);
+        let much = Usdc::new(u32::MAX);
         (limits.per_request, limits.per_hour, limits.per_day) = (much, much, much);
         (limits.per_provider, limits.per_agent, limits.newcomers) = (much, much, much);
         (limits.per_channel, limits.locked) = (much, much);
