@@ -29,6 +29,8 @@ struct Fleet {
     url: String,
     more: Vec<(String, String)>,
     token: String,
+    /// Another agent's.
+    bob: String,
 }
 
 impl Fleet {
@@ -38,7 +40,8 @@ impl Fleet {
         let homes = vec![TempDir::new().unwrap()];
         let first = Env::of(&world).with("DRAIN_HOME", homes[0].path().display().to_string());
         let token = add_agent(&first, "ann", &[]).await;
-        Self { world, database, homes, url, more: Vec::new(), token }
+        let bob = add_agent(&first, "bob", &[]).await;
+        Self { world, database, homes, url, more: Vec::new(), token, bob }
     }
 
     fn with(mut self, name: &str, value: &str) -> Self {
@@ -799,11 +802,12 @@ async fn m4_the_last_of_a_budget_is_spent_once() {
     let first = fleet.replica().await;
     let second = fleet.replica().await;
     let token = fleet.token.clone();
-    let channels = [open(&first, &token).await, open(&second, &token).await];
+    let (tokens, replicas) = ([token, fleet.bob.clone()], [&first, &second]);
+    let channels = [open(&first, &tokens[0]).await, open(&second, &tokens[1]).await];
     let mut asked = Vec::new();
     for turn in 0..20 {
-        let served = if turn % 2 == 0 { &first } else { &second };
-        asked.push(ask(served, &token, &channels[turn % 2], "a request that costs something"));
+        let which = turn % 2;
+        asked.push(ask(replicas[which], &tokens[which], &channels[which], "a request that costs something"));
     }
     let answers = futures::future::join_all(asked).await;
     let refused = answers.iter().filter(|answer| answer.as_ref().unwrap().data["code"] == "limit_reached").count();
