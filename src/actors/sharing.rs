@@ -269,7 +269,7 @@ async fn keep(shared: Weak<Inner>, mut candidate: Candidate) {
             Ok(away @ Post::Away(_)) => {
                 inner.post.send_replace(away);
                 drop(inner);
-                tokio::time::sleep(candidate.between_looks()).await;
+                tokio::time::sleep(candidate.services.config.journal.look()).await;
                 (since, pause) = (Instant::now(), PAUSE);
                 continue;
             }

@@ -33,12 +33,12 @@ impl Runtime {
 
     /// Whether other machines may have the wallet too, one at a time.
     pub fn has_replicas(&self) -> bool {
-        !self.shared().config().journal.is_a_file()
+        !self.shared().config().journal.look().is_zero()
     }
 
     /// By when other replicas have seen that this one let the wallet go.
     pub fn noticed_in(&self) -> Duration {
-        self.shared().config().journal.noticed_in()
+        self.shared().config().journal.look() * 2
     }
 
     /// Waits until the wallet is not any more with the replica that is reached there.

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Code, Failure};
 use crate::http_client::{HttpClient, UrlPolicy};
-use crate::journal::{Hold, Journal, Location};
+use crate::journal::{Hold, Journal, Location, Lock};
 use crate::marketplace::MarketplaceClient;
 use crate::notify::Notifier;
 use crate::provider::ProviderClient;
@@ -67,15 +67,15 @@ pub fn location(config: &Config, address: Address) -> Location {
 }
 
 /// Opens the journal of a wallet that this process holds, and reads what had not ended.
-pub(super) async fn wallet(services: &Services, signer: Signer, hold: Arc<Hold>) -> Result<WithKey, Failure> {
+pub(super) async fn wallet(services: &Services, signer: Signer, hold: Hold) -> Result<(WithKey, Lock), Failure> {
     let address = signer.address();
-    let journal = tokio::task::spawn_blocking(move || Journal::open(&hold))
+    let (journal, lock) = tokio::task::spawn_blocking(move || Journal::open(hold))
         .await
         .map_err(|e| Failure::internal(e.to_string()))??;
     let channels = journal.channels(false).await?;
     let answers = Answers::open(location(&services.config, address), services.config.requests.keep);
     let purse = Purse { address, journal, answers, signer: signer.capabilities(), decisions: watch::Sender::new(()) };
-    Ok(WithKey { purse, signer, channels })
+    Ok((WithKey { purse, signer, channels }, lock))
 }
 
 /// Whether another process has the wallet at this moment. Makes nothing.

@@ -22,22 +22,13 @@ pub struct JournalConfig {
 }
 
 impl JournalConfig {
-    /// By when other replicas have seen that a wallet was let go; at once where there are none.
-    pub fn noticed_in(&self) -> Duration {
+    /// Between two looks at a journal that another replica holds; zero for a file, which has no replicas.
+    pub fn look(&self) -> Duration {
         #[cfg(feature = "postgres")]
         if let Some(server) = &self.server {
-            return server.look() * 2;
+            return server.look();
         }
         Duration::ZERO
-    }
-
-    /// Whether it is a file of this machine.
-    pub const fn is_a_file(&self) -> bool {
-        #[cfg(feature = "postgres")]
-        if self.server.is_some() {
-            return false;
-        }
-        true
     }
 }
 

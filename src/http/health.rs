@@ -92,7 +92,9 @@ impl Health {
     }
 
     async fn look(&self, n: usize, wallet: &Wallet) -> WalletHealth {
-        let lock = match wallet.runtime.standing() {
+        let standing = wallet.runtime.standing();
+        let away = matches!(standing, Standing::Away(_));
+        let lock = match standing {
             // What its agents ask is passed on.
             Standing::Held | Standing::Away(Some(_)) => Part::GOOD,
             Standing::Away(None) => Part::bad("another replica has it and serves no agents, or not yet"),
@@ -102,7 +104,7 @@ impl Health {
             Standing::Without(failure) => Part::bad(failure.message),
         };
         let journal = async {
-            if matches!(wallet.runtime.standing(), Standing::Away(_)) {
+            if away {
                 return Part::GOOD;
             }
             if lock.ok { wallet.runtime.prove_journal().await.into() } else { Part::bad("it is not open here") }

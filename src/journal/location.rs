@@ -3,9 +3,6 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-#[cfg(feature = "postgres")]
-use std::sync::Mutex;
-use std::time::Duration;
 
 #[cfg(feature = "postgres")]
 use drain_protocol::Address;
@@ -16,9 +13,6 @@ use super::db::{Db, DbError, params};
 #[cfg(feature = "postgres")]
 use super::server::{Lease, Server, Taken};
 use super::{JournalError, backup, schema};
-
-/// A lock is heard of by the end of its socket; this is for who has no other way.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// Where the records of a wallet are.
 #[derive(Clone, Debug)]
@@ -35,20 +29,20 @@ pub struct Holder {
     pub url: Option<reqwest::Url>,
 }
 
-/// The right to write a journal, as long as it is held.
+/// The right to write a journal, from which it is opened.
 #[derive(Debug)]
 pub struct Hold {
     pub(super) location: Location,
-    pub(super) kind: Kind,
+    pub(super) lock: Lock,
+    /// On a server.
+    #[cfg(feature = "postgres")]
+    pub(super) lease: Option<Taken>,
 }
 
+/// The lock of the wallet's folder: held as long as this lives.
 #[derive(Debug)]
-pub(super) enum Kind {
-    /// Held as long as the file is open.
-    Lock { _file: File },
-    /// The lease until the journal is opened with it, and the folder's lock.
-    #[cfg(feature = "postgres")]
-    Lease { taken: Mutex<Option<Box<Taken>>>, _file: File },
+pub struct Lock {
+    _file: File,
 }
 
 impl Location {
@@ -113,15 +107,6 @@ impl Location {
         Ok(found.into_iter().next().map(|url| Holder { url: url.and_then(|url| url.parse().ok()) }))
     }
 
-    /// Between two looks at a journal that another process holds, where that is no lock.
-    pub fn look(&self) -> Duration {
-        #[cfg(feature = "postgres")]
-        if let Some((server, _)) = &self.server {
-            return server.look();
-        }
-        LOOK
-    }
-
     /// Whether the journal is a file of this machine.
     pub const fn is_a_file(&self) -> bool {
         #[cfg(feature = "postgres")]
@@ -160,18 +145,22 @@ impl Location {
 /// # Errors
 /// Where the place cannot be used at all.
 pub fn take(location: &Location) -> Result<Option<Hold>, JournalError> {
+    // Of a journal on a server too: a process of this machine that knows of no server must not take the wallet beside it.
+    let Some(_file) = schema::lock(&location.folder)? else { return Ok(None) };
     #[cfg(feature = "postgres")]
-    if let Some((server, schema)) = &location.server {
-        // The folder's lock too: a process of this machine that knows of no server must not take the wallet beside it.
-        let Some(_file) = schema::lock(&location.folder)? else { return Ok(None) };
-        let taken = Lease::take(server, schema).map_err(|error| error.at(&location.name()))?;
-        return Ok(taken.map(|taken| {
-            let taken = Mutex::new(Some(Box::new(taken)));
-            Hold { location: location.clone(), kind: Kind::Lease { taken, _file } }
-        }));
-    }
-    let file = schema::lock(&location.folder)?;
-    Ok(file.map(|_file| Hold { location: location.clone(), kind: Kind::Lock { _file } }))
+    let lease = match &location.server {
+        None => None,
+        Some((server, schema)) => match Lease::take(server, schema).map_err(|error| error.at(&location.name()))? {
+            None => return Ok(None),
+            taken => taken,
+        },
+    };
+    Ok(Some(Hold {
+        location: location.clone(),
+        lock: Lock { _file },
+        #[cfg(feature = "postgres")]
+        lease,
+    }))
 }
 
 /// What reads a journal, whoever writes it.

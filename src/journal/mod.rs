@@ -78,7 +78,7 @@ use db::params;
 pub use foreign::{Adopted, Found};
 pub use freeze::{FreezeSource, Frozen};
 pub use ids::{IntentId, Receipt, TxId};
-pub use location::{Hold, Holder, Location, take};
+pub use location::{Hold, Holder, Location, Lock, take};
 pub use members::{Leave, Member, Seen, Share, among};
 pub use openings::{KnownOpenings, Whose};
 pub use pins::{FirstSight, Pin, PinCheck};
@@ -386,19 +386,17 @@ pub struct Journal {
 
 impl Journal {
     /// Opens or creates the journal by the right to write it, and brings its schema up to date. A file lies in a folder of mode
-    /// 0700, and has 0600.
-    pub fn open(hold: &Hold) -> Result<Self, JournalError> {
-        let location = hold.location.clone();
-        let opened = match &hold.kind {
-            location::Kind::Lock { .. } => schema::open(location.folder())?,
-            #[cfg(feature = "postgres")]
-            location::Kind::Lease { taken, .. } => {
-                let taken = taken.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-                let taken = taken.ok_or(JournalError::Unavailable("opened already"))?;
-                server::open(&location, *taken)?
-            }
+    /// 0700, and has 0600. The lock is kept as long as the journal is used.
+    pub fn open(hold: Hold) -> Result<(Self, Lock), JournalError> {
+        let Hold { location, lock, .. } = hold;
+        #[cfg(feature = "postgres")]
+        let opened = match hold.lease {
+            Some(taken) => server::open(&location, taken)?,
+            None => schema::open(location.folder())?,
         };
-        Ok(Self { writer: Arc::new(writer::Writer::start(opened, location)?), who: Arc::default() })
+        #[cfg(not(feature = "postgres"))]
+        let opened = schema::open(location.folder())?;
+        Ok((Self { writer: Arc::new(writer::Writer::start(opened, location)?), who: Arc::default() }, lock))
     }
 
     /// The journal of a folder, for tests.
@@ -406,7 +404,7 @@ impl Journal {
     fn at(folder: &Path) -> Result<Self, JournalError> {
         usage_tests::beside(|| {
             let hold = take(&Location::new(folder.into()))?.ok_or(JournalError::Unavailable("held by another one"))?;
-            Self::open(&hold)
+            Self::open(hold).map(|(journal, _)| journal)
         })
     }
 

@@ -194,7 +194,7 @@ async fn m2_a_flipped_bit_is_found_or_changes_no_books() {
         let mut flipped = bytes.clone();
         flipped[place] ^= 1 << (turn % 8);
         fs::write(&path, &flipped).unwrap();
-        match journal::take(&Location::new(folder.clone())).and_then(|hold| Journal::open(&hold.unwrap())) {
+        match journal::take(&Location::new(folder.clone())).and_then(|hold| Journal::open(hold.unwrap())) {
             Ok(journal) => {
                 drop(journal);
                 assert_eq!(money(&path).unwrap(), before, "byte {place} of {}", bytes.len());

@@ -14,7 +14,6 @@ mod refunding;
 mod repeating;
 mod treasury;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr};
@@ -34,7 +33,7 @@ use super::supervisor::{Addresses, ChannelOpened, End, Find, FindAll, FindChanne
 use super::wallet::WalletActor;
 use crate::api::{ChannelState, Command, Progress, Reply};
 use crate::error::{Code, Failure};
-use crate::journal::{ChannelRecord, Hold, Seen};
+use crate::journal::{ChannelRecord, Hold, Lock, Seen};
 use crate::logging;
 use crate::policy::Caller;
 
@@ -55,13 +54,13 @@ pub(super) struct Local {
 
 impl Local {
     /// With the wallet that this process holds. Call on the main thread of a running actix system.
-    pub(super) async fn with_wallet(services: Services, signer: Signer, hold: Arc<Hold>) -> Result<Self, Failure> {
-        let with_key = wallet(&services, signer, hold).await?;
+    pub(super) async fn with_wallet(services: Services, signer: Signer, hold: Hold) -> Result<(Self, Lock), Failure> {
+        let (with_key, lock) = wallet(&services, signer, hold).await?;
         let purse = with_key.purse.clone();
         let local = Self::over(services, Access::Key(purse.clone()), Some(with_key));
         observer::start(local.services.clone(), &purse, &local.supervisor);
         import::start(local.services.clone(), purse, local.supervisor.clone());
-        Ok(local)
+        Ok((local, lock))
     }
 
     /// Without a wallet: discovery works, everything that needs one answers `why`. Call as [`Self::with_wallet`].

@@ -12,7 +12,7 @@ use crate::actors::services::Services;
 use crate::actors::startup::{location, take};
 use crate::api::{Command, Progress};
 use crate::error::{Code, Failure};
-use crate::journal::{Hold, Holder, Location};
+use crate::journal::{Holder, Location, Lock};
 use crate::policy::{Asked, Caller};
 use crate::socket::greeting::{Hello, Spoken};
 use crate::socket::{NotConnected, Server, Work, connect, path};
@@ -24,13 +24,13 @@ const OTHERS: Duration = Duration::from_secs(3);
 pub(super) struct Holding {
     server: Option<Server>,
     pub local: Local,
-    _hold: Option<Arc<Hold>>,
+    _lock: Option<Lock>,
 }
 
 impl Holding {
     /// Without a wallet.
     pub(super) const fn nothing(local: Local) -> Self {
-        Self { server: None, local, _hold: None }
+        Self { server: None, local, _lock: None }
     }
 
     /// Ends in order: other processes' commands and the channels' requests end, within a limit, and nothing new begins
@@ -93,8 +93,7 @@ impl Candidate {
     pub(super) async fn take(&self) -> Result<Option<Arc<Holding>>, Failure> {
         let Ok(signer) = &self.signer else { return Ok(None) };
         let Some(hold) = take(self.location.clone()).await? else { return Ok(None) };
-        let hold = Arc::new(hold);
-        let local = Local::with_wallet(self.services.clone(), signer.clone(), hold.clone()).await?;
+        let (local, lock) = Local::with_wallet(self.services.clone(), signer.clone(), hold).await?;
         if let Some(url) = &self.services.config.serve.replica_url
             && let Err(why) = local.served_at(url).await
         {
@@ -106,7 +105,7 @@ impl Candidate {
         if let Err(error) = &server {
             tracing::warn!(%error, "this process has the wallet and cannot share it: others answer wallet_in_use");
         }
-        Ok(Some(Arc::new(Holding { server: server.ok(), local, _hold: Some(hold) })))
+        Ok(Some(Arc::new(Holding { server: server.ok(), local, _lock: Some(lock) })))
     }
 
     fn listen(&self, local: &Local) -> std::io::Result<Server> {
@@ -147,11 +146,6 @@ impl Candidate {
                 Err(why) => Without { why: why.clone(), patience: if self.shared { OTHERS } else { Duration::ZERO } },
             }),
         }
-    }
-
-    /// Between two looks at who holds the wallet elsewhere.
-    pub(super) fn between_looks(&self) -> Duration {
-        self.location.look()
     }
 
     async fn holder(&self) -> Result<Option<Holder>, Failure> {

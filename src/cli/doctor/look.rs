@@ -106,7 +106,7 @@ async fn records(config: &Config, address: Option<Address>) -> Vec<Line> {
         return vec![Line::ok("journal", "none yet; made when the wallet is first used")];
     }
     let opened = tokio::task::spawn_blocking(move || match journal::take(&location)? {
-        Some(hold) => Journal::open(&hold).map(|journal| Some((hold, journal))),
+        Some(hold) => Journal::open(hold).map(Some),
         None => Ok(None),
     });
     match opened.await {
@@ -115,7 +115,7 @@ async fn records(config: &Config, address: Option<Address>) -> Vec<Line> {
         Ok(Ok(None)) => {
             vec![Line::ok("lock", "another drain-mcp has this wallet now; commands and MCP clients share it")]
         }
-        Ok(Ok(Some((_hold, journal)))) => match futures::try_join!(journal.channels(false), journal.notice()) {
+        Ok(Ok(Some((journal, _lock)))) => match futures::try_join!(journal.channels(false), journal.notice()) {
             Ok((open, notice)) => {
                 let found = format!("readable and of this version; {} channels not over", open.len());
                 let notice = notice.map(|notice| Line::warn("journal", notice, "Run drain-mcp channels recover."));
