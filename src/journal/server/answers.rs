@@ -49,7 +49,7 @@ impl AnswersTable {
             db.execute("DELETE FROM answers WHERE at < ?1", [oldest])?;
             db.execute(
                 "DELETE FROM answers WHERE (receipt, channel) IN (SELECT receipt, channel FROM \
-                 (SELECT receipt, channel, SUM(bytes) OVER (ORDER BY at DESC, receipt, channel) AS newer FROM answers) kept WHERE newer > ?1)",
+                 (SELECT receipt, channel, CAST(SUM(bytes) OVER (ORDER BY at DESC, receipt, channel) AS BIGINT) AS newer FROM answers) kept WHERE newer > ?1)",
                 [bytes],
             )
         })

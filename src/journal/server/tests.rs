@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::super::db::{Db, params};
 use super::super::location::TEST_SERVER;
 use super::super::{Location, schema, take};
-use super::{Server, prepare};
+use super::{AnswersTable, Server, prepare};
+use crate::answers::AnswerId;
 
 #[allow(dead_code, reason = "the end-to-end tests use more of it")]
 #[path = "../../../tests/postgres/server.rs"]
@@ -73,4 +74,32 @@ fn both_databases_have_the_same_tables_and_columns() {
 fn columns(db: &Db<'_>, query: &str) -> BTreeSet<String> {
     let found = db.prepare_cached(query).unwrap().query_map(params![], |row| row.get(0)).unwrap();
     found.into_iter().filter(|column: &String| !OF_ONE.iter().any(|one| column.starts_with(one))).collect()
+}
+
+#[test]
+#[ignore = "needs postgres"]
+fn answers_are_kept_for_their_time_and_their_size() {
+    let (home, server) = (tempfile::tempdir().unwrap(), server::Server::start());
+    let reached = Server::parse(&server.url(server::OWNER), Duration::from_secs(10)).unwrap();
+    let wallet = drain_protocol::Address::repeat_byte(7);
+    prepare(&reached, &format!("drain_137_{wallet:#x}"), None).unwrap();
+    let table = AnswersTable::new(Location::new(home.path().into()).on(reached, 137, wallet));
+    let id = |receipt: &str| AnswerId { receipt: receipt.into(), channel: "0x01".into(), agent: "ann".into() };
+    for (receipt, at) in [("c1-1", 10), ("c1-2", 20), ("c1-3", 30), ("c1-4", 40)] {
+        table.keep(&id(receipt), "hash", "0123456789", at).unwrap();
+    }
+    let kept = || ["c1-1", "c1-2", "c1-3", "c1-4"].map(|receipt| table.find(&id(receipt), 0).unwrap().is_some());
+    // The first one of a receipt stays, and nobody else's is found.
+    table.keep(&id("c1-4"), "other", "another", 50).unwrap();
+    assert_eq!(table.find(&id("c1-4"), 0).unwrap(), Some(("hash".into(), "0123456789".into())));
+    assert_eq!(table.find(&AnswerId { agent: "bob".into(), ..id("c1-4") }, 0).unwrap(), None);
+    assert_eq!(table.find(&id("c1-1"), 11).unwrap(), None, "too old");
+    table.forget(15, 1_000).unwrap();
+    assert_eq!(kept(), [false, true, true, true]);
+    table.forget(0, 25).unwrap();
+    assert_eq!(kept(), [false, false, true, true], "the newest that fit");
+    // A session that broke off is made anew.
+    server.down("fast");
+    server.up();
+    assert_eq!(kept(), [false, false, true, true]);
 }
