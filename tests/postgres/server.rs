@@ -3,7 +3,7 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 /// The account that owns the schemas.
 pub const OWNER: &str = "keeper";
@@ -31,10 +31,9 @@ impl Server {
             let owned = Command::new("chown").args(["postgres"]).arg(server.folder.path()).status().unwrap();
             assert!(owned.success());
         }
-        server.run(
-            "initdb",
-            &["-D", &server.data(), "-U", "postgres", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C"],
-        );
+        let args = ["-U", "postgres", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C"];
+        let made = server.command("initdb").arg("-D").arg(server.data()).args(args).current_dir("/").output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let settings = format!(
             "port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\nmax_connections = 200\nlog_statement = none\n",
             server.folder.path().display()
@@ -77,30 +76,29 @@ impl Server {
 
     pub fn up(&self) {
         let log = self.folder.path().join("log").display().to_string();
-        self.run("pg_ctl", &["-D", &self.data(), "-l", &log, "-w", "start"]);
+        assert!(self.control(&["-l", &log, "start"]), "{}", std::fs::read_to_string(log).unwrap_or_default());
     }
 
     /// Ends it: `fast`, or `immediate` as a crash does.
     pub fn down(&self, how: &str) {
-        self.run("pg_ctl", &["-D", &self.data(), "-m", how, "-w", "stop"]);
+        assert!(self.control(&["-m", how, "stop"]));
     }
 
     /// What `pg_dump` makes of a database.
     pub fn dump(&self, database: &str) -> Vec<u8> {
-        let (socket, port) = (self.folder.path().display().to_string(), self.port.to_string());
-        self.run("pg_dump", &["-h", &socket, "-p", &port, "-U", "postgres", database]).stdout
+        let made = self.client("pg_dump", database).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        made.stdout
     }
 
     /// Puts it back in the place of a schema.
     pub fn restore(&self, database: &str, dump: &[u8], schema: &str) {
         let file = self.folder.path().join("dump.sql");
         std::fs::write(&file, dump).unwrap();
-        let (socket, port, file) =
-            (self.folder.path().display().to_string(), self.port.to_string(), file.display().to_string());
         self.sql(database, &format!("DROP SCHEMA {schema} CASCADE"));
-        let args =
-            ["-h", &socket, "-p", &port, "-U", "postgres", "-d", database, "-qX", "-v", "ON_ERROR_STOP=1", "-f", &file];
-        self.run("psql", &args);
+        let back =
+            self.client("psql", database).args(["-qX", "-v", "ON_ERROR_STOP=1", "-f"]).arg(file).output().unwrap();
+        assert!(back.status.success(), "{}", String::from_utf8_lossy(&back.stderr));
     }
 
     /// Starts as a standby, in recovery: nothing can be written.
@@ -115,77 +113,71 @@ impl Server {
 
     /// Ends the recovery: it is a primary on a timeline of its own from here on.
     pub fn promote(&self) {
-        self.run("pg_ctl", &["-D", &self.data(), "-w", "promote"]);
+        assert!(self.control(&["promote"]));
     }
 
     pub fn reload(&self) {
-        self.run("pg_ctl", &["-D", &self.data(), "reload"]);
+        assert!(self.control(&["reload"]));
     }
 
     /// Runs SQL as its superuser; gives what it printed, columns parted by `|`.
     pub fn sql(&self, database: &str, sql: &str) -> String {
-        let socket = self.folder.path().display().to_string();
-        let port = self.port.to_string();
-        let output = self.run(
-            "psql",
-            &[
-                "-h",
-                &socket,
-                "-p",
-                &port,
-                "-U",
-                "postgres",
-                "-d",
-                database,
-                "-qAtX",
-                "-v",
-                "ON_ERROR_STOP=1",
-                "-c",
-                sql,
-            ],
-        );
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        self.try_sql(database, sql).unwrap_or_else(|refused| panic!("{sql}: {refused}"))
     }
 
-    fn run(&self, program: &str, args: &[&str]) -> Output {
+    /// The same of what may be refused.
+    pub fn try_sql(&self, database: &str, sql: &str) -> Result<String, String> {
+        let output =
+            self.client("psql", database).args(["-qAtX", "-v", "ON_ERROR_STOP=1", "-c", sql]).output().unwrap();
+        match output.status.success() {
+            true => Ok(String::from_utf8(output.stdout).unwrap().trim().to_owned()),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
+    }
+
+    /// A program of its superuser, which reaches it over its socket.
+    fn client(&self, program: &str, database: &str) -> Command {
+        let mut command = self.command(program);
+        command.arg("-h").arg(self.folder.path()).args([
+            "-p",
+            &self.port.to_string(),
+            "-U",
+            "postgres",
+            "-d",
+            database,
+        ]);
+        command.current_dir("/");
+        command
+    }
+
+    /// One of PostgreSQL's programs, as somebody who is not root.
+    fn command(&self, program: &str) -> Command {
         let path = self.programs.join(program);
-        let mut command = if is_root() {
-            let mut command = Command::new("runuser");
-            command.args(["-u", "postgres", "--"]).arg(path);
-            command
-        } else {
-            Command::new(path)
-        };
-        // A server inherits pipes, which then never end.
-        let output = if program == "pg_ctl" {
-            let status = command
-                .args(args)
-                .stdout(std::process::Stdio::null())
-                .stderr(std::process::Stdio::null())
-                .status()
-                .unwrap();
-            Output { status, stdout: Vec::new(), stderr: Vec::new() }
-        } else {
-            command.args(args).current_dir("/").output().unwrap()
-        };
-        assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        output
+        if !is_root() {
+            return Command::new(path);
+        }
+        let mut command = Command::new("runuser");
+        command.args(["-u", "postgres", "--"]).arg(path);
+        command
+    }
+
+    /// `pg_ctl`. A server that it starts inherits pipes, which then never end.
+    fn control(&self, args: &[&str]) -> bool {
+        let quiet = || std::process::Stdio::null();
+        self.command("pg_ctl")
+            .args(["-D", &self.data(), "-w"])
+            .args(args)
+            .stdout(quiet())
+            .stderr(quiet())
+            .status()
+            .unwrap()
+            .success()
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let path = self.programs.join("pg_ctl");
-        let data = self.data();
-        let mut command = if is_root() { Command::new("runuser") } else { Command::new(&path) };
-        if is_root() {
-            command.args(["-u", "postgres", "--"]).arg(&path);
-        }
-        let _ = command
-            .args(["-D", &data, "-m", "immediate", "-w", "stop"])
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .status();
+        self.control(&["-m", "immediate", "stop"]);
     }
 }
 
