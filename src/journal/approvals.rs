@@ -3,9 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::db::{Db, Row, params};
-
 use super::audit::{self, Entry, Kind};
+use super::db::{Db, Row, params};
 use super::row::address;
 use super::row::{self, column};
 use super::{Journal, JournalError, usage};

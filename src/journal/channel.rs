@@ -1,9 +1,9 @@
 //! A channel as wanted and as recorded.
 
-use super::db::{Db, Row};
 use alloy::primitives::keccak256;
 use drain_protocol::{Address, ChannelId, Deployment, Generation, Usdc};
 
+use super::db::{Db, Row};
 use super::members::{Member, among};
 use super::row::{self, address};
 use super::{IntentId, JournalError};

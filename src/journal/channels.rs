@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::db::{Db, Optional, params};
 use drain_protocol::{Address, ChannelId, Nonce, Usdc};
 
 use super::audit::{self, Decision, Entry, Kind, Who};
 use super::channel::{COLUMNS, ChannelRecord, NewChannel, load, provider_key, record, state_name};
+use super::db::{Db, Optional, params};
 use super::freeze::refuse_frozen_by;
 use super::row::{self, address, column};
 use super::writer::When;

@@ -3,8 +3,9 @@
 //! SQLite finds broken pages, not a changed number in a sound page. So each channel's amounts are compared with its
 //! vouchers: a bit that flips in one of them is found before anything is signed.
 
-use super::db::{Db, DbError, params};
 use alloy::primitives::keccak256;
+
+use super::db::{Db, DbError, params};
 
 /// Most problems that are told.
 const MAX_TOLD: usize = 20;

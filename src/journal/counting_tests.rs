@@ -9,6 +9,7 @@ use super::usage_tests::{Bench, START, at, plan, pol};
 use super::*;
 use crate::clock::Moment;
 use crate::policy::approvals::{Thresholds, Verdict, Via};
+use crate::policy::budgets::Rule;
 
 /// The machine's clock `late` seconds behind, the chain's as it is: windows follow the earlier one.
 fn behind(late: u64) -> Moment {

@@ -1,12 +1,12 @@
 //! *Foreign* channels: on chain, of this wallet, and not opened by this journal (M10). They are recorded as recovered
 //! (design section 4), and pay only by a person's word.
 
-use super::db::{Optional, params};
 use drain_protocol::{ChannelId, Nonce, Usdc};
 
 use super::audit::{self, Entry, Kind};
 use super::channel::{ChannelRecord, NewChannel, load, state_name};
 use super::channels::insert;
+use super::db::{Optional, params};
 use super::row::{address, column};
 use super::{IntentId, Journal, JournalError};
 use crate::api::ChannelState;

@@ -2,11 +2,11 @@
 //!
 //! The check runs inside of the transactions that authorize, so that nothing slips through beside it.
 
-use super::db::{Db, params};
 use drain_protocol::{Nonce, Usdc};
 
 use super::audit::{self, Entry, Kind, Who};
 use super::channels::mark_recovered;
+use super::db::{Db, params};
 use super::row::{self, column};
 use super::{IntentId, Journal, JournalError, TxKind, channel};
 use crate::error::{Code, Failure};

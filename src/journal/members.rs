@@ -3,12 +3,12 @@
 
 use std::cmp::Reverse;
 
-use super::db::{Db, params};
 use drain_protocol::pricing::PriceList;
 use drain_protocol::{Address, ChannelId, Usdc};
 
 use super::audit::{self, Entry, Kind, Who};
 use super::channel::{COLUMNS, ChannelRecord, NewChannel, load, record};
+use super::db::{Db, params};
 use super::freeze::refuse_frozen_by;
 use super::row::{self, address, column};
 use super::{IntentId, Journal, JournalError};
@@ -16,8 +16,6 @@ use crate::api::ChannelState;
 use crate::clock::Moment;
 use crate::policy::Limits;
 use crate::policy::sharing::{Offer, Wish, fits};
-
-const DAY: u64 = 86_400;
 
 /// An agent of the fleet, as a channel's record names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,14 +121,14 @@ pub(super) fn booked(db: &Db<'_>, receipt: super::Receipt, booked: Booked, at: u
     db.prepare_cached(
         "INSERT INTO spent_by_agent (agent, day, charged) VALUES (?1, ?2, ?3) ON CONFLICT (agent, day) DO UPDATE SET charged = spent_by_agent.charged + excluded.charged",
     )?
-    .execute(params![agent, column(at / DAY)?, charged.as_i64()])?;
+    .execute(params![agent, row::day(at)?, charged.as_i64()])?;
     Ok(())
 }
 
 /// Charged for an agent's requests since midnight UTC.
 pub(super) fn spent_today(db: &Db<'_>, agent: &str, at: u64) -> Result<Usdc, JournalError> {
     let mut statement = db.prepare_cached("SELECT charged FROM spent_by_agent WHERE agent = ?1 AND day = ?2")?;
-    let mut rows = statement.query(params![agent, column(at / DAY)?])?;
+    let mut rows = statement.query(params![agent, row::day(at)?])?;
     rows.next()?.as_ref().map_or(Ok(Usdc::ZERO), |r| row::usdc(r, "charged"))
 }
 

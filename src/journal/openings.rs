@@ -1,8 +1,8 @@
 //! Which openings on chain this journal knows, and how far a search for the others came (M10).
 
-use super::db::{Db, Optional, params};
 use drain_protocol::{Address, B256, ChannelId};
 
+use super::db::{Db, Optional, params};
 use super::row::{address, column};
 use super::{Journal, JournalError};
 

@@ -1,9 +1,9 @@
 //! What was seen first and must not change without a person: URL and wallet of a provider (M14), the fee wallet.
 
-use super::db::{Optional, params};
 use drain_protocol::Address;
 
 use super::audit::{self, Entry, Kind};
+use super::db::{Optional, params};
 use super::row::address;
 use super::row::column;
 use super::{Journal, JournalError};

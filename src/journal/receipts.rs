@@ -1,9 +1,9 @@
 //! The receipts: what each paid request cost and what came of it, read beside the writer.
 
-use super::db::{Db, Row, params};
 use drain_protocol::Usdc;
 use drain_protocol::text::one_line;
 
+use super::db::{Db, Row, params};
 use super::row::{column, nonce, optional_usdc, unsigned, usdc};
 use super::{IntentId, Journal, JournalError, Receipt};
 use crate::api::{ReceiptQuery, ReceiptView};

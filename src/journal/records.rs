@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::db::{Db, Optional, Row, params};
-
 use super::audit::{self, Entry, Kind, Who};
+use super::db::{Db, Optional, Row, params};
 use super::row::{self, column};
 use super::writer::When;
 use super::{IntentId, Journal, JournalError, Receipt, channel};

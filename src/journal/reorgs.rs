@@ -1,10 +1,10 @@
 //! What a reorganisation deeper than was waited for takes back, and how the books follow.
 
-use super::db::{Db, Optional, params};
 use drain_protocol::{Address, B256, ChannelId};
 
 use super::audit;
 use super::channel::{load, provider_key_of};
+use super::db::{Db, Optional, params};
 use super::row::address;
 use super::row::{self, column};
 use super::transaction::TxKind;

@@ -1,9 +1,9 @@
 //! Whether a request was paid for before: a caller's own name for it is recorded in the transaction that authorizes its
 //! voucher, and looked at there again.
 
-use super::db::{Db, Row, params};
 use drain_protocol::{B256, ChannelId, Usdc};
 
+use super::db::{Db, Row, params};
 use super::row::{column, optional_parsed, optional_usdc, unsigned, usdc};
 use super::{IntentId, Journal, JournalError, Receipt, row};
 use crate::policy::repeat::RequestKey;

@@ -3,10 +3,10 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use super::db::Row;
 use drain_protocol::{Address, Nonce, Usdc};
 
 use super::JournalError;
+use super::db::Row;
 
 fn corrupt(column: &str, value: impl Display) -> JournalError {
     JournalError::Corrupt(format!("{column} = {value}"))
@@ -44,6 +44,11 @@ pub(super) fn optional_parsed<T: FromStr>(row: &Row<'_>, column: &str) -> Result
 /// An unsigned number for a signed column; larger than a column holds is refused.
 pub(super) fn column(value: u64) -> Result<i64, JournalError> {
     i64::try_from(value).map_err(|_| JournalError::Corrupt(format!("{value} does not fit a column")))
+}
+
+/// The day of a time (UTC), counted as columns count it.
+pub(super) fn day(at: u64) -> Result<i64, JournalError> {
+    column(at / 86_400)
 }
 
 /// An address as columns hold it: lower case.

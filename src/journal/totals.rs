@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::db::{Db, params};
 use drain_protocol::{Address, Usdc};
 
+use super::db::{Db, params};
 use super::row::{self, address, column};
 use super::{Journal, JournalError, Location, channel, channels, usage};
 use crate::clock::Moment;

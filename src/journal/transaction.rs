@@ -1,9 +1,9 @@
 //! A transaction of the wallet, as it is wanted and as it is recorded.
 
-use super::db::Row;
 use drain_protocol::{Address, B256, Usdc};
 use strum::{Display, EnumString};
 
+use super::db::Row;
 use super::row;
 use super::{IntentId, JournalError, TxId};
 use crate::clock::Moment;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::db::{Db, Optional, params};
 use drain_protocol::{Address, B256, Usdc};
 
 use super::audit::{self, Entry, Kind};
+use super::db::{Db, Optional, params};
 use super::freeze::{is_frozen_with_wallet, refuse_frozen_by};
 use super::row::address;
 use super::row::{self, column};

@@ -6,9 +6,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::db::{Db, params};
 use drain_protocol::Usdc;
 
+use super::db::{Db, params};
 use super::row::{self, column};
 use super::{IntentId, JournalError, WindowUse};
 use crate::clock::Moment;

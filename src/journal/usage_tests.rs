@@ -9,9 +9,11 @@ use proptest::prelude::*;
 
 use super::db::{DbError, params};
 use super::location::Reader;
-use super::vouchers::{Outcome, VoucherIntent};
+use super::vouchers::VoucherIntent;
 use super::*;
 use crate::clock::Moment;
+use crate::policy::budgets::OverLimit;
+use crate::policy::budgets::Rule;
 use crate::policy::testing::limits;
 use crate::policy::{Limits, Pol};
 

@@ -7,10 +7,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::db::Db;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::db::Db;
 use super::schema::Opened;
 use super::{JournalError, Location};
 use crate::metrics;

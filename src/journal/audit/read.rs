@@ -1,10 +1,10 @@
 //! Reading the audit record, beside the runtime that writes it.
 
-use super::super::db::{Row, params};
-use super::super::location::Reader;
 use drain_protocol::Usdc;
 use serde::Serialize;
 
+use super::super::db::{Row, params};
+use super::super::location::Reader;
 use crate::error::{Code, Failure};
 use crate::journal::row::{column, optional_usdc, unsigned};
 use crate::journal::{JournalError, Location, schema};

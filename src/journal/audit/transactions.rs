@@ -2,7 +2,6 @@
 //! transaction was planned for, whenever its end is known.
 
 use super::super::db::{Db, params};
-
 use super::{Entry, Kind, Who, provider_of, write};
 use crate::journal::{IntentId, JournalError, TxId, TxKind, row};
 use crate::policy::Sees;
