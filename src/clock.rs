@@ -1,6 +1,7 @@
-//! The two clocks: the machine's, and the chain's as last seen by the watcher.
+//! The two clocks: the machine's, and the chain's as last seen by the watcher. Where the journal lies on a server, the server's
+//! takes the place of the machine's: replicas count windows by one clock.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use drain_protocol::Nonce;
@@ -32,11 +33,13 @@ pub struct BlockTime {
 #[derive(Clone, Debug)]
 pub struct Clock {
     block: Arc<watch::Sender<Option<BlockTime>>>,
+    /// The journal's server's, in Unix seconds, and when it was heard.
+    server: Arc<Mutex<Option<(u64, Instant)>>>,
 }
 
 impl Default for Clock {
     fn default() -> Self {
-        Self { block: Arc::new(watch::Sender::new(None)) }
+        Self { block: Arc::new(watch::Sender::new(None)), server: Arc::default() }
     }
 }
 
@@ -54,9 +57,15 @@ fn floor(since_epoch: Duration) -> Nonce {
 }
 
 impl Clock {
-    /// Unix seconds by the machine's clock. For records, never for expiry.
+    /// Unix seconds by the machine's clock, or by that of the journal's server. For records, never for expiry.
     pub fn now(&self) -> u64 {
-        since_epoch().as_secs()
+        let server = *self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        server.map_or_else(|| since_epoch().as_secs(), |(then, heard)| then.saturating_add(heard.elapsed().as_secs()))
+    }
+
+    /// Goes by the clock of the journal's server from here on.
+    pub fn follow(&self, server: u64) {
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some((server, Instant::now()));
     }
 
     /// Now as RFC 3339, for the marketplace.
@@ -104,6 +113,19 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Replicas whose machines disagree count by one clock, and each holder of the clock hears of it.
+    #[test]
+    fn m4_windows_are_counted_by_the_servers_clock_where_there_is_one() {
+        let clock = Clock::default();
+        let (other, behind) = (clock.clone(), clock.now() - 90_000);
+        clock.saw_block(behind + 3);
+        assert_eq!(other.moment().windows, Some(behind + 3 + CLOCK_SLACK), "the machine's, as far as the chain agrees");
+        clock.follow(behind);
+        assert!((behind..behind + 5).contains(&other.now()));
+        let moment = other.moment();
+        assert_eq!(moment.windows, Some(moment.at));
+    }
 
     /// A counter never gets there, whatever the machine takes the time to be.
     #[test]

@@ -69,6 +69,9 @@ pub fn location(config: &Config, address: Address) -> Location {
 /// Opens the journal of a wallet that this process holds, and reads what had not ended.
 pub(super) async fn wallet(services: &Services, signer: Signer, hold: Hold) -> Result<(WithKey, Lock), Failure> {
     let address = signer.address();
+    if let Some(now) = hold.server_time() {
+        services.clock.follow(now);
+    }
     let (journal, lock) = tokio::task::spawn_blocking(move || Journal::open(hold))
         .await
         .map_err(|e| Failure::internal(e.to_string()))??;

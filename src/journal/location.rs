@@ -39,6 +39,17 @@ pub struct Hold {
     pub(super) lease: Option<Taken>,
 }
 
+impl Hold {
+    /// Unix seconds by the clock of the server that the journal lies on.
+    pub fn server_time(&self) -> Option<u64> {
+        #[cfg(feature = "postgres")]
+        if let Some(lease) = &self.lease {
+            return Some(lease.now);
+        }
+        None
+    }
+}
+
 /// The lock of the wallet's folder: held as long as this lives.
 #[derive(Debug)]
 pub struct Lock {

@@ -38,6 +38,8 @@ pub(in crate::journal) struct Lease {
 pub(in crate::journal) struct Taken {
     pub lease: Lease,
     pub identity: Identity,
+    /// Unix seconds by the server's clock.
+    pub now: u64,
     /// The server went on from another history than the one that wrote the journal.
     pub forked: bool,
 }
@@ -46,6 +48,7 @@ struct Back {
     session: Session,
     fence: i64,
     identity: Identity,
+    now: u64,
     forked: bool,
 }
 
@@ -60,7 +63,7 @@ impl Lease {
     pub(in crate::journal) fn take(server: &Server, schema: &str) -> Result<Option<Taken>, JournalError> {
         let session = server.session(schema)?;
         schema::ready(&session, schema)?;
-        let Some(Back { session, fence, identity, forked }) =
+        let Some(Back { session, fence, identity, now, forked }) =
             count_up(session, server, "leased_until < clock_timestamp()", None)?
         else {
             return Ok(None);
@@ -76,7 +79,7 @@ impl Lease {
             released: false,
             lost: CancellationToken::new(),
         };
-        Ok(Some(Taken { lease, identity, forked }))
+        Ok(Some(Taken { lease, identity, now, forked }))
     }
 
     pub(in crate::journal) const fn session(&self) -> &Session {
@@ -216,17 +219,18 @@ fn count_up(session: Session, server: &Server, which: &str, after: Option<i64>) 
         .query_row(
             &format!(
                 "UPDATE identity SET fence = fence + 1, leased_until = clock_timestamp() + INTERVAL '{lease} ms'{forget} \
-                 WHERE {which} RETURNING fence, id, commits, cluster != cluster() AS forked"
+                 WHERE {which} RETURNING fence, id, commits, cluster != cluster() AS forked, unixepoch() AS now"
             ),
             params![],
             |row| {
                 let identity = (row.get::<_, String>("id")?, row.get::<_, i64>("commits")?);
-                Ok((row.get::<_, i64>("fence")?, identity, row.get::<_, bool>("forked")?))
+                Ok((row.get::<_, i64>("fence")?, identity, row.get::<_, bool>("forked")?, row.get::<_, i64>("now")?))
             },
         )
         .optional()?;
-    let Some((fence, (id, commits), forked)) = taken else { return Ok(None) };
+    let Some((fence, (id, commits), forked, now)) = taken else { return Ok(None) };
     debug_assert!(after.is_none_or(|after| fence > after));
     let commits = u64::try_from(commits).map_err(|_| JournalError::Corrupt(format!("identity.commits = {commits}")))?;
-    Ok(Some(Back { session, fence, identity: Identity { id, commits }, forked }))
+    let now = u64::try_from(now).map_err(|_| JournalError::Corrupt(format!("the server's clock is at {now}")))?;
+    Ok(Some(Back { session, fence, identity: Identity { id, commits }, now, forked }))
 }

@@ -172,7 +172,7 @@ fn tls() -> Result<MakeRustlsConnect, DbError> {
 
 /// A journal whose lease was taken, once it can be believed (as `schema::open` does for a file).
 pub(super) fn open(location: &Location, taken: Taken) -> Result<Opened, JournalError> {
-    let Taken { lease, mut identity, forked } = taken;
+    let Taken { lease, mut identity, forked, .. } = taken;
     let folder = location.folder();
     private_folder(folder).map_err(|e| JournalError::of_file(folder, &e))?;
     let name = location.name();

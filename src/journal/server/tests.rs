@@ -78,6 +78,17 @@ fn columns(db: &Db<'_>, query: &str) -> BTreeSet<String> {
 
 #[test]
 #[ignore = "needs postgres"]
+fn m4_who_takes_a_journal_hears_the_servers_clock() {
+    let (home, server) = (tempfile::tempdir().unwrap(), server::Server::start());
+    let reached = Server::parse(&server.url(server::OWNER), Duration::from_secs(10)).unwrap();
+    let wallet = drain_protocol::Address::repeat_byte(7);
+    let hold = take(&Location::new(home.path().into()).on(reached, 137, wallet)).unwrap().unwrap();
+    let now: u64 = server.sql("drain", &format!("SELECT drain_137_{wallet:#x}.unixepoch()")).parse().unwrap();
+    assert!(hold.server_time().is_some_and(|heard| (now - 5..=now).contains(&heard)));
+}
+
+#[test]
+#[ignore = "needs postgres"]
 fn answers_are_kept_for_their_time_and_their_size() {
     let (home, server) = (tempfile::tempdir().unwrap(), server::Server::start());
     let reached = Server::parse(&server.url(server::OWNER), Duration::from_secs(10)).unwrap();
