@@ -63,7 +63,7 @@ fn with(world: &World, count: usize) -> Result<Row> {
 }
 
 /// Each agent on a thread of its own, one chat after another. Chats a second, and what each took.
-fn in_parallel(agents: &mut [Agent], each: usize) -> Result<(f64, Samples)> {
+pub fn in_parallel(agents: &mut [Agent], each: usize) -> Result<(f64, Samples)> {
     let begun = Instant::now();
     let taken = std::thread::scope(|scope| {
         let threads: Vec<_> =
@@ -79,7 +79,7 @@ fn in_parallel(agents: &mut [Agent], each: usize) -> Result<(f64, Samples)> {
 }
 
 /// A running `drain-mcp serve` with a home of its own.
-struct Fleet {
+pub struct Fleet {
     child: Child,
     /// Kept open: the server writes remarks there.
     _stderr: BufReader<ChildStderr>,
@@ -92,6 +92,11 @@ impl Fleet {
     fn start(world: &World) -> Result<Self> {
         let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
         let env = world.env(home.path(), &[("DRAIN_LISTEN", "127.0.0.1:0")]);
+        Self::over(home, env)
+    }
+
+    /// In this home, with this environment.
+    pub fn over(home: TempDir, env: Vec<(String, String)>) -> Result<Self> {
         let mut child = program(&env).arg("serve").stderr(Stdio::piped()).spawn()?;
         let mut stderr = BufReader::new(child.stderr.take().ok_or("the server has no stderr")?);
         let mut said = String::new();
@@ -113,17 +118,32 @@ impl Fleet {
         let made = program(&self.env).args(args).output()?;
         let made: Value = serde_json::from_slice(&made.stdout)?;
         let token = made["token"].as_str().ok_or("an agent without token")?.to_owned();
+        let mut agent = self.connect(token)?;
+        let channel = agent.open()?;
+        agent.pays_from(&channel);
+        Ok(agent)
+    }
+
+    /// A connection of the agent with this token.
+    pub fn connect(&self, token: String) -> Result<Agent> {
         let stream = TcpStream::connect(&self.address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let mut agent =
-            Agent { host: self.address.clone(), token, stream: BufReader::new(stream), request: Vec::new(), id: 0 };
-        let opened = agent.call("drain_open_channel", &json!({ "provider": "sim-llm", "amount": "5" }))?;
-        let channel = opened["channel"]["channel_id"].as_str().ok_or("an opened channel without id")?;
-        let messages = json!([{ "role": "user", "content": prompt() }]);
-        let arguments = json!({ "channelId": channel, "model": MODEL, "messages": messages });
-        agent.request = agent.prepared("drain_chat", &arguments);
-        Ok(agent)
+        Ok(Agent { host: self.address.clone(), token, stream: BufReader::new(stream), request: Vec::new(), id: 0 })
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What its metrics say.
+    pub fn metrics(&self) -> Result<String> {
+        let mut stream = TcpStream::connect(&self.address)?;
+        write!(stream, "GET /metrics HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.address)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 }
 
@@ -142,7 +162,7 @@ fn program(env: &[(String, String)]) -> Command {
 }
 
 /// A client of the stateless revision on one connection.
-struct Agent {
+pub struct Agent {
     host: String,
     token: String,
     stream: BufReader<TcpStream>,
@@ -152,6 +172,19 @@ struct Agent {
 }
 
 impl Agent {
+    /// Opens a channel; its id.
+    pub fn open(&mut self) -> Result<String> {
+        let opened = self.call("drain_open_channel", &json!({ "provider": "sim-llm", "amount": "5" }))?;
+        Ok(opened["channel"]["channel_id"].as_str().ok_or("an opened channel without id")?.to_owned())
+    }
+
+    /// Its chats are paid from this channel.
+    pub fn pays_from(&mut self, channel: &str) {
+        let messages = json!([{ "role": "user", "content": prompt() }]);
+        let arguments = json!({ "channelId": channel, "model": MODEL, "messages": messages });
+        self.request = self.prepared("drain_chat", &arguments);
+    }
+
     /// The whole request.
     fn prepared(&mut self, tool: &str, arguments: &Value) -> Vec<u8> {
         self.id += 1;

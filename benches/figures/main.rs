@@ -19,7 +19,13 @@ mod kms_server;
 mod latency;
 mod machine;
 mod money;
+#[cfg(feature = "postgres")]
+#[allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "the tests' own")]
+#[path = "../../tests/postgres/server.rs"]
+mod postgres_server;
 mod process;
+#[cfg(feature = "postgres")]
+mod replicas;
 mod report;
 mod server;
 mod signing;
@@ -52,6 +58,9 @@ const FIGURES: &[(&str, Measure)] = &[
     ("backends", backends::vouchers),
     // Last: the wallet has these channels from then on.
     ("channels", channels::many),
+    // In a world of its own.
+    #[cfg(feature = "postgres")]
+    ("replicas", replicas::growth),
 ];
 
 fn main() -> Result<()> {

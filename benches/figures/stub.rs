@@ -60,6 +60,11 @@ pub fn serve() -> Result<()> {
                 runtime.block_on(open(&sandbox, channels.parse()?, providers.parse()?))?;
                 Value::Null
             }
+            Some(("fund", account)) => {
+                let observer = sandbox.observer();
+                runtime.block_on(observer.fund(account.parse()?, agent_usdc, U256::from(GAS)))?;
+                Value::Null
+            }
             Some(("count", _)) => json!(chain.request_count().values().sum::<u64>()),
             _ => return Err("the stub was asked something that it does not know".into()),
         };
@@ -125,6 +130,12 @@ impl Stub {
     /// Opens so many channels of the agent's, with so many providers in turns.
     pub fn open_channels(&mut self, channels: usize, providers: usize) -> Result<()> {
         writeln!(self.stdin, "open {channels} {providers}")?;
+        self.answer().map(drop)
+    }
+
+    /// Gives an account as much as the agent's wallet began with.
+    pub fn fund(&mut self, account: Address) -> Result<()> {
+        writeln!(self.stdin, "fund {account}")?;
         self.answer().map(drop)
     }
 

@@ -5,6 +5,7 @@
 //! journal and the others find it on the socket. Commands that come in between wait.
 
 mod candidate;
+mod turn;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::api::{Command, Effect, Progress, Reply};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Code, Failure};
+use crate::metrics;
 use crate::policy::Caller;
 use crate::policy::approvals::Via;
 use crate::socket::{Fate, Remote};
@@ -118,7 +120,7 @@ impl Shared {
     /// Takes the wallet if it is free; whoever else has it is found in the background.
     async fn start(mut candidate: Candidate) -> Self {
         let services = candidate.services.clone();
-        let post = match candidate.take().await {
+        let post = match candidate.take_at_once().await {
             Ok(Some(holding)) => Post::Here(holding),
             Ok(None) => Post::Between,
             // A journal that cannot be opened keeps money still, not discovery.
@@ -252,7 +254,7 @@ impl Shared {
 
 /// Finds who has the wallet, again and again, until it is this process. Runs on the main thread.
 async fn keep(shared: Weak<Inner>, mut candidate: Candidate) {
-    while_held(&shared).await;
+    while_held(&shared, candidate.wallet).await;
     let mut since = Instant::now();
     let mut pause = PAUSE;
     loop {
@@ -262,11 +264,12 @@ async fn keep(shared: Weak<Inner>, mut candidate: Candidate) {
             Ok(holding @ Post::Here(_)) => {
                 inner.post.send_replace(holding);
                 drop(inner);
-                while_held(&shared).await;
+                while_held(&shared, candidate.wallet).await;
                 (since, pause) = (Instant::now(), PAUSE);
                 continue;
             }
             Ok(away @ Post::Away(_)) => {
+                metrics::wallet_elsewhere(candidate.wallet);
                 inner.post.send_replace(away);
                 drop(inner);
                 tokio::time::sleep(candidate.services.config.journal.look()).await;
@@ -274,6 +277,7 @@ async fn keep(shared: Weak<Inner>, mut candidate: Candidate) {
                 continue;
             }
             Ok(post) => {
+                metrics::wallet_elsewhere(candidate.wallet);
                 let gone = match &post {
                     Post::There(remote) => Some(remote.gone()),
                     _ => None,
@@ -301,7 +305,7 @@ async fn keep(shared: Weak<Inner>, mut candidate: Candidate) {
 
 /// Waits while this process has the wallet: on a file to its end, on a server as long as it keeps its lease. What its runtime
 /// still does then is recorded by nobody, and so it ends.
-async fn while_held(shared: &Weak<Inner>) {
+async fn while_held(shared: &Weak<Inner>, wallet: Address) {
     let Some(inner) = shared.upgrade() else { return };
     let held = match &*inner.post.borrow() {
         Post::Here(holding) => holding.local.lost().map(|lost| (holding.clone(), lost)),
@@ -313,6 +317,7 @@ async fn while_held(shared: &Weak<Inner>) {
     drop(holding);
     lost.cancelled().await;
     local.stop();
+    metrics::wallet_lost(wallet);
     if let Some(inner) = shared.upgrade() {
         inner.post.send_replace(Post::Between);
     }

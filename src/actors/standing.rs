@@ -38,7 +38,7 @@ impl Runtime {
 
     /// By when other replicas have seen that this one let the wallet go.
     pub fn noticed_in(&self) -> Duration {
-        self.shared().config().journal.look() * 2
+        self.shared().config().journal.look() * 3
     }
 
     /// Waits until the wallet is not any more with the replica that is reached there.

@@ -83,8 +83,8 @@ impl Answers {
 /// Beside the journal's file, or on its server.
 fn kept_at(location: Location, keep: Keep) -> Store {
     #[cfg(feature = "postgres")]
-    if location.server().is_some() {
-        return Store::Server(Box::new(server::ServerStore::new(location, keep)));
+    if let Some((server, schema)) = location.server() {
+        return Store::Server(Box::new(server::ServerStore::new(server.clone(), schema.clone(), keep)));
     }
     Store::File(FileStore::new(location.folder().into(), keep))
 }

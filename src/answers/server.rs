@@ -4,8 +4,7 @@ use super::AnswerId;
 use super::store::{column, oldest, read};
 use crate::api::KeptAnswer;
 use crate::config::Keep;
-use crate::journal::Location;
-use crate::journal::server::AnswersTable;
+use crate::journal::server::{AnswersTable, Server};
 use crate::policy::repeat::sha256;
 
 pub(super) struct ServerStore {
@@ -14,8 +13,8 @@ pub(super) struct ServerStore {
 }
 
 impl ServerStore {
-    pub(super) const fn new(location: Location, keep: Keep) -> Self {
-        Self { table: AnswersTable::new(location), keep }
+    pub(super) const fn new(server: Server, schema: String, keep: Keep) -> Self {
+        Self { table: AnswersTable::new(server, schema), keep }
     }
 
     pub(super) fn keep(&self, id: &AnswerId, body: &str, now: u64) -> Result<(), String> {

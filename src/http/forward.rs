@@ -16,19 +16,24 @@ use axum::response::Response;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
+use reqwest::Url;
 use tokio::time::Instant;
 
 use super::fleet::Member;
 use super::mcp::Running;
 use super::{NOT_BEGUN, Refusal, Shared, body};
+use crate::actors::Runtime;
 use crate::actors::standing::Standing;
 use crate::http_client::deadline;
+use crate::metrics::{self, Forwarded};
 
 /// On a request that a replica passed on: it is not passed on once more.
 const FORWARDED: HeaderName = HeaderName::from_static("drain-forwarded");
 /// How long a request waits for whoever has the wallet next.
 const HAND_OVER: Duration = Duration::from_secs(25);
 const PAUSE: Duration = Duration::from_millis(100);
+/// One that ends in order lets the wallet go when it has answered; that answer may come later than the news.
+const LAST_WORD: Duration = Duration::from_secs(2);
 /// Beyond the time of a call, for its answer to come.
 const BEYOND: Duration = Duration::from_secs(30);
 
@@ -79,7 +84,7 @@ pub(super) async fn to_its_wallet(shared: &Shared, member: &Member, request: Req
 async fn pass_on(
     shared: &Shared,
     member: &Member,
-    url: &reqwest::Url,
+    url: &Url,
     parts: &Parts,
     data: Bytes,
     running: Arc<Option<Arc<Running>>>,
@@ -95,29 +100,37 @@ async fn pass_on(
     let sent = shared.replicas.send(request, deadline(shared.settings.call_time + BEYOND));
     let runtime = member.runtime.clone();
     let answer = tokio::select! {
-        answer = sent => answer,
+        answer = sent => answer.map_err(|error| if error.before_sent() { Forwarded::NotBegun } else { Forwarded::Unknown }),
         // It stands still, and its wallet has gone over: what became of this is known there at most.
-        () = runtime.moved(url) => return Some(unknown(member)),
+        () = gone_over(&runtime, url) => Err(Forwarded::Unknown),
     };
-    match answer {
-        Err(error) if error.before_sent() => None,
-        Err(_) => Some(unknown(member)),
+    let (outcome, response) = match answer {
+        Err(Forwarded::NotBegun) => (Forwarded::NotBegun, None),
+        Err(_) => (Forwarded::Unknown, Some(unknown(member))),
         Ok(answer)
             if answer.status() == StatusCode::SERVICE_UNAVAILABLE && answer.headers().contains_key(NOT_BEGUN) =>
         {
-            None
+            (Forwarded::NotBegun, None)
         }
         Ok(answer) => {
             let (status, headers) = (answer.status(), end_to_end(answer.headers()));
             let url = url.clone();
-            let moved: BoxFuture<'static, ()> = Box::pin(async move { runtime.moved(&url).await });
+            let moved: BoxFuture<'static, ()> = Box::pin(async move { gone_over(&runtime, &url).await });
             let parts = answer.bytes_stream().map(|part| part.map_err(std::io::Error::other)).boxed();
             let mut response = Response::new(body::holding(Body::from_stream(unless_moved(parts, moved)), running));
             *response.status_mut() = status;
             *response.headers_mut() = headers;
-            Some(response)
+            (Forwarded::Answered, Some(response))
         }
-    }
+    };
+    metrics::forwarded(outcome);
+    response
+}
+
+/// Waits until the wallet is not with this replica any more, and what it said before that is here.
+async fn gone_over(runtime: &Runtime, from: &Url) {
+    runtime.moved(from).await;
+    tokio::time::sleep(LAST_WORD).await;
 }
 
 /// The parts of an answer; one that is cut off ends with an error, so that it does not look like a whole one.

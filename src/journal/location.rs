@@ -9,9 +9,10 @@ use drain_protocol::Address;
 
 #[cfg(feature = "postgres")]
 use super::db::Session;
-use super::db::{Db, DbError, params};
+use super::db::{Db, DbError, Optional, params};
 #[cfg(feature = "postgres")]
 use super::server::{Lease, Server, Taken};
+use super::view::View;
 use super::{JournalError, backup, schema};
 
 /// Where the records of a wallet are.
@@ -27,6 +28,24 @@ pub struct Location {
 pub struct Holder {
     /// Where its own agents reach it; none where it serves none, or does not yet.
     pub url: Option<reqwest::Url>,
+}
+
+/// Who holds a journal on a server, asked again and again.
+pub struct Holders(View);
+
+impl Holders {
+    /// Of the journal that lies there.
+    pub fn of(location: &Location) -> Self {
+        Self(View::of(location))
+    }
+
+    /// Where the process that holds it is reached, as it told. `None` where nobody holds it.
+    pub fn now(&self) -> Result<Option<Holder>, JournalError> {
+        let held = "SELECT address FROM identity WHERE leased_until > clock_timestamp()";
+        let address = |db: &Db<'_>| Ok(db.query_row(held, params![], |row| row.get(0)).optional()?);
+        let address: Option<Option<String>> = self.0.read(address)?;
+        Ok(address.map(|url| Holder { url: url.and_then(|url| url.parse().ok()) }))
+    }
 }
 
 /// The right to write a journal, from which it is opened.
@@ -106,18 +125,6 @@ impl Location {
         self.folder.exists() && matches!(schema::lock(&self.folder), Ok(None))
     }
 
-    /// Where the process that holds a journal on a server is reached, as it told. `None` where nobody holds it.
-    pub fn holder(&self) -> Result<Option<Holder>, JournalError> {
-        if self.is_a_file() {
-            return Ok(None);
-        }
-        let held = "SELECT address FROM identity WHERE leased_until > clock_timestamp()";
-        let reader = self.reader()?;
-        let mut statement = reader.db().prepare_cached(held)?;
-        let found = statement.query_map(params![], |row| row.get::<_, Option<String>>(0))?;
-        Ok(found.into_iter().next().map(|url| Holder { url: url.and_then(|url| url.parse().ok()) }))
-    }
-
     /// Whether the journal is a file of this machine.
     pub const fn is_a_file(&self) -> bool {
         #[cfg(feature = "postgres")]
@@ -190,12 +197,16 @@ impl Reader {
         }
     }
 
+    /// Begins to see one state of a journal on a server.
+    #[cfg(feature = "postgres")]
+    pub(super) const ONE_STATE: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
     /// From here on it sees one state of the journal, until it is dropped.
     pub(super) fn one_state(&self) -> Result<(), DbError> {
         match self {
             Self::File(connection) => Ok(connection.execute_batch("BEGIN")?),
             #[cfg(feature = "postgres")]
-            Self::Server(session) => session.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"),
+            Self::Server(session) => session.run(Self::ONE_STATE),
         }
     }
 }

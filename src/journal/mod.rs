@@ -60,6 +60,7 @@ mod usage;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod usage_tests;
+mod view;
 mod vouchers;
 mod writer;
 
@@ -79,7 +80,7 @@ use error::decided;
 pub use foreign::{Adopted, Found};
 pub use freeze::{FreezeSource, Frozen};
 pub use ids::{IntentId, Receipt, TxId};
-pub use location::{Hold, Holder, Location, Lock, take};
+pub use location::{Hold, Holder, Holders, Location, Lock, take};
 pub use members::{Leave, Member, Seen, Share, among};
 pub use openings::{KnownOpenings, Whose};
 pub use pins::{FirstSight, Pin, PinCheck};

@@ -7,14 +7,15 @@ use drain_protocol::{Address, Usdc};
 
 use super::db::{Db, params};
 use super::row::{self, address, column};
-use super::{Journal, JournalError, Location, channel, channels, usage};
+use super::view::View;
+use super::{Journal, JournalError, channel, channels, usage};
 use crate::clock::Moment;
 use crate::metrics::state::{Books, Cap, Sums};
 use crate::policy::Limits;
 
-/// A view on a journal that neither writes nor keeps it open.
-#[derive(Clone, Debug)]
-pub struct Totals(Location);
+/// A view on a journal.
+#[derive(Clone)]
+pub struct Totals(Arc<View>);
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -36,51 +37,48 @@ pub struct Asked {
 impl Journal {
     /// To look at its sums from time to time.
     pub fn totals(&self) -> Totals {
-        Totals(self.writer.location().clone())
+        Totals(Arc::new(View::of(self.writer.location())))
     }
 }
 
 impl Totals {
     /// The sums of now. Blocks for some milliseconds.
     pub fn read(&self, asked: &Asked) -> Result<Books, JournalError> {
-        let reader = self.0.reader()?;
-        reader.one_state()?;
-        let db = reader.db();
-        let usage = usage::windows(&db, asked.moment)?;
-        let mut caps = everybodys(&db, asked, &usage)?;
-        caps.extend(each("provider", &usage.providers, |_| asked.limits.per_provider));
-        let mut agents = usage.agents.clone();
-        for name in asked.agents.keys() {
-            agents.entry(name.clone()).or_default();
-        }
-        let limit =
-            |name: &str| asked.agents.get(name).map_or(asked.limits.per_agent, |own| asked.limits.per_agent.min(*own));
-        caps.extend(each("agent", &agents, limit));
-        let now = asked.moment.at;
-        Ok(Books {
-            channels: by_state(&db, asked.block_time)?,
-            sums: by_provider(&db)?,
-            caps,
-            next_expiry: optional(
-                &db,
-                "SELECT MIN(expires_at) FROM channels WHERE state IN ('open', 'closing') AND expires_at > ?1",
-                asked.block_time,
-            )?,
-            reclaimable: reclaimable(&db, asked.block_time)?,
-            approvals: optional(
-                &db,
-                "SELECT COUNT(*) FROM approvals WHERE state = 'waiting' AND expires_at > ?1",
-                now,
-            )?
-            .unwrap_or_default(),
-            oldest_transaction: optional(
-                &db,
-                "SELECT MAX(?1 - MIN(created_at), 0) FROM transactions INDEXED BY transactions_unfinished \
-                 WHERE state IN ('planned', 'signed', 'broadcast') HAVING COUNT(*) > 0",
-                now,
-            )?,
-        })
+        self.0.read(|db| books(db, asked))
     }
+}
+
+fn books(db: &Db<'_>, asked: &Asked) -> Result<Books, JournalError> {
+    let usage = usage::windows(db, asked.moment)?;
+    let mut caps = everybodys(db, asked, &usage)?;
+    caps.extend(each("provider", &usage.providers, |_| asked.limits.per_provider));
+    let mut agents = usage.agents.clone();
+    for name in asked.agents.keys() {
+        agents.entry(name.clone()).or_default();
+    }
+    let limit =
+        |name: &str| asked.agents.get(name).map_or(asked.limits.per_agent, |own| asked.limits.per_agent.min(*own));
+    caps.extend(each("agent", &agents, limit));
+    let now = asked.moment.at;
+    Ok(Books {
+        channels: by_state(db, asked.block_time)?,
+        sums: by_provider(db)?,
+        caps,
+        next_expiry: optional(
+            db,
+            "SELECT MIN(expires_at) FROM channels WHERE state IN ('open', 'closing') AND expires_at > ?1",
+            asked.block_time,
+        )?,
+        reclaimable: reclaimable(db, asked.block_time)?,
+        approvals: optional(db, "SELECT COUNT(*) FROM approvals WHERE state = 'waiting' AND expires_at > ?1", now)?
+            .unwrap_or_default(),
+        oldest_transaction: optional(
+            db,
+            "SELECT MAX(?1 - MIN(created_at), 0) FROM transactions INDEXED BY transactions_unfinished \
+             WHERE state IN ('planned', 'signed', 'broadcast') HAVING COUNT(*) > 0",
+            now,
+        )?,
+    })
 }
 
 fn everybodys(db: &Db<'_>, asked: &Asked, usage: &usage::Windows) -> Result<Vec<Cap>, JournalError> {

@@ -88,7 +88,12 @@ families! {
     Gauge approvals_pending [wallet] Unit::One, "Questions that wait for a person.";
     Histogram approval_wait_seconds [via, outcome] PEOPLE, "Time from a question until a person's answer: approve or deny, at the terminal or the MCP client.";
 
-    Histogram journal_commit_duration_seconds [] HERE, "Time that a commit of the journal took, its sync to the disk included.";
+    Gauge wallet_held [wallet] Unit::One, "1 while this process has the wallet and signs for it, 0 while another one has it, or nobody.";
+    Counter wallet_taken_total [wallet] Unit::One, "Times that this process got the wallet since it started.";
+    Counter wallet_lost_total [wallet] Unit::One, "Times that another replica took the wallet over while this process still had it: it stood still, or was cut off from the journal's server, longer than the lease. One that is let go in order does not count.";
+
+    Histogram journal_commit_duration_seconds [] HERE, "Time that a commit of the journal took, its sync to the disk included; on a server, the way there and back too.";
+    Counter journal_reconnects_total [] Unit::One, "Times that the journal's server was reached anew, after a session broke off or nothing was heard of a commit.";
     Counter journal_errors_total [] Unit::One, "Operations that the journal could not record for a fault of disk or file. Signing has stopped when this rises.";
 
     Counter provider_requests_total [provider, outcome] Unit::One, "Paid requests that were sent: answered, refused, failed (an error with the voucher in hand), lost (no usable answer) or unreachable.";
@@ -118,6 +123,7 @@ families! {
 
     Counter mcp_requests_total [tool, outcome] Unit::One, "Calls of tools and resources: ok, ask (a person is asked), or the code of the failure.";
     Histogram mcp_request_duration_seconds [tool] THERE, "Time that a call took.";
+    Counter requests_forwarded_total [outcome] Unit::One, "Agents' requests that were passed on to the replica that has their wallet: answered, not_begun (surely not begun there, and tried again) or unknown (it broke off; nobody here knows what became of it).";
     Gauge mcp_sessions [transport] Unit::One, "Clients that are connected: stdio, http, or socket (another process that shares this one's wallet).";
 }
 

@@ -131,6 +131,18 @@ pub enum AdminEvent {
     OwnershipRenounced,
 }
 
+/// What became of a request that was passed on to another replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, AsRefStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum Forwarded {
+    /// It answered.
+    Answered,
+    /// It surely did not begin it.
+    NotBegun,
+    /// Nobody here knows.
+    Unknown,
+}
+
 /// How a client is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, AsRefStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
@@ -151,6 +163,7 @@ pub(super) fn begin() {
             ("sandbox", cfg!(feature = "sandbox")),
             ("ledger", cfg!(feature = "ledger")),
             ("aws", cfg!(feature = "aws")),
+            ("postgres", cfg!(feature = "postgres")),
         ];
         let features: Vec<&str> = features.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
         FAMILIES.build_info.set([env!("CARGO_PKG_VERSION"), &features.join(",")], 1);
@@ -172,6 +185,9 @@ pub(super) fn begin() {
         }
         for actor in [Actor::Directory, Actor::Signer, Actor::Wallet, Actor::Channel, Actor::Journal] {
             FAMILIES.actor_mailbox_depth.shift([actor.as_ref()], 0);
+        }
+        for outcome in Forwarded::VARIANTS {
+            FAMILIES.requests_forwarded_total.begin([outcome.as_ref()]);
         }
         for transport in Transport::VARIANTS {
             FAMILIES.mcp_sessions.shift([transport.as_ref()], 0);
@@ -297,6 +313,40 @@ pub fn journal_committed(took: Duration) {
 /// The journal could not record something, by a fault of disk or file.
 pub fn journal_failed() {
     FAMILIES.journal_errors_total.inc([]);
+}
+
+/// The journal's server was reached anew.
+#[cfg(feature = "postgres")]
+pub fn journal_reconnected() {
+    FAMILIES.journal_reconnects_total.inc([]);
+}
+
+/// This process has a wallet now.
+pub fn wallet_taken(wallet: Address) {
+    let wallet = names::wallet(wallet);
+    FAMILIES.wallet_held.set([&wallet], 1);
+    FAMILIES.wallet_taken_total.inc([&wallet]);
+    FAMILIES.wallet_lost_total.begin([&wallet]);
+}
+
+/// Another replica took it over.
+pub fn wallet_lost(wallet: Address) {
+    let wallet = names::wallet(wallet);
+    FAMILIES.wallet_held.set([&wallet], 0);
+    FAMILIES.wallet_lost_total.inc([&wallet]);
+}
+
+/// Another process has it.
+pub fn wallet_elsewhere(wallet: Address) {
+    let wallet = names::wallet(wallet);
+    FAMILIES.wallet_held.set([&wallet], 0);
+    FAMILIES.wallet_taken_total.begin([&wallet]);
+    FAMILIES.wallet_lost_total.begin([&wallet]);
+}
+
+/// A request was passed on to another replica.
+pub fn forwarded(outcome: Forwarded) {
+    FAMILIES.requests_forwarded_total.inc([outcome.as_ref()]);
 }
 
 /// An RPC endpoint answered, or did not.

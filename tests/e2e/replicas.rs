@@ -4,6 +4,7 @@
 mod database;
 mod hand_over;
 mod history;
+mod several;
 mod thousand;
 
 use std::collections::{HashMap, HashSet};

@@ -6,13 +6,15 @@ use std::time::Duration;
 use drain_protocol::Address;
 use drain_signers::Signer;
 
+use super::turn::{self, Counted};
 use super::{HAND_OVER, Post};
 use crate::actors::local::{DRAIN_TIME, Local};
 use crate::actors::services::Services;
 use crate::actors::startup::{location, take};
 use crate::api::{Command, Progress};
 use crate::error::{Code, Failure};
-use crate::journal::{Holder, Location, Lock};
+use crate::journal::{Holder, Holders, Location, Lock};
+use crate::metrics;
 use crate::policy::{Asked, Caller};
 use crate::socket::greeting::{Hello, Spoken};
 use crate::socket::{NotConnected, Server, Work, connect, path};
@@ -25,12 +27,13 @@ pub(super) struct Holding {
     server: Option<Server>,
     pub local: Local,
     _lock: Option<Lock>,
+    _counted: Option<Counted>,
 }
 
 impl Holding {
     /// Without a wallet.
     pub(super) const fn nothing(local: Local) -> Self {
-        Self { server: None, local, _lock: None }
+        Self { server: None, local, _lock: None, _counted: None }
     }
 
     /// Ends in order: other processes' commands and the channels' requests end, within a limit, and nothing new begins
@@ -57,10 +60,11 @@ pub(super) struct Without {
 /// One per process and wallet.
 pub(super) struct Candidate {
     pub services: Services,
-    wallet: Address,
+    pub wallet: Address,
     /// Or why this process cannot sign.
     signer: Result<Signer, Failure>,
     location: Location,
+    holders: Arc<Holders>,
     hello: Hello,
     /// For discovery while there is no wallet: made when first needed.
     keyless: Option<Local>,
@@ -72,8 +76,10 @@ impl Candidate {
         let Caller { agent, limits, .. } = services.operator(Asked::by("runtime"));
         let chain_id = services.config.chain.chain_id;
         let hello = Hello { spoken: Spoken::here(), chain_id, wallet, agent, limits: (*limits).clone() };
+        let location = location(&services.config, wallet);
         Self {
-            location: location(&services.config, wallet),
+            holders: Arc::new(Holders::of(&location)),
+            location,
             services,
             wallet,
             signer,
@@ -88,11 +94,24 @@ impl Candidate {
         Self { keyless: Some(keyless), ..self }
     }
 
+    /// Takes the wallet where it is this process' turn now; `None` as for [`Self::take`]. Only on the main thread.
+    pub(super) async fn take_at_once(&self) -> Result<Option<Arc<Holding>>, Failure> {
+        if !self.location.is_a_file() && turn::waits() {
+            return Ok(None);
+        }
+        self.take().await
+    }
+
     /// Takes the lock and starts the runtime; `None` when another process has it, or this one cannot sign. Only on the
     /// main thread.
-    pub(super) async fn take(&self) -> Result<Option<Arc<Holding>>, Failure> {
+    async fn take(&self) -> Result<Option<Arc<Holding>>, Failure> {
         let Ok(signer) = &self.signer else { return Ok(None) };
+        let turn = match self.location.is_a_file() {
+            true => None,
+            false => Some(turn::mine(self.services.config.journal.look()).await),
+        };
         let Some(hold) = take(self.location.clone()).await? else { return Ok(None) };
+        let counted = turn.map(|_| Counted::one());
         let (local, lock) = Local::with_wallet(self.services.clone(), signer.clone(), hold).await?;
         if let Some(url) = &self.services.config.serve.replica_url
             && let Err(why) = local.served_at(url).await
@@ -101,11 +120,12 @@ impl Candidate {
             local.stop();
             return Err(why);
         }
+        metrics::wallet_taken(self.wallet);
         let server = self.listen(&local);
         if let Err(error) = &server {
             tracing::warn!(%error, "this process has the wallet and cannot share it: others answer wallet_in_use");
         }
-        Ok(Some(Arc::new(Holding { server: server.ok(), local, _lock: Some(lock) })))
+        Ok(Some(Arc::new(Holding { server: server.ok(), local, _lock: Some(lock), _counted: counted })))
     }
 
     fn listen(&self, local: &Local) -> std::io::Result<Server> {
@@ -121,18 +141,11 @@ impl Candidate {
     /// The wallet, here or with who has it. Only on the main thread.
     pub(super) async fn look(&mut self) -> Result<Post, Without> {
         let at_once = |why| Without { why, patience: Duration::ZERO };
-        // A server that does not answer this once says nothing of who has the wallet: what was known stays.
-        let patience = if self.location.is_a_file() { Duration::ZERO } else { HAND_OVER };
-        if let Some(holding) = self.take().await.map_err(|why| Without { why, patience })? {
-            return Ok(Post::Here(holding));
-        }
         if !self.location.is_a_file() {
-            return match self.holder().await {
-                Ok(Some(Holder { url })) => Ok(Post::Away(url)),
-                // About to be anybody's.
-                Ok(None) => Err(Without { why: self.in_use(), patience: HAND_OVER }),
-                Err(why) => Err(Without { why, patience: HAND_OVER }),
-            };
+            return self.look_at_server().await;
+        }
+        if let Some(holding) = self.take().await.map_err(at_once)? {
+            return Ok(Post::Here(holding));
         }
         match connect(self.location.folder(), &self.hello).await {
             Ok(remote) => {
@@ -148,10 +161,20 @@ impl Candidate {
         }
     }
 
-    async fn holder(&self) -> Result<Option<Holder>, Failure> {
-        let location = self.location.clone();
-        let found = tokio::task::spawn_blocking(move || location.holder()).await;
-        Ok(found.map_err(|e| Failure::internal(e.to_string()))??)
+    /// A server that does not answer this once says nothing of who has the wallet: what was known stays.
+    async fn look_at_server(&self) -> Result<Post, Without> {
+        let patient = |why| Without { why, patience: HAND_OVER };
+        let holders = self.holders.clone();
+        let seen = tokio::task::spawn_blocking(move || holders.now()).await;
+        // What cannot be read may not be made yet: taking it makes it, or says what is wrong.
+        if let Ok(Ok(Some(Holder { url }))) = seen {
+            return Ok(Post::Away(url));
+        }
+        match self.take().await.map_err(patient)? {
+            Some(holding) => Ok(Post::Here(holding)),
+            // Another one was quicker, or this one cannot sign.
+            None => Err(patient(self.signer.as_ref().err().cloned().unwrap_or_else(|| self.in_use()))),
+        }
     }
 
     /// Discovery only, for this reason. Only on the main thread.

@@ -1,22 +1,21 @@
 //! Paid answers on the server, so that one whose caller has gone is found through every replica. Who lost the journal may still
 //! keep one here: it holds no money.
 
-use std::sync::Mutex;
-
-use super::super::db::{Db, DbError, Optional, Session, params};
-use super::super::{JournalError, Location};
+use super::super::JournalError;
+use super::super::db::{Db, DbError, Optional, params};
+use super::{Kept, Server};
 use crate::answers::AnswerId;
 
-/// The table `answers` of a wallet's schema. Its session is made when it is needed, and anew after it broke off.
-pub struct AnswersTable {
-    location: Location,
-    session: Mutex<Option<Session>>,
-}
+/// A crash of the server may take the last answers: a call does not wait for a second sync.
+const SETTINGS: &str = "SET synchronous_commit TO off";
+
+/// The table `answers` of a wallet's schema.
+pub struct AnswersTable(Kept);
 
 impl AnswersTable {
-    /// Of the journal that lies there.
-    pub const fn new(location: Location) -> Self {
-        Self { location, session: Mutex::new(None) }
+    /// In this schema.
+    pub const fn new(server: Server, schema: String) -> Self {
+        Self(Kept::new(server, schema, SETTINGS))
     }
 
     /// Keeps an answer; the first one of a receipt stays.
@@ -57,29 +56,6 @@ impl AnswersTable {
     }
 
     fn with<T>(&self, work: impl Fn(&Db<'_>) -> Result<T, DbError>) -> Result<T, JournalError> {
-        let mut open = self.session.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let known = open.take();
-        let had = known.is_some();
-        let session = known.map_or_else(|| self.session(), Ok)?;
-        match work(&Db::Postgres(&session)) {
-            Ok(done) => {
-                *open = Some(session);
-                Ok(done)
-            }
-            // It may have broken off since it was last used.
-            Err(_) if had => {
-                let session = open.insert(self.session()?);
-                Ok(work(&Db::Postgres(session))?)
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn session(&self) -> Result<Session, JournalError> {
-        let (server, schema) = self.location.server().ok_or(JournalError::Unavailable("no server's"))?;
-        let session = server.session(schema)?;
-        // A crash of the server may take the last answers: a call does not wait for a second sync.
-        session.run("SET synchronous_commit TO off")?;
-        Ok(session)
+        self.0.with(|session| Ok(work(&Db::Postgres(session))?))
     }
 }

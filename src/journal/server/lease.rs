@@ -13,6 +13,7 @@ use super::super::JournalError;
 use super::super::db::{Db, Optional, Session};
 use super::super::mark::Identity;
 use super::{Server, schema};
+use crate::metrics;
 
 /// Between two tries to reach the server again.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -179,6 +180,7 @@ impl Lease {
                 Ok(Some(back)) if !back.forked => {
                     (self.session, self.fence, self.renewed) = (back.session, back.fence, Instant::now());
                     self.commits = back.identity.commits;
+                    metrics::journal_reconnected();
                     if self.unheard.take().is_some_and(|count| count != back.identity.commits) {
                         // Who asked was told that it failed, and it did not: only the journal knows now.
                         return Err(self.over());

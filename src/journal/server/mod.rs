@@ -3,6 +3,7 @@
 //! Each wallet has a schema of its own there, as it has a file of its own elsewhere.
 
 mod answers;
+mod kept;
 mod lease;
 mod schema;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use super::mark::Mark;
 use super::schema::{CHECKED_AT_START, Opened, private_folder};
 use super::{JournalError, Location, check};
 pub use answers::AnswersTable;
+pub(super) use kept::Kept;
 pub(super) use lease::{Lease, Taken};
 pub use schema::{Made, prepare};
 
@@ -48,7 +50,8 @@ pub struct Server {
     config: Arc<Config>,
     /// How long the server keeps a journal for a holder of whom nothing is heard.
     lease: Duration,
-    /// Between two looks of those who wait for it: with the lease and a start less than what the operator allows for all.
+    /// Between two looks of those who wait for it, and the longest that one who has much lets others go first: with the lease, and
+    /// a start, no more than what the operator allows for all.
     look: Duration,
 }
 
@@ -117,7 +120,7 @@ impl Server {
             .connect_timeout(CONNECT)
             .keepalives_idle(UNHEARD)
             .tcp_user_timeout(UNHEARD);
-        Ok(Self { config: Arc::new(config), lease: hand_over * 3 / 4, look: hand_over / 10 })
+        Ok(Self { config: Arc::new(config), lease: hand_over * 7 / 10, look: hand_over / 10 })
     }
 
     /// Between two looks at a journal that another process holds.

@@ -90,11 +90,11 @@ fn m4_who_takes_a_journal_hears_the_servers_clock() {
 #[test]
 #[ignore = "needs postgres"]
 fn answers_are_kept_for_their_time_and_their_size() {
-    let (home, server) = (tempfile::tempdir().unwrap(), server::Server::start());
+    let server = server::Server::start();
     let reached = Server::parse(&server.url(server::OWNER), Duration::from_secs(10)).unwrap();
     let wallet = drain_protocol::Address::repeat_byte(7);
     prepare(&reached, &format!("drain_137_{wallet:#x}"), None).unwrap();
-    let table = AnswersTable::new(Location::new(home.path().into()).on(reached, 137, wallet));
+    let table = AnswersTable::new(reached, format!("drain_137_{wallet:#x}"));
     let id = |receipt: &str| AnswerId { receipt: receipt.into(), channel: "0x01".into(), agent: "ann".into() };
     for (receipt, at) in [("c1-1", 10), ("c1-2", 20), ("c1-3", 30), ("c1-4", 40)] {
         table.keep(&id(receipt), "hash", "0123456789", at).unwrap();

@@ -1,0 +1,42 @@
+//! A look at a journal beside who writes it, again and again.
+
+use super::db::Db;
+use super::location::Reader;
+#[cfg(feature = "postgres")]
+use super::server::Kept;
+use super::{JournalError, Location};
+
+/// Neither writes nor keeps a file open; a session on a server is kept for the next look.
+pub(super) enum View {
+    File(Location),
+    #[cfg(feature = "postgres")]
+    Server(Box<Kept>),
+}
+
+impl View {
+    pub(super) fn of(location: &Location) -> Self {
+        #[cfg(feature = "postgres")]
+        if let Some((server, schema)) = location.server() {
+            return Self::Server(Box::new(Kept::new(server.clone(), schema.clone(), "")));
+        }
+        Self::File(location.clone())
+    }
+
+    /// Reads one state of the journal. Blocks for some milliseconds.
+    pub(super) fn read<T>(&self, work: impl Fn(&Db<'_>) -> Result<T, JournalError>) -> Result<T, JournalError> {
+        match self {
+            Self::File(location) => {
+                let reader = location.reader()?;
+                reader.one_state()?;
+                work(&reader.db())
+            }
+            #[cfg(feature = "postgres")]
+            Self::Server(kept) => kept.with(|session| {
+                session.run(Reader::ONE_STATE)?;
+                let read = work(&Db::Postgres(session))?;
+                session.run("COMMIT")?;
+                Ok(read)
+            }),
+        }
+    }
+}
