@@ -104,8 +104,9 @@ impl Site {
                 token.hash()
             )
         });
-        std::fs::write(self.path("agents.toml"), agents.collect::<String>())?;
-        Ok(())
+        let path = self.path("agents.toml");
+        std::fs::write(&path, agents.collect::<String>())?;
+        Ok(std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?)
     }
 
     fn env(&self, home: &Path) -> Result<Vec<(String, String)>> {
@@ -129,13 +130,21 @@ impl Site {
         self.world.stub.open_channels(more, PROVIDERS)?;
         self.configure(1)?;
         let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-        let mut recover = Command::new(env!("CARGO_BIN_EXE_drain-mcp"));
-        recover.args(["channels", "recover"]).env_clear().envs(self.env(home.path())?);
-        let ended = recover.output()?;
-        if !ended.status.success() {
-            return Err(format!("channels recover: {}", String::from_utf8_lossy(&ended.stderr)).into());
+        let begun = Instant::now();
+        loop {
+            let mut recover = Command::new(env!("CARGO_BIN_EXE_drain-mcp"));
+            recover.args(["channels", "recover"]).env_clear().envs(self.env(home.path())?);
+            let ended = recover.output()?;
+            if ended.status.success() {
+                return Ok(());
+            }
+            // The lease of the replicas that were killed after the last figure.
+            let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+            if !said.contains("wallet_in_use") || begun.elapsed() > PATIENCE {
+                return Err(format!("channels recover: {said}").into());
+            }
+            std::thread::sleep(Duration::from_secs(1));
         }
-        Ok(())
     }
 
     fn replica(&self) -> Result<Fleet> {

@@ -40,6 +40,40 @@ pub(super) fn endpoint(host: &str, head: Result<(u64, u64), ChainError>, latency
     }
 }
 
+/// The server that holds the journal.
+#[cfg(feature = "postgres")]
+pub(super) fn database(name: &str, found: &crate::journal::server::Examined) -> Line {
+    let (used, most) = found.sessions;
+    let holder = found.holder.as_ref().map_or_else(String::new, |url| format!(", the wallet is with {url}"));
+    let text = format!(
+        "{name}: PostgreSQL {} answers in {:.1} ms, {used} of {most} sessions{holder}",
+        found.version,
+        found.answer.as_secs_f64() * 1e3
+    );
+    if let Some(why) = &found.may_lose {
+        return Line::fail(
+            "database",
+            format!("{text}; a commit can be lost there: {why}"),
+            "Nothing is signed until fsync and synchronous_commit are on and the server is no standby.",
+        );
+    }
+    if used.saturating_mul(10) >= most.saturating_mul(9) {
+        return Line::warn(
+            "database",
+            format!("{text}; there is room for few more"),
+            "Raise max_connections: each wallet takes three at the replica that has it, and one at every other.",
+        );
+    }
+    if found.rewrites_audit {
+        return Line::warn(
+            "database",
+            format!("{text}; this account may change the audit record"),
+            "Let replicas work as another account: drain-mcp journal prepare --grant ROLE, as the owner.",
+        );
+    }
+    Line::ok("database", text)
+}
+
 /// Several endpoints are better than one.
 pub(super) fn endpoints(reachable: usize, all: usize) -> Option<Line> {
     match (reachable, all) {

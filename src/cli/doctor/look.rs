@@ -98,10 +98,35 @@ fn others_can_read(_: &Path) -> bool {
     false
 }
 
-/// Lock and journal of the wallet. Nothing is made where nothing is.
+/// The server that holds the journal, where one does.
+#[cfg(feature = "postgres")]
+async fn database(location: journal::Location) -> Option<Line> {
+    let (server, schema) = location.server()?.clone();
+    let name = server.to_string();
+    let examined = tokio::task::spawn_blocking(move || journal::server::examine(&server, &schema)).await;
+    Some(match examined {
+        Err(e) => Line::fail("database", e.to_string(), "Report this."),
+        Ok(Err(error)) => failed("database", error),
+        Ok(Ok(examined)) => judge::database(&name, &examined),
+    })
+}
+
+#[cfg(not(feature = "postgres"))]
+async fn database(_: journal::Location) -> Option<Line> {
+    None
+}
+
+/// Lock and journal of the wallet, and the server that holds it. Nothing is made where nothing is.
 async fn records(config: &Config, address: Option<Address>) -> Vec<Line> {
     let Some(address) = address else { return Vec::new() };
     let location = startup::location(config, address);
+    let mut lines = journal(location.clone()).await;
+    // Asked when there is a schema.
+    lines.extend(database(location).await);
+    lines
+}
+
+async fn journal(location: journal::Location) -> Vec<Line> {
     if !location.is_made() {
         return vec![Line::ok("journal", "none yet; made when the wallet is first used")];
     }

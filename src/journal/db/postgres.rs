@@ -20,8 +20,8 @@ const ANSWER: Duration = Duration::from_secs(10);
 const OUTDATED: [&str; 2] = ["0A000", "26000"];
 
 pub(in crate::journal) struct Session {
-    /// Drives the connection while a call waits for it.
-    runtime: Runtime,
+    /// Drives the connection while a call waits for it. There until this is dropped.
+    runtime: Option<Runtime>,
     client: Client,
     statements: RefCell<HashMap<String, Statement>>,
     /// What goes ahead of the next statement.
@@ -37,7 +37,13 @@ impl Session {
             .build()
             .map_err(|error| DbError::Lost(format!("no connection can be made: {error}")))?;
         let client = runtime.block_on(connect)?;
-        Ok(Self { runtime, client, statements: RefCell::default(), ahead: RefCell::default(), changes: Cell::new(0) })
+        Ok(Self {
+            runtime: Some(runtime),
+            client,
+            statements: RefCell::default(),
+            ahead: RefCell::default(),
+            changes: Cell::new(0),
+        })
     }
 
     pub(in crate::journal) fn prepare(&self, sql: &str) -> Result<Prepared<'_>, DbError> {
@@ -94,7 +100,8 @@ impl Session {
             answer
         };
         let timed = async { tokio::time::timeout(ANSWER, both).await };
-        match self.runtime.block_on(timed) {
+        let Some(runtime) = &self.runtime else { return Err(DbError::Lost("it is closed".into())) };
+        match runtime.block_on(timed) {
             Ok(Err(error)) => {
                 if error.code().is_some_and(|code| OUTDATED.contains(&code.code())) {
                     self.statements.borrow_mut().clear();
@@ -103,6 +110,15 @@ impl Session {
             }
             Ok(Ok(answer)) => Ok(answer),
             Err(_) => Err(DbError::Lost(format!("it did not answer for {} seconds", ANSWER.as_secs()))),
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // On a thread that runs tasks too: whoever kept a session to look at a journal may end there.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Each wallet has a schema of its own there, as it has a file of its own elsewhere.
 
 mod answers;
+mod examine;
 mod kept;
 mod lease;
 mod schema;
@@ -26,6 +27,7 @@ use super::mark::Mark;
 use super::schema::{CHECKED_AT_START, Opened, private_folder};
 use super::{JournalError, Location, check};
 pub use answers::AnswersTable;
+pub use examine::{Examined, examine};
 pub(super) use kept::Kept;
 pub(super) use lease::{Lease, Taken};
 pub use schema::{Made, prepare};

@@ -256,3 +256,35 @@ async fn a_least_privileged_account_pays_and_changes_no_record() {
     }
     first.stop().await;
 }
+
+/// What an operator is told of the server before money depends on it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgres"]
+async fn doctor_looks_at_the_server() {
+    let mut fleet = Fleet::new().await;
+    let owner = fleet.env();
+    owner.run(&["journal", "prepare", "--grant", ROLE]).await;
+    fleet.url = fleet.database.url(ROLE);
+    let first = fleet.replica().await;
+    let beside = fleet.env();
+    let database = async |env: &Env| {
+        let ended = env.run(&["doctor", "--json"]).await;
+        let checks = ended.json()["checks"].as_array().unwrap().clone();
+        checks.into_iter().find(|check| check["check"] == "database").unwrap()
+    };
+    let found = database(&beside).await;
+    assert_eq!(found["status"], "ok", "{found}");
+    assert!(found["found"].as_str().unwrap().contains(&format!("the wallet is with {}", first.url)), "{found}");
+    assert!(!found.to_string().contains("a-password"), "{found}");
+    let found = database(&beside.clone().with("DRAIN_JOURNAL_URL", fleet.database.url(OWNER))).await;
+    assert_eq!(found["status"], "warn", "{found}");
+    assert!(found["found"].as_str().unwrap().contains("may change the audit record"), "{found}");
+    // A command beside it says where the wallet is, and ends.
+    let channels = beside.run(&["channels"]).await;
+    assert!(channels.code != Some(0) && channels.stderr.contains(&first.url), "{channels:?}");
+    assert!(!channels.stderr.contains("panicked"), "{channels:?}");
+    fleet.database.settings("fsync = off");
+    fleet.database.reload();
+    until("it is seen", async || database(&beside).await["status"] == "fail").await;
+    first.stop().await;
+}
