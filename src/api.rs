@@ -23,11 +23,11 @@ pub use budget::{BudgetLine, BudgetView};
 pub use command::{Command, Effect, Reply};
 pub use imported::{Import, Imported, LeftBehind};
 pub use market::{
-    ContractChoice, Feedback, Job, MAX_PROVIDERS, ModelSummary, Offer, ProviderDetails, ProviderPage, ProviderQuery,
-    ProviderStanding, ProviderSummary, Sort,
+    ContractChoice, Feedback, Job, MAX_PROVIDERS, ModelSummary, Offer, OfferedModel, ProviderDetails, ProviderPage,
+    ProviderQuery, ProviderStanding, ProviderSummary, Sort,
 };
 pub use openings::{OpeningsFound, Recovery, unknown, unknown_told};
-pub use progress::{Progress, Question, Said};
+pub use progress::{Parts, Progress, Question, Said};
 pub use quote::{Opening, Quote, QuoteCall, QuoteInput};
 pub use receipts::{KeptAnswer, MAX_RECEIPTS, ReceiptDetails, ReceiptQuery, ReceiptView};
 
@@ -185,6 +185,11 @@ pub enum PayFrom {
     Channel(ChannelId),
     /// An open channel to this provider, or a new one.
     Provider(ProviderWish),
+    /// A provider that a person allowed by name, chosen by the model: `model`, or `provider/model`.
+    Allowed {
+        /// So many channels to it at most, where requests overlap; beyond that they wait for each other.
+        at_once: u32,
+    },
 }
 
 /// A provider in place of a channel.
@@ -226,6 +231,8 @@ impl ChatCall {
         let whom = match &self.from {
             PayFrom::Channel(id) => ("channel", id.to_string()),
             PayFrom::Provider(wish) => ("provider", wish.provider.trim().to_owned()),
+            // Who that is may be another one the next time: the same request all the same.
+            PayFrom::Allowed { .. } => ("allowed", String::new()),
         };
         let asked = (whom, &self.model, &self.messages, self.max_tokens, &self.temperature, self.max_cost);
         let bytes = serde_json::to_vec(&asked).map_err(|e| Failure::internal(e.to_string()))?;

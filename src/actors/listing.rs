@@ -45,16 +45,10 @@ pub fn page(known: &Known, query: &ProviderQuery, records: &Records, own: &[List
         .filter(|listing| query.model.as_ref().is_none_or(|model| offers(listing, model)))
         .map(|listing| {
             let offer = offer(listing, query.model.as_deref(), job);
-            let record = records.get(&key(listing));
             let facts = Facts {
-                payable: listing.protocol == ListingProtocol::Drain,
-                by_person: own.iter().any(|own| own.id == listing.id),
-                online: listing.online,
-                latency_ms: listing.latency_ms,
                 quality: quality(listing, scale),
-                set_aside: record.is_some_and(|record| record.set_aside.is_some()),
-                score: record.and_then(points),
                 cost: offer.as_ref().and_then(|offer| offer.cost),
+                ..facts(listing, records, own)
             };
             (listing, offer, facts)
         })
@@ -77,6 +71,21 @@ pub fn page(known: &Known, query: &ProviderQuery, records: &Records, own: &[List
         next_page: (page.saturating_mul(limit) < matched).then_some(page + 1),
         age_seconds: known.read_at.elapsed().as_secs(),
         stale: known.stale,
+    }
+}
+
+/// What is known of a provider, but for what its models cost and how good they are.
+pub fn facts(listing: &Listing, records: &Records, own: &[ListedProvider]) -> Facts {
+    let record = records.get(&key(listing));
+    Facts {
+        payable: listing.protocol == ListingProtocol::Drain,
+        by_person: own.iter().any(|own| own.id == listing.id),
+        online: listing.online,
+        latency_ms: listing.latency_ms,
+        quality: None,
+        set_aside: record.is_some_and(|record| record.set_aside.is_some()),
+        score: record.and_then(points),
+        cost: None,
     }
 }
 

@@ -10,9 +10,9 @@ use super::sharing::Shared;
 use super::startup::{no_signer, services};
 use crate::api::{
     ApprovalView, Approved, BudgetView, ChannelView, ChatCall, ChatReply, Closed, Command, Feedback, Imported,
-    LeftBehind, OpenRequest, Opened, OpeningsFound, Progress, ProviderDetails, ProviderPage, ProviderQuery, Quote,
-    QuoteCall, ReceiptDetails, ReceiptQuery, ReceiptView, Recovery, RefundReport, Reply, SendAmount, Swept, WalletView,
-    unknown_told,
+    LeftBehind, OfferedModel, OpenRequest, Opened, OpeningsFound, Progress, ProviderDetails, ProviderPage,
+    ProviderQuery, Quote, QuoteCall, ReceiptDetails, ReceiptQuery, ReceiptView, Recovery, RefundReport, Reply,
+    SendAmount, Swept, WalletView, unknown_told,
 };
 use crate::config::{Config, Password};
 use crate::error::Failure;
@@ -136,6 +136,11 @@ impl Runtime {
     /// One provider, with its own prices and instructions.
     pub async fn provider(&self, id: &str) -> Result<ProviderDetails, Failure> {
         answer!(self.read(Command::Provider(id.into())).await?, Reply::Provider).map(|details| *details)
+    }
+
+    /// Models of the providers that a person allowed by name: what a request may name in place of a provider.
+    pub async fn models(&self) -> Result<Vec<OfferedModel>, Failure> {
+        answer!(self.read(Command::Models).await?, Reply::Models)
     }
 
     /// What the wallet holds.

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ApprovalView, Approved, BudgetView, ChannelView, ChatCall, ChatReply, Closed, Feedback, Imported, LeftBehind,
-    OpenRequest, Opened, OpeningsFound, ProviderDetails, ProviderPage, ProviderQuery, Quote, QuoteCall, ReceiptDetails,
-    ReceiptQuery, ReceiptView, Recovery, RefundReport, Swept, WalletView,
+    OfferedModel, OpenRequest, Opened, OpeningsFound, ProviderDetails, ProviderPage, ProviderQuery, Quote, QuoteCall,
+    ReceiptDetails, ReceiptQuery, ReceiptView, Recovery, RefundReport, Swept, WalletView,
 };
 use crate::config::Password;
 use crate::error::{Code, Failure, Money};
@@ -24,6 +24,8 @@ pub enum Command {
     Providers(ProviderQuery),
     /// One provider, by its id.
     Provider(String),
+    /// Models of the providers that a person allowed by name.
+    Models,
     /// What the wallet holds.
     Balance,
     /// Set the allowance; without an amount to all that may be locked (M9).
@@ -107,6 +109,8 @@ pub enum Reply {
     Chat(ChatReply),
     /// Of [`Command::Quote`].
     Quote(Box<Quote>),
+    /// Of [`Command::Models`].
+    Models(Vec<OfferedModel>),
     /// Of [`Command::Budget`].
     Budget(BudgetView),
     /// Of [`Command::Receipts`].
@@ -199,6 +203,7 @@ impl Command {
         match self {
             Self::Providers(_)
             | Self::Provider(_)
+            | Self::Models
             | Self::Balance
             | Self::Quote(_)
             | Self::Budget

@@ -46,6 +46,17 @@ impl ProviderQuery {
     }
 }
 
+/// A model that a request may name without a provider.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OfferedModel {
+    /// The provider's id.
+    pub provider_id: String,
+    /// The model's id there.
+    pub model: String,
+    /// Its listed price.
+    pub price: String,
+}
+
 /// A page of the directory.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ProviderPage {

@@ -12,16 +12,27 @@ use crate::policy::approvals::Verdict;
 pub enum Said {
     /// A line of ours: what is being done.
     Line(String),
-    /// A part of the provider's answer while it comes (untrusted, cleaned).
+    /// A part of the provider's answer while it comes (untrusted; cleaned, where that was wished for).
     Part(String),
+}
+
+/// How parts of an answer are wanted while it comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Parts {
+    /// Not at all.
+    #[default]
+    None,
+    /// For a reader: few, cleaned, and none where the reader is behind.
+    Shown,
+    /// For a program: every character as it came, and soon.
+    Exact,
 }
 
 /// Where a long operation says what it is doing. Cheap to clone; texts are dropped when nobody reads.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
     lines: Option<mpsc::Sender<Said>>,
-    /// Whether parts of an answer are wanted while it comes.
-    parts: bool,
+    parts: Parts,
     person: Option<mpsc::Sender<Question>>,
 }
 
@@ -39,12 +50,12 @@ pub struct Question {
 impl Progress {
     /// Nobody listens.
     pub const fn none() -> Self {
-        Self { lines: None, parts: false, person: None }
+        Self { lines: None, parts: Parts::None, person: None }
     }
 
     /// Texts go to `sender`; a full queue drops them.
     pub const fn to(sender: mpsc::Sender<Said>) -> Self {
-        Self { lines: Some(sender), parts: false, person: None }
+        Self { lines: Some(sender), parts: Parts::None, person: None }
     }
 
     /// The same person, and other lines.
@@ -54,14 +65,15 @@ impl Progress {
     }
 
     /// Parts of an answer are wanted while it comes.
-    pub fn with_parts(mut self, wanted: bool) -> Self {
+    pub fn with_parts(mut self, wanted: Parts) -> Self {
         self.parts = wanted;
         self
     }
 
-    /// Whether parts of an answer are wanted, and somebody listens.
-    pub fn wants_parts(&self) -> bool {
-        self.parts && self.lines.as_ref().is_some_and(|lines| !lines.is_closed())
+    /// How parts of an answer are wanted; not at all where nobody listens.
+    pub fn wanted_parts(&self) -> Parts {
+        let listens = self.lines.as_ref().is_some_and(|lines| !lines.is_closed());
+        if listens { self.parts } else { Parts::None }
     }
 
     /// With a person who can be asked.

@@ -291,6 +291,9 @@ keys! {
     CallTime: "DRAIN_CALL_TIME", Some("serve.call_time"), None, Plain, "15m",
         "The longest that a call of a fleet's agent is waited for; what it has begun goes on and is recorded. A client of the server (DRAIN_SERVER_URL) waits half a minute more.";
 
+    GatewayChannels: "DRAIN_GATEWAY_CHANNELS", Some("serve.gateway_channels"), None, Plain, "4",
+        "Channels to one provider that the OpenAI-compatible gateway opens for an agent where its requests overlap; beyond that they wait for each other. Only for agents that may open by themselves.";
+
     PlayMoney: "DRAIN_PLAY_MONEY", None, None, Plain, "off",
         "Mark every answer PLAY MONEY. Set by the sandbox; accepted only where every RPC endpoint is on loopback.";
 }

@@ -39,6 +39,8 @@ pub struct ServeConfig {
     pub max_body_bytes: usize,
     /// The longest that a call may take.
     pub call_time: Duration,
+    /// Channels of one agent to one provider at most that the gateway opens, where requests overlap.
+    pub gateway_channels: u32,
 }
 
 impl ServeConfig {
@@ -100,6 +102,7 @@ pub(super) fn settings(layers: &mut Layers) -> Result<ServeConfig, ConfigError> 
         session_idle: layers.or_table(Key::SessionIdle, values::wait)?,
         max_body_bytes: layers.or_table(Key::MaxBodyBytes, |text| values::number(text, 1_024, 1 << 30))?,
         call_time: layers.or_table(Key::CallTime, values::wait)?,
+        gateway_channels: layers.or_table(Key::GatewayChannels, |text| values::number(text, 1, 64))?,
     })
 }
 

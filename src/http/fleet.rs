@@ -16,7 +16,7 @@ use crate::agents::Agent;
 use crate::agents::book::Book;
 use crate::agents::reader::Reader;
 use crate::agents::token::TokenHash;
-use crate::config::ServeConfig;
+use crate::config::{ServeConfig, Toolset};
 use crate::error::Failure;
 use crate::mcp::server::Server;
 use crate::metrics::Transport;
@@ -37,6 +37,13 @@ pub(super) struct Member {
     pub streams: Arc<Semaphore>,
     /// Cancelled when it is revoked.
     gone: CancellationToken,
+}
+
+impl Member {
+    /// What it is given; never more than the server gives.
+    pub(super) fn tools(&self) -> Toolset {
+        self.agent.tools.unwrap_or_default().min(self.runtime.config().tools)
+    }
 }
 
 /// Why there is no agent.

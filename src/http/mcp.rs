@@ -77,7 +77,7 @@ pub(super) async fn serve(
 }
 
 /// Only the process with the wallet's lock serves its agents.
-fn has_its_wallet(member: &Member) -> Result<(), Refusal> {
+pub(super) fn has_its_wallet(member: &Member) -> Result<(), Refusal> {
     let why = match member.runtime.standing() {
         Standing::Held => return Ok(()),
         Standing::Looking => "is being looked for".to_owned(),
@@ -89,7 +89,7 @@ fn has_its_wallet(member: &Member) -> Result<(), Refusal> {
 }
 
 /// MCP keeps a request's head with its work and may log it: what shows who asks is not in it (M12).
-fn without_secrets(mut request: Request) -> Request {
+pub(super) fn without_secrets(mut request: Request) -> Request {
     request.headers_mut().remove(AUTHORIZATION);
     request.headers_mut().remove(COOKIE);
     request
@@ -157,7 +157,7 @@ async fn is_full(shared: &Shared, member: &Member) -> bool {
     member.sessions.sessions.read().await.len() >= shared.settings.max_sessions
 }
 
-fn ending() -> Refusal {
+pub(super) fn ending() -> Refusal {
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "The server is about to end.").again_in(SOON).and_close()
 }
 

@@ -1,6 +1,6 @@
 //! The fleet's server: MCP over HTTP for agents with tokens, and what an operator's machines ask.
 //!
-//! One listener ([`crate::listener`]), four routes: `/mcp` ([`mcp`]) for agents, `/metrics`, `/healthz` and `/readyz`
+//! One listener ([`crate::listener`]): `/mcp` ([`mcp`]) and `/v1` ([`gateway`]) for agents, `/metrics`, `/healthz` and `/readyz`
 //! ([`health`]). A request is looked at in this order: is the host ours and the page allowed ([`guard`]), whose token is it
 //! ([`auth`]), which replica has its wallet ([`forward`]), has the agent a call to spare, is the body within its limits. Only then it reaches MCP. Each agent has an MCP
 //! service and sessions of its own ([`fleet`]), so that another agent's session is none at all. TLS is a proxy's business.
@@ -9,6 +9,7 @@ mod auth;
 mod body;
 mod fleet;
 mod forward;
+mod gateway;
 mod guard;
 mod health;
 mod mcp;
@@ -23,7 +24,7 @@ use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONNECTION, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -146,10 +147,17 @@ impl Serving {
 fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/mcp", any(mcp::serve))
+        .route("/v1/chat/completions", post(gateway::chat))
+        .route("/v1/models", get(gateway::models))
         .route("/metrics", get(show_metrics))
         .route("/healthz", get(async || "drain-mcp runs\n"))
         .route("/readyz", get(health::ready))
-        .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "Only /mcp, /metrics, /healthz and /readyz are here."))
+        .fallback(async || {
+            Refusal::new(
+                StatusCode::NOT_FOUND,
+                "Only /mcp, /v1/chat/completions, /v1/models, /metrics, /healthz and /readyz are here.",
+            )
+        })
         .with_state(shared)
 }
 

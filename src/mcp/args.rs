@@ -27,7 +27,7 @@ pub use param::{Kind, Param, input_schema};
 /// Longest text of an id, a name or a filter.
 const MAX_TEXT: usize = 256;
 /// A conversation beyond this is refused here; the operator's own limit is lower and holds in the runtime.
-const MAX_MESSAGES_BYTES: usize = 8 << 20;
+pub(crate) const MAX_MESSAGES_BYTES: usize = 8 << 20;
 /// No model writes more; a larger wish is a slip.
 const MAX_TOKENS: u64 = 10_000_000;
 /// Beyond this many digits a JSON number may not be the text that was sent.

@@ -23,7 +23,7 @@ use super::supervise::{What, supervise};
 use super::tools::{self, Definition, Running};
 use super::{instructions, prompts, resources, waiting};
 use crate::actors::Runtime;
-use crate::api::{Progress, Question, Said};
+use crate::api::{Parts, Progress, Question, Said};
 use crate::config::Toolset;
 use crate::logging;
 use crate::metrics;
@@ -142,7 +142,7 @@ impl Server {
         };
         let token = context.meta.get_progress_token();
         let (sender, receiver) = mpsc::channel(PROGRESS_QUEUE);
-        let progress = if token.is_some() { Progress::to(sender).with_parts(true) } else { Progress::none() };
+        let progress = if token.is_some() { Progress::to(sender).with_parts(Parts::Shown) } else { Progress::none() };
         let (asker, mut questions) = mpsc::channel::<Question>(1);
         let progress = if matches!(person, Person::Nobody) { progress } else { progress.with_person(asker) };
         let stop = context.ct.child_token();

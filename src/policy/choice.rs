@@ -51,6 +51,8 @@ impl Wanted {
 pub struct Candidate {
     /// What is left of it.
     pub available: Usdc,
+    /// Requests that wait for it or are under way, as far as they name no channel.
+    pub users: usize,
     /// Reserved for requests under way, or of unknown outcome.
     pub in_flight: Usdc,
     /// When it expires.
@@ -72,7 +74,8 @@ pub enum Found<T> {
 /// that what was locked first is used first.
 pub fn choose<T>(channels: Vec<(T, Candidate)>, bound: Usdc) -> Found<T> {
     let (fitting, short): (Vec<_>, Vec<_>) = channels.into_iter().partition(|(_, channel)| channel.available >= bound);
-    let first = fitting.into_iter().min_by_key(|(_, channel)| (!channel.in_flight.is_zero(), channel.expires_at));
+    let by = |channel: &Candidate| (channel.users, !channel.in_flight.is_zero(), channel.expires_at);
+    let first = fitting.into_iter().min_by_key(|(_, channel)| by(channel));
     if let Some((channel, _)) = first {
         return Found::Fits(channel);
     }
@@ -87,7 +90,7 @@ mod tests {
     use super::*;
 
     fn channel(available: u32, in_flight: u32, expires_at: u64) -> Candidate {
-        Candidate { available: Usdc::new(available), in_flight: Usdc::new(in_flight), expires_at }
+        Candidate { available: Usdc::new(available), users: 0, in_flight: Usdc::new(in_flight), expires_at }
     }
 
     #[test]
@@ -102,6 +105,8 @@ mod tests {
         assert_eq!(choose(channels.clone(), Usdc::new(51)), Found::Fits("late"));
         assert_eq!(choose(channels.clone(), Usdc::new(101)), Found::Short("late"));
         assert_eq!(choose(channels[..1].to_vec(), Usdc::new(100)), Found::Fits("busy"));
+        let used = |users| Candidate { users, ..channel(100, 0, 1) };
+        assert_eq!(choose(vec![("two", used(2)), ("one", used(1))], Usdc::new(1)), Found::Fits("one"));
         assert_eq!(choose(Vec::<((), _)>::new(), Usdc::ZERO), Found::Nothing);
     }
 

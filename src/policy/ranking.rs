@@ -110,6 +110,17 @@ impl Facts {
     }
 }
 
+impl Facts {
+    /// Where it stands where a provider is chosen for an agent, smaller is earlier; `None` where it is not to be paid now. Who
+    /// is known to work badly comes last, whatever it asks.
+    pub fn chosen(&self) -> Option<impl Ord + use<>> {
+        let may_be = self.payable && !self.set_aside && self.online != Some(false);
+        let bad = !self.by_person && self.score.is_some_and(|score| score < GOOD);
+        let unknown_health = self.online.is_none() && !self.by_person;
+        may_be.then(|| (bad, unknown_health, self.cost.map_or(u64::MAX, Usdc::units), falling(self.score, GOOD)))
+    }
+}
+
 /// The highest first.
 fn falling(points: Option<u8>, where_unknown: u8) -> u64 {
     u64::from(u8::MAX - points.unwrap_or(where_unknown))
@@ -180,5 +191,27 @@ mod tests {
         assert_eq!(job.cost("image", &by_token), None, "services list prices in the same form and do not count tokens");
         assert_eq!(job.cost("image", &Price::Flat(Usdc::new(5_000))), Some(Usdc::new(5_000)));
         assert_eq!(job.cost("image", &Price::Free), Some(Usdc::ZERO));
+    }
+
+    #[test]
+    fn who_works_is_chosen_and_of_these_the_cheapest() {
+        let online = Facts { payable: true, online: Some(true), ..Facts::default() };
+        let cost = |units| Some(Usdc::new(units));
+        let cheap = Facts { cost: cost(1), ..online };
+        let dear = Facts { cost: cost(2), ..online };
+        let bad = Facts { cost: cost(0), score: Some(GOOD - 1), ..online };
+        let good = Facts { cost: cost(1), score: Some(90), ..online };
+        let silent = Facts { cost: cost(0), online: None, ..online };
+        assert!(cheap.chosen() < dear.chosen() && good.chosen() < cheap.chosen());
+        assert!(dear.chosen() < silent.chosen() && silent.chosen() < bad.chosen());
+        let of_a_person = Facts { by_person: true, online: None, score: Some(0), ..cheap };
+        assert!(of_a_person.chosen() < dear.chosen());
+        for never in [
+            Facts { set_aside: true, ..cheap },
+            Facts { online: Some(false), ..cheap },
+            Facts { payable: false, ..cheap },
+        ] {
+            assert!(never.chosen().is_none());
+        }
     }
 }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::frames::{Down, Reader, Up, Writer, split};
 use super::greeting::{Hello, Spoken, Welcome};
 use super::{FRAME_BYTES, GREETING_BYTES, GREETING_TIME, path, same_user};
-use crate::api::{Command, Progress, Reply, Said};
+use crate::api::{Command, Parts, Progress, Reply, Said};
 use crate::error::Failure;
 use crate::policy::Asked;
 
@@ -222,7 +222,7 @@ impl Remote {
     /// Lets the holder do something. Dropping this takes the command back, as far as it was not begun.
     pub async fn run(&self, command: Command, asked: Asked, progress: Progress) -> Fate {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let (person, parts) = (progress.has_person(), progress.wants_parts());
+        let (person, parts) = (progress.has_person(), progress.wanted_parts() != Parts::None);
         let command = Box::new(command);
         let frame = match serde_json::to_vec(&Up::Call { id, command, asked, person, parts }) {
             Ok(frame) if frame.len() <= FRAME_BYTES => frame,

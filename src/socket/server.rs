@@ -21,7 +21,7 @@ use super::{
     FRAME_BYTES, GREETING_BYTES, GREETING_TIME, MAX_CALLS, MAX_CALLS_OF_ALL, MAX_CONNECTIONS, OUTGOING, PROGRESS,
     WRITE_TIME, same_user,
 };
-use crate::api::{ChatReply, Command, Effect, Progress, Question, Reply};
+use crate::api::{ChatReply, Command, Effect, Parts, Progress, Question, Reply};
 use crate::error::{Code, Failure, Money};
 use crate::policy::Caller;
 use crate::policy::approvals::Verdict;
@@ -286,7 +286,7 @@ impl Call {
         let Self { house, id, out, permit } = self;
         let (sender, mut lines) = mpsc::channel(PROGRESS);
         let (asker, mut questions) = mpsc::channel(1);
-        let progress = Progress::to(sender).with_parts(parts);
+        let progress = Progress::to(sender).with_parts(if parts { Parts::Shown } else { Parts::None });
         let progress = if answers.is_some() { progress.with_person(asker) } else { progress };
         let mut answers = answers.unwrap_or_else(|| mpsc::channel(1).1);
         let mut asked: Option<Question> = None;

@@ -28,6 +28,7 @@ mod documents;
 mod fleet;
 mod fleet_sharing;
 mod freeze;
+mod gateway;
 mod harness;
 mod idempotency;
 mod import;

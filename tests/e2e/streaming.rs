@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drain_mcp::actors::Runtime;
-use drain_mcp::api::{ChatCall, ChatReply, Paid, Progress, Said};
+use drain_mcp::api::{ChatCall, ChatReply, Paid, Parts, Progress, Said};
 use drain_mcp::error::{Code, Failure, Money};
 use drain_protocol::{ChannelId, Usdc};
 use drain_sandbox::provider::{Faults, Times};
@@ -35,7 +35,7 @@ impl Listened {
     pub fn of(runtime: &Runtime, call: ChatCall) -> Self {
         let (sender, said) = mpsc::channel(1_000);
         let runtime = runtime.clone();
-        let progress = Progress::to(sender).with_parts(true);
+        let progress = Progress::to(sender).with_parts(Parts::Shown);
         let chat = tokio::spawn(async move { runtime.chat(call, progress).await });
         Self { chat, said, parts: String::new() }
     }
@@ -139,7 +139,7 @@ fn nothing_is_streamed_that_nobody_hears() {
         let weather = open(&runtime, "sim-weather", "1", "24h").await.unwrap();
         let (sender, _said) = mpsc::channel(100);
         let ask = call(weather, "sim/forecast", r#"{"city":"Oslo"}"#);
-        runtime.chat(ask, Progress::to(sender).with_parts(true)).await.unwrap();
+        runtime.chat(ask, Progress::to(sender).with_parts(Parts::Shown)).await.unwrap();
         assert!(!world.sandbox.data.request_log().paid.iter().any(|paid| paid.body.contains("\"stream\":true")));
     });
 }

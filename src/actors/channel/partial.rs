@@ -6,10 +6,11 @@ use drain_protocol::text::{quoted, untrusted};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::api::Progress;
+use crate::api::{Parts, Progress};
 
-/// What comes within so long is told together.
+/// What comes within so long is told together: to a reader, and to a program.
 const PAUSE: Duration = Duration::from_millis(150);
+const PAUSE_EXACT: Duration = Duration::from_millis(20);
 /// A part of so many bytes is told at once.
 const ENOUGH: usize = 400;
 /// Beyond this a part that a slow reader did not take is dropped: the whole answer comes at the end.
@@ -54,10 +55,12 @@ pub(super) fn began(came: Option<&str>) -> String {
 }
 
 async fn tell(mut pieces: mpsc::UnboundedReceiver<String>, progress: Progress) {
+    let exact = progress.wanted_parts() == Parts::Exact;
+    let together = if exact { PAUSE_EXACT } else { PAUSE };
     let (mut part, mut told) = (String::new(), 0);
     while let Some(piece) = pieces.recv().await {
         part.push_str(&piece);
-        let pause = tokio::time::sleep(PAUSE);
+        let pause = tokio::time::sleep(together);
         tokio::pin!(pause);
         while part.len() < ENOUGH {
             tokio::select! {
@@ -68,6 +71,11 @@ async fn tell(mut pieces: mpsc::UnboundedReceiver<String>, progress: Progress) {
                 },
                 () = &mut pause => break,
             }
+        }
+        if exact {
+            // What is not taken now goes with the next: its size is bounded by that of the answer.
+            part = progress.part(part).unwrap_or_default();
+            continue;
         }
         if told == MOST_PARTS {
             return;
@@ -99,7 +107,7 @@ mod tests {
 
     async fn told(pieces: &[&str], room: usize) -> Vec<Said> {
         let (sender, mut receiver) = mpsc::channel(room);
-        let partial = Partial::to(Progress::to(sender).with_parts(true));
+        let partial = Partial::to(Progress::to(sender).with_parts(Parts::Shown));
         for piece in pieces {
             partial.add((*piece).to_owned());
         }
@@ -125,6 +133,26 @@ mod tests {
     #[tokio::test]
     async fn m13_what_is_told_is_clean() {
         assert_eq!(text(&told(&["a\u{1b}[31m", "b\u{202e}\n"], 8).await), "a[31mb\n");
+    }
+
+    #[tokio::test]
+    async fn a_program_is_told_every_character() {
+        let (sender, mut receiver) = mpsc::channel(1);
+        let partial = Partial::to(Progress::to(sender).with_parts(Parts::Exact));
+        let pieces = vec!["a\u{1b}[31m ".repeat(90); 40];
+        for piece in &pieces {
+            partial.add(piece.clone());
+        }
+        let read = async {
+            let mut whole = String::new();
+            while let Some(Said::Part(text)) = receiver.recv().await {
+                whole.push_str(&text);
+            }
+            whole
+        };
+        let ((), whole) = futures::join!(partial.end(), read);
+        // The last ones may come with the whole answer only.
+        assert!(!whole.is_empty() && pieces.concat().starts_with(&whole));
     }
 
     #[tokio::test]

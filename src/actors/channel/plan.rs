@@ -6,7 +6,7 @@ use drain_protocol::pricing::{self, Price, PriceList};
 use drain_protocol::text::quoted;
 
 use super::{Desk, inquiry};
-use crate::api::{ChatCall, Progress};
+use crate::api::{ChatCall, Parts, Progress};
 use crate::error::{Code, Failure};
 use crate::journal::ApprovalId;
 use crate::policy::approvals::ApprovalKind;
@@ -72,7 +72,7 @@ fn available(desk: &Desk) -> Usdc {
 /// themselves they would hold what is left of the channel to its end.
 pub(super) async fn fitting(desk: &mut Desk, call: ChatCall, progress: &Progress) -> Result<Plan, Failure> {
     let again = (!desk.record.books.in_flight.is_zero()).then(|| call.clone());
-    let stream = progress.wants_parts() && desk.services.config.requests.stream;
+    let stream = progress.wanted_parts() != Parts::None && desk.services.config.requests.stream;
     let first = plan(desk, call, stream)?;
     match again {
         Some(call) if first.bound > available(desk) && inquiry::ask_unknown(desk, progress).await? => {

@@ -10,6 +10,7 @@ use drain_protocol::text::quoted;
 use drain_protocol::{ChannelId, Generation, Usdc};
 
 use super::Local;
+use super::uses::Use;
 use crate::actors::channel::unknown_model;
 use crate::actors::{opening, view};
 use crate::api::{ChatCall, ChatReply, OpenRequest, Opened, Paid, Progress, ProviderWish};
@@ -26,9 +27,9 @@ const REQUESTS: u64 = 20;
 /// What pays for the request.
 pub(super) enum Chosen {
     /// A channel that was open.
-    Channel(ChannelId),
+    Channel(Use),
     /// One that was opened for it; what to tell of that.
-    Opened(ChannelId, String),
+    Opened(Use, String),
     /// Nothing yet: the instructions of a service of another kind must be read before anything is locked for it.
     ReadFirst {
         /// The instructions (untrusted, bounded).
@@ -63,29 +64,42 @@ pub(super) fn usual_deposit(bound: Usdc, caller: &Caller) -> Usdc {
 }
 
 impl Local {
-    /// The channel that pays for a request to a provider.
+    /// The channel that pays for a request to a provider. Where all that could are at work, another one is opened, up to
+    /// `at_once` of them, where opening is allowed; else the request waits for its turn on one of them.
     pub(super) async fn channel_for(
         &self,
         wish: &ProviderWish,
+        at_once: u32,
         call: &ChatCall,
         caller: &Caller,
         progress: &Progress,
     ) -> Result<Chosen, Failure> {
         self.wallet().await?;
         let provider = self.provider_id(&wish.provider, caller).await?;
-        let found = self.look(&provider, call, caller).await?;
-        let most = match (found, wish.max_deposit.or(caller.limits.auto_open)) {
-            (Found::Fits(id), _) | (Found::Short(id), None) => return Ok(Chosen::Channel(id)),
+        let most = wish.max_deposit.or(caller.limits.auto_open);
+        let at_once = if most.is_some() { at_once } else { 1 };
+        let found = match self.look(&provider, at_once, call, caller).await? {
+            Ok(used) => return Ok(Chosen::Channel(used)),
+            Err(found) => found,
+        };
+        let most = match (found, most) {
+            (Found::Fits(id) | Found::Short(id), None) => return Ok(Chosen::Channel(self.uses.of(id))),
             (Found::Nothing, None) => return Err(self.channel_needed(&provider, wish, call, caller).await?),
-            (Found::Short(_) | Found::Nothing, Some(most)) => most,
+            (_, Some(most)) => most,
         };
         let turn = self.choosing.of(&caller.agent, &provider);
         let _turn = turn.lock().await;
         // Whoever had the turn before may have opened it.
-        if let Found::Fits(id) = self.look(&provider, call, caller).await? {
-            return Ok(Chosen::Channel(id));
+        let busy = match self.look(&provider, at_once, call, caller).await? {
+            Ok(used) => return Ok(Chosen::Channel(used)),
+            Err(Found::Fits(id)) => Some(id),
+            Err(Found::Short(_) | Found::Nothing) => None,
+        };
+        match (self.open_for(&provider, wish, most, call, caller, progress).await, busy) {
+            // There is one that pays: this one waits for its turn.
+            (Err(failure), Some(id)) if failure.money == Money::NotSpent => Ok(Chosen::Channel(self.uses.of(id))),
+            (chosen, _) => chosen,
         }
-        self.open_for(&provider, wish, most, call, caller, progress).await
     }
 
     /// The id of a provider: of one with an open channel without asking the directory.
@@ -103,15 +117,31 @@ impl Local {
         Ok(self.purse()?.journal.channels_to(provider.to_owned(), member).await?)
     }
 
-    async fn look(&self, provider: &str, call: &ChatCall, caller: &Caller) -> Result<Found<ChannelId>, Failure> {
+    /// Takes an open channel that pays for the request, or tells what else there is: one that pays and is at work, where
+    /// fewer than `at_once` are open, or one that pays for a shorter answer.
+    async fn look(
+        &self,
+        provider: &str,
+        at_once: u32,
+        call: &ChatCall,
+        caller: &Caller,
+    ) -> Result<Result<Use, Found<ChannelId>>, Failure> {
         let channels = self.channels_to(provider, caller).await?;
-        Ok(self.among(&channels, &call.model, self.wanted(call), caller).map_or(Found::Nothing, |(found, _)| found))
+        let all_are_open = channels.len() >= usize::try_from(at_once).unwrap_or(usize::MAX);
+        Ok(self.uses.choose(|users| {
+            let found = self.among(&channels, users, &call.model, self.wanted(call), caller);
+            match found.map_or(Found::Nothing, |(found, _)| found) {
+                Found::Fits(id) if all_are_open || !users.contains_key(&id) => Ok(id),
+                found => Err(found),
+            }
+        }))
     }
 
     /// Which of these channels pays for such a request, and the most that it costs there; `None` where none offers the model.
     pub(super) fn among(
         &self,
         channels: &[ChannelRecord],
+        users: &HashMap<ChannelId, usize>,
         model: &str,
         wanted: Wanted,
         caller: &Caller,
@@ -130,7 +160,12 @@ impl Local {
             bounds.push(bound);
             candidates.push((
                 id,
-                Candidate { available: books.available(), in_flight: books.in_flight, expires_at: record.expires_at },
+                Candidate {
+                    available: books.available(),
+                    users: users.get(&id).copied().unwrap_or_default(),
+                    in_flight: books.in_flight,
+                    expires_at: record.expires_at,
+                },
             ));
         }
         let bound = bounds.into_iter().max()?;
@@ -169,10 +204,11 @@ impl Local {
         let id =
             id.ok_or_else(|| Failure::internal("a channel was opened and has no id").with_money(Money::Unknown))?;
         let told = told(&opened);
-        Ok(if opened.shared { Chosen::Channel(id) } else { Chosen::Opened(id, told) })
+        let used = self.uses.of(id);
+        Ok(if opened.shared { Chosen::Channel(used) } else { Chosen::Opened(used, told) })
     }
 
-    fn wanted(&self, call: &ChatCall) -> Wanted {
+    pub(super) fn wanted(&self, call: &ChatCall) -> Wanted {
         let requests = &self.services.config.requests;
         Wanted {
             input_tokens: input_tokens_upper(&call.messages),

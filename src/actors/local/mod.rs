@@ -12,7 +12,9 @@ mod receipts;
 pub(super) mod recovering;
 mod refunding;
 mod repeating;
+mod selecting;
 mod treasury;
+mod uses;
 
 use std::time::Duration;
 
@@ -48,6 +50,7 @@ pub(super) struct Local {
     supervisor: Addr<Supervisor>,
     /// Who is finding or opening a channel by itself.
     choosing: choosing::Turns,
+    uses: uses::Uses,
     /// Requests with a name that run.
     running: repeating::Running,
 }
@@ -80,6 +83,7 @@ impl Local {
             access,
             supervisor,
             choosing: choosing::Turns::default(),
+            uses: uses::Uses::default(),
             running: repeating::Running::default(),
         }
     }
@@ -111,6 +115,7 @@ impl Local {
         Ok(match self.spelled_out(command).await? {
             Command::Providers(query) => Reply::Providers(self.providers(query, &caller).await?),
             Command::Provider(id) => Reply::Provider(Box::new(self.provider(&id, &caller).await?)),
+            Command::Models => Reply::Models(self.models(&caller).await?),
             Command::Balance => Reply::Balance(self.balance(caller).await?),
             Command::Approve(amount) => Reply::Approved(self.approve(amount, caller, progress).await?),
             Command::Open(request) => Reply::Opened(Box::new(self.noted(self.open(request, caller, progress).await)?)),
@@ -276,6 +281,7 @@ fn for_agents(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Providers(_)
         | Command::Provider(_)
+        | Command::Models
         | Command::Balance
         | Command::Open(_)
         | Command::Chat(_)

@@ -134,14 +134,35 @@ impl Local {
     ) -> Result<ChatReply, Failure> {
         match &call.from {
             PayFrom::Channel(id) => self.pay_from(*id, call, once, caller, progress).await,
-            PayFrom::Provider(wish) => match self.channel_for(wish, &call, &caller, &progress).await? {
-                Chosen::ReadFirst { docs } => Ok(ChatReply::ReadFirst { docs }),
-                Chosen::Channel(id) => self.pay_from(id, call, once, caller, progress).await,
-                Chosen::Opened(id, told) => {
-                    let paid = self.pay_from(id, call, once, caller, progress).await;
-                    choosing::with_opening(paid, told)
-                }
-            },
+            PayFrom::Provider(wish) => {
+                let chosen = self.channel_for(wish, 1, &call, &caller, &progress).await?;
+                self.pay_chosen(chosen, call, once, caller, progress).await
+            }
+            PayFrom::Allowed { at_once } => {
+                let (wish, model) = self.selected(&call.model, self.wanted(&call), &caller).await?;
+                let at_once = *at_once;
+                let call = ChatCall { model, ..call };
+                let chosen = self.channel_for(&wish, at_once, &call, &caller, &progress).await?;
+                self.pay_chosen(chosen, call, once, caller, progress).await
+            }
+        }
+    }
+
+    async fn pay_chosen(
+        &self,
+        chosen: Chosen,
+        call: ChatCall,
+        once: Option<Once>,
+        caller: Caller,
+        progress: Progress,
+    ) -> Result<ChatReply, Failure> {
+        match chosen {
+            Chosen::ReadFirst { docs } => Ok(ChatReply::ReadFirst { docs }),
+            Chosen::Channel(used) => self.pay_from(used.id, call, once, caller, progress).await,
+            Chosen::Opened(used, told) => {
+                let paid = self.pay_from(used.id, call, once, caller, progress).await;
+                choosing::with_opening(paid, told)
+            }
         }
     }
 

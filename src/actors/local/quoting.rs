@@ -1,5 +1,7 @@
 //! What a request would cost and what would pay for it: the decisions of a paid request, asked without taking one.
 
+use std::collections::HashMap;
+
 use drain_protocol::chat::input_tokens_upper;
 use drain_protocol::duration::ChannelDuration;
 use drain_protocol::pricing::{Price, PriceList};
@@ -40,10 +42,15 @@ impl Local {
                 let record = self.record(*id, caller).await?;
                 self.quote_of_channel(&record, &call.model, wanted, caller).await
             }
+            PayFrom::Allowed { .. } => {
+                let (wish, model) = self.selected(&call.model, wanted, caller).await?;
+                let call = QuoteCall { from: PayFrom::Provider(wish), model, ..call };
+                Box::pin(self.quote(call, caller)).await
+            }
             PayFrom::Provider(wish) => {
                 let provider = self.provider_id(&wish.provider, caller).await?;
                 let channels = self.channels_to(&provider, caller).await?;
-                let found = self.among(&channels, &call.model, wanted, caller).map(|(found, _)| found);
+                let found = self.among(&channels, &HashMap::new(), &call.model, wanted, caller).map(|(found, _)| found);
                 let pays = match (found, wish.max_deposit.or(caller.limits.auto_open)) {
                     (Some(Found::Fits(id)), _) | (Some(Found::Short(id)), None) => Some(id),
                     _ => None,
