@@ -167,7 +167,7 @@ fn summary(listing: &Listing, records: &Records) -> ProviderSummary {
 }
 
 /// Whose record it is.
-fn key(listing: &Listing) -> String {
+pub fn key(listing: &Listing) -> String {
     provider_key(&format!("{:#x}", listing.provider_address), &listing.api_url)
 }
 

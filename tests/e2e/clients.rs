@@ -1,8 +1,9 @@
-//! Other people's MCP clients against real processes: the SDKs of Python and TypeScript, the inspector, the conformance
-//! suite. `DRAIN_TEST_CLIENTS` is the folder that `.ci/clients` fills.
+//! Other people's clients against real processes: MCP's SDKs of Python and TypeScript, the inspector, the conformance suite,
+//! and OpenAI's own clients. `DRAIN_TEST_CLIENTS` is the folder that `.ci/clients` fills.
 
 mod conformance;
 mod inspector;
+mod openai;
 
 use std::path::PathBuf;
 use std::time::Duration;

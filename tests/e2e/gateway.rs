@@ -181,6 +181,19 @@ async fn m15_what_may_have_cost_money_is_not_to_be_repeated() {
         world.sandbox.llm.set(|faults| *faults = Faults::default());
         assert_eq!(ask(&served, &token, &body("goes on")).await.status(), StatusCode::OK);
     }
+    // Who fails again and again is paid no more until a person looks: not by the gateway either.
+    world.sandbox.llm.set(|faults| faults.fail_500 = Times::ALWAYS);
+    let set_aside = async {
+        loop {
+            let (status, retry, code) = refused(ask(&served, &token, &body("again")).await).await;
+            assert_eq!(retry, "false");
+            if code == "provider_set_aside" {
+                return status;
+            }
+        }
+    };
+    let status = tokio::time::timeout(Duration::from_secs(60), set_aside).await.unwrap();
+    assert_eq!(status, StatusCode::FORBIDDEN);
     served.stop().await;
 }
 

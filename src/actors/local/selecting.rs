@@ -8,6 +8,7 @@ use super::Local;
 use crate::actors::{listing, opening};
 use crate::api::{Job, OfferedModel, ProviderWish};
 use crate::error::{Code, Failure};
+use crate::journal::JournalError;
 use crate::policy::Caller;
 use crate::policy::choice::{Wanted, is_by_token};
 use crate::policy::limits::Party;
@@ -52,17 +53,17 @@ impl Local {
             input_tokens: u32::try_from(wanted.input_tokens).unwrap_or(u32::MAX),
             output_tokens: wanted.max_tokens,
         };
-        let ranked = named.into_iter().filter_map(|offered| {
+        let ranked = named.iter().filter_map(|offered| {
             let cost = offered.model.price.and_then(|price| job.cost(&offered.listing.category, &price));
             let facts = listing::facts(offered.listing, &records, &self.services.config.providers);
             Some((Facts { cost, ..facts }.chosen()?, offered))
         });
         let Some((_, best)) = ranked.min_by(|(a, _), (b, _)| a.cmp(b)) else {
-            return Err(Failure::unspent(
-                Code::ProviderUnreachable,
-                format!("no allowed provider of {} is online, or they are set aside", quoted(model, 80)),
-                "Call again later, or take another model.",
-            ));
+            let set_aside = named.iter().find_map(|offered| {
+                let reason = records.get(&listing::key(offered.listing))?.set_aside.clone()?;
+                Some(JournalError::SetAside { provider_id: offered.listing.id.clone(), reason })
+            });
+            return Err(set_aside.map_or_else(|| all_offline(model), Failure::from));
         };
         let wish = ProviderWish { provider: best.listing.id.clone(), max_deposit: None, duration: None };
         Ok((wish, best.model.id.clone()))
@@ -106,6 +107,14 @@ impl Offered<'_> {
         let of_this = name.strip_prefix(self.listing.id.as_str()).and_then(|rest| rest.strip_prefix('/'));
         name == self.model.id || of_this == Some(&self.model.id)
     }
+}
+
+fn all_offline(model: &str) -> Failure {
+    Failure::unspent(
+        Code::ProviderUnreachable,
+        format!("no allowed provider of {} is online", quoted(model, 80)),
+        "Call again later, or take another model.",
+    )
 }
 
 fn unknown(model: &str, offered: &[Offered<'_>]) -> Failure {
