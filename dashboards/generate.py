@@ -38,7 +38,9 @@ def summed(name, by, labels=""):
 
 
 # (title, kind, unit, description, [(query, legend)])
-STAT, LINE, TABLE = "stat", "timeseries", "table"
+STAT, LINE, TABLE, STATES = "stat", "timeseries", "table", "state-timeline"
+# Or a heading alone, over what follows.
+ROW = "row"
 
 FLEET = [
     ("Instances up", STAT, "none", "Instances that were scraped just now. Alert: DrainInstanceDown.",
@@ -66,6 +68,21 @@ FLEET = [
      [(quantile(0.99, "mcp_request_duration_seconds", "tool"), "{{tool}}")]),
     ("Clients", LINE, "none", "Connected clients by transport.", [(summed("mcp_sessions", "instance, transport"), "{{instance}} {{transport}}")]),
     ("Builds", TABLE, "none", "Which drain-mcp runs where.", [(m("build_info"), "")]),
+    ("Replicas", ROW, "none", "", []),
+    ("Who has which wallet", STATES, "bool_yes_no",
+     "One at a time. For a moment two: one that is cut off does not know yet that it lost the wallet, and signs nothing. Alert: DrainWalletUnheld.",
+     [(summed("wallet_held", "wallet, instance"), "{{wallet}} {{instance}}")]),
+    ("Hand-overs", LINE, "none", "In 10 minutes: wallets that a replica got, and those that were taken from one that stood still or was cut off. Alerts: DrainWalletMoves, DrainWalletLost.",
+     [(f"sum by (wallet, instance) (increase({m('wallet_taken_total')}[10m]))", "{{wallet}} to {{instance}}"),
+      (f"sum by (wallet, instance) (increase({m('wallet_lost_total')}[10m]))", "{{wallet}} lost by {{instance}}")]),
+    ("Requests passed on", LINE, "ops", "To the replica that has the wallet, by what became of them. not_begun is tried again. Alert on unknown: DrainForwardUnknown.",
+     [(rate("requests_forwarded_total", by="outcome"), "{{outcome}}")]),
+    ("The journal's server reached anew", LINE, "none", "In 10 minutes. Alert where it goes on: DrainJournalReconnects.",
+     [(f"sum by (instance) (increase({m('journal_reconnects_total')}[10m]))", "{{instance}}")]),
+    ("Journal commits, median", LINE, "s", "How long a commit takes; on a server, the way there and back too.",
+     [(quantile(0.5, "journal_commit_duration_seconds", "instance"), "{{instance}}")]),
+    ("Journal commits, 99th percentile", LINE, "s", "How long a commit takes; on a server, the way there and back too. Near the lease (DRAIN_JOURNAL_LEASE) wallets are lost.",
+     [(quantile(0.99, "journal_commit_duration_seconds", "instance"), "{{instance}}")]),
 ]
 
 MONEY = [
@@ -153,6 +170,8 @@ DASHBOARDS = {"fleet": FLEET, "money": MONEY, "instance": INSTANCE, "signers": S
 
 def panel(number, row, place):
     title, kind, unit, description, queries = row
+    if kind == ROW:
+        return {"id": number, "type": kind, "title": title, "collapsed": False, "gridPos": place, "panels": [], "targets": []}
     targets = [
         {"refId": chr(65 + n), "datasource": SOURCE, "expr": expr, "legendFormat": legend or "__auto",
          **({"instant": True, "range": False, "format": "table"} if kind == TABLE else {"instant": kind == STAT, "range": kind != STAT})}
@@ -172,16 +191,21 @@ def panel(number, row, place):
     if kind == LINE:
         made["fieldConfig"]["defaults"]["custom"] = {"drawStyle": "line", "lineWidth": 1, "fillOpacity": 10, "spanNulls": False}
         made["options"] = {"legend": {"displayMode": "list", "placement": "bottom", "showLegend": True}, "tooltip": {"mode": "multi", "sort": "desc"}}
+    if kind == STATES:
+        made["fieldConfig"]["defaults"]["custom"] = {"lineWidth": 0, "fillOpacity": 70}
+        made["fieldConfig"]["defaults"]["color"] = {"mode": "thresholds"}
+        made["fieldConfig"]["defaults"]["thresholds"] = {"mode": "absolute", "steps": [{"color": "transparent", "value": None}, {"color": "green", "value": 1}]}
+        made["options"] = {"mergeValues": True, "showValue": "never", "rowHeight": 0.8, "legend": {"showLegend": False}, "tooltip": {"mode": "single"}}
     if kind == STAT:
         made["options"] = {"reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False}, "colorMode": "value", "graphMode": "none"}
     return made
 
 
 def places(rows):
-    """Small ones six in a row, others two in a row."""
+    """Small ones six in a row, others two in a row, headings alone."""
     x = y = height = 0
     for _, kind, *_ in rows:
-        wide, high = (4, 4) if kind == STAT else (12, 8)
+        wide, high = {STAT: (4, 4), ROW: (24, 1)}.get(kind, (12, 8))
         if x + wide > 24 or (height and high != height):
             x, y = 0, y + height
         yield {"x": x, "y": y, "w": wide, "h": high}

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes prometheusrule.yaml from dashboards/rules. `--check` says whether it is what is checked in."""
+"""Writes base/prometheusrule.yaml from dashboards/rules. `--check` says whether it is what is checked in."""
 
 import pathlib
 import sys
@@ -22,7 +22,7 @@ text = HEAD
 for name in ("recording.yml", "alerts.yml"):
     _, groups = (RULES / name).read_text().split("\ngroups:\n")
     text += "".join(f"  {line}\n" if line else "\n" for line in groups.rstrip("\n").split("\n"))
-path = HERE / "prometheusrule.yaml"
+path = HERE / "base/prometheusrule.yaml"
 if "--check" not in sys.argv:
     path.write_text(text)
 elif not path.exists() or path.read_text() != text:

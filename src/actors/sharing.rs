@@ -277,7 +277,6 @@ async fn keep(shared: Weak<Inner>, mut candidate: Candidate) {
                 continue;
             }
             Ok(post) => {
-                metrics::wallet_elsewhere(candidate.wallet);
                 let gone = match &post {
                     Post::There(remote) => Some(remote.gone()),
                     _ => None,

@@ -397,6 +397,10 @@ impl Actor for WatcherActor {
             }
         }));
     }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        metrics::watching(self.purse.address, false);
+    }
 }
 
 impl Handler<Watch> for WatcherActor {

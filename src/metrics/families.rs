@@ -88,7 +88,7 @@ families! {
     Gauge approvals_pending [wallet] Unit::One, "Questions that wait for a person.";
     Histogram approval_wait_seconds [via, outcome] PEOPLE, "Time from a question until a person's answer: approve or deny, at the terminal or the MCP client.";
 
-    Gauge wallet_held [wallet] Unit::One, "1 while this process has the wallet and signs for it, 0 while another one has it, or nobody.";
+    Gauge wallet_held [wallet] Unit::One, "1 while this process has the wallet and signs for it, 0 while another replica has it, or nobody.";
     Counter wallet_taken_total [wallet] Unit::One, "Times that this process got the wallet since it started.";
     Counter wallet_lost_total [wallet] Unit::One, "Times that another replica took the wallet over while this process still had it: it stood still, or was cut off from the journal's server, longer than the lease. One that is let go in order does not count.";
 

@@ -336,7 +336,7 @@ pub fn wallet_lost(wallet: Address) {
     FAMILIES.wallet_lost_total.inc([&wallet]);
 }
 
-/// Another process has it.
+/// Another replica has it.
 pub fn wallet_elsewhere(wallet: Address) {
     let wallet = names::wallet(wallet);
     FAMILIES.wallet_held.set([&wallet], 0);
