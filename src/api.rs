@@ -15,6 +15,7 @@ mod command;
 mod imported;
 mod market;
 mod openings;
+mod overview;
 mod progress;
 mod quote;
 mod receipts;
@@ -27,6 +28,10 @@ pub use market::{
     ProviderQuery, ProviderStanding, ProviderSummary, Sort,
 };
 pub use openings::{OpeningsFound, Recovery, unknown, unknown_told};
+pub use overview::{
+    CapNow, ChainNow, ChannelNow, EndpointNow, FrozenNow, MoneyNow, Overview, ProviderNow, ReceiptNow, SignerNow,
+    Spend, SpendAt,
+};
 pub use progress::{Parts, Progress, Question, Said};
 pub use quote::{Opening, Quote, QuoteCall, QuoteInput};
 pub use receipts::{KeptAnswer, MAX_RECEIPTS, ReceiptDetails, ReceiptQuery, ReceiptView};

@@ -171,7 +171,8 @@ pub fn key(listing: &Listing) -> String {
     provider_key(&format!("{:#x}", listing.provider_address), &listing.api_url)
 }
 
-fn points(record: &ProviderRecord) -> Option<u8> {
+/// Its score, where enough is known.
+pub fn points(record: &ProviderRecord) -> Option<u8> {
     match record.score() {
         Score::New => None,
         Score::Known(score) => Some(score),

@@ -10,7 +10,7 @@ use super::sharing::Shared;
 use super::startup::{no_signer, services};
 use crate::api::{
     ApprovalView, Approved, BudgetView, ChannelView, ChatCall, ChatReply, Closed, Command, Feedback, Imported,
-    LeftBehind, OfferedModel, OpenRequest, Opened, OpeningsFound, Progress, ProviderDetails, ProviderPage,
+    LeftBehind, OfferedModel, OpenRequest, Opened, OpeningsFound, Overview, Progress, ProviderDetails, ProviderPage,
     ProviderQuery, Quote, QuoteCall, ReceiptDetails, ReceiptQuery, ReceiptView, Recovery, RefundReport, Reply,
     SendAmount, Swept, WalletView, unknown_told,
 };
@@ -136,6 +136,11 @@ impl Runtime {
     /// One provider, with its own prices and instructions.
     pub async fn provider(&self, id: &str) -> Result<ProviderDetails, Failure> {
         answer!(self.read(Command::Provider(id.into())).await?, Reply::Provider).map(|details| *details)
+    }
+
+    /// Everything that the operator sees at once; no agent of a fleet does.
+    pub async fn overview(&self) -> Result<Overview, Failure> {
+        answer!(self.read(Command::Overview).await?, Reply::Overview).map(|overview| *overview)
     }
 
     /// Models of the providers that a person allowed by name: what a request may name in place of a provider.
@@ -311,6 +316,11 @@ impl Runtime {
     /// Freezes the wallet; false where the operator had frozen it before.
     pub async fn freeze(&self, reason: &str) -> Result<bool, Failure> {
         answer!(self.read(Command::Freeze(reason.into())).await?, Reply::Frozen)
+    }
+
+    /// A person lifts every freeze, and shows by the passphrase to be the operator (M5, M11). False where there was none.
+    pub async fn unfreeze_by(&self, passphrase: Password) -> Result<bool, Failure> {
+        answer!(self.read(Command::Unfreeze(passphrase)).await?, Reply::Frozen)
     }
 
     /// A person lifts every freeze; only for a person on a terminal, and only in the process that holds the wallet (M5).

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ApprovalView, Approved, BudgetView, ChannelView, ChatCall, ChatReply, Closed, Feedback, Imported, LeftBehind,
-    OfferedModel, OpenRequest, Opened, OpeningsFound, ProviderDetails, ProviderPage, ProviderQuery, Quote, QuoteCall,
-    ReceiptDetails, ReceiptQuery, ReceiptView, Recovery, RefundReport, Swept, WalletView,
+    OfferedModel, OpenRequest, Opened, OpeningsFound, Overview, ProviderDetails, ProviderPage, ProviderQuery, Quote,
+    QuoteCall, ReceiptDetails, ReceiptQuery, ReceiptView, Recovery, RefundReport, Swept, WalletView,
 };
 use crate::config::Password;
 use crate::error::{Code, Failure, Money};
@@ -42,6 +42,8 @@ pub enum Command {
     Receipts(ReceiptQuery),
     /// One receipt, with its answer while that is kept.
     Receipt(String),
+    /// Everything that the operator sees at once.
+    Overview,
     /// Every channel; those at their end only with `true`.
     Channels(bool),
     /// One channel, compared with the chain.
@@ -74,6 +76,8 @@ pub enum Command {
     RequestGas,
     /// Freeze the wallet, for this reason.
     Freeze(String),
+    /// A person lifts every freeze, and shows by the operator's passphrase who it is (M5, M11).
+    Unfreeze(Password),
     /// Questions that wait for a person.
     Approvals,
     /// A person answers one, and shows by the operator's passphrase who it is (M5).
@@ -109,6 +113,8 @@ pub enum Reply {
     Chat(ChatReply),
     /// Of [`Command::Quote`].
     Quote(Box<Quote>),
+    /// Of [`Command::Overview`].
+    Overview(Box<Overview>),
     /// Of [`Command::Models`].
     Models(Vec<OfferedModel>),
     /// Of [`Command::Budget`].
@@ -207,6 +213,7 @@ impl Command {
             | Self::Balance
             | Self::Quote(_)
             | Self::Budget
+            | Self::Overview
             | Self::Receipts(_)
             | Self::Receipt(_)
             | Self::Channels(_)
@@ -225,6 +232,7 @@ impl Command {
             | Self::Sweep => Effect::Joins,
             Self::Feedback(_)
             | Self::RequestGas
+            | Self::Unfreeze(_)
             | Self::Decide { .. }
             | Self::TrustProvider(_)
             | Self::TrustFeeWallet

@@ -9,6 +9,7 @@ mod channels;
 mod chat;
 mod close;
 mod completions;
+mod console;
 pub mod demo;
 pub mod doctor;
 pub mod exit;
@@ -142,6 +143,8 @@ pub enum Command {
     Chat(chat::Args),
     /// List channels and their accounting
     Channels(channels::Args),
+    /// Open a page with the money, limits, channels and questions of a wallet
+    Console(console::Args),
     /// Close a channel and get the rest back
     Close(close::Args),
     /// Get back everything that can come back now
@@ -338,6 +341,7 @@ impl Command {
             Self::Open(_) => "open",
             Self::Chat(_) => "chat",
             Self::Channels(_) => "channels",
+            Self::Console(_) => "console",
             Self::Close(_) => "close",
             Self::Refund(_) => "refund",
             Self::Rescue(_) => "rescue",
@@ -381,6 +385,7 @@ impl Command {
             Self::Open(args) => open::run(args, session).await,
             Self::Chat(args) => chat::run(args, session).await,
             Self::Channels(args) => channels::run(args, session).await,
+            Self::Console(args) => console::run(args, session).await,
             Self::Close(args) => close::run(args, session).await,
             Self::Refund(args) => refund::run(args, session).await,
             Self::Rescue(args) => rescue::run(args, session).await,

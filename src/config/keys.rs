@@ -276,6 +276,8 @@ keys! {
         "Web pages that may call drain-mcp serve, such as https://app.example.com. Requests of other pages are refused; programs send no Origin.";
     MetricsToken: "DRAIN_METRICS_TOKEN", None, Some("serve.metrics_token_file"), Secret, "none: this machine only",
         "What a scraper of drain-mcp serve shows as bearer token to see /metrics. Metrics hold what was spent.";
+    ConsoleToken: "DRAIN_CONSOLE_TOKEN", None, Some("serve.console_token_file"), Secret, "none: no console",
+        "What the operator shows to open /console of drain-mcp serve. drain-mcp console opens one for this machine without it.";
     DrainTime: "DRAIN_DRAIN_TIME", Some("serve.drain_time"), None, Plain, "20s",
         "How long calls that run may go on after drain-mcp serve was told to end. Then what channels have begun gets 20 seconds more.";
     MaxConnections: "DRAIN_MAX_CONNECTIONS", Some("serve.max_connections"), None, Plain, "1024",

@@ -25,6 +25,8 @@ pub struct ServeConfig {
     pub allowed_origins: Vec<String>,
     /// What a scraper of the metrics shows; without one only this machine sees them.
     pub metrics_token: Option<Password>,
+    /// What opens the console; without one there is none.
+    pub console_token: Option<Password>,
     /// How long calls that run may go on after the wish to end.
     pub drain_time: Duration,
     /// Connections at once.
@@ -95,6 +97,7 @@ pub(super) fn settings(layers: &mut Layers) -> Result<ServeConfig, ConfigError> 
         allowed_hosts,
         allowed_origins: several(layers, Key::AllowedOrigins, origin)?,
         metrics_token: layers.get(Key::MetricsToken)?.map(|raw| raw.parse(token)).transpose()?,
+        console_token: layers.get(Key::ConsoleToken)?.map(|raw| raw.parse(token)).transpose()?,
         drain_time: layers.or_table(Key::DrainTime, values::wait)?,
         max_connections: layers.or_table(Key::MaxConnections, |text| values::number(text, 1, 65_536))?,
         max_requests: layers.or_table(Key::MaxAgentRequests, |text| values::number(text, 1, 10_000))?,

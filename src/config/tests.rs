@@ -201,6 +201,7 @@ fn every_variable_has_an_effect() {
         (Key::AllowedHosts, "mcp.example", "allowed_hosts: [\"mcp.example\", \"127.0.0.1\"]"),
         (Key::AllowedOrigins, "https://app.example", "allowed_origins: [\"https://app.example:443\"]"),
         (Key::MetricsToken, "0123456789abcdef", "metrics_token: Some([secret])"),
+        (Key::ConsoleToken, "0123456789abcdef", "console_token: Some([secret])"),
         (Key::DrainTime, "5s", "drain_time: 5s"),
         (Key::MaxConnections, "9", "max_connections: 9"),
         (Key::MaxAgentRequests, "9", "max_requests: 9"),
@@ -208,6 +209,7 @@ fn every_variable_has_an_effect() {
         (Key::SessionIdle, "5m", "session_idle: 300s"),
         (Key::MaxBodyBytes, "65536", "max_body_bytes: 65536"),
         (Key::CallTime, "3m", "call_time: 180s"),
+        (Key::GatewayChannels, "7", "gateway_channels: 7"),
         // A client of the server has a configuration of its own, with tests beside it.
         (Key::ServerUrl, "https://mcp.example", "DRAIN_SERVER_URL counts for drain-mcp without a command only"),
         (Key::AgentToken, "drain_x", ""),

@@ -81,7 +81,7 @@ pub(super) struct Failures(Mutex<HashMap<IpAddr, (Instant, u32)>>);
 
 impl Failures {
     /// One more: what it is answered.
-    fn failed(&self, peer: IpAddr) -> Refusal {
+    pub(super) fn failed(&self, peer: IpAddr) -> Refusal {
         let (now, peer) = (Instant::now(), network(peer));
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !table.contains_key(&peer) && table.len() >= ADDRESSES {
@@ -98,7 +98,10 @@ impl Failures {
         }
         *count = count.saturating_add(1);
         if *count <= FAILURES {
-            return Refusal::new(StatusCode::UNAUTHORIZED, "A token of drain-mcp agents add is needed.");
+            return Refusal::new(
+                StatusCode::UNAUTHORIZED,
+                "A token is needed: an agent's of drain-mcp agents add, or what this asks for.",
+            );
         }
         if *count == FAILURES + 1 {
             tracing::warn!(%peer, "more than {FAILURES} requests without a right token within a minute");

@@ -30,13 +30,32 @@ impl Guard {
         Self { hosts: own.chain(named).collect(), origins: settings.allowed_origins.clone() }
     }
 
-    /// Lets a request through that means us, and comes from no page or from one that is allowed.
-    pub(super) fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    /// Lets a request through that means us, and comes from no page or from the one that it means: the console's own.
+    pub(super) fn check_own(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        let (name, port) = self.host(uri, headers)?;
+        let own = |origin: &str| {
+            let url = reqwest::Url::parse(origin).ok()?;
+            let (secure, host) =
+                (url.scheme() == "https", url.host_str()?.trim_start_matches('[').trim_end_matches(']').to_owned());
+            // A proxy with TLS in front passes on its own name.
+            let usual = if secure { 443 } else { 80 };
+            Some((host, url.port().unwrap_or(usual)) == (name.clone(), port.unwrap_or(usual)))
+        };
+        match one(headers, ORIGIN).map_err(|()| forbidden("Origin"))? {
+            Some(origin) if own(origin) != Some(true) => Err(forbidden("Origin")),
+            _ => Ok(()),
+        }
+    }
+
+    fn host(&self, uri: &Uri, headers: &HeaderMap) -> Result<(String, Option<u16>), Refusal> {
         let (name, port) = meant(uri, headers).ok_or_else(|| forbidden("Host"))?;
         let known = |(own, only): &(String, Option<u16>)| *own == name && (only.is_none() || *only == port);
-        if !self.hosts.iter().any(known) {
-            return Err(forbidden("Host"));
-        }
+        if self.hosts.iter().any(known) { Ok((name, port)) } else { Err(forbidden("Host")) }
+    }
+
+    /// Lets a request through that means us, and comes from no page or from one that is allowed.
+    pub(super) fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        self.host(uri, headers)?;
         match one(headers, ORIGIN).map_err(|()| forbidden("Origin"))? {
             None => Ok(()),
             Some(origin) if self.origins.iter().any(|allowed| Some(allowed) == full(origin).as_ref()) => Ok(()),
@@ -134,6 +153,31 @@ mod tests {
             assert!(!passes(&[("host", bad)]), "{bad}");
         }
         assert!(!passes(&[]) && !passes(&[("host", "localhost"), ("host", "evil.example")]));
+    }
+
+    #[test]
+    fn the_consoles_own_page_is_let_in_and_no_other() {
+        let passes = |host: &str, origin: &str| {
+            let headers = HeaderMap::from_iter([(HOST, host.parse().unwrap()), (ORIGIN, origin.parse().unwrap())]);
+            guard().check_own(&"/console".parse().unwrap(), &headers).is_ok()
+        };
+        for (host, origin) in [
+            ("127.0.0.1:5858", "http://127.0.0.1:5858"),
+            ("[::1]:5858", "http://[::1]:5858"),
+            ("mcp.example.com", "https://mcp.example.com"),
+            ("localhost", "http://localhost"),
+        ] {
+            assert!(passes(host, origin), "{host} {origin}");
+        }
+        for (host, origin) in [
+            ("127.0.0.1:5858", "http://127.0.0.1:5859"),
+            ("127.0.0.1:5858", "http://localhost:5858"),
+            ("127.0.0.1:5858", "null"),
+            ("127.0.0.1:5858", "https://app.example.com"),
+            ("evil.example", "http://evil.example"),
+        ] {
+            assert!(!passes(host, origin), "{host} {origin}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 mod auth;
 mod body;
+pub mod console;
 mod fleet;
 mod forward;
 mod gateway;
@@ -91,7 +92,7 @@ impl Serving {
             guard: guard::Guard::new(&settings),
             failures: auth::Failures::default(),
             fleet: fleet::Fleet::new(&settings, home, wallets.clone()),
-            health: health::Health::new(wallets),
+            health: health::Health::new(wallets.clone()),
             // The operator names them, on the operator's own network.
             replicas: HttpClient::new(UrlPolicy { allow_insecure: true }),
             ending: CancellationToken::new(),
@@ -103,7 +104,7 @@ impl Serving {
         let most = shared.settings.max_connections;
         connections.spawn(listener::accept(
             listener,
-            router(shared.clone()),
+            with_console(router(shared.clone()), &shared, &wallets),
             most,
             closed.clone(),
             connections.clone(),
@@ -142,6 +143,14 @@ impl Serving {
         // Who does not read an answer is not waited for.
         let _ = tokio::time::timeout(Duration::from_secs(1), self.connections.wait()).await;
     }
+}
+
+/// Where the operator named a token for it.
+fn with_console(router: Router, shared: &Arc<Shared>, wallets: &[Wallet]) -> Router {
+    let Some(token) = &shared.settings.console_token else { return router };
+    let key = console::Key::always(token.expose());
+    let console = console::console(wallets.to_vec(), key, &shared.settings, shared.ending.clone());
+    router.merge(console::router(console))
 }
 
 fn router(shared: Arc<Shared>) -> Router {

@@ -49,6 +49,7 @@ mod schema;
 #[cfg(feature = "postgres")]
 pub mod server;
 mod settling;
+mod spending;
 mod totals;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]

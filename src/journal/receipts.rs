@@ -31,7 +31,7 @@ impl Journal {
 
     /// Reads through a connection of its own, once all that was asked before is committed: however long it takes, no voucher
     /// waits for it.
-    async fn beside<T: Send + 'static>(
+    pub(super) async fn beside<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Db<'_>) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {

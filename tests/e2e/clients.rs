@@ -1,6 +1,7 @@
 //! Other people's clients against real processes: MCP's SDKs of Python and TypeScript, the inspector, the conformance suite,
 //! and OpenAI's own clients. `DRAIN_TEST_CLIENTS` is the folder that `.ci/clients` fills.
 
+mod browser;
 mod conformance;
 mod inspector;
 mod openai;

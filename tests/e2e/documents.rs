@@ -18,7 +18,7 @@ use crate::process_harness::served::Served;
 use crate::process_harness::{Env, PATIENCE, PROGRAM};
 
 /// Commands that are not run here: how they begin, in any document or in one, and why or by which test instead.
-const NOT_HERE: [(&str, &str); 43] = [
+const NOT_HERE: [(&str, &str); 48] = [
     ("cargo run --release --locked -- demo", "the tests `demo` run it"),
     ("drain-mcp demo", "the tests `demo` run it"),
     ("cargo test", "it is how this runs"),
@@ -29,6 +29,8 @@ const NOT_HERE: [(&str, &str); 43] = [
     ("DRAIN_TEST_LEDGER=", "needs somebody else's emulator"),
     ("pip install", ".ci/run starts it"),
     ("export DRAIN_TEST_KMS=", ".ci/run sets it"),
+    ("drain-mcp console", "serves until Ctrl-C: the tests `console`"),
+    ("export DRAIN_CONSOLE_TOKEN=", "only for a server with a console: the tests `console`"),
     ("drain-mcp wallet new", "asks a person at a terminal: the tests `wallet`"),
     ("drain-mcp approvals passphrase", "asks a person at a terminal: the tests `approvals`"),
     ("drain-mcp approvals approve", "asks a person for the passphrase: the tests `approvals`"),
@@ -60,6 +62,9 @@ const NOT_HERE: [(&str, &str); 43] = [
     ("q '", "asks Prometheus: the tests `dashboards`"),
     ("curl -s http://127.0.0.1:9090", "asks Prometheus: the tests `dashboards`"),
     ("cargo bench", "measures for minutes"),
+    ("DRAIN_TEST_POSTGRES=", "measures for minutes"),
+    ("export DRAIN_AUTO_OPEN=", "of the server that is started next: the tests `gateway`"),
+    ("DRAIN_HOME=fleet drain-mcp", "for a cluster"),
     ("docker ", "needs Docker"),
     ("kubectl ", "needs a cluster"),
 ];

@@ -16,6 +16,7 @@ mod clients;
 mod closing;
 mod command_line;
 mod configuration;
+mod console;
 mod contracts;
 mod crowd;
 mod dashboards;

@@ -58,11 +58,16 @@ impl Local {
             ));
         }
         let id = id.trim().parse().map_err(|()| Failure::argument("id", "a question is named like a3"))?;
+        self.verify(passphrase).await?;
+        Ok(person::view(&person::decide(&self.services, purse, id, verdict, Via::Terminal).await?))
+    }
+
+    /// That this is the operator's passphrase.
+    pub(super) async fn verify(&self, passphrase: Password) -> Result<(), Failure> {
         let home = self.services.config.home.clone();
         // Slow by design: beside the actors.
         let verified = tokio::task::spawn_blocking(move || operator::verify(&home, passphrase.expose())).await;
-        verified.map_err(|error| Failure::internal(error.to_string()))??;
-        Ok(person::view(&person::decide(&self.services, purse, id, verdict, Via::Terminal).await?))
+        verified.map_err(|error| Failure::internal(error.to_string()))?
     }
 
     /// Tells the operator of a failure that a person should know of.

@@ -5,6 +5,7 @@ mod asking;
 mod budget;
 mod choosing;
 mod market;
+mod overview;
 mod paying;
 mod quoting;
 mod reading;
@@ -115,6 +116,7 @@ impl Local {
         Ok(match self.spelled_out(command).await? {
             Command::Providers(query) => Reply::Providers(self.providers(query, &caller).await?),
             Command::Provider(id) => Reply::Provider(Box::new(self.provider(&id, &caller).await?)),
+            Command::Overview => Reply::Overview(Box::new(self.overview().await?)),
             Command::Models => Reply::Models(self.models(&caller).await?),
             Command::Balance => Reply::Balance(self.balance(caller).await?),
             Command::Approve(amount) => Reply::Approved(self.approve(amount, caller, progress).await?),
@@ -146,6 +148,10 @@ impl Local {
             }
             Command::RequestGas => Reply::Gas(self.request_gas().await?),
             Command::Freeze(reason) => Reply::Frozen(self.freeze(&reason).await?),
+            Command::Unfreeze(passphrase) => {
+                self.verify(passphrase).await?;
+                Reply::Frozen(self.unfreeze().await?)
+            }
             Command::Approvals => Reply::Approvals(self.approvals(&caller).await?),
             Command::Decide { id, verdict, passphrase } => Reply::Decided(self.decide(&id, verdict, passphrase).await?),
             Command::TrustProvider(id) => Reply::Forgotten(self.trust_provider(&id).await?),
@@ -300,7 +306,8 @@ fn for_agents(command: &Command) -> Result<(), Failure> {
             "the allowance is the whole wallet's, and an agent of the fleet does not set it",
             "Go on without: opening a channel raises the allowance by itself.",
         )),
-        Command::Refund(_)
+        Command::Overview
+        | Command::Refund(_)
         | Command::Openings
         | Command::Recover
         | Command::Import(_)
@@ -308,6 +315,7 @@ fn for_agents(command: &Command) -> Result<(), Failure> {
         | Command::Sweep
         | Command::RequestGas
         | Command::Freeze(_)
+        | Command::Unfreeze(_)
         | Command::Decide { .. }
         | Command::TrustProvider(_)
         | Command::TrustFeeWallet => Err(persons_only()),

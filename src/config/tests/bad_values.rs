@@ -110,6 +110,7 @@ fn bad_values_name_their_variable() {
         (Key::AllowedHosts, &[",", "https://mcp.example"]),
         (Key::AllowedOrigins, &[",", "mcp.example"]),
         (Key::MetricsToken, &["short"]),
+        (Key::ConsoleToken, &["short", "with a blank in it"]),
         (Key::DrainTime, &["0"]),
         (Key::MaxConnections, &["0", "many"]),
         (Key::MaxAgentRequests, &["0"]),
@@ -117,6 +118,7 @@ fn bad_values_name_their_variable() {
         (Key::SessionIdle, &["0"]),
         (Key::MaxBodyBytes, &["1", "8MB"]),
         (Key::CallTime, &["forever"]),
+        (Key::GatewayChannels, &["0", "65", "many"]),
         (Key::PlayMoney, &["on", "x"]),
     ];
     for key in Key::ALL {

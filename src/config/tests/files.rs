@@ -119,7 +119,7 @@ fn the_page_is_written_from_the_table() {
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(found == docs::markdown(), "the page is old: run UPDATE_DOCS=1 cargo test --lib config");
-    assert!(Key::ALL.iter().filter(|key| key.spec().kind == Kind::Secret).count() == 5);
+    assert!(Key::ALL.iter().filter(|key| key.spec().kind == Kind::Secret).count() == 6);
 }
 
 /// Who writes this file raises limits and names commands (M5).
