@@ -41,7 +41,7 @@ fn with(world: &World, count: usize) -> Result<Row> {
         in_parallel(&mut agents, WARM)?;
         let mut disk = Disk::default();
         disk.probe(fleet.home.path())?;
-        let (rate, samples) = shares.during(fleet.child.id(), world.stub.pid(), || in_parallel(&mut agents, each))?;
+        let (rate, samples) = shares.during(fleet.pid(), world.stub.pid(), || in_parallel(&mut agents, each))?;
         disk.probe(fleet.home.path())?;
         disks.push(disk.took());
         rates.push(rate);
@@ -138,6 +138,7 @@ impl Fleet {
     }
 
     /// What its metrics say.
+    #[cfg(feature = "postgres")]
     pub fn metrics(&self) -> Result<String> {
         let mut stream = TcpStream::connect(&self.address)?;
         write!(stream, "GET /metrics HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.address)?;

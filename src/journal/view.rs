@@ -1,6 +1,7 @@
 //! A look at a journal beside who writes it, again and again.
 
 use super::db::Db;
+#[cfg(feature = "postgres")]
 use super::location::Reader;
 #[cfg(feature = "postgres")]
 use super::server::Kept;
