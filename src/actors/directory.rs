@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture};
+use actix::{
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult, ResponseFuture, WrapFuture,
+};
 use drain_protocol::directory::{Catalogue, Listing, ListingProtocol};
 use tokio::sync::oneshot;
 
@@ -117,6 +119,19 @@ impl Actor for DirectoryActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
+    }
+}
+
+/// What is known of the directory, without asking it.
+#[derive(Debug, Message)]
+#[rtype(result = "Option<Known>")]
+pub struct Peek;
+
+impl Handler<Peek> for DirectoryActor {
+    type Result = MessageResult<Peek>;
+
+    fn handle(&mut self, _: Peek, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.known.clone())
     }
 }
 

@@ -1,5 +1,6 @@
 //! `drain-mcp console`: the console for one person's wallet on this machine, beside whatever runs.
 
+use std::io::Write;
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 
@@ -9,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::exit::Exit;
-use super::session::{Needs, Session, interrupted};
+use super::session::{Needs, Session};
 use crate::agents::token::Token;
 use crate::error::{Code, Failure};
 use crate::http::Wallet;
@@ -52,7 +53,7 @@ pub struct Args {
 
 pub(super) async fn run(args: Args, session: &mut Session) -> Result<Exit, Failure> {
     let (settings, output) = (session.config()?.serve.clone(), session.output);
-    session
+    let ended = session
         .run(Needs::Wallet, async |runtime, _| {
             let cannot = |error: std::io::Error| {
                 Failure::unspent(
@@ -69,27 +70,32 @@ pub(super) async fn run(args: Args, session: &mut Session) -> Result<Exit, Failu
             let console = console(vec![Wallet { name, runtime }], Key::once(&token), &settings, ending.clone());
             let url = format!("http://{address}/console#token={}", token.expose());
             output.answer(&json!({ "url": url }), || format!("The console is at {url}\nCtrl-C ends it."))?;
-            if !args.no_browser {
-                open(&url);
-            }
+            // There until the end: a browser may be slow.
+            let _page = if args.no_browser { None } else { open(&url) };
             let _end = ending.clone().drop_guard();
-            let served = listener::accept(listener, router(console), CONNECTIONS, ending, TaskTracker::new());
-            tokio::select! {
-                () = served => {}
-                () = interrupted() => {}
-            }
+            listener::accept(listener, router(console), CONNECTIONS, ending, TaskTracker::new()).await;
             Ok(())
         })
-        .await?;
-    Ok(Exit::Ok)
+        .await;
+    match ended {
+        // Ctrl-C is its usual end.
+        Err(failure) if failure.code == Code::Cancelled => Ok(Exit::Ok),
+        ended => ended.map(|()| Exit::Ok),
+    }
 }
 
-/// Where there is a browser to open. The address shows in the list of processes for a moment: it counts once.
-fn open(url: &str) {
+/// Where there is a browser to open. What it is given shows in the list of processes, so that is not the address itself but a file
+/// of this user's alone, which leads there.
+fn open(url: &str) -> Option<tempfile::NamedTempFile> {
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    let named = tempfile::Builder::new().prefix("drain-console-").suffix(".html").permissions(private).tempfile();
+    let mut page = named.ok()?;
+    write!(page, "<!doctype html><meta http-equiv=\"refresh\" content=\"0; url={url}\"><title>drain console</title>")
+        .ok()?;
     let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
     let known = SESSION.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
     let quiet = Command::new(program)
-        .arg(url)
+        .arg(page.path())
         .env_clear()
         .envs(known)
         .stdin(Stdio::null())
@@ -99,4 +105,5 @@ fn open(url: &str) {
     if let Err(error) = quiet {
         tracing::debug!(%error, "no browser was opened");
     }
+    Some(page)
 }

@@ -110,8 +110,6 @@ impl Session {
         let runtime = runtime.asked_by(self.command);
         let reporter = self.output.reporter();
         let result = tokio::select! {
-            biased;
-            // What ends at a signal by itself has ended.
             result = work(runtime.clone(), reporter.progress.clone()) => result,
             () = interrupted() => Err(cancelled(needs)),
         };

@@ -27,6 +27,7 @@ const STREAMS_PER_SESSION: usize = 2;
 
 /// One agent while it is served.
 pub(super) struct Member {
+    pub name: String,
     pub wallet: String,
     agent: Agent,
     pub runtime: Runtime,
@@ -162,6 +163,7 @@ impl Fleet {
         let service =
             StreamableHttpService::new(move || Ok(server.for_client(Transport::Http)), sessions.clone(), config);
         Member {
+            name: name.to_owned(),
             wallet: agent.wallet.clone(),
             agent: agent.clone(),
             runtime,

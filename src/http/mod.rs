@@ -58,8 +58,12 @@ struct Shared {
     health: health::Health,
     /// To other replicas.
     replicas: HttpClient,
+    /// Answers that did not reach the gateway's clients.
+    undelivered: gateway::Undelivered,
     /// Cancelled when nothing new is begun.
     ending: CancellationToken,
+    /// Cancelled when nobody is waited for any more.
+    closes: CancellationToken,
     /// Calls that run.
     calls: TaskTracker,
 }
@@ -95,7 +99,9 @@ impl Serving {
             health: health::Health::new(wallets.clone()),
             // The operator names them, on the operator's own network.
             replicas: HttpClient::new(UrlPolicy { allow_insecure: true }),
+            undelivered: gateway::Undelivered::default(),
             ending: CancellationToken::new(),
+            closes: CancellationToken::new(),
             calls: TaskTracker::new(),
             settings,
         });
@@ -138,6 +144,9 @@ impl Serving {
 
     /// Ends the listener and all connections.
     pub async fn close(self) {
+        self.shared.closes.cancel();
+        // What that lets be said goes out first.
+        let _ = tokio::time::timeout(Duration::from_millis(200), self.shared.calls.wait()).await;
         self.closed.cancel();
         self.connections.close();
         // Who does not read an answer is not waited for.

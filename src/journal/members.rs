@@ -213,6 +213,23 @@ impl Journal {
             .await
     }
 
+    /// Channels that are not over, and those that were used since then; the newest first, and no more than can be shown. Read
+    /// beside the writer.
+    pub async fn channels_lately(&self, since: u64) -> Result<Vec<Seen>, JournalError> {
+        self.beside(move |db| {
+            let mut statement = db.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM channels WHERE state IN ('opening', 'open', 'closing') OR used_at > ?1 ORDER BY intent DESC LIMIT 2000"
+            ))?;
+            let mut rows = statement.query([column(since)?])?;
+            let mut found = Vec::new();
+            while let Some(r) = &rows.next()? {
+                found.push(seen(db, record(r)?, None)?);
+            }
+            Ok(found)
+        })
+        .await
+    }
+
     /// Open channels to a provider that the caller pays with: an agent's own, or of everything else those of no agent.
     pub async fn channels_to(
         &self,

@@ -101,6 +101,8 @@ const NOTICE: &str = "SELECT CASE WHEN EXISTS (SELECT 1 FROM channels WHERE reco
 #[derive(Clone, Debug)]
 pub struct Journal {
     writer: Arc<writer::Writer>,
+    /// For what only looks.
+    view: Arc<view::View>,
     /// For whom it is asked.
     who: Arc<audit::Who>,
 }
@@ -117,7 +119,8 @@ impl Journal {
         };
         #[cfg(not(feature = "postgres"))]
         let opened = schema::open(location.folder())?;
-        Ok((Self { writer: Arc::new(writer::Writer::start(opened, location)?), who: Arc::default() }, lock))
+        let view = Arc::new(view::View::of(&location));
+        Ok((Self { writer: Arc::new(writer::Writer::start(opened, location)?), view, who: Arc::default() }, lock))
     }
 
     /// The journal of a folder, for tests.

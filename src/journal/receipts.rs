@@ -29,17 +29,14 @@ impl Journal {
         self.beside(move |db| one(db, id, member.as_deref())).await
     }
 
-    /// Reads through a connection of its own, once all that was asked before is committed: however long it takes, no voucher
-    /// waits for it.
+    /// Reads beside the writer, once all that was asked before is committed: however long it takes, no voucher waits for it.
     pub(super) async fn beside<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Db<'_>) -> Result<T, JournalError> + Send + 'static,
+        read: impl Fn(&Db<'_>) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {
         self.writer.run(|_| Ok(())).await?;
-        let location = self.writer.location().clone();
-        let read =
-            move || location.reader().and_then(|reader| read(&reader.db())).map_err(|error| error.at(&location.name()));
-        let done = tokio::task::spawn_blocking(read).await;
+        let (view, name) = (self.view.clone(), self.writer.location().name());
+        let done = tokio::task::spawn_blocking(move || view.read(read).map_err(|error| error.at(&name))).await;
         done.map_err(|_| JournalError::Unavailable("not readable"))?
     }
 }

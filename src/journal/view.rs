@@ -14,6 +14,12 @@ pub(super) enum View {
     Server(Box<Kept>),
 }
 
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("View")
+    }
+}
+
 impl View {
     pub(super) fn of(location: &Location) -> Self {
         #[cfg(feature = "postgres")]

@@ -64,6 +64,8 @@ pub struct Candidate {
 pub enum Found<T> {
     /// This one pays for the whole request.
     Fits(T),
+    /// None does now; this one does when what it is at work for turns out to cost less than is reserved.
+    Later(T),
     /// None does; this one has most left, and pays for a shorter answer.
     Short(T),
     /// There is none.
@@ -78,6 +80,13 @@ pub fn choose<T>(channels: Vec<(T, Candidate)>, bound: Usdc) -> Found<T> {
     let first = fitting.into_iter().min_by_key(|(_, channel)| by(channel));
     if let Some((channel, _)) = first {
         return Found::Fits(channel);
+    }
+    let later = short
+        .iter()
+        .position(|(_, channel)| channel.users > 0 && channel.available.saturating_add(channel.in_flight) >= bound);
+    if let Some(place) = later {
+        let mut short = short;
+        return Found::Later(short.swap_remove(place).0);
     }
     match short.into_iter().max_by_key(|(_, channel)| channel.available) {
         Some((channel, _)) => Found::Short(channel),
@@ -107,6 +116,10 @@ mod tests {
         assert_eq!(choose(channels[..1].to_vec(), Usdc::new(100)), Found::Fits("busy"));
         let used = |users| Candidate { users, ..channel(100, 0, 1) };
         assert_eq!(choose(vec![("two", used(2)), ("one", used(1))], Usdc::new(1)), Found::Fits("one"));
+        // What is reserved for a request of unknown outcome is not waited for.
+        let reserved = |users| Candidate { users, ..channel(40, 60, 1) };
+        assert_eq!(choose(vec![("at work", reserved(1))], Usdc::new(60)), Found::Later("at work"));
+        assert_eq!(choose(vec![("in doubt", reserved(0))], Usdc::new(60)), Found::Short("in doubt"));
         assert_eq!(choose(Vec::<((), _)>::new(), Usdc::ZERO), Found::Nothing);
     }
 

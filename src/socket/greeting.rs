@@ -11,7 +11,7 @@ use crate::policy::Limits;
 
 /// The language of this socket. Raise it with any change of a command, an answer or a frame that an older process would
 /// misread.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// This build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -271,6 +271,9 @@ async fn one_persons_console_runs_beside_an_mcp_client() {
     assert!(!paid.is_error, "{}", paid.text);
     let pid = rustix::process::Pid::from_raw(i32::try_from(page.id().unwrap()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    assert!(page.wait().await.unwrap().success(), "Ctrl-C is its usual end");
+    let rest = lines.next_line().await.unwrap();
+    assert_eq!(rest, None, "it says nothing at its end");
+    let ended = page.wait_with_output().await.unwrap();
+    assert!(ended.status.success(), "Ctrl-C is its usual end: {ended:?}");
     agent.leave().await;
 }

@@ -282,3 +282,70 @@ async fn bad_requests_are_refused_in_the_clients_own_form() {
     assert!(vouchers(&world.sandbox.llm).is_empty());
     served.stop().await;
 }
+
+/// Of those that are allowed the cheapest that is there is asked; where it fails no other one is paid in its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_provider_is_asked_by_price_and_health() {
+    let world = world().await;
+    let served = Served::start(&Env::of(&world).with("DRAIN_AUTO_OPEN", "1")).await;
+    let both = ["--allow-providers", "sim-llm,sim-llm-v1", "--auto-open", "1"];
+    let token = served.agent("ann", &both).await;
+    let asked = async |text: &str| {
+        let answer = ask(&served, &token, &body(text)).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{:?}", answer.text().await);
+        header(&answer, "x-drain-provider").to_owned()
+    };
+    // What its listing says is dear.
+    let dear = |factor: u64| {
+        world.sandbox.directory.change("sim-llm", |listing| {
+            listing.models.iter_mut().for_each(|model| (model.input, model.output) = (225 * factor, 900 * factor));
+        })
+    };
+    assert!(dear(4));
+    assert_eq!(asked("by price").await, "sim-llm-v1");
+    dear(1);
+    world.sandbox.directory.change("sim-llm-v1", |listing| listing.online = false);
+    assert_eq!(asked("by health").await, "sim-llm");
+    world.sandbox.directory.change("sim-llm-v1", |listing| listing.online = true);
+    let before = (vouchers(&world.sandbox.llm).len(), vouchers(&world.sandbox.v1).len());
+    for provider in [&world.sandbox.llm, &world.sandbox.v1] {
+        provider.set(|faults| faults.fail_500 = Times::ALWAYS);
+    }
+    let (status, retry, _) = refused(ask(&served, &token, &body("it fails")).await).await;
+    assert_eq!((status, retry.as_str()), (StatusCode::FAILED_DEPENDENCY, "false"));
+    let after = (vouchers(&world.sandbox.llm).len(), vouchers(&world.sandbox.v1).len());
+    assert_eq!(after.0 + after.1, before.0 + before.1 + 1, "one is asked, and once");
+    // By its own name it is that one, whatever the other asks.
+    world.sandbox.v1.set(|faults| *faults = Faults::default());
+    let named = json!({ "model": format!("sim-llm-v1/{MODEL}"), "messages": [{ "role": "user", "content": "you" }] });
+    let answer = ask(&served, &token, &named).await;
+    assert_eq!((answer.status(), header(&answer, "x-drain-provider")), (StatusCode::OK, "sim-llm-v1"));
+    served.stop().await;
+}
+
+/// M15: a client whose own time is over sends the same once more by itself. Said to be that, it is answered, and paid once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m15_what_a_client_sends_again_by_itself_is_paid_once() {
+    let world = world().await;
+    let (served, token) = gateway(&world).await;
+    assert_eq!(ask(&served, &token, &body("opens the channel")).await.status(), StatusCode::OK);
+    world.sandbox.llm.set(|faults| faults.slow = Some(Duration::from_secs(3)));
+    let again = |count: &'static str, patience: u64| {
+        let request = served.request(Method::POST, "/v1/chat/completions").bearer_auth(&token).json(&body("slow"));
+        request.header("x-stainless-retry-count", count).timeout(Duration::from_secs(patience)).send()
+    };
+    let before = vouchers(&world.sandbox.llm).len();
+    let (given_up, ()) = futures::join!(
+        again("0", 1),
+        until("it is at the provider", async || { vouchers(&world.sandbox.llm).len() == before + 1 })
+    );
+    assert!(given_up.unwrap_err().is_timeout());
+    let answered = again("1", 30).await.unwrap();
+    assert_eq!(answered.status(), StatusCode::OK);
+    assert_eq!(vouchers(&world.sandbox.llm).len(), before + 1);
+    world.sandbox.llm.set(|faults| faults.slow = None);
+    // Delivered: the same words are another request from here on.
+    assert_eq!(again("0", 30).await.unwrap().status(), StatusCode::OK);
+    assert_eq!(vouchers(&world.sandbox.llm).len(), before + 2);
+    served.stop().await;
+}

@@ -13,7 +13,7 @@ use crate::process_harness::{Agent, Env, Greeting, PATIENCE, chat, world};
 use crate::sharing::sockets;
 
 /// The number of the socket's protocol.
-const PROTOCOL: u32 = 3;
+const PROTOCOL: u32 = 4;
 const LINES: Greeting = Greeting::Lines("2025-11-25");
 
 fn frame(value: &Value) -> Vec<u8> {

@@ -1,5 +1,7 @@
 //! What a person is asked and answers, and what the operator is told of (M5).
 
+use std::time::Duration;
+
 use drain_protocol::text::one_line;
 
 use super::Local;
@@ -13,6 +15,8 @@ use crate::operator;
 use crate::policy::Caller;
 use crate::policy::approvals::{Verdict, Via};
 
+/// The pause after a wrong passphrase.
+const WRONG: Duration = Duration::from_secs(1);
 /// Longest reason that is kept.
 const MOST_REASON: usize = 200;
 
@@ -62,12 +66,19 @@ impl Local {
         Ok(person::view(&person::decide(&self.services, purse, id, verdict, Via::Terminal).await?))
     }
 
-    /// That this is the operator's passphrase.
+    /// That this is the operator's passphrase. One try at a time, and a pause after a wrong one: nobody finds it by trying.
     pub(super) async fn verify(&self, passphrase: Password) -> Result<(), Failure> {
+        static TRY: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        let _try = TRY.lock().await;
         let home = self.services.config.home.clone();
         // Slow by design: beside the actors.
         let verified = tokio::task::spawn_blocking(move || operator::verify(&home, passphrase.expose())).await;
-        verified.map_err(|error| Failure::internal(error.to_string()))?
+        let verified = verified.map_err(|error| Failure::internal(error.to_string()))?;
+        if verified.is_err() {
+            tracing::warn!("a wrong passphrase of the operator's");
+            tokio::time::sleep(WRONG).await;
+        }
+        verified
     }
 
     /// Tells the operator of a failure that a person should know of.

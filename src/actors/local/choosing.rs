@@ -17,6 +17,7 @@ use crate::api::{ChatCall, ChatReply, OpenRequest, Opened, Paid, Progress, Provi
 use crate::error::{Code, Failure, Money};
 use crate::journal::{ChannelRecord, NewChannel};
 use crate::policy::Caller;
+use crate::policy::approvals::ApprovalKind;
 use crate::policy::choice::{Candidate, Found, Wanted, choose, is_by_token};
 
 /// Where nobody says how much to lock: the smallest round deposit that is worth its gas.
@@ -83,7 +84,9 @@ impl Local {
             Err(found) => found,
         };
         let most = match (found, most) {
-            (Found::Fits(id) | Found::Short(id), None) => return Ok(Chosen::Channel(self.uses.of(id))),
+            (Found::Fits(id) | Found::Later(id) | Found::Short(id), None) => {
+                return Ok(Chosen::Channel(self.uses.of(id)));
+            }
             (Found::Nothing, None) => return Err(self.channel_needed(&provider, wish, call, caller).await?),
             (_, Some(most)) => most,
         };
@@ -92,9 +95,15 @@ impl Local {
         // Whoever had the turn before may have opened it.
         let busy = match self.look(&provider, at_once, call, caller).await? {
             Ok(used) => return Ok(Chosen::Channel(used)),
-            Err(Found::Fits(id)) => Some(id),
+            Err(Found::Fits(id) | Found::Later(id)) => Some(id),
             Err(Found::Short(_) | Found::Nothing) => None,
         };
+        if let Some(id) = busy
+            && caller.limits.approve.needs_person(ApprovalKind::Deposit, most.min(caller.limits.per_channel))
+        {
+            // Nobody is asked for what only saves a wait.
+            return Ok(Chosen::Channel(self.uses.of(id)));
+        }
         match (self.open_for(&provider, wish, most, call, caller, progress).await, busy) {
             // There is one that pays: this one waits for its turn.
             (Err(failure), Some(id)) if failure.money == Money::NotSpent => Ok(Chosen::Channel(self.uses.of(id))),
@@ -132,6 +141,7 @@ impl Local {
             let found = self.among(&channels, users, &call.model, self.wanted(call), caller);
             match found.map_or(Found::Nothing, |(found, _)| found) {
                 Found::Fits(id) if all_are_open || !users.contains_key(&id) => Ok(id),
+                Found::Later(id) if all_are_open => Ok(id),
                 found => Err(found),
             }
         }))

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use drain_protocol::Usdc;
 
 use super::Local;
+use crate::actors::directory::Peek;
 use crate::actors::{listing, person, view};
 use crate::api::{
     CapNow, ChainNow, ChannelNow, ChannelState, EndpointNow, FrozenNow, MoneyNow, Overview, ProviderNow, ReceiptNow,
@@ -37,10 +38,9 @@ impl Local {
         let totals = journal.totals();
         let books = tokio::task::spawn_blocking(move || totals.read(&asked)).await;
         let books = books.map_err(|error| Failure::internal(error.to_string()))??;
-        let seen = journal.channels_seen(None, true).await?;
+        let seen = journal.channels_lately(now.saturating_sub(OVER)).await?;
         let channels: Vec<ChannelNow> = seen
             .iter()
-            .filter(|seen| !is_over(seen.record.state) || seen.record.used_at.saturating_add(OVER) > now)
             .map(|seen| ChannelNow {
                 channel: view::seen(seen, block_time),
                 agents: seen.record.members.iter().map(|member| member.agent.clone()).collect(),
@@ -90,7 +90,7 @@ impl Local {
     /// Who has a channel or a record, those with most charged first.
     async fn providers_now(&self, channels: &[ChannelNow]) -> Result<Vec<ProviderNow>, Failure> {
         let records = self.purse()?.journal.provider_records().await?;
-        let known = self.catalogue().await.ok();
+        let known = self.addresses().await?.directory.send(Peek).await.ok().flatten();
         let mut found: BTreeMap<String, ProviderNow> = BTreeMap::new();
         for ChannelNow { channel, .. } in channels {
             let one = found.entry(channel.provider_id.clone()).or_insert_with(|| ProviderNow {

@@ -44,9 +44,15 @@ impl Local {
     ) -> Result<(ProviderWish, String), Failure> {
         let known = self.catalogue().await?;
         let offered = offered(&known.catalogue.listings, caller)?;
-        let named: Vec<&Offered<'_>> = offered.iter().filter(|offered| offered.is_called(model)).collect();
+        let mut named: Vec<&Offered<'_>> = offered.iter().filter(|offered| offered.is_of_provider(model)).collect();
+        if named.is_empty() {
+            named = offered.iter().filter(|offered| offered.model.id == model.trim()).collect();
+        }
         if named.is_empty() {
             return Err(unknown(model, &offered));
+        }
+        if caller.limits.auto_open.is_none() {
+            self.keep_those_with_a_channel(&mut named, caller).await?;
         }
         let records = self.purse()?.journal.provider_records().await?;
         let job = Job {
@@ -67,6 +73,20 @@ impl Local {
         };
         let wish = ProviderWish { provider: best.listing.id.clone(), max_deposit: None, duration: None };
         Ok((wish, best.model.id.clone()))
+    }
+
+    /// Where nothing may be opened, who has an open channel comes before who is cheaper.
+    async fn keep_those_with_a_channel(&self, named: &mut Vec<&Offered<'_>>, caller: &Caller) -> Result<(), Failure> {
+        let mut open = Vec::new();
+        for offered in named.iter() {
+            if !self.channels_to(&offered.listing.id, caller).await?.is_empty() {
+                open.push(*offered);
+            }
+        }
+        if !open.is_empty() {
+            *named = open;
+        }
+        Ok(())
     }
 }
 
@@ -101,11 +121,11 @@ fn offered<'a>(listings: &'a [Listing], caller: &Caller) -> Result<Vec<Offered<'
 }
 
 impl Offered<'_> {
-    /// `model`, or `provider/model`; ids of models may hold a slash themselves.
-    fn is_called(&self, name: &str) -> bool {
-        let name = name.trim();
-        let of_this = name.strip_prefix(self.listing.id.as_str()).and_then(|rest| rest.strip_prefix('/'));
-        name == self.model.id || of_this == Some(&self.model.id)
+    /// Whether it is called `provider/model`. Ids of models may hold a slash themselves: who is called so by its own id comes
+    /// before a model of somebody else's with the same name.
+    fn is_of_provider(&self, name: &str) -> bool {
+        let of_this = name.trim().strip_prefix(self.listing.id.as_str()).and_then(|rest| rest.strip_prefix('/'));
+        of_this == Some(&self.model.id)
     }
 }
 

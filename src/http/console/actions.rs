@@ -126,7 +126,7 @@ pub(super) async fn close(State(shared): State<super::Console>, Json(asked): Jso
 impl Shared {
     async fn done(&self, work: impl Future<Output = Result<String, Failure>>) -> Done {
         let done = work.await;
-        self.state.changed().await;
+        self.state.changed();
         Done(done)
     }
 }

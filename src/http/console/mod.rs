@@ -9,8 +9,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, SET_COOKIE, X_CONTENT_TYPE_OPTIONS,
 };
@@ -22,7 +22,7 @@ use axum::{Extension, Json, Router};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use super::{Refusal, Wallet, auth, guard};
+use super::{Refusal, Wallet, auth, body, guard};
 use crate::listener::Peer;
 pub use session::Key;
 use session::Sessions;
@@ -34,6 +34,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 const OURS: HeaderName = HeaderName::from_static("drain-console");
 /// The largest that a page sends.
 const MOST_BYTES: usize = 8 << 10;
+/// The pause after a wrong token.
+const WRONG: Duration = Duration::from_millis(500);
 /// Between two documents for a page that watches.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -63,6 +65,7 @@ pub struct Shared {
     state: state::State,
     sessions: Sessions,
     failures: auth::Failures,
+    signing_in: tokio::sync::Mutex<()>,
     guard: guard::Guard,
     /// Ends what watches.
     ending: CancellationToken,
@@ -79,6 +82,7 @@ pub fn console(
         state: state::State::new(wallets),
         sessions: Sessions::new(key),
         failures: auth::Failures::default(),
+        signing_in: tokio::sync::Mutex::default(),
         guard: guard::Guard::new(settings),
         ending,
     })
@@ -98,10 +102,7 @@ pub fn router(console: Console) -> Router {
     let page = PARTS.into_iter().fold(Router::new(), |router, (path, kind, text)| {
         router.route(path, get(move || async move { ([(CONTENT_TYPE, kind)], text) }))
     });
-    page.merge(asked)
-        .layer(DefaultBodyLimit::max(MOST_BYTES))
-        .layer(middleware::from_fn_with_state(console.clone(), ours))
-        .with_state(console)
+    page.merge(asked).layer(middleware::from_fn_with_state(console.clone(), ours)).with_state(console)
 }
 
 /// By a name of ours, and from a page of ours; what goes out says what a browser may do with it.
@@ -111,7 +112,10 @@ async fn ours(State(console): State<Console>, request: Request, next: Next) -> R
     if changes && !request.headers().contains_key(OURS) {
         return Err(Refusal::new(StatusCode::FORBIDDEN, "Only the console's own page may ask this."));
     }
-    let mut response = next.run(request).await;
+    let (parts, body) = request.into_parts();
+    // In time too: a body that never ends holds a connection.
+    let body = if changes { body::read(&parts.headers, body, MOST_BYTES).await? } else { Bytes::new() };
+    let mut response = next.run(Request::from_parts(parts, Body::from(body))).await;
     let headers = response.headers_mut();
     for (name, value) in [
         (CONTENT_SECURITY_POLICY, POLICY),
@@ -145,9 +149,17 @@ async fn sign_in(
     uri: axum::http::Uri,
     Json(shown): Json<SignIn>,
 ) -> Result<Response, Refusal> {
+    // One try at a time, and a pause after a wrong one: a token that a person thought of is not found by trying.
+    let Ok(_turn) = console.signing_in.try_lock() else {
+        let text = "Somebody else is signing in.";
+        return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, text).again_in(WRONG));
+    };
     match console.sessions.login(&shown.token, guard::means_here(&uri, &headers)) {
         Some(cookie) => Ok((StatusCode::NO_CONTENT, [(SET_COOKIE, cookie)]).into_response()),
-        None => Err(console.failures.failed(peer)),
+        None => {
+            tokio::time::sleep(WRONG).await;
+            Err(console.failures.failed(peer))
+        }
     }
 }
 
@@ -175,7 +187,10 @@ async fn watch(State(console): State<Console>, headers: HeaderMap) -> Response {
         if !console.sessions.is_open(&headers) {
             return None;
         }
-        let document = console.state.now().await.ok()?;
+        let document = tokio::select! {
+            document = console.state.now() => document.ok()?,
+            () = console.ending.cancelled() => return None,
+        };
         let event = format!("event: state\ndata: {}\n\n", document.get());
         Some((Ok::<_, Infallible>(event), (console, headers, true)))
     });

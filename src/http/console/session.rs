@@ -7,8 +7,8 @@ use axum::http::header::COOKIE;
 use axum::http::{HeaderMap, HeaderValue};
 
 use crate::agents::token::{Token, TokenHash};
+use crate::policy::RequestId;
 
-const NAME: &str = "drain-console";
 const LIFE: Duration = Duration::from_secs(12 * 3_600);
 /// Sessions at once; the oldest one ends for the next.
 const MOST: usize = 32;
@@ -35,13 +35,16 @@ impl Key {
 /// All sessions, and what opens one.
 pub(super) struct Sessions {
     key: Mutex<Option<Key>>,
+    /// The cookie's: consoles on other ports of this machine have other ones, and cookies know no ports.
+    name: String,
     /// By the hash of the cookie, the oldest first. Few, and compared in constant time.
     open: Mutex<Vec<(TokenHash, Instant)>>,
 }
 
 impl Sessions {
     pub(super) fn new(key: Key) -> Self {
-        Self { key: Mutex::new(Some(key)), open: Mutex::default() }
+        let name = format!("drain-console-{}", RequestId::new());
+        Self { key: Mutex::new(Some(key)), name, open: Mutex::default() }
     }
 
     fn open(&self) -> MutexGuard<'_, Vec<(TokenHash, Instant)>> {
@@ -67,8 +70,11 @@ impl Sessions {
         // A browser sends a secure cookie over plain HTTP to its own machine only.
         let secure = if here { "" } else { "; Secure" };
         let life = LIFE.as_secs();
-        let text =
-            format!("{NAME}={}; HttpOnly; SameSite=Strict; Path=/console; Max-Age={life}{secure}", session.expose());
+        let text = format!(
+            "{}={}; HttpOnly; SameSite=Strict; Path=/console; Max-Age={life}{secure}",
+            self.name,
+            session.expose()
+        );
         HeaderValue::from_str(&text).ok().map(|mut value| {
             value.set_sensitive(true);
             value
@@ -77,21 +83,21 @@ impl Sessions {
 
     /// Whether the cookie is that of an open session.
     pub(super) fn is_open(&self, headers: &HeaderMap) -> bool {
-        let Some(shown) = shown(headers) else { return false };
+        let Some(shown) = self.shown(headers) else { return false };
         self.open().iter().any(|(id, since)| *id == shown && since.elapsed() < LIFE)
     }
 
+    fn shown(&self, headers: &HeaderMap) -> Option<TokenHash> {
+        let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+        let mut pairs = cookies.flat_map(|text| text.split(';')).filter_map(|pair| pair.trim().split_once('='));
+        pairs.find(|(name, _)| *name == self.name).map(|(_, value)| TokenHash::of(value))
+    }
+
     pub(super) fn end(&self, headers: &HeaderMap) {
-        if let Some(id) = shown(headers) {
+        if let Some(id) = self.shown(headers) {
             self.open().retain(|(open, _)| *open != id);
         }
     }
-}
-
-fn shown(headers: &HeaderMap) -> Option<TokenHash> {
-    let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = cookies.flat_map(|text| text.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == NAME).map(|(_, value)| TokenHash::of(value))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod answer;
 mod refusal;
 mod request;
 mod stream;
+mod undelivered;
 
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -20,6 +21,7 @@ use axum::{Extension, Json};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
@@ -28,7 +30,7 @@ use super::forward::{self, Answered};
 use super::mcp::{Running, ending, has_its_wallet, without_secrets};
 use super::{Refusal, Shared, auth, body};
 use crate::actors::Runtime;
-use crate::api::{ChatReply, Paid, Parts, Progress, Said};
+use crate::api::{ChatReply, Effect, Paid, Parts, Progress, Said};
 use crate::config::Toolset;
 use crate::error::{Failure, Money};
 use crate::listener::Peer;
@@ -38,6 +40,7 @@ use crate::policy::Asked as By;
 use answer::{Head, cost_headers, insert};
 use refusal::Wrong;
 use request::Asked;
+pub(super) use undelivered::Undelivered;
 
 /// How calls of the gateway are named in records and metrics.
 const CHAT: &str = "gateway_chat";
@@ -54,7 +57,7 @@ pub(super) async fn chat(
     let member = admitted(&shared, peer, &request)?;
     let request = match forward::to_its_wallet(&shared, &member, request).await? {
         Answered::Here(request) => without_secrets(request),
-        Answered::There(answer) => return Ok(refusal::passed_on(answer)),
+        Answered::There(answer) => return Ok(refusal::passed_on(answer).await),
     };
     has_its_wallet(&member)?;
     if member.tools() < Toolset::Pay {
@@ -66,13 +69,23 @@ pub(super) async fn chat(
     if shared.ending.is_cancelled() {
         return Err(ending().into());
     }
-    let asked = Asked::parse(&data, &parts.headers, shared.settings.gateway_channels)?;
+    let mut asked = Asked::parse(&data, &parts.headers, shared.settings.gateway_channels)?;
+    let mut delivery = None;
+    if asked.call.request_id.is_none() {
+        let named = shared.undelivered.name(&member.name, asked.call.body_hash()?, &parts.headers);
+        (asked.call.request_id, delivery) = named.unzip();
+    }
     let work = Work::begin(&member.runtime, &asked, &shared);
     let left_out = asked.left_out.join(", ");
-    let mut response = match asked.stream {
-        true => stream::answered(work, &asked, running).await?,
-        false => whole(work).await?,
+    let answered = match asked.stream {
+        true => stream::answered(work, &asked, running).await,
+        false => whole(work).await,
     };
+    // From here on it is handed to the connection. Before, a client that has gone ends this here.
+    if let Some(delivery) = delivery {
+        delivery.delivered();
+    }
+    let mut response = answered?;
     if !left_out.is_empty() {
         insert(response.headers_mut(), HeaderName::from_static("x-drain-left-out"), &left_out);
     }
@@ -90,7 +103,7 @@ pub(super) async fn models(
 ) -> Result<Response, Wrong> {
     let member = admitted(&shared, peer, &request)?;
     if let Answered::There(answer) = forward::to_its_wallet(&shared, &member, request).await? {
-        return Ok(refusal::passed_on(answer));
+        return Ok(refusal::passed_on(answer).await);
     }
     has_its_wallet(&member)?;
     let _running = Running::of(&shared, &member)?;
@@ -130,6 +143,8 @@ struct Work {
     said: Option<mpsc::Receiver<Said>>,
     begun: Instant,
     until: Instant,
+    /// The server closes: whoever waits is told so, before its connection ends.
+    closes: CancellationToken,
 }
 
 type Task = AbortOnDropHandle<Result<ChatReply, Failure>>;
@@ -145,13 +160,19 @@ impl Work {
         let work = async move { runtime.chat(call, Progress::to(sender).with_parts(parts)).await };
         let task = AbortOnDropHandle::new(tokio::spawn(work.in_current_span()));
         let begun = Instant::now();
-        Self { head, task, said: Some(said), begun, until: begun + shared.settings.call_time }
+        let (until, closes) = (begun + shared.settings.call_time, shared.closes.clone());
+        Self { head, task, said: Some(said), begun, until, closes }
     }
 }
 
 /// How it ended, or that it is not waited for any more.
-async fn ended(task: &mut Task, until: Instant) -> Result<Box<Paid>, Failure> {
-    match tokio::time::timeout_at(until, task).await {
+async fn ended(task: &mut Task, until: Instant, closes: &CancellationToken) -> Result<Box<Paid>, Failure> {
+    let ended = tokio::select! {
+        biased;
+        ended = tokio::time::timeout_at(until, task) => ended,
+        () = closes.cancelled() => return Err(Effect::Pays.lost("the server ends before the answer came")),
+    };
+    match ended {
         Ok(Ok(reply)) => reply.and_then(|reply| match reply {
             ChatReply::Paid(paid) => Ok(paid),
             ChatReply::ReadFirst { .. } => Err(Failure::internal("a service that is no LLM was chosen")),
@@ -165,7 +186,7 @@ async fn ended(task: &mut Task, until: Instant) -> Result<Box<Paid>, Failure> {
 }
 
 async fn whole(mut work: Work) -> Result<Response, Wrong> {
-    let paid = ended(&mut work.task, work.until).await;
+    let paid = ended(&mut work.task, work.until, &work.closes).await;
     told(CHAT, paid.as_ref().err(), work.begun);
     let paid = paid?;
     let text = serde_json::to_vec(&work.head.completion(&paid)).map_err(|error| unwritten(&paid, &error))?;

@@ -2,7 +2,8 @@
 //! cost: where money may have moved the status is none of these, and `x-should-retry` says no in any case.
 
 use axum::Json;
-use axum::http::header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::body::{Body, to_bytes};
+use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -13,6 +14,9 @@ use crate::error::{Code, Failure, Money, Retry};
 
 /// Whether a client may send the same once more.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// No answer of a replica's is larger.
+const MOST_PASSED_ON: usize = 64 << 20;
 
 /// Why there is no answer.
 pub(in crate::http) enum Wrong {
@@ -136,21 +140,36 @@ impl IntoResponse for Wrong {
             if let Some(wait) = refusal.again_in {
                 headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
             }
+            if refusal.close {
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
         }
         response
     }
 }
 
-/// What another replica answered, or what is said where it did not: that is no 502 here.
-pub(super) fn passed_on(mut response: Response) -> Response {
-    if response.status() == StatusCode::BAD_GATEWAY {
-        let text = "The replica that has the wallet ended before it answered: what became of this request is not known. \
-                    Send it again under the same Idempotency-Key only: then it is not paid twice.";
-        response = (StatusCode::FAILED_DEPENDENCY, Json(error(text, "api_error", None, Code::OwnerLost.as_str())))
-            .into_response();
-        response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+/// What another replica answered, whole where it is no stream: one that breaks off after its head would be repeated by its client,
+/// as a 502 would.
+pub(super) async fn passed_on(response: Response) -> Response {
+    let (mut head, body) = response.into_parts();
+    let streams = head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    if head.status != StatusCode::BAD_GATEWAY && streams {
+        return Response::from_parts(head, body);
     }
-    response
+    match to_bytes(body, MOST_PASSED_ON).await {
+        Ok(whole) if head.status != StatusCode::BAD_GATEWAY => {
+            head.headers.remove(TRANSFER_ENCODING);
+            Response::from_parts(head, Body::from(whole))
+        }
+        _ => {
+            let text = "The replica that has the wallet ended before it answered: what became of this request is not known. \
+                        Send it again under the same Idempotency-Key only: then it is not paid twice.";
+            let body = Json(error(text, "api_error", None, Code::OwnerLost.as_str()));
+            let mut response = (StatusCode::FAILED_DEPENDENCY, body).into_response();
+            response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+            response
+        }
+    }
 }
 
 #[cfg(test)]

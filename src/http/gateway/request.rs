@@ -30,6 +30,8 @@ const NEEDED: [&str; 9] = [
 ];
 /// Names of what was left out, in the header that tells of it.
 const NAMES_SHOWN: usize = 20;
+/// A longer name is no model's; each part of a streamed answer repeats it.
+const LONGEST_NAME: usize = 300;
 /// A larger number of tokens is a mistake.
 const MAX_TOKENS: u64 = 1_000_000;
 
@@ -83,6 +85,10 @@ impl Asked {
     pub(super) fn parse(body: &[u8], headers: &HeaderMap, at_once: u32) -> Result<Self, BadRequest> {
         let body: Body = serde_json::from_slice(body)
             .map_err(|error| BadRequest { param: None, text: format!("The body is no chat completion: {error}.") })?;
+        let model = body.model.trim().to_owned();
+        if model.is_empty() || model.len() > LONGEST_NAME {
+            return Err(bad("model", format!("model must have 1 to {LONGEST_NAME} characters.")));
+        }
         if body.n.is_some_and(|n| n != 1) {
             return Err(bad("n", "One answer is paid for at a time: n must be 1."));
         }
@@ -109,7 +115,7 @@ impl Asked {
         Ok(Self {
             call: ChatCall {
                 from: PayFrom::Allowed { at_once },
-                model: body.model.clone(),
+                model: model.clone(),
                 messages: messages(&body.messages)?,
                 max_tokens,
                 temperature: body.temperature,
@@ -121,7 +127,7 @@ impl Asked {
                     text.parse::<IdempotencyKey>().map_err(|error| error.to_string())
                 })?,
             },
-            model: body.model,
+            model,
             stream: body.stream.unwrap_or_default(),
             include_usage: body.stream_options.unwrap_or_default().include_usage.unwrap_or_default(),
             left_out: left_out.collect(),
@@ -244,6 +250,8 @@ mod tests {
     fn what_would_change_the_answer_is_refused() {
         for (param, more) in [
             ("n", json!({ "n": 2 })),
+            ("model", json!({ "model": " " })),
+            ("model", json!({ "model": "m".repeat(301) })),
             ("tools", json!({ "tools": [{ "type": "function" }] })),
             ("response_format", json!({ "response_format": { "type": "json_object" } })),
             ("modalities", json!({ "modalities": ["text", "audio"] })),

@@ -22,6 +22,8 @@ use crate::http::body::holding;
 
 /// Without a part for so long the head is sent all the same, and then a comment from time to time: a proxy ends what is silent.
 const SILENCE: Duration = Duration::from_secs(15);
+/// A reader that takes nothing for so long has gone.
+const UNREAD: Duration = Duration::from_secs(60);
 /// Events that wait for a slow reader.
 const EVENTS: usize = 64;
 
@@ -52,7 +54,7 @@ impl Work {
                     Some(Said::Line(_)) => {}
                     None => self.said = None,
                 },
-                paid = ended(&mut self.task, self.until) => {
+                paid = ended(&mut self.task, self.until, &self.closes) => {
                     told(CHAT, paid.as_ref().err(), self.begun);
                     return Next::End(paid);
                 }
@@ -128,5 +130,6 @@ async fn last(head: &Head, so_far: &str, paid: &Paid, events: &mpsc::Sender<Byte
 
 async fn send(events: &mpsc::Sender<Bytes>, event: &impl Serialize) -> Option<()> {
     let event = serde_json::to_string(event).ok()?;
-    events.send(Bytes::from(format!("data: {event}\n\n"))).await.ok()
+    // Who does not read is not waited for.
+    tokio::time::timeout(UNREAD, events.send(Bytes::from(format!("data: {event}\n\n")))).await.ok()?.ok()
 }

@@ -246,7 +246,7 @@ const fn is_a_rules(code: Code) -> bool {
 impl Journal {
     /// The same journal, for this caller: what is recorded by it names the caller and the call.
     pub fn asked(&self, caller: &Caller) -> Self {
-        Self { writer: self.writer.clone(), who: std::sync::Arc::new(caller.into()) }
+        Self { writer: self.writer.clone(), view: self.view.clone(), who: std::sync::Arc::new(caller.into()) }
     }
 
     /// Records and counts a refusal that did not need the journal's word, where it is a rule's. Rides in the next commit.

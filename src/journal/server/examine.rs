@@ -35,7 +35,7 @@ pub fn examine(server: &Server, schema: &str) -> Result<Examined, JournalError> 
     let answer = begun.elapsed();
     let found = db.query_row(
         "SELECT current_setting('server_version') AS version, \
-         (SELECT COUNT(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS used, \
+         (SELECT CAST(SUM(numbackends) AS BIGINT) FROM pg_stat_database) AS used, \
          CAST(current_setting('max_connections') AS BIGINT) AS most, has_table_privilege('audit', 'UPDATE') AS rewrites, \
          (SELECT address FROM identity WHERE leased_until > clock_timestamp()) AS address",
         params![],

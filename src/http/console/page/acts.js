@@ -137,7 +137,7 @@ export function decide(wallet, one, yes) {
     : h("p", null, "Nothing is spent. The agent is told that you said no.");
   return askForPassphrase(wallet, one.id, "approvals", { id: one.id, decision: yes ? "approve" : "deny" }, {
     title: yes ? `Say yes to ${usd(one.amount)}?` : "Say no to this?",
-    body: [h("p", { class: "quote" }, outside(one.what, 400)), means],
+    body: [h("p", { class: "quote" }, outside(one.what, 500)), means],
     yes: yes ? "Approve" : "Deny",
     danger: !yes,
     back: `${yes ? "approve" : "deny"}:${one.id}`,

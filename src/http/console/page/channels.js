@@ -1,8 +1,8 @@
 // The channels: what each holds, how long it lasts, and how it is ended.
 
-import { button, clean, copy, draw, h, icon, outside } from "./dom.js";
+import { brief, button, clean, copy, draw, h, icon, outside } from "./dom.js";
 import { minus, moment, money, now, until, usd, whole } from "./figures.js";
-import { bar, count, dot, middle, nothing, number, row, table } from "./panels.js";
+import { bar, count, dot, nothing, number, row, table } from "./panels.js";
 import { act, ask, isBusy } from "./acts.js";
 
 const FIRST = 20;
@@ -72,7 +72,7 @@ function lines(wallet, one, fold) {
 
 function details(one) {
   const line = (name, ...value) => h("div", null, h("dt", null, name), h("dd", null, ...value));
-  const id = (text, what) => (text ? h("span", { class: "id" }, h("bdi", { title: clean(text, 90) }, middle(text)), copy(text, what)) : "none yet");
+  const id = (text, what) => (text ? h("span", { class: "id" }, outside(brief(text), 24, text), copy(text, what)) : "none yet");
   return h("tr", { role: "row", class: "details" }, h("td", { role: "cell", colspan: 9 },
     h("dl", { class: "lines many" },
       line("On chain", id(one.channel_id, "channel id")),
@@ -111,14 +111,14 @@ async function close(wallet, one, expired) {
     ? [["The channel is past its expiry. What the provider did not take comes back to the wallet", one.recovered ? "." : [": at least ", b(usd(one.rest)), ` of ${usd(one.deposit)}.`]]]
     : [
       [name, " is asked to agree to what it charged: ", b(usd(one.charged)), ` of ${usd(one.deposit)}.`],
-      [b("If it agrees,"), " it gets that, and the rest comes back to the wallet at once."],
+      [b("If it agrees,"), " it is paid", one.recovered ? "" : [", at most what was signed, ", b(usd(one.signed))], ", and the rest comes back to the wallet at once."],
       [b("If it does not,"), " nothing is lost: the money comes back at expiry, ", b(`in ${untilThen(one)}`), ` (${moment(one.expires_at)}).`,
-        one.recovered ? "" : ` Until then it can take what was signed and no more: ${usd(one.signed)}.`],
+        one.recovered ? "" : " Until then it can take what was signed, and no more."],
       ["Agents cannot pay from this channel any more while it closes."],
     ];
   const yes = await ask({
     title: expired ? "Get the rest back?" : "Close this channel?",
-    body: [...said, ...(one.recovered ? [[incomplete]] : []), [gas]].map((parts) => h("p", null, ...parts)),
+    body: [...said, ...(one.recovered ? [[incomplete]] : []), [gas]].map((parts) => h("p", null, ...parts.flat())),
     yes: expired ? "Get it back" : "Close the channel",
     back: `close:${one.intent}`,
   });

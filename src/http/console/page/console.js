@@ -1,6 +1,6 @@
 // The operator's console: follows the server's state, and draws what it says of the chosen wallet.
 
-import { button, clean, draw, h, list, outside, say } from "./dom.js";
+import { brief, button, clean, draw, h, list, outside, say } from "./dom.js";
 import { clockTime, duration, money, now, setClock, tickAll, until } from "./figures.js";
 import { decide, freeze, isBusy, onActs, wireDialogs } from "./acts.js";
 import { caps, count, machine, nothing, providers, purse, receipts, spent, status } from "./panels.js";
@@ -117,7 +117,7 @@ function approvals(one) {
       const label = `question-${each.id}`;
       return h("li", { class: "question" },
         h("p", { class: "line" }, h("b", { class: "sum" }, money(each.amount)), h("span", { class: "about" }, until(each.until, "expired"), " left")),
-        h("p", { id: label, class: "what" }, outside(each.what, 260)),
+        h("p", { id: label, class: "what" }, outside(brief(each.what), 260, each.what)),
         h("p", { class: "about" }, each.kind === "deposit" ? "deposit" : "request", each.agent && [", asked by ", outside(each.agent, 24)], ", ", clean(each.id, 16)),
         h("div", { class: "buttons" },
           button(`deny:${each.id}`, "quiet", "Deny", () => decide(one, each, false), { disabled: busy, "aria-describedby": label }),
@@ -127,7 +127,7 @@ function approvals(one) {
       allAsked = !allAsked;
       redraw();
     })),
-    ...ready.map((each) => h("li", { class: "ready about" }, "Approved, not used yet: ", outside(each.what, 120))),
+    ...ready.map((each) => h("li", { class: "ready about" }, "Approved, not used yet: ", outside(brief(each.what), 160, each.what))),
   ]);
 }
 

@@ -33,10 +33,13 @@ export function clean(text, most = 48) {
   return letters.length > most ? `${letters.slice(0, most - 1).join("").trimEnd()}…` : plain;
 }
 
+/** Addresses and ids in it by both ends; what is signed shows them whole. */
+export const brief = (text) => String(text ?? "").slice(0, 4000).replace(/0x[0-9a-f]{40,64}/gi, (id) => `${id.slice(0, 8)}…${id.slice(-6)}`);
+
 /** The same as an element of its own direction; more of it when pointed at. */
-export function outside(text, most = 48) {
+export function outside(text, most = 48, whole = text) {
   const short = clean(text, most);
-  return h("bdi", { title: short.endsWith("…") ? clean(text, 400) : null }, short || "without a name");
+  return h("bdi", { title: short.includes("…") ? clean(whole, 400) : null }, short || "without a name");
 }
 
 /** A list, whatever came. */

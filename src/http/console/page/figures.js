@@ -52,7 +52,9 @@ let skew = 0;
 /** Unix seconds by the server's clock, which may not be this one's. */
 export const now = () => Date.now() / 1000 + skew;
 export function setClock(seconds) {
-  skew = Number.isFinite(seconds) ? seconds - Date.now() / 1000 : 0;
+  // Told in whole seconds: taken only where it says something new, else each document would shake all clocks.
+  const told = seconds + 0.5 - Date.now() / 1000;
+  if (Math.abs(told - skew) > 1) skew = told;
 }
 
 const format = (options) => {

@@ -51,6 +51,7 @@ function channel(raw) {
     ...amounts(raw, ["deposit", "cap", "signed", "charged", "in_flight", "disputed", "claimed", "available", "refunded"]),
     ...numbers(raw, ["requests", "expires_at"]),
     intent: String(raw.intent),
+    generation: String(raw.generation ?? "").toUpperCase(),
     agents: list(raw.agents),
     notes: list(raw.notes),
     rank: STATES.indexOf(raw.state),

@@ -1,6 +1,6 @@
 // The parts of the page that only show: how it stands, the money, limits, providers, key and chain, receipts.
 
-import { button, clean, copy, draw, h, outside } from "./dom.js";
+import { brief, button, clean, copy, draw, h, outside } from "./dom.js";
 import { clockTime, day, full, minus, moment, money, now, POL, share, short, since, sum, usd, whole } from "./figures.js";
 import { spanOf } from "./chart.js";
 import { waiting } from "./model.js";
@@ -123,7 +123,7 @@ function cap({ scope, name, limit, used, reserved }) {
   const left = limit == null ? null : minus(limit, used ?? 0n);
   const how = share(used, limit);
   const known = minus(used ?? 0n, reserved ?? 0n);
-  const label = h("span", null, SCOPES[scope] ?? clean(scope), name && name !== "all" && [" ", outside(name, 28)]);
+  const label = h("span", null, SCOPES[scope] ?? clean(scope), name && name !== "all" && [" ", outside(brief(name), 32, name)]);
   return h("li", { class: how >= 1 ? "bad" : how >= 0.8 ? "warn" : "" },
     h("div", { class: "line" }, label, h("b", null, money(left))),
     bar(limit, [["charged", known], ["signed", reserved]]),
@@ -186,7 +186,7 @@ export function machine(wallet) {
     h("dl", { class: "lines" },
       line("Signer", h("span", { class: "state" }, dot(signer.available ? "good" : "bad"), SIGNERS[signer.backend] ?? clean(signer.backend, 40)),
         h("span", { class: "about" }, !signer.available ? "does not answer" : signer.interactive ? "a person presses for each signature" : "signs by itself, within the limits")),
-      line("Account", wallet.address ? h("span", { class: "id" }, h("bdi", { title: clean(wallet.address, 60) }, middle(wallet.address)), copy(wallet.address, "account")) : money(null)),
+      line("Account", wallet.address ? h("span", { class: "id" }, outside(brief(wallet.address), 24, wallet.address), copy(wallet.address, "account")) : money(null)),
       line("Chain", chain.chain_id == null ? money(null) : [CHAINS[chain.chain_id], h("span", { class: "about" }, `number ${chain.chain_id}`)]),
       line("Newest block", chain.block_at ? since(chain.block_at) : "none was seen yet")),
     chain.endpoints.length === 0 ? nothing("No endpoint is configured: set DRAIN_RPC_URL.")
@@ -194,12 +194,6 @@ export function machine(wallet) {
         h("span", { class: "state" }, dot(one.healthy ? "good" : "bad"), outside(one.host, 34)),
         h("span", { class: "about" }, one.healthy ? "answers" : "put aside")))),
   ]);
-}
-
-/** Both ends of what is too long to read. */
-export function middle(text) {
-  const plain = clean(text, 90);
-  return plain.length > 20 ? `${plain.slice(0, 8)}…${plain.slice(-6)}` : plain;
 }
 
 const OUTCOMES = {
