@@ -58,7 +58,8 @@ impl IntoResponse for Done {
         match self.0 {
             Ok(text) => Json(json!({ "text": text })).into_response(),
             Err(failure) => {
-                let text = format!("{} {} {}", failure.message, failure.money.sentence(), failure.next);
+                let message = failure.message.trim_end_matches('.');
+                let text = format!("{message}. {} {}", failure.money.sentence(), failure.next);
                 let status = match failure.money {
                     Money::NotSpent => StatusCode::CONFLICT,
                     _ => StatusCode::FAILED_DEPENDENCY,

@@ -58,6 +58,8 @@ export function ask({ title, body, yes, field, danger, back, attempt }) {
       input.focus();
     };
     dialog.onclose = () => {
+      // Told a moment late: another question is asked by now.
+      if (dialog.open) return;
       const typed = dialog.returnValue === "yes" ? input.value.trim() : null;
       input.value = "";
       // The button that opened it may have been drawn anew meanwhile.
