@@ -62,31 +62,35 @@ pub struct Candidate {
 /// What was found among the open channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found<T> {
-    /// This one pays for the whole request.
+    /// This one pays for the whole request: it is idle, or as many are open as may be.
     Fits(T),
-    /// None does now; this one does when what it is at work for turns out to cost less than is reserved.
-    Later(T),
+    /// All that could pay are at work, and another one may be opened: this one pays when its turn has come.
+    Busy(T),
     /// None does; this one has most left, and pays for a shorter answer.
     Short(T),
     /// There is none.
     Nothing,
 }
 
-/// Chooses: one that pays for the whole request, an idle one before one at work, and of these the one that expires first, so
-/// that what was locked first is used first.
-pub fn choose<T>(channels: Vec<(T, Candidate)>, bound: Usdc) -> Found<T> {
-    let (fitting, short): (Vec<_>, Vec<_>) = channels.into_iter().partition(|(_, channel)| channel.available >= bound);
-    let by = |channel: &Candidate| (channel.users, !channel.in_flight.is_zero(), channel.expires_at);
-    let first = fitting.into_iter().min_by_key(|(_, channel)| by(channel));
-    if let Some((channel, _)) = first {
-        return Found::Fits(channel);
+impl Candidate {
+    /// Whether it pays for such a request, now or when what is reserved for those at work is known to be less. What is reserved
+    /// for a request of unknown outcome is not waited for.
+    fn pays(&self, bound: Usdc) -> bool {
+        let reserved = if self.users > 0 { self.in_flight } else { Usdc::ZERO };
+        self.available.saturating_add(reserved) >= bound
     }
-    let later = short
-        .iter()
-        .position(|(_, channel)| channel.users > 0 && channel.available.saturating_add(channel.in_flight) >= bound);
-    if let Some(place) = later {
-        let mut short = short;
-        return Found::Later(short.swap_remove(place).0);
+}
+
+/// Chooses: one that pays for the whole request, an idle one before one at work, and of these the one that expires first, so
+/// that what was locked first is used first. Where all are at work, another one may be opened up to `at_once` of them.
+pub fn choose<T>(channels: Vec<(T, Candidate)>, bound: Usdc, at_once: u32) -> Found<T> {
+    let all_are_open = channels.len() >= usize::try_from(at_once).unwrap_or(usize::MAX);
+    let (paying, short): (Vec<_>, Vec<_>) = channels.into_iter().partition(|(_, channel)| channel.pays(bound));
+    let by = |channel: &Candidate| (channel.users, !channel.in_flight.is_zero(), channel.expires_at);
+    match paying.into_iter().min_by_key(|(_, channel)| by(channel)) {
+        Some((channel, candidate)) if all_are_open || candidate.users == 0 => return Found::Fits(channel),
+        Some((channel, _)) => return Found::Busy(channel),
+        None => {}
     }
     match short.into_iter().max_by_key(|(_, channel)| channel.available) {
         Some((channel, _)) => Found::Short(channel),
@@ -110,17 +114,25 @@ mod tests {
             ("soon", channel(50, 0, 5)),
             ("small", channel(9, 0, 2)),
         ];
-        assert_eq!(choose(channels.clone(), Usdc::new(50)), Found::Fits("soon"));
-        assert_eq!(choose(channels.clone(), Usdc::new(51)), Found::Fits("late"));
-        assert_eq!(choose(channels.clone(), Usdc::new(101)), Found::Short("late"));
-        assert_eq!(choose(channels[..1].to_vec(), Usdc::new(100)), Found::Fits("busy"));
+        assert_eq!(choose(channels.clone(), Usdc::new(50), 1), Found::Fits("soon"));
+        assert_eq!(choose(channels.clone(), Usdc::new(51), 1), Found::Fits("late"));
+        assert_eq!(choose(channels.clone(), Usdc::new(101), 1), Found::Short("late"));
+        assert_eq!(choose(channels[..1].to_vec(), Usdc::new(100), 1), Found::Fits("busy"));
+        assert_eq!(choose(Vec::<((), _)>::new(), Usdc::ZERO, 1), Found::Nothing);
+    }
+
+    #[test]
+    fn requests_at_once_have_as_many_channels_as_may_be() {
         let used = |users| Candidate { users, ..channel(100, 0, 1) };
-        assert_eq!(choose(vec![("two", used(2)), ("one", used(1))], Usdc::new(1)), Found::Fits("one"));
-        // What is reserved for a request of unknown outcome is not waited for.
+        let two = || vec![("two", used(2)), ("one", used(1))];
+        assert_eq!(choose(two(), Usdc::new(1), 2), Found::Fits("one"));
+        assert_eq!(choose(two(), Usdc::new(1), 3), Found::Busy("one"));
+        assert_eq!(choose(vec![("one", used(1)), ("idle", used(0))], Usdc::new(1), 3), Found::Fits("idle"));
+        // What those at work leave over is waited for; what is in doubt is not.
         let reserved = |users| Candidate { users, ..channel(40, 60, 1) };
-        assert_eq!(choose(vec![("at work", reserved(1))], Usdc::new(60)), Found::Later("at work"));
-        assert_eq!(choose(vec![("in doubt", reserved(0))], Usdc::new(60)), Found::Short("in doubt"));
-        assert_eq!(choose(Vec::<((), _)>::new(), Usdc::ZERO), Found::Nothing);
+        assert_eq!(choose(vec![("at work", reserved(1))], Usdc::new(60), 1), Found::Fits("at work"));
+        assert_eq!(choose(vec![("at work", reserved(1))], Usdc::new(60), 2), Found::Busy("at work"));
+        assert_eq!(choose(vec![("in doubt", reserved(0))], Usdc::new(60), 1), Found::Short("in doubt"));
     }
 
     #[test]

@@ -174,6 +174,12 @@ impl Parties {
         Ok(())
     }
 
+    /// Whether a person named those that may be paid: only among them a provider is chosen for an agent. A list that names
+    /// nobody chooses nobody.
+    pub fn names_whom(&self) -> bool {
+        self.allow_providers.as_ref().is_some_and(|names| !names.is_empty())
+    }
+
     fn tightened(&self, other: &Self) -> Self {
         let both = |a: &[String], b: &[String]| a.iter().chain(b).cloned().collect();
         // Names in both lists: one list may name a provider by id and the other by host, which then allows it no more.

@@ -84,7 +84,7 @@ impl Local {
             Err(found) => found,
         };
         let most = match (found, most) {
-            (Found::Fits(id) | Found::Later(id) | Found::Short(id), None) => {
+            (Found::Fits(id) | Found::Busy(id) | Found::Short(id), None) => {
                 return Ok(Chosen::Channel(self.uses.of(id)));
             }
             (Found::Nothing, None) => return Err(self.channel_needed(&provider, wish, call, caller).await?),
@@ -95,8 +95,8 @@ impl Local {
         // Whoever had the turn before may have opened it.
         let busy = match self.look(&provider, at_once, call, caller).await? {
             Ok(used) => return Ok(Chosen::Channel(used)),
-            Err(Found::Fits(id) | Found::Later(id)) => Some(id),
-            Err(Found::Short(_) | Found::Nothing) => None,
+            Err(Found::Busy(id)) => Some(id),
+            Err(_) => None,
         };
         if let Some(id) = busy
             && caller.limits.approve.needs_person(ApprovalKind::Deposit, most.min(caller.limits.per_channel))
@@ -136,13 +136,11 @@ impl Local {
         caller: &Caller,
     ) -> Result<Result<Use, Found<ChannelId>>, Failure> {
         let channels = self.channels_to(provider, caller).await?;
-        let all_are_open = channels.len() >= usize::try_from(at_once).unwrap_or(usize::MAX);
         Ok(self.uses.choose(|users| {
-            let found = self.among(&channels, users, &call.model, self.wanted(call), caller);
-            match found.map_or(Found::Nothing, |(found, _)| found) {
-                Found::Fits(id) if all_are_open || !users.contains_key(&id) => Ok(id),
-                Found::Later(id) if all_are_open => Ok(id),
-                found => Err(found),
+            match self.among(&channels, users, at_once, &call.model, self.wanted(call), caller) {
+                Some((Found::Fits(id), _)) => Ok(id),
+                Some((found, _)) => Err(found),
+                None => Err(Found::Nothing),
             }
         }))
     }
@@ -152,6 +150,7 @@ impl Local {
         &self,
         channels: &[ChannelRecord],
         users: &HashMap<ChannelId, usize>,
+        at_once: u32,
         model: &str,
         wanted: Wanted,
         caller: &Caller,
@@ -179,7 +178,7 @@ impl Local {
             ));
         }
         let bound = bounds.into_iter().max()?;
-        Some((choose(candidates, bound), bound))
+        Some((choose(candidates, bound, at_once), bound))
     }
 
     async fn open_for(

@@ -50,7 +50,8 @@ impl Local {
             PayFrom::Provider(wish) => {
                 let provider = self.provider_id(&wish.provider, caller).await?;
                 let channels = self.channels_to(&provider, caller).await?;
-                let found = self.among(&channels, &HashMap::new(), &call.model, wanted, caller).map(|(found, _)| found);
+                let found =
+                    self.among(&channels, &HashMap::new(), 1, &call.model, wanted, caller).map(|(found, _)| found);
                 let pays = match (found, wish.max_deposit.or(caller.limits.auto_open)) {
                     (Some(Found::Fits(id)), _) | (Some(Found::Short(id)), None) => Some(id),
                     _ => None,

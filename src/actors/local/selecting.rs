@@ -93,7 +93,7 @@ impl Local {
 /// Every model that this caller may name: of the providers that a person allowed by name, and that answer as an LLM does.
 fn offered<'a>(listings: &'a [Listing], caller: &Caller) -> Result<Vec<Offered<'a>>, Failure> {
     let parties = &caller.limits.parties;
-    if parties.allow_providers.as_ref().is_none_or(Vec::is_empty) {
+    if !parties.names_whom() {
         return Err(Failure::unspent(
             Code::NotAllowed,
             "no provider is allowed by name, and a model alone chooses only among those",
