@@ -227,7 +227,15 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let mut response = (self.status, format!("{}\n", self.text)).into_response();
+        let body = format!("{}\n", self.text);
+        self.with(body)
+    }
+}
+
+impl Refusal {
+    /// With this body: what it says to clients and to other replicas is in its head.
+    fn with(self, body: impl IntoResponse) -> Response {
+        let mut response = (self.status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(NOT_BEGUN, HeaderValue::from_static("1"));
         if self.status == StatusCode::UNAUTHORIZED {

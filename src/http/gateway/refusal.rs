@@ -3,12 +3,12 @@
 
 use axum::Json;
 use axum::body::{Body, to_bytes};
-use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, TRANSFER_ENCODING};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::super::{NOT_BEGUN, Refusal};
+use super::super::Refusal;
 use super::request::BadRequest;
 use crate::error::{Code, Failure, Money, Retry};
 
@@ -107,7 +107,7 @@ fn status(failure: &Failure) -> StatusCode {
 
 impl IntoResponse for Wrong {
     fn into_response(self) -> Response {
-        let (status, retry, body) = match &self {
+        let (retry, mut response) = match self {
             Self::Refused(refusal) => {
                 let (kind, code) = match refusal.status {
                     StatusCode::UNAUTHORIZED => ("authentication_error", "invalid_api_key"),
@@ -115,35 +115,22 @@ impl IntoResponse for Wrong {
                     StatusCode::FORBIDDEN => ("permission_error", "not_allowed"),
                     _ => ("api_error", "refused"),
                 };
+                let body = error(&refusal.text, kind, None, code);
                 // Nothing was begun: who may come back is told when.
-                (refusal.status, refusal.again_in.is_some(), error(&refusal.text, kind, None, code))
+                (refusal.again_in.is_some(), refusal.with(Json(body)))
             }
             Self::Bad(bad) => {
                 let body = error(&bad.text, "invalid_request_error", bad.param, "invalid_argument");
-                (StatusCode::BAD_REQUEST, false, body)
+                (false, (StatusCode::BAD_REQUEST, Json(body)).into_response())
             }
             Self::Failed(failure) => {
                 let again = failure.money == Money::NotSpent && failure.code.retry() == Retry::Safe;
-                (status(failure), again, of_failure(failure))
+                (again, (status(&failure), Json(of_failure(&failure))).into_response())
             }
         };
-        let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(SHOULD_RETRY, HeaderValue::from_static(if retry { "true" } else { "false" }));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Self::Refused(refusal) = self {
-            // To the replica that passed it on, and to a client that waits before it comes back.
-            headers.insert(NOT_BEGUN, HeaderValue::from_static("1"));
-            if status == StatusCode::UNAUTHORIZED {
-                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            if let Some(wait) = refusal.again_in {
-                headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
-            }
-            if refusal.close {
-                headers.insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-        }
         response
     }
 }
@@ -176,6 +163,7 @@ pub(super) async fn passed_on(response: Response) -> Response {
 mod tests {
     use drain_protocol::Usdc;
 
+    use super::super::super::NOT_BEGUN;
     use super::*;
 
     /// Whatever a client does by itself with a status: none that it repeats is given where money may have moved.
