@@ -9,7 +9,7 @@ use drain_protocol::Address;
 
 #[cfg(feature = "postgres")]
 use super::db::Session;
-use super::db::{Db, DbError, Optional, params};
+use super::db::{Db, Optional, params};
 #[cfg(feature = "postgres")]
 use super::server::{Lease, Server, Taken};
 use super::view::View;
@@ -117,10 +117,7 @@ impl Location {
     pub fn is_held(&self) -> bool {
         #[cfg(feature = "postgres")]
         if self.server.is_some() {
-            let held = "SELECT leased_until > clock_timestamp() FROM identity";
-            let look =
-                |reader: Reader| reader.db().query_row(held, params![], |row| row.get(0)).map_err(JournalError::from);
-            return self.reader().and_then(look).unwrap_or(false);
+            return Holders::of(self).now().is_ok_and(|holder| holder.is_some());
         }
         self.folder.exists() && matches!(schema::lock(&self.folder), Ok(None))
     }
@@ -194,19 +191,6 @@ impl Reader {
             Self::File(connection) => connection.into(),
             #[cfg(feature = "postgres")]
             Self::Server(session) => Db::Postgres(session),
-        }
-    }
-
-    /// Begins to see one state of a journal on a server.
-    #[cfg(feature = "postgres")]
-    pub(super) const ONE_STATE: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-
-    /// From here on it sees one state of the journal, until it is dropped.
-    pub(super) fn one_state(&self) -> Result<(), DbError> {
-        match self {
-            Self::File(connection) => Ok(connection.execute_batch("BEGIN")?),
-            #[cfg(feature = "postgres")]
-            Self::Server(session) => session.run(Self::ONE_STATE),
         }
     }
 }

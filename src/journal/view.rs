@@ -2,10 +2,8 @@
 
 use super::db::Db;
 #[cfg(feature = "postgres")]
-use super::location::Reader;
-#[cfg(feature = "postgres")]
 use super::server::Kept;
-use super::{JournalError, Location};
+use super::{JournalError, Location, backup};
 
 /// Neither writes nor keeps a file open; a session on a server is kept for the next look.
 pub(super) enum View {
@@ -33,13 +31,13 @@ impl View {
     pub(super) fn read<T>(&self, work: impl Fn(&Db<'_>) -> Result<T, JournalError>) -> Result<T, JournalError> {
         match self {
             Self::File(location) => {
-                let reader = location.reader()?;
-                reader.one_state()?;
-                work(&reader.db())
+                let (connection, _) = backup::reader(&location.file())?;
+                connection.execute_batch("BEGIN")?;
+                work(&(&connection).into())
             }
             #[cfg(feature = "postgres")]
             Self::Server(kept) => kept.with(|session| {
-                session.run(Reader::ONE_STATE)?;
+                session.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
                 let read = work(&Db::Postgres(session))?;
                 session.run("COMMIT")?;
                 Ok(read)
