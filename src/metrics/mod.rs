@@ -9,12 +9,14 @@ pub mod docs;
 mod families;
 pub mod http;
 mod kinds;
+mod labels;
 pub mod names;
 mod record;
 pub mod state;
 
 use tokio::sync::watch;
 
+pub use labels::*;
 pub use record::*;
 
 use families::{FAMILIES, REGISTRY};
