@@ -29,8 +29,7 @@ pub use market::{
 };
 pub use openings::{OpeningsFound, Recovery, unknown, unknown_told};
 pub use overview::{
-    CapNow, ChainNow, ChannelNow, EndpointNow, FrozenNow, MoneyNow, Overview, ProviderNow, ReceiptNow, SignerNow,
-    Spend, SpendAt,
+    ChainNow, ChannelNow, EndpointNow, FrozenNow, MoneyNow, Overview, ProviderNow, SignerNow, Spend, SpendAt,
 };
 pub use progress::{Parts, Progress, Question, Said};
 pub use quote::{Opening, Quote, QuoteCall, QuoteInput};

@@ -171,15 +171,15 @@ pub fn key(listing: &Listing) -> String {
     provider_key(&format!("{:#x}", listing.provider_address), &listing.api_url)
 }
 
-/// Its score, where enough is known.
-pub fn points(record: &ProviderRecord) -> Option<u8> {
+fn points(record: &ProviderRecord) -> Option<u8> {
     match record.score() {
         Score::New => None,
         Score::Known(score) => Some(score),
     }
 }
 
-fn standing(record: &ProviderRecord) -> ProviderStanding {
+/// What a record says of its provider.
+pub fn standing(record: &ProviderRecord) -> ProviderStanding {
     ProviderStanding {
         score: points(record),
         answered: record.answered,

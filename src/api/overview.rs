@@ -3,7 +3,8 @@
 use drain_protocol::Usdc;
 use serde::{Deserialize, Serialize};
 
-use super::{ApprovalView, ChannelView};
+use super::{ApprovalView, ChannelView, ProviderStanding, ReceiptView};
+use crate::metrics::state::Cap;
 
 /// One wallet, as its operator sees it. Read from the record; amounts are USDC, times Unix seconds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -15,7 +16,7 @@ pub struct Overview {
     /// Sums over channels that are not over.
     pub money: MoneyNow,
     /// Limits, and what counts against them.
-    pub caps: Vec<CapNow>,
+    pub caps: Vec<Cap>,
     /// What was spent, over time.
     pub spend: Spend,
     /// Channels, those at their end too.
@@ -25,7 +26,7 @@ pub struct Overview {
     /// Questions that wait for a person.
     pub approvals: Vec<ApprovalView>,
     /// The last receipts, newest first.
-    pub receipts: Vec<ReceiptNow>,
+    pub receipts: Vec<ReceiptView>,
     /// The key.
     pub signer: SignerNow,
     /// The chain.
@@ -39,25 +40,6 @@ pub struct FrozenNow {
     pub since: Option<u64>,
     /// Why (it may hold a provider's name: untrusted).
     pub reason: String,
-}
-
-/// A receipt in one line.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ReceiptNow {
-    /// Its name.
-    pub id: String,
-    /// When its voucher was authorized, in RFC 3339.
-    pub at: String,
-    /// Whose request.
-    pub agent: String,
-    /// The provider's id (untrusted).
-    pub provider_id: String,
-    /// The model.
-    pub model: String,
-    /// What was booked.
-    pub cost: Option<Usdc>,
-    /// As in [`super::ReceiptView`].
-    pub outcome: String,
 }
 
 /// Where the money in channels is.
@@ -75,21 +57,6 @@ pub struct MoneyNow {
     pub reclaimable: Usdc,
     /// Charged since midnight UTC.
     pub spent_today: Usdc,
-}
-
-/// A limit.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct CapNow {
-    /// What it bounds: hour, day, provider, agent, newcomers or locked.
-    pub scope: String,
-    /// Whose it is; `all` where it is everybody's.
-    pub name: String,
-    /// The limit.
-    pub limit: Usdc,
-    /// What counts against it.
-    pub used: Usdc,
-    /// Of that, what is not known to be spent.
-    pub reserved: Usdc,
 }
 
 /// What was charged, by the time at which it was authorized.
@@ -133,14 +100,8 @@ pub struct ProviderNow {
     pub online: Option<bool>,
     /// The directory's word.
     pub latency_ms: Option<u64>,
-    /// Our own, 0 to 100, where enough is known.
-    pub score: Option<u8>,
-    /// Vouchers that it took.
-    pub requests: u64,
-    /// Of these, those without a usable answer.
-    pub failed: u64,
-    /// Why it is not paid any more.
-    pub set_aside: Option<String>,
+    /// What it did with our vouchers.
+    pub standing: Option<ProviderStanding>,
     /// Charged on its channels that are not over.
     pub spent: Usdc,
 }

@@ -83,8 +83,8 @@ fn books(db: &Db<'_>, asked: &Asked) -> Result<Books, JournalError> {
 
 fn everybodys(db: &Db<'_>, asked: &Asked, usage: &usage::Windows) -> Result<Vec<Cap>, JournalError> {
     let limits = &asked.limits;
-    let cap = |scope, limit, used: usage::Used| Cap {
-        scope,
+    let cap = |scope: &str, limit, used: usage::Used| Cap {
+        scope: scope.into(),
         name: "all".into(),
         limit,
         used: used.signed,
@@ -103,9 +103,9 @@ fn everybodys(db: &Db<'_>, asked: &Asked, usage: &usage::Windows) -> Result<Vec<
 }
 
 /// The most used first.
-fn each(scope: &'static str, used: &BTreeMap<String, usage::Used>, limit: impl Fn(&str) -> Usdc) -> Vec<Cap> {
+fn each(scope: &str, used: &BTreeMap<String, usage::Used>, limit: impl Fn(&str) -> Usdc) -> Vec<Cap> {
     let cap = |(name, used): (&String, &usage::Used)| Cap {
-        scope,
+        scope: scope.into(),
         name: name.clone(),
         limit: limit(name),
         used: used.signed,

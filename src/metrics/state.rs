@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use drain_protocol::{Address, U256, Usdc};
+use serde::{Deserialize, Serialize};
 
 use super::families::FAMILIES;
 use super::names;
@@ -38,11 +39,11 @@ pub struct Sums {
 }
 
 /// A limit and what counts against it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cap {
-    /// What it bounds.
-    pub scope: &'static str,
-    /// Whose it is.
+    /// What it bounds: hour, day, provider, agent, newcomers or locked.
+    pub scope: String,
+    /// Whose it is; `all` where it is everybody's.
     pub name: String,
     /// The limit.
     pub limit: Usdc,
@@ -113,7 +114,7 @@ impl Shown {
         FAMILIES.reclaimable_usdc.replace(wallet, one(units(books.reclaimable)));
         let caps = named_caps(&books.caps);
         let part = |of: fn(&Cap) -> Usdc| {
-            let labels = |cap: &Cap| [wallet.clone(), cap.scope.into(), cap.name.clone()];
+            let labels = |cap: &Cap| [wallet.clone(), cap.scope.clone(), cap.name.clone()];
             caps.iter().map(move |cap| (labels(cap), units(of(cap)))).collect::<Vec<_>>()
         };
         FAMILIES.cap_limit_usdc.replace(wallet, part(|cap| cap.limit));
@@ -170,15 +171,15 @@ fn by_name(all: &[Sums]) -> BTreeMap<String, Sums> {
 
 /// The limits of the first ones of each kind. Limits of others do not add up: they are left out.
 fn named_caps(all: &[Cap]) -> Vec<Cap> {
-    let mut shown: BTreeMap<(&'static str, String), Cap> = BTreeMap::new();
+    let mut shown: BTreeMap<(String, String), Cap> = BTreeMap::new();
     for cap in all {
-        let name = match cap.scope {
+        let name = match &*cap.scope {
             "provider" => names::provider(&cap.name),
             _ => names::clean(&cap.name),
         };
         let known = shown.keys().filter(|(scope, _)| *scope == cap.scope).count();
         if known < names::MOST {
-            shown.entry((cap.scope, name.clone())).or_insert_with(|| Cap { name, ..cap.clone() });
+            shown.entry((cap.scope.clone(), name.clone())).or_insert_with(|| Cap { name, ..cap.clone() });
         }
     }
     shown.into_values().collect()

@@ -182,7 +182,7 @@ async fn every_cent_is_where_the_books_say() {
     }
     let provider = &wallet["providers"][0];
     assert_eq!(
-        (&provider["id"], &provider["requests"], &provider["failed"]),
+        (&provider["id"], &provider["standing"]["answered"], &provider["standing"]["failed"]),
         (&json!("sim-llm"), &json!(3), &json!(0))
     );
     until("what the wallet holds is known", async || operator.wallet().await["usdc"] == "99.00").await;

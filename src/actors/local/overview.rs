@@ -9,8 +9,8 @@ use super::Local;
 use crate::actors::directory::Peek;
 use crate::actors::{listing, person, view};
 use crate::api::{
-    CapNow, ChainNow, ChannelNow, ChannelState, EndpointNow, FrozenNow, MoneyNow, Overview, ProviderNow, ReceiptNow,
-    ReceiptQuery, ReceiptView, SignerNow,
+    ChainNow, ChannelNow, ChannelState, EndpointNow, FrozenNow, MoneyNow, Overview, ProviderNow, ReceiptQuery,
+    SignerNow,
 };
 use crate::error::Failure;
 use crate::journal::TotalsAsked;
@@ -68,11 +68,11 @@ impl Local {
                 ..money(&books)
             },
             providers: self.providers_now(&channels).await?,
-            caps: caps(books),
+            caps: books.caps,
             spend: journal.spending(now).await?,
             channels,
             approvals: journal.approvals(services.clock.moment()).await?.iter().map(person::view).collect(),
-            receipts: journal.receipts(query, None).await?.into_iter().map(receipt).collect(),
+            receipts: journal.receipts(query, None).await?,
             signer: SignerNow { backend: purse.signer.kind.into(), interactive: purse.signer.interactive },
             chain: ChainNow {
                 chain_id: services.config.chain.chain_id,
@@ -99,10 +99,7 @@ impl Local {
                 category: channel.category.clone(),
                 online: None,
                 latency_ms: None,
-                score: None,
-                requests: 0,
-                failed: 0,
-                set_aside: None,
+                standing: None,
                 spent: Usdc::ZERO,
             });
             if !is_over(channel.state) {
@@ -112,11 +109,7 @@ impl Local {
         for listing in known.iter().flat_map(|known| &known.catalogue.listings) {
             let Some(one) = found.get_mut(&listing.id) else { continue };
             (one.online, one.latency_ms) = (listing.online, listing.latency_ms);
-            if let Some(record) = records.get(&listing::key(listing)) {
-                one.score = listing::points(record);
-                (one.requests, one.failed) = (record.answered.saturating_add(record.failed), record.failed);
-                one.set_aside = record.set_aside.clone();
-            }
+            one.standing = records.get(&listing::key(listing)).map(listing::standing);
         }
         let mut found: Vec<ProviderNow> = found.into_values().collect();
         found.sort_by_key(|one| std::cmp::Reverse(one.spent));
@@ -126,11 +119,6 @@ impl Local {
 
 const fn is_over(state: ChannelState) -> bool {
     matches!(state, ChannelState::Closed | ChannelState::Failed)
-}
-
-fn receipt(view: ReceiptView) -> ReceiptNow {
-    let ReceiptView { receipt: id, at, agent, provider: provider_id, model, charged: cost, outcome, .. } = view;
-    ReceiptNow { id, at, agent, provider_id, model, cost, outcome }
 }
 
 fn sum(amounts: impl Iterator<Item = Usdc>) -> Usdc {
@@ -145,15 +133,4 @@ fn money(books: &Books) -> MoneyNow {
         reclaimable: books.reclaimable,
         ..MoneyNow::default()
     }
-}
-
-fn caps(books: Books) -> Vec<CapNow> {
-    let caps = books.caps.into_iter().map(|cap| CapNow {
-        scope: cap.scope.into(),
-        name: cap.name,
-        limit: cap.limit,
-        used: cap.used,
-        reserved: cap.reserved,
-    });
-    caps.collect()
 }

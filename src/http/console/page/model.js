@@ -35,11 +35,11 @@ export function wallet(raw) {
     caps: list(raw.caps).map((cap) => ({ ...cap, ...amounts(cap, ["limit", "used", "reserved"]) })),
     spend: { hours: points(raw.spend?.hours), days: points(raw.spend?.days) },
     channels: list(raw.channels).map(channel).sort((a, b) => a.rank - b.rank || a.expires_at - b.expires_at),
-    providers: list(raw.providers).map((one) => ({ ...one, ...numbers(one, ["score", "requests", "failed", "latency_ms"]), spent: units(one.spent) })),
+    providers: list(raw.providers).map(provider),
     approvals: list(raw.approvals).map((one) => ({
       ...one, id: String(one.id), amount: units(one.amount), until: ending(`${name}/${one.id}`, number(one.expires_in) ?? 0), expires_in: 0,
     })),
-    receipts: list(raw.receipts).map((one) => ({ ...one, at: seconds(one.at), cost: units(one.cost) })),
+    receipts: list(raw.receipts).map((one) => ({ ...one, at: seconds(one.at), charged: units(one.charged) })),
   };
 }
 
@@ -61,6 +61,16 @@ function channel(raw) {
   one.rest = one.recovered ? 0n : minus(one.deposit ?? 0n, taken ?? 0n);
   one.over = raw.state === "closed" || raw.state === "failed";
   return one;
+}
+
+/** What a provider did with our vouchers stands beside the directory's word on it. */
+function provider(raw) {
+  const { score, answered, failed, set_aside: aside } = raw.standing ?? {};
+  const taken = numbers({ answered, failed }, ["answered", "failed"]);
+  return {
+    ...raw, ...numbers(raw, ["latency_ms"]), spent: units(raw.spent), score: number(score), set_aside: aside ?? null,
+    requests: (taken.answered ?? 0) + (taken.failed ?? 0), failed: taken.failed,
+  };
 }
 
 /** Questions of a wallet that nobody answered yet. */

@@ -207,9 +207,9 @@ export function receipts(wallet) {
     : table(["When", "Agent", "Provider", "Model", "Outcome", ">Charged, USDC"], wallet.receipts.map((one) => {
       const [tone, text] = OUTCOMES[one.outcome] ?? ["", clean(one.outcome, 20)];
       return row([
-        h("time", { title: whole(one.at) }, moment(one.at)), outside(one.agent, 24), outside(one.provider_id, 28), outside(one.model, 34),
+        h("time", { title: whole(one.at) }, moment(one.at)), outside(one.agent, 24), outside(one.provider, 28), outside(one.model, 34),
         h("span", { class: "state" }, dot(tone), text),
-        number(one.cost == null ? money(null) : h("data", { value: full(one.cost) }, full(one.cost)), "Charged"),
+        number(one.charged == null ? money(null) : h("data", { value: full(one.charged) }, full(one.charged)), "Charged"),
       ]);
     }), "receipts")));
 }
