@@ -11,6 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::TcpListener;
 use std::path::Path;
 
+use drain_mcp::agents::token::Token;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -114,6 +115,14 @@ impl Fleet {
         let address = self.sql("SELECT address FROM identity");
         replicas.iter().position(|replica| address.trim_end_matches('/') == replica.url)
     }
+}
+
+/// An agent as the agents' file has it.
+fn entry(n: usize, wallet: &str, token: &Token) -> String {
+    format!(
+        "[agents.agent{n}]\nwallet = \"{wallet}\"\ntoken_sha256 = \"{}\"\ncreated_at = \"2026-01-01T00:00:00Z\"\nbudget = \"1\"\n",
+        token.hash()
+    )
 }
 
 fn copy_agents(from: &Path, to: &Path) {

@@ -2,7 +2,6 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use drain_mcp::agents::token::Token;
 use drain_protocol::U256;
 use drain_signers::{Backend, LocalBackend, Secret};
 
@@ -25,10 +24,7 @@ async fn four_wallets(fleet: &mut Fleet) -> Vec<Token> {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         tables.push_str(&format!("[wallet.w{n}]\nprivate_key_file = \"{}\"\n", path.display()));
         let token = Token::new();
-        book.push_str(&format!(
-            "[agents.agent{n}]\nwallet = \"w{n}\"\ntoken_sha256 = \"{}\"\ncreated_at = \"2026-01-01T00:00:00Z\"\nbudget = \"1\"\n",
-            token.hash()
-        ));
+        book.push_str(&entry(n, &format!("w{n}"), &token));
         tokens.push(token);
     }
     std::fs::write(home.join("wallets.toml"), tables).unwrap();

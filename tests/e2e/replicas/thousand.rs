@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use drain_mcp::agents::MOST;
-use drain_mcp::agents::token::Token;
 use futures::{StreamExt, stream};
 
 use super::*;
@@ -99,13 +98,8 @@ async fn a_thousand_agents_are_served_while_one_replica_is_killed_and_another_en
     const AT_ONCE: usize = 32;
     let mut fleet = Fleet::new().await.with("DRAIN_MAX_NEWCOMERS", "20");
     let tokens: Vec<Token> = (0..MOST).map(|_| Token::new()).collect();
-    let book = tokens.iter().enumerate().map(|(agent, token)| {
-        format!(
-            "[agents.agent{agent}]\nwallet = \"default\"\ntoken_sha256 = \"{}\"\ncreated_at = \"2026-01-01T00:00:00Z\"\n\
-             budget = \"1\"\nshare_channels = true\n",
-            token.hash()
-        )
-    });
+    let book =
+        tokens.iter().enumerate().map(|(agent, token)| entry(agent, "default", token) + "share_channels = true\n");
     std::fs::write(fleet.homes[0].path().join("agents.toml"), book.collect::<String>()).unwrap();
     let mut replicas = vec![fleet.replica().await, fleet.replica().await, fleet.replica().await];
     let urls: Vec<String> = replicas.iter().map(|replica| replica.url.clone()).collect();
