@@ -81,6 +81,32 @@ for (const part of ["#money", "#caps", "#providers", "#machine", "#chart", "#cha
 assert.ok((await page.locator("#channels").innerText()).includes("<img src=x onerror="), "the name is shown as it is");
 await looksGood(page, "board");
 
+// What is folded away: a channel's details, the days, the chart as a table, the help.
+await page.locator("#channels .unfold").first().click();
+await page.locator("#channels tr.details").waitFor();
+await page.keyboard.press("s");
+await page.locator('#by-days[aria-pressed="true"]').waitFor();
+await page.locator(".as-table summary").click();
+assert.equal(await page.locator("#spend-table tbody tr").count(), 30);
+await looksGood(page, "unfolded");
+await page.keyboard.press("?");
+await page.locator("#help[open]").waitFor();
+await looksGood(page, "help");
+await page.keyboard.press("Escape");
+await page.locator("#channels .unfold").first().click();
+
+// Cut off, what is shown is said to be old; then it goes on by itself. A browser says that the network changed by `online`; an open
+// stream is out of reach for `route`, and is begun anew then.
+await page.route("**/console/api/**", (route) => route.abort("connectionrefused"));
+await page.evaluate(() => dispatchEvent(new Event("online")));
+await page.locator("#lost:not([hidden])").waitFor();
+assert.ok(await page.locator("body.stale").count());
+await looksGood(page, "lost");
+await page.unroute("**/console/api/**");
+await page.locator("#lost").waitFor({ state: "hidden" });
+assert.ok(complaints.every((text) => text.includes("ERR_CONNECTION_REFUSED")), complaints.join("\n"));
+complaints.length = 0;
+
 // A question, a wrong passphrase, a yes; it counts once.
 assert.deepEqual(await ask(true), { status: 403, code: "approval_needed" });
 await page.locator('[data-key^="approve:"]').waitFor();
