@@ -99,7 +99,7 @@ impl Serving {
             health: health::Health::new(wallets.clone()),
             // The operator names them, on the operator's own network.
             replicas: HttpClient::new(UrlPolicy { allow_insecure: true }),
-            undelivered: gateway::Undelivered::default(),
+            undelivered: gateway::Undelivered::new(settings.call_time),
             ending: CancellationToken::new(),
             closes: CancellationToken::new(),
             calls: TaskTracker::new(),

@@ -1,6 +1,6 @@
-//! Requests without a name whose answer did not reach their client: its own time was over, or a connection broke. OpenAI's clients
-//! send such a request again by themselves, and say that they do; it is then the same request, under the name that it was given
-//! here, and is not paid a second time.
+//! Requests without a name whose answer did not reach their client, or not yet: its own time was over, or a connection broke,
+//! and this side need not know of it. OpenAI's clients send such a request again by themselves, and say that they do; it is then
+//! the same request, under the name that it was given here, and is not paid a second time.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,62 +14,62 @@ use crate::policy::repeat::IdempotencyKey;
 
 /// How often a client has sent this before.
 const RETRIES: HeaderName = HeaderName::from_static("x-stainless-retry-count");
-/// A client gives up long before.
-const KEPT: Duration = Duration::from_secs(900);
+/// A client that repeats does so soon.
+const SOON: Duration = Duration::from_secs(900);
 /// Of all agents together; the oldest is forgotten.
 const MOST: usize = 10_000;
 
-/// What was not delivered: whose it is, what was asked, its name, and when that was.
-type Lost = (String, B256, IdempotencyKey, Instant);
+/// What was sent: whose it is, what was asked, its name, and when it was sent last.
+type Sent = (String, B256, IdempotencyKey, Instant);
 
 /// Cheap to clone.
-#[derive(Clone, Default)]
-pub(in crate::http) struct Undelivered(Arc<Mutex<VecDeque<Lost>>>);
+#[derive(Clone)]
+pub(in crate::http) struct Undelivered {
+    sent: Arc<Mutex<VecDeque<Sent>>>,
+    kept: Duration,
+}
 
-/// A request that was given a name here; unless it is told to be delivered it counts as lost when this is dropped.
+/// A request that was given a name here; unless it is told to be delivered it counts as lost.
 pub(super) struct Delivery {
     all: Undelivered,
-    lost: Option<Lost>,
+    name: IdempotencyKey,
 }
 
 impl Undelivered {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Lost>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Of requests that last so long at most.
+    pub(in crate::http) fn new(longest: Duration) -> Self {
+        Self { sent: Arc::default(), kept: longest.saturating_add(SOON) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Sent>> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The name of an agent's request that has none of its own: that of the same one before, where this is said to be a repeat
-    /// of it and its answer was lost; else a new one.
+    /// of it and its answer was not delivered; else a new one.
     pub(super) fn name(&self, agent: &str, body: B256, headers: &HeaderMap) -> Option<(IdempotencyKey, Delivery)> {
         let retries = headers.get(RETRIES).and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
         let mut all = self.lock();
-        all.retain(|(.., since)| since.elapsed() < KEPT);
+        all.retain(|(.., at)| at.elapsed() < self.kept);
         let known = all.iter().position(|(whose, what, ..)| whose == agent && *what == body);
         let before = known.filter(|_| retries.is_some_and(|count| count > 0)).and_then(|place| all.remove(place));
-        drop(all);
         let name = match before {
             Some((.., name, _)) => name,
             None => format!("gateway-{}", RequestId::new()).parse().ok()?,
         };
-        let lost = (agent.to_owned(), body, name.clone(), Instant::now());
-        Some((name, Delivery { all: self.clone(), lost: Some(lost) }))
+        if all.len() >= MOST {
+            all.pop_front();
+        }
+        // Behind the others: of two that are lost each is repeated under its own name.
+        all.push_back((agent.to_owned(), body, name.clone(), Instant::now()));
+        Some((name.clone(), Delivery { all: self.clone(), name }))
     }
 }
 
 impl Delivery {
     /// Its answer, or why there is none, is on its way to the client.
-    pub(super) fn delivered(mut self) {
-        self.lost = None;
-    }
-}
-
-impl Drop for Delivery {
-    fn drop(&mut self) {
-        let Some(lost) = self.lost.take() else { return };
-        let mut all = self.all.lock();
-        if all.len() >= MOST {
-            all.pop_front();
-        }
-        all.push_back(lost);
+    pub(super) fn delivered(self) {
+        self.all.lock().retain(|(.., name, _)| *name != self.name);
     }
 }
 
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn m15_a_repeat_of_what_was_lost_has_the_same_name_and_nothing_else_has() {
-        let all = Undelivered::default();
+        let all = Undelivered::new(Duration::ZERO);
         let body = B256::repeat_byte(1);
         let named = |agent: &str, body, headers: &HeaderMap| all.name(agent, body, headers).unwrap();
         let (first, lost) = named("ann", body, &count("0"));
@@ -100,13 +100,22 @@ mod tests {
             assert_ne!(name, first);
             delivery.delivered();
         }
-        let (again, lost) = named("ann", body, &count("1"));
+        let (again, _on_its_way) = named("ann", body, &count("1"));
         assert_eq!(again, first);
-        drop(lost);
+        // What is still waited for here may have been given up there.
         let (again, delivery) = named("ann", body, &count("2"));
         assert_eq!(again, first);
         delivery.delivered();
         // What was delivered is not repeated: this is another one.
         assert_ne!(named("ann", body, &count("1")).0, first);
+    }
+
+    #[test]
+    fn m15_of_two_that_are_alike_each_is_repeated_under_its_own_name() {
+        let all = Undelivered::new(Duration::ZERO);
+        let named = |headers: &HeaderMap| all.name("ann", B256::repeat_byte(1), headers).unwrap().0;
+        let sent = [named(&count("0")), named(&count("0"))];
+        assert_ne!(sent[0], sent[1]);
+        assert_eq!([named(&count("1")), named(&count("1"))], sent);
     }
 }
