@@ -5,6 +5,7 @@
 pub mod chat;
 pub mod close;
 pub mod contract;
+pub mod demand;
 pub mod deployment;
 pub mod directory;
 pub mod duration;
@@ -15,6 +16,7 @@ pub mod refusal;
 pub mod shape;
 pub mod sse;
 pub mod text;
+pub mod transfer;
 pub mod usdc;
 pub mod voucher;
 
@@ -22,5 +24,6 @@ pub use alloy::primitives::{Address, B256, U256};
 pub use contract::Generation;
 pub use deployment::Deployment;
 pub use shape::ShapeError;
+pub use transfer::{Asset, Transfer};
 pub use usdc::Usdc;
 pub use voucher::{ChannelId, CloseAuthorization, Domain, Nonce, SignedVoucher, Voucher};
