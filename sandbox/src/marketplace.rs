@@ -10,6 +10,7 @@ use crate::chain::{ChainConfig, DevChain, Endpoint, Faults};
 use crate::contracts::{self, CHANNEL_V1, CHANNEL_V2, InstallError, Settings, USDC};
 use crate::directory::{Directory, DirectoryConfig, Listing};
 use crate::observer::Observer;
+use crate::paid::{Paid, PaidConfig};
 use crate::provider::{Kind, Model, Provider, ProviderConfig};
 use crate::rpc::RpcError;
 
@@ -24,6 +25,10 @@ const PROVIDER_KEYS: [B256; 4] = [
 ];
 /// Where V1 session fees go.
 pub const FEE_WALLET: Address = address!("fEE00000000000000000000000000000000000fE");
+/// Who is paid by HTTP 402: an address that nobody has the key of, so that its balance only grows.
+pub const PAYEE: Address = Address::repeat_byte(0x4d);
+/// What a request that is paid by HTTP 402 costs, in base units.
+const PAID_PRICE: u32 = 10_000;
 /// One POL in wei.
 const POL: u64 = 1_000_000_000_000_000_000;
 
@@ -92,6 +97,8 @@ pub struct Sandbox {
     pub image: Provider,
     /// "Sim-LLM-V1", V1: the same models as `llm`.
     pub v1: Provider,
+    /// The server that is paid by HTTP 402: 10000 units per request.
+    pub paid: Paid,
     /// The directory.
     pub directory: Directory,
     observer: Observer,
@@ -143,13 +150,14 @@ impl Sandbox {
         let Ok([llm, data, image, v1]) = <[Provider; 4]>::try_from(started) else {
             return Err(io::Error::other("a provider is missing").into());
         };
-        let mut listings = vec![
+        let paid = Paid::start(office_url.as_str(), PaidConfig::new(PAYEE, Usdc::new(PAID_PRICE))).await?;
+        let listings = vec![
             Listing::of("sim-llm", &llm),
             Listing::of("sim-weather", &data),
             Listing::of("sim-image", &image),
             Listing::of("sim-llm-v1", &v1),
+            Listing::mpp("sim-mpp", &paid),
         ];
-        listings.push(Listing::mpp("sim-mpp", Address::repeat_byte(0x4d)));
         let directory = Directory::start(DirectoryConfig {
             rpc_url: office_url,
             chain_id,
@@ -160,12 +168,17 @@ impl Sandbox {
             listings,
         })
         .await?;
-        Ok(Self { chain, llm, data, image, v1, directory, observer, office, agent, rpc_url })
+        Ok(Self { chain, llm, data, image, v1, paid, directory, observer, office, agent, rpc_url })
     }
 
     /// The agent's key.
     pub fn agent(&self) -> &PrivateKeySigner {
         &self.agent
+    }
+
+    /// Lists also the echo of the server that is paid by HTTP 402, as "sim-mpp-rest".
+    pub fn list_mpp_rest(&self) {
+        self.directory.listings().push(Listing::mpp_rest("sim-mpp-rest", &self.paid));
     }
 
     /// The node as providers, directory and observer see it: an endpoint of its own, so that faults and counts of the

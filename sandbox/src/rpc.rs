@@ -174,6 +174,15 @@ impl RpcClient {
         u64::try_from(word(&block, "timestamp")?).map_err(|error| RpcError::Shape(error.to_string()))
     }
 
+    /// The chain's clock: the time of the block that is being made, which passes also while no block comes.
+    pub async fn clock(&self) -> Result<u64, RpcError> {
+        let block = self.call("eth_getBlockByNumber", json!(["pending", false])).await?;
+        if block.is_null() {
+            return self.block_time().await;
+        }
+        u64::try_from(word(&block, "timestamp")?).map_err(|error| RpcError::Shape(error.to_string()))
+    }
+
     /// Signs and sends a type 2 transaction with the sender's next account nonce. Does not wait for it to be mined.
     pub async fn send(&self, key: &PrivateKeySigner, to: Address, data: Vec<u8>) -> Result<B256, RpcError> {
         let from = key.address();

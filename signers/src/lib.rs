@@ -2,7 +2,8 @@
 //!
 //! The way of a signature, in reading order:
 //!
-//! 1. [`request`]: what can be signed. A voucher, or one of seven transactions; calldata and target are built there.
+//! 1. [`request`]: what can be signed. A voucher, a transfer that pays for one request, or one of seven transactions;
+//!    calldata and target are built there.
 //! 2. [`rules`]: what is refused, whatever the layers above decided.
 //! 3. [`signer`]: the only door for the runtime. Checks the rules, asks the backend, and checks what an outside backend
 //!    answers by recovering the signer's address.
@@ -43,7 +44,7 @@ pub use ledger::{DeviceProblem, HdPath, LedgerSettings};
 pub use local::LocalBackend;
 pub use phrase::Phrase;
 pub use prompt::Prompt;
-pub use request::{Call, SignedTransaction, TransactionRequest, VoucherRequest};
+pub use request::{Call, Message, SignedTransaction, TransactionRequest, TransferRequest, VoucherRequest};
 pub use rules::{Policy, Refusal};
 pub use secret::Secret;
 pub use signer::Signer;
@@ -53,8 +54,8 @@ pub use signer::Signer;
 /// A backend signs what it is asked, exactly; [`Signer`] holds the rules and checks the answer. Futures do not borrow the
 /// request. A future that is dropped gives up waiting: what an interactive backend does then must not prompt twice.
 pub trait Backend: Send + Sync + Debug {
-    /// Signs a voucher: r||s||v with low s and v 27 or 28 (protocol.md section 2.8).
-    fn sign_voucher(&self, request: &VoucherRequest, prompt: &Prompt) -> BoxFuture<'_, Result<[u8; 65], SignerError>>;
+    /// Signs a message: r||s||v with low s and v 27 or 28 (protocol.md section 2.8).
+    fn sign_message(&self, message: &Message, prompt: &Prompt) -> BoxFuture<'_, Result<[u8; 65], SignerError>>;
 
     /// Signs exactly the transaction that [`TransactionRequest::unsigned`] gives.
     fn sign_transaction(

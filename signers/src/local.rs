@@ -8,11 +8,11 @@ use alloy::primitives::Signature;
 use drain_protocol::{Address, B256};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
-use secp256k1::{Message, SECP256K1};
+use secp256k1::SECP256K1;
 
 use crate::error::SignerError;
 use crate::prompt::Prompt;
-use crate::request::{SignedTransaction, TransactionRequest, VoucherRequest};
+use crate::request::{Message, SignedTransaction, TransactionRequest};
 use crate::secret::Secret;
 use crate::{Backend, Capabilities};
 
@@ -38,7 +38,7 @@ impl LocalBackend {
 
     /// Private: whoever can have any hash signed has the key.
     fn sign(&self, digest: B256) -> Result<(Signature, [u8; 65]), SignerError> {
-        let signature = SECP256K1.sign_ecdsa_recoverable(&Message::from_digest(digest.0), self.secret.key());
+        let signature = SECP256K1.sign_ecdsa_recoverable(&secp256k1::Message::from_digest(digest.0), self.secret.key());
         let (id, compact) = signature.serialize_compact();
         let odd = match i32::from(id) {
             0 => false,
@@ -60,8 +60,8 @@ impl LocalBackend {
 }
 
 impl Backend for LocalBackend {
-    fn sign_voucher(&self, request: &VoucherRequest, _: &Prompt) -> BoxFuture<'_, Result<[u8; 65], SignerError>> {
-        ready(self.sign(request.digest()).map(|(_, bytes)| bytes)).boxed()
+    fn sign_message(&self, message: &Message, _: &Prompt) -> BoxFuture<'_, Result<[u8; 65], SignerError>> {
+        ready(self.sign(message.digest()).map(|(_, bytes)| bytes)).boxed()
     }
 
     fn sign_transaction(

@@ -1,11 +1,13 @@
-//! What can be signed: a voucher, or one of the known transactions. Nothing else has a type.
+//! What can be signed: a voucher, a transfer that pays for one request, or one of the known transactions. Nothing else has
+//! a type.
 
 use alloy::consensus::{SignableTransaction, TxEip1559};
-use alloy::primitives::{Bytes, Signature, TxKind};
+use alloy::primitives::{Bytes, Signature, TxKind, keccak256};
+use alloy::sol_types::Eip712Domain;
 use alloy::sol_types::SolCall;
 use drain_protocol::contract::{DrainChannel, Erc20};
 use drain_protocol::duration::ChannelDuration;
-use drain_protocol::{Address, B256, ChannelId, Deployment, Domain, U256, Usdc, Voucher};
+use drain_protocol::{Address, Asset, B256, ChannelId, Deployment, Domain, Transfer, U256, Usdc, Voucher};
 
 /// V1's session fee: one cent, exactly (protocol.md section 9).
 pub const SESSION_FEE: Usdc = Usdc::new(10_000);
@@ -21,10 +23,67 @@ pub struct VoucherRequest {
     pub deposit: Usdc,
 }
 
-impl VoucherRequest {
+/// A payment for one request without a channel: whoever has the signature can move exactly this, once (EIP-3009).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransferRequest {
+    /// Chain and token.
+    pub asset: Asset,
+    /// What is paid to whom, and until when.
+    pub transfer: Transfer,
+    /// The time by which its validity is judged, in Unix seconds.
+    pub now: u64,
+}
+
+/// A message that is signed (EIP-712).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// A voucher of a channel.
+    Voucher(VoucherRequest),
+    /// A payment of its own.
+    Transfer(TransferRequest),
+}
+
+impl From<VoucherRequest> for Message {
+    fn from(request: VoucherRequest) -> Self {
+        Self::Voucher(request)
+    }
+}
+
+impl From<TransferRequest> for Message {
+    fn from(request: TransferRequest) -> Self {
+        Self::Transfer(request)
+    }
+}
+
+impl Message {
+    /// The domain that it is signed in.
+    pub fn domain(&self) -> Eip712Domain {
+        match self {
+            Self::Voucher(request) => request.domain.eip712(),
+            Self::Transfer(request) => request.asset.eip712(),
+        }
+    }
+
+    /// Hash of the domain.
+    pub fn domain_separator(&self) -> B256 {
+        match self {
+            // Computed once, with the channel.
+            Self::Voucher(request) => request.domain.separator(),
+            Self::Transfer(request) => request.asset.separator(),
+        }
+    }
+
+    /// Hash of what it says.
+    pub fn struct_hash(&self) -> B256 {
+        match self {
+            Self::Voucher(request) => request.voucher.struct_hash(),
+            Self::Transfer(request) => request.transfer.struct_hash(),
+        }
+    }
+
     /// The hash that is signed.
     pub fn digest(&self) -> B256 {
-        self.voucher.digest(&self.domain)
+        keccak256([&[0x19, 0x01][..], self.domain_separator().as_slice(), self.struct_hash().as_slice()].concat())
     }
 }
 

@@ -1,9 +1,9 @@
 //! The signer's own last checks. They trust nothing above them: not the policy, not the journal, not an agent.
 
-use drain_protocol::{Address, Deployment, Generation, Usdc};
+use drain_protocol::{Address, Asset, Deployment, Generation, Usdc};
 
 use crate::error::SignerError;
-use crate::request::{Call, TransactionRequest, VoucherRequest};
+use crate::request::{Call, TransactionRequest, TransferRequest, VoucherRequest};
 
 /// What this signer may sign. Everything that is not allowed here is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +12,10 @@ pub struct Policy {
     pub chain_id: u64,
     /// The known contracts, from the built-in table or the operator (M8).
     pub deployments: Vec<Deployment>,
+    /// The tokens that transfers may pay with, from the built-in table or the operator (M8). Empty at first: none.
+    pub assets: Vec<Asset>,
+    /// The most that one transfer may pay.
+    pub max_transfer: Usdc,
     /// Who may be sent USDC or coin: the operator's treasury. Empty at first: nobody.
     pub recipients: Vec<Address>,
     /// Whether an unlimited allowance may be given (M9). At first not.
@@ -47,6 +51,40 @@ pub enum Refusal {
         amount: Usdc,
         /// What the channel holds.
         deposit: Usdc,
+    },
+    /// A token, or a name of it, that is not in the table.
+    #[error("the token {token} on chain {chain_id} is none that is paid with")]
+    UnknownAsset {
+        /// What was asked.
+        token: Address,
+        /// On which chain.
+        chain_id: u64,
+    },
+    /// A transfer of somebody else's money.
+    #[error("it moves money of {from}, this signer is {own}")]
+    WrongPayer {
+        /// What was asked.
+        from: Address,
+        /// Who signs.
+        own: Address,
+    },
+    /// More than one transfer may pay (M3).
+    #[error("it pays {amount} USDC, the most for one request is {most}")]
+    AboveTransferLimit {
+        /// What was asked.
+        amount: Usdc,
+        /// The most allowed.
+        most: Usdc,
+    },
+    /// Not valid now, or for too long.
+    #[error(
+        "it is valid for {seconds} s from now; only a transfer that is valid now and for {most} s at most is signed"
+    )]
+    ValidTooLong {
+        /// What was asked; zero where it is not valid now.
+        seconds: u64,
+        /// The longest allowed.
+        most: u64,
     },
     /// The contract's generation has no such transaction.
     #[error("a {call} transaction does not exist on a {generation} contract")]
@@ -114,6 +152,10 @@ impl Refusal {
             Self::WrongChain { .. } => "wrong_chain",
             Self::UnknownDeployment { .. } => "unknown_deployment",
             Self::AboveDeposit { .. } => "above_deposit",
+            Self::UnknownAsset { .. } => "unknown_asset",
+            Self::WrongPayer { .. } => "wrong_payer",
+            Self::AboveTransferLimit { .. } => "above_transfer_limit",
+            Self::ValidTooLong { .. } => "valid_too_long",
             Self::WrongGeneration { .. } => "wrong_generation",
             Self::ZeroAmount { .. } => "zero_amount",
             Self::WrongCounterparty { .. } => "wrong_counterparty",
@@ -132,11 +174,16 @@ impl Policy {
     /// Several times what the dearest known transaction uses.
     pub const MAX_GAS: u64 = 1_000_000;
 
+    /// The longest that a transfer that pays for a request may be valid, in seconds.
+    pub const MAX_TRANSFER_TIME: u64 = 600;
+
     /// Channels on these deployments, no transfers, no unlimited allowance, the usual gas ceilings.
     pub const fn new(chain_id: u64, deployments: Vec<Deployment>) -> Self {
         Self {
             chain_id,
             deployments,
+            assets: Vec::new(),
+            max_transfer: Usdc::ZERO,
             recipients: Vec::new(),
             unlimited_allowance: false,
             max_fee_per_gas: Self::MAX_FEE_PER_GAS,
@@ -153,6 +200,34 @@ impl Policy {
         }
         if voucher.amount > *deposit {
             return Err(Refusal::AboveDeposit { amount: voucher.amount, deposit: *deposit }.into());
+        }
+        Ok(())
+    }
+
+    /// Whether the account `own` may sign a transfer that pays for one request.
+    pub fn check_transfer(&self, request: &TransferRequest, own: Address) -> Result<(), SignerError> {
+        let TransferRequest { asset, transfer, now } = request;
+        let call = "transfer";
+        self.check_chain(asset.chain_id)?;
+        if !self.assets.contains(asset) {
+            return Err(Refusal::UnknownAsset { token: asset.token, chain_id: asset.chain_id }.into());
+        }
+        if transfer.from != own {
+            return Err(Refusal::WrongPayer { from: transfer.from, own }.into());
+        }
+        self.check_counterparty(call, transfer.to, own)?;
+        if transfer.to == asset.token {
+            return Err(Refusal::WrongCounterparty { call, address: transfer.to, role: "the token itself" }.into());
+        }
+        if transfer.value.is_zero() {
+            return Err(Refusal::ZeroAmount { call }.into());
+        }
+        if transfer.value > self.max_transfer {
+            return Err(Refusal::AboveTransferLimit { amount: transfer.value, most: self.max_transfer }.into());
+        }
+        let seconds = if transfer.valid_after < *now { transfer.valid_before.saturating_sub(*now) } else { 0 };
+        if !(1..=Self::MAX_TRANSFER_TIME).contains(&seconds) {
+            return Err(Refusal::ValidTooLong { seconds, most: Self::MAX_TRANSFER_TIME }.into());
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use drain_protocol::{Address, SignedVoucher};
 
 use crate::error::SignerError;
 use crate::prompt::Prompt;
-use crate::request::{SignedTransaction, TransactionRequest, VoucherRequest};
+use crate::request::{Message, SignedTransaction, TransactionRequest, TransferRequest, VoucherRequest};
 use crate::rules::Policy;
 use crate::{Backend, Capabilities, SharedBackend};
 
@@ -49,11 +49,22 @@ impl Signer {
     /// Signs a voucher. The caller has it durable already (M1).
     pub async fn sign_voucher(&self, request: &VoucherRequest, prompt: &Prompt) -> Result<SignedVoucher, SignerError> {
         self.policy.check_voucher(request)?;
-        let signature = self.backend.sign_voucher(request, prompt).await?;
-        if !self.capabilities().in_process {
-            verify_signature(request.digest(), &signature, self.address()).map_err(|e| self.bad_signature(e))?;
-        }
+        let signature = self.sign_message((*request).into(), prompt).await?;
         Ok(SignedVoucher { voucher: request.voucher, signature })
+    }
+
+    /// Signs a transfer that pays for one request. The caller has it durable already (M1).
+    pub async fn sign_transfer(&self, request: &TransferRequest, prompt: &Prompt) -> Result<[u8; 65], SignerError> {
+        self.policy.check_transfer(request, self.address())?;
+        self.sign_message((*request).into(), prompt).await
+    }
+
+    async fn sign_message(&self, message: Message, prompt: &Prompt) -> Result<[u8; 65], SignerError> {
+        let signature = self.backend.sign_message(&message, prompt).await?;
+        if !self.capabilities().in_process {
+            verify_signature(message.digest(), &signature, self.address()).map_err(|e| self.bad_signature(e))?;
+        }
+        Ok(signature)
     }
 
     /// Signs a transaction. The caller journals it before it is broadcast (M7).

@@ -1,8 +1,8 @@
 //! Listings, and the forms in which readers of the live directory have met them (protocol.md section 10.1).
 
-use alloy::primitives::Address;
 use serde_json::{Map, Value, json};
 
+use crate::paid::Paid;
 use crate::provider::{Kind, Model, Provider};
 
 /// One entry of the catalogue. Fields are public: tests change them while the directory runs.
@@ -42,6 +42,8 @@ pub struct Listing {
     pub models: Vec<Model>,
     /// For MPP listings.
     pub mpp_endpoint: Option<String>,
+    /// For MPP listings: "llm" or "rest".
+    pub mpp_type: Option<String>,
     /// Names of JSON fields that are left out.
     pub omit: Vec<String>,
     /// JSON fields that are added or replaced.
@@ -76,20 +78,21 @@ impl Listing {
             latency_ms: 180,
             models: config.models.clone(),
             mpp_endpoint: None,
+            mpp_type: None,
             omit: Vec::new(),
             extra: Map::new(),
         }
     }
 
-    /// A listing of the other payment protocol, which DRAIN channels cannot pay.
-    pub fn mpp(id: impl Into<String>, wallet: Address) -> Self {
+    /// The chat of a server that is paid over MPP, which DRAIN channels cannot pay.
+    pub fn mpp(id: impl Into<String>, paid: &Paid) -> Self {
         Self {
             id: id.into(),
             name: "Sim-MPP".into(),
-            description: "Sandbox listing of the MPP protocol; nothing answers behind it.".into(),
-            api_url: "http://127.0.0.1:9/mpp".into(),
-            wallet: wallet.to_string(),
-            chain_id: 4217,
+            description: "Sandbox server paid over MPP: answers text with text. Play money only.".into(),
+            api_url: format!("{}/mpp", paid.url()),
+            wallet: paid.payee().to_string(),
+            chain_id: paid.chain_id(),
             category: "llm".into(),
             protocol: "mpp".into(),
             tier: "community".into(),
@@ -100,9 +103,23 @@ impl Listing {
             online: true,
             latency_ms: 90,
             models: vec![Model::new("sim-mpp", 300, 1_200)],
-            mpp_endpoint: Some("http://127.0.0.1:9/mpp/chat".into()),
+            mpp_endpoint: Some(format!("{}/mpp/v1/chat/completions", paid.url())),
+            mpp_type: Some("llm".into()),
             omit: Vec::new(),
             extra: Map::new(),
+        }
+    }
+
+    /// The echo of the same server: any JSON to one address.
+    pub fn mpp_rest(id: impl Into<String>, paid: &Paid) -> Self {
+        Self {
+            name: "Sim-MPP-Echo".into(),
+            description: "Sandbox server paid over MPP: answers with what it was sent. Play money only.".into(),
+            category: "data".into(),
+            models: Vec::new(),
+            mpp_endpoint: Some(format!("{}/mpp/echo", paid.url())),
+            mpp_type: Some("rest".into()),
+            ..Self::mpp(id, paid)
         }
     }
 
@@ -118,7 +135,7 @@ impl Listing {
             let more = json!({
                 "description": self.description, "chainId": self.chain_id, "protocol": self.protocol,
                 "tier": self.tier, "score": self.score, "qualityScore": self.quality, "docsUrl": null,
-                "mppEndpoint": self.mpp_endpoint, "mppType": self.mpp_endpoint.as_ref().map(|_| "llm"),
+                "mppEndpoint": self.mpp_endpoint, "mppType": self.mpp_type,
                 "minDuration": self.min_duration, "maxDuration": self.max_duration,
             });
             let health = match form {

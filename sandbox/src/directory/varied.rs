@@ -62,6 +62,7 @@ fn listing(number: usize) -> Listing {
         latency_ms: 80 + u64::from(seed[8]) * 10,
         models: models.iter().map(|(id, input, output)| Model::new(*id, dearer(*input), dearer(*output))).collect(),
         mpp_endpoint: None,
+        mpp_type: None,
         omit: Vec::new(),
         extra: Map::new(),
     }

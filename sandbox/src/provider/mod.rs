@@ -4,14 +4,14 @@
 //! would refuse (protocol.md section 2.8). Everything else that it does wrong is a switch in [`Faults`].
 
 mod books;
-mod chat;
+pub(crate) mod chat;
 mod claim;
 mod close;
 mod config;
 mod deliver;
 mod faults;
-mod model;
-mod refusal;
+pub(crate) mod model;
+pub(crate) mod refusal;
 mod server;
 mod services;
 mod stream;

@@ -18,7 +18,7 @@ use super::patience::Patience;
 use super::{KmsProblem, KmsSettings, client};
 use crate::error::SignerError;
 use crate::prompt::Prompt;
-use crate::request::{SignedTransaction, TransactionRequest, VoucherRequest};
+use crate::request::{Message, SignedTransaction, TransactionRequest};
 use crate::{Backend, Capabilities};
 
 const KIND: &str = "aws-kms";
@@ -131,8 +131,8 @@ impl Service {
 }
 
 impl Backend for KmsBackend {
-    fn sign_voucher(&self, request: &VoucherRequest, prompt: &Prompt) -> BoxFuture<'_, Result<[u8; 65], SignerError>> {
-        let signed = self.sign(request.digest(), prompt.clone());
+    fn sign_message(&self, message: &Message, prompt: &Prompt) -> BoxFuture<'_, Result<[u8; 65], SignerError>> {
+        let signed = self.sign(message.digest(), prompt.clone());
         async move { Ok(signed.await?.as_bytes()) }.boxed()
     }
 

@@ -17,7 +17,7 @@ use super::session::{Session, Waits};
 use super::transport::Connect;
 use crate::error::SignerError;
 use crate::prompt::Prompt;
-use crate::request::{SignedTransaction, TransactionRequest, VoucherRequest};
+use crate::request::{Message, SignedTransaction, TransactionRequest};
 use crate::{Backend, Capabilities};
 
 /// What a device does is asked for anew with each signature: nothing here goes stale, and starting needs no device.
@@ -38,7 +38,7 @@ struct Device {
 }
 
 enum Job {
-    Voucher(VoucherRequest),
+    Message(Message),
     Transaction(Box<TransactionRequest>),
 }
 
@@ -89,13 +89,13 @@ impl Device {
         };
         match job {
             Job::Transaction(request) => session.transaction(request, prompt).await,
-            Job::Voucher(request) => {
+            Job::Message(message) => {
                 // Not left in the middle: the app would mix half of a definition with the next one.
-                let shown = session.define_voucher().await?;
+                let shown = session.define(message).await?;
                 if asker.is_closed() {
                     return Err(DeviceProblem::Unplugged);
                 }
-                session.voucher(request, shown, prompt).await
+                session.message(message, shown, prompt).await
             }
         }
     }
@@ -121,8 +121,8 @@ impl Device {
 }
 
 impl Backend for LedgerBackend {
-    fn sign_voucher(&self, request: &VoucherRequest, prompt: &Prompt) -> BoxFuture<'_, Result<[u8; 65], SignerError>> {
-        Self::run(self.device.clone(), Job::Voucher(*request), prompt.clone()).boxed()
+    fn sign_message(&self, message: &Message, prompt: &Prompt) -> BoxFuture<'_, Result<[u8; 65], SignerError>> {
+        Self::run(self.device.clone(), Job::Message(*message), prompt.clone()).boxed()
     }
 
     fn sign_transaction(

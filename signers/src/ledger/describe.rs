@@ -3,32 +3,44 @@
 use alloy::consensus::SignableTransaction;
 use alloy::primitives::utils::format_ether;
 
-use crate::request::{Call, TransactionRequest, VoucherRequest};
+use crate::request::{Call, Message, TransactionRequest, TransferRequest, VoucherRequest};
 
-/// A voucher in a line.
-pub(super) fn voucher(request: &VoucherRequest) -> String {
-    let voucher = &request.voucher;
-    format!("pay, {} USDC in total, voucher {} of channel {}", voucher.amount, voucher.nonce.get(), voucher.channel_id)
+/// A message in a line.
+pub(super) fn message(message: &Message) -> String {
+    match message {
+        Message::Voucher(request) => {
+            let voucher = &request.voucher;
+            let (amount, nonce) = (voucher.amount, voucher.nonce.get());
+            format!("pay, {amount} USDC in total, voucher {nonce} of channel {}", voucher.channel_id)
+        }
+        Message::Transfer(request) => format!("pay, {} USDC, to {}", request.transfer.value, request.transfer.to),
+    }
 }
 
-/// What the screen shows of a voucher that the device hashes itself.
-pub(super) fn voucher_screen(request: &VoucherRequest) -> String {
+/// What the screen shows of a message that the device hashes itself.
+pub(super) fn message_screen(message: &Message) -> String {
+    let (chain_id, contract, fields) = match message {
+        Message::Voucher(VoucherRequest { domain, voucher, .. }) => {
+            let (amount, nonce) = (voucher.amount.units(), voucher.nonce.get());
+            (domain.chain_id(), domain.contract(), format!("channelId, amount {amount} and nonce {nonce}"))
+        }
+        Message::Transfer(TransferRequest { asset, transfer, .. }) => {
+            let (to, value) = (transfer.to, transfer.value.units());
+            (asset.chain_id, asset.token, format!("from, to {to}, value {value}, its times and nonce"))
+        }
+    };
     format!(
-        "it shows chain {}, contract {}, then channelId, amount {} and nonce {} with Raw messages on in the app's settings, else the message hash {}",
-        request.domain.chain_id(),
-        request.domain.contract(),
-        request.voucher.amount.units(),
-        request.voucher.nonce.get(),
-        request.voucher.struct_hash(),
+        "it shows chain {chain_id}, contract {contract}, then {fields} with Raw messages on in the app's settings, else the message hash {}",
+        message.struct_hash(),
     )
 }
 
 /// What the screen shows where the app knows hash pairs only.
-pub(super) fn hashes_screen(request: &VoucherRequest) -> String {
+pub(super) fn hashes_screen(message: &Message) -> String {
     format!(
         "WARNING: this device cannot show what it signs, only two hashes; approve only if they are domain hash {} and message hash {}",
-        request.domain.separator(),
-        request.voucher.struct_hash(),
+        message.domain_separator(),
+        message.struct_hash(),
     )
 }
 

@@ -12,7 +12,7 @@ use super::problem::DeviceProblem;
 use super::transport::{Connect, Connection};
 use super::{app, describe, typed_data};
 use crate::prompt::Prompt;
-use crate::request::{Call, TransactionRequest, VoucherRequest};
+use crate::request::{Call, Message, TransactionRequest};
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -86,9 +86,9 @@ impl Session {
         if matches!(request.call, Call::SendNative { .. }) { Ok(()) } else { self.must_sign_blindly().await }
     }
 
-    /// Tells the types of a voucher. False where the app takes hash pairs only.
-    pub async fn define_voucher(&mut self) -> Result<bool, DeviceProblem> {
-        for (n, command) in typed_data::definitions().iter().enumerate() {
+    /// Tells the types of a message. False where the app takes hash pairs only.
+    pub async fn define(&mut self, message: &Message) -> Result<bool, DeviceProblem> {
+        for (n, command) in typed_data::definitions(message).iter().enumerate() {
             let answer = self.ask(command).await?;
             if n == 0 && answer.status == apdu::UNKNOWN_COMMAND {
                 self.must_sign_blindly().await?;
@@ -99,21 +99,21 @@ impl Session {
         Ok(true)
     }
 
-    /// Has a person sign a voucher: r, s, and v as 27 or 28. `shown` is what [`Session::define_voucher`] said.
-    pub async fn voucher(
+    /// Has a person sign a message: r, s, and v as 27 or 28. `shown` is what [`Session::define`] said.
+    pub async fn message(
         &mut self,
-        request: &VoucherRequest,
+        message: &Message,
         shown: bool,
         prompt: &Prompt,
     ) -> Result<[u8; 65], DeviceProblem> {
         let path = self.path.to_bytes();
         if !shown {
-            let question = self.question(describe::voucher(request), &describe::hashes_screen(request), prompt);
-            let command = apdu::sign_hashes(path, request.domain.separator().0, request.voucher.struct_hash().0);
+            let question = self.question(describe::message(message), &describe::hashes_screen(message), prompt);
+            let command = apdu::sign_hashes(path, message.domain_separator().0, message.struct_hash().0);
             return signature(self.press(&command, &question).await?);
         }
-        let question = self.question(describe::voucher(request), &describe::voucher_screen(request), prompt);
-        match self.typed(request, path, &question).await {
+        let question = self.question(describe::message(message), &describe::message_screen(message), prompt);
+        match self.typed(message, path, &question).await {
             // Refused though the setting is on: it did not understand. It has forgotten all now, and the next one works.
             Err(DeviceProblem::BlindSigningOff) if self.must_sign_blindly().await.is_ok() => {
                 Err(DeviceProblem::garbled("it refused a message that it knows how to show"))
@@ -124,11 +124,11 @@ impl Session {
 
     async fn typed(
         &mut self,
-        request: &VoucherRequest,
+        message: &Message,
         path: Vec<u8>,
         question: &Question<'_>,
     ) -> Result<[u8; 65], DeviceProblem> {
-        for command in typed_data::values(request) {
+        for command in typed_data::values(message) {
             self.press(&command, question).await?.nothing()?;
         }
         signature(self.press(&apdu::sign_typed(path), question).await?)

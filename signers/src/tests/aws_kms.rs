@@ -29,7 +29,7 @@ async fn backend(key: &Key) -> KmsBackend {
 }
 
 async fn sign(backend: &KmsBackend) -> Result<[u8; 65], SignerError> {
-    backend.sign_voucher(&voucher(1), &Prompt::nobody()).await
+    backend.sign_message(&voucher(1).into(), &Prompt::nobody()).await
 }
 
 /// What an error must be: told apart by its code, saying what to do, holding nothing secret.
@@ -166,7 +166,7 @@ async fn what_passes_is_tried_again_and_said() {
             let said = Arc::clone(&said);
             move |text| said.lock().unwrap().push(text.to_owned())
         });
-        backend.sign_voucher(&voucher(1), &prompt).await.unwrap_or_else(|e| panic!("{fault}: {e}"));
+        backend.sign_message(&voucher(1).into(), &prompt).await.unwrap_or_else(|e| panic!("{fault}: {e}"));
         assert_eq!(key.asked("Sign"), times as usize + 1, "{fault}");
         assert_eq!(said.lock().unwrap().len(), 1, "{fault}: once");
     }

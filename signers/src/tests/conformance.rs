@@ -7,9 +7,9 @@ use drain_protocol::{ChannelId, Deployment, Domain, Nonce, Usdc, Voucher};
 use futures::FutureExt;
 use serde_json::Value;
 
-use super::fixtures::{KEY, list, open, text, v1, v2, voucher};
+use super::fixtures::{KEY, list, open, text, transfer, v1, v2, voucher};
 use crate::sealed::Cost;
-use crate::{Call, LocalBackend, Prompt, Secret, SharedBackend, TransactionRequest, VoucherRequest, keystore};
+use crate::{Call, LocalBackend, Message, Prompt, Secret, SharedBackend, TransactionRequest, VoucherRequest, keystore};
 
 /// The suite. `make` gives a backend that holds the key, and for the same key again one as after a restart. Backends that
 /// hold a fixed key run [`behaves`] alone. What happens to a connection is in the tests of the backend that has one.
@@ -26,7 +26,12 @@ pub async fn conforms(kind: &str, make: impl AsyncFn(Secret) -> SharedBackend) {
         for vector in list("signatures").iter().filter(|v| v["signerKeyName"] == name) {
             let Some(request) = voucher_request(vector) else { continue };
             let expected = parse_signature(text(vector, "signature")).unwrap();
-            assert_eq!(backend.sign_voucher(&request, &Prompt::nobody()).await, Ok(expected), "{}", vector["id"]);
+            assert_eq!(
+                backend.sign_message(&request.into(), &Prompt::nobody()).await,
+                Ok(expected),
+                "{}",
+                vector["id"]
+            );
             vouchers += 1;
         }
         for vector in list("rawTransactions").iter().filter(|v| v["key"] == name) {
@@ -45,12 +50,15 @@ pub async fn conforms(kind: &str, make: impl AsyncFn(Secret) -> SharedBackend) {
 pub async fn behaves(backend: &SharedBackend, restarted: &SharedBackend) {
     signs(backend, 150_000).await;
     signs(backend, 0).await;
+    let payment = transfer(backend.address());
+    let signature = backend.sign_message(&payment.into(), &Prompt::nobody()).await.unwrap();
+    assert_eq!(verify_signature(Message::from(payment).digest(), &signature, backend.address()).map(|_| ()), Ok(()));
     let signed = backend.sign_transaction(&open(), &Prompt::nobody()).await.unwrap();
     assert_eq!(alloy::primitives::keccak256(&signed.raw), signed.hash);
 
     // Whoever gives up before the answer leaves nothing behind that the next request would meet.
     for amount in 1..4 {
-        let abandoned = backend.sign_voucher(&voucher(amount), &Prompt::nobody());
+        let abandoned = backend.sign_message(&voucher(amount).into(), &Prompt::nobody());
         drop(abandoned.now_or_never());
         drop(backend.sign_transaction(&open(), &Prompt::nobody()));
         signs(backend, 1_000 + amount).await;
@@ -69,14 +77,14 @@ pub async fn behaves(backend: &SharedBackend, restarted: &SharedBackend) {
 
     // Nothing is remembered that a restart would lose.
     assert_eq!(restarted.address(), backend.address());
-    let again = restarted.sign_voucher(&voucher(5), &Prompt::nobody()).await.unwrap();
+    let again = restarted.sign_message(&voucher(5).into(), &Prompt::nobody()).await.unwrap();
     let deterministic = backend.capabilities().kind != "aws-kms";
-    assert!(!deterministic || backend.sign_voucher(&voucher(5), &Prompt::nobody()).await == Ok(again));
+    assert!(!deterministic || backend.sign_message(&voucher(5).into(), &Prompt::nobody()).await == Ok(again));
 }
 
 async fn signs(backend: &SharedBackend, amount: u32) {
     let request = voucher(amount);
-    let signature = backend.sign_voucher(&request, &Prompt::nobody()).await.unwrap();
+    let signature = backend.sign_message(&request.into(), &Prompt::nobody()).await.unwrap();
     assert_eq!(verify_signature(request.digest(), &signature, backend.address()).map(|_| ()), Ok(()));
 }
 

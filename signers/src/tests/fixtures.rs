@@ -3,10 +3,10 @@
 use std::sync::LazyLock;
 
 use drain_protocol::deployment::{POLYGON, builtin};
-use drain_protocol::{Address, ChannelId, Deployment, Nonce, Usdc, Voucher};
+use drain_protocol::{Address, Asset, B256, ChannelId, Deployment, Nonce, Transfer, Usdc, Voucher};
 use serde_json::Value;
 
-use crate::{Call, Policy, Secret, TransactionRequest, VoucherRequest};
+use crate::{Call, Policy, Secret, TransactionRequest, TransferRequest, VoucherRequest};
 
 /// Anvil's first key.
 pub const KEY: &str = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
@@ -72,4 +72,26 @@ pub fn transaction(deployment: Deployment, call: Call) -> TransactionRequest {
 pub fn open() -> TransactionRequest {
     let duration = "1d".parse().unwrap();
     transaction(v2(), Call::Open { provider: other(), amount: Usdc::new(5_000_000), duration })
+}
+
+/// A minute's payment of a cent by this account.
+pub fn transfer(from: Address) -> TransferRequest {
+    let now = 1_795_175_686;
+    TransferRequest {
+        asset: Asset::usdc(POLYGON, v2().usdc),
+        transfer: Transfer {
+            from,
+            to: other(),
+            value: Usdc::new(10_000),
+            valid_after: 0,
+            valid_before: now + 60,
+            nonce: B256::repeat_byte(9),
+        },
+        now,
+    }
+}
+
+/// A policy by which transfers of up to five USDC are signed.
+pub fn paying() -> Policy {
+    Policy { assets: vec![Asset::usdc(POLYGON, v2().usdc)], max_transfer: Usdc::new(5_000_000), ..policy() }
 }

@@ -5,7 +5,7 @@ use drain_protocol::deployment::{AMOY, POLYGON_USDC_E};
 use drain_protocol::{Address, Deployment, Domain, U256, Usdc};
 
 use super::fixtures::*;
-use crate::{Call, SignerError, TransactionRequest, VoucherRequest};
+use crate::{Call, SignerError, TransactionRequest, TransferRequest, VoucherRequest};
 
 fn code(result: Result<(), SignerError>) -> &'static str {
     match result {
@@ -40,6 +40,36 @@ fn vouchers() {
     assert_eq!(code(mixed.check_voucher(&voucher(1))), "unknown_deployment");
     let amoy = VoucherRequest { domain: Domain::new(AMOY, contract), ..voucher(1) };
     assert_eq!(code(mixed.check_voucher(&amoy)), "wrong_chain");
+}
+
+/// M3, M8: exactly what is in the table, to somebody, for a while, and not too much.
+#[test]
+fn m8_transfers() {
+    let check = |change: fn(&mut TransferRequest)| {
+        let mut request = transfer(own());
+        change(&mut request);
+        code(paying().check_transfer(&request, own()))
+    };
+    assert_eq!(check(|_| {}), "ok");
+    assert_eq!(check(|request| request.asset.chain_id = AMOY), "wrong_chain");
+    assert_eq!(check(|request| request.asset.token = POLYGON_USDC_E), "unknown_asset");
+    assert_eq!(check(|request| request.asset.name = "USDC"), "unknown_asset");
+    assert_eq!(check(|request| request.asset.version = "1"), "unknown_asset");
+    assert_eq!(check(|request| request.transfer.from = other()), "wrong_payer");
+    for to in [Address::ZERO, own(), v2().contract(), v1().contract(), v2().usdc] {
+        let mut request = transfer(own());
+        request.transfer.to = to;
+        assert_eq!(code(paying().check_transfer(&request, own())), "wrong_counterparty", "{to}");
+    }
+    assert_eq!(check(|request| request.transfer.value = Usdc::ZERO), "zero_amount");
+    assert_eq!(check(|request| request.transfer.value = Usdc::new(5_000_000)), "ok");
+    assert_eq!(check(|request| request.transfer.value = Usdc::new(5_000_001)), "above_transfer_limit");
+    assert_eq!(check(|request| request.transfer.valid_before = request.now + 600), "ok");
+    assert_eq!(check(|request| request.transfer.valid_before = request.now + 601), "valid_too_long");
+    assert_eq!(check(|request| request.transfer.valid_before = request.now), "valid_too_long");
+    assert_eq!(check(|request| request.transfer.valid_after = request.now), "valid_too_long");
+    // Without a word of the operator nothing is paid this way.
+    assert_eq!(code(policy().check_transfer(&transfer(own()), own())), "unknown_asset");
 }
 
 #[test]

@@ -30,9 +30,9 @@ impl Liar {
 }
 
 impl Backend for Liar {
-    fn sign_voucher(&self, request: &VoucherRequest, _: &Prompt) -> BoxFuture<'_, Result<[u8; 65], SignerError>> {
+    fn sign_message(&self, message: &Message, _: &Prompt) -> BoxFuture<'_, Result<[u8; 65], SignerError>> {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        let right = self.inner.sign_voucher(request, &Prompt::nobody());
+        let right = self.inner.sign_message(message, &Prompt::nobody());
         async move {
             let mut signature = right.await?;
             (self.voucher)(&mut signature);

@@ -16,7 +16,7 @@ fn nobody() -> Prompt {
 }
 
 async fn code(backend: &SharedBackend) -> &'static str {
-    match backend.sign_voucher(&voucher(1), &nobody()).await {
+    match backend.sign_message(&voucher(1).into(), &nobody()).await {
         Ok(_) => "ok",
         Err(error) => {
             let text = error.to_string();
@@ -56,7 +56,7 @@ async fn app_version_account_and_settings_come_before_the_prompt() {
     let backend = backend(&peer);
     for (app, expected) in [("Bitcoin", "shows Bitcoin"), ("BOLOS", "shows its menu")] {
         peer.configure(|config| config.app = app.into());
-        let error = backend.sign_voucher(&voucher(1), &nobody()).await.unwrap_err();
+        let error = backend.sign_message(&voucher(1).into(), &nobody()).await.unwrap_err();
         assert!(error.code() == "ledger_wrong_app" && error.to_string().contains(expected), "{error}");
     }
     peer.configure(|config| config.app = "Ethereum".into());
@@ -78,7 +78,7 @@ async fn app_version_account_and_settings_come_before_the_prompt() {
     let (prompt, told) = listener();
     assert_eq!(backend.sign_transaction(&open(), &prompt).await.unwrap_err().code(), "ledger_blind_signing_off");
     peer.configure(|config| config.full_eip712 = false);
-    assert_eq!(backend.sign_voucher(&voucher(1), &prompt).await.unwrap_err().code(), "ledger_blind_signing_off");
+    assert_eq!(backend.sign_message(&voucher(1).into(), &prompt).await.unwrap_err().code(), "ledger_blind_signing_off");
     assert!(told.lock().unwrap().is_empty(), "nobody is told to confirm what will not be asked");
     peer.configure(|config| config.full_eip712 = true);
     assert_eq!(code(&backend).await, "ledger_blind_signing_off");
@@ -151,7 +151,7 @@ async fn a_device_that_hangs_is_given_up_early_and_a_person_is_reminded() {
     peer.finger(Finger::Wait);
     let (prompt, told) = listener();
     let reminded = || told.lock().unwrap().iter().filter(|line| line.contains("still waiting for the Ledger")).count();
-    let (signed, ()) = tokio::join!(backend.sign_voucher(&voucher(1), &prompt), async {
+    let (signed, ()) = tokio::join!(backend.sign_message(&voucher(1).into(), &prompt), async {
         until("reminders", || reminded() >= 2).await;
         peer.finger(Finger::Approve);
     });
@@ -164,7 +164,7 @@ async fn who_gives_up_leaves_no_second_prompt() {
     let backend = backend(&peer);
     peer.finger(Finger::Wait);
     {
-        let abandoned = backend.sign_voucher(&voucher(1), &nobody());
+        let abandoned = backend.sign_message(&voucher(1).into(), &nobody());
         tokio::select! {
             _ = abandoned => panic!("nobody pressed"),
             () = until("a prompt", || peer.asking()) => {}
@@ -172,7 +172,7 @@ async fn who_gives_up_leaves_no_second_prompt() {
     }
     // The next one waits for the first prompt's press.
     let (prompt, told) = listener();
-    let second = backend.sign_voucher(&voucher(2), &prompt);
+    let second = backend.sign_message(&voucher(2).into(), &prompt);
     let (signed, ()) = tokio::join!(second, async {
         until("its turn to be announced", || !told.lock().unwrap().is_empty()).await;
         assert_eq!(peer.screens().len(), 1);

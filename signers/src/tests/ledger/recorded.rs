@@ -100,7 +100,7 @@ async fn every_recording_is_replayed() {
         let (prompt, told) = listener();
         if vector["typed_data"].is_object() {
             let request = voucher(vector);
-            let signed = backend.sign_voucher(&request, &prompt).await;
+            let signed = backend.sign_message(&request.into(), &prompt).await;
             if vector["decide"] == "reject" {
                 assert_eq!(signed.as_ref().map_err(SignerError::code), Err("ledger_rejected"));
                 rejected += 1;
@@ -144,7 +144,7 @@ async fn with_raw_messages_a_person_sees_channel_amount_and_number() {
     let all = recorded();
     let vector = &all["vectors"][4];
     let backend = backend_of(tcp(&peer), text(&all, "address").parse().unwrap(), PATIENCE);
-    let signed = backend.sign_voucher(&voucher(vector), &Prompt::nobody()).await.unwrap();
+    let signed = backend.sign_message(&voucher(vector).into(), &Prompt::nobody()).await.unwrap();
     assert_eq!(signed.to_vec(), hex(vector, "signature"));
     let shown = peer.screens().pop().unwrap().join("\n");
     assert!(shown.contains("amount 934\nnonce 1") && shown.contains("channelId 0xeb8be6fa00"), "{shown}");
