@@ -16,6 +16,7 @@ mod imported;
 mod market;
 mod openings;
 mod overview;
+mod payment;
 mod progress;
 mod quote;
 mod receipts;
@@ -31,6 +32,7 @@ pub use openings::{OpeningsFound, Recovery, unknown, unknown_told};
 pub use overview::{
     ChainNow, ChannelNow, EndpointNow, FrozenNow, MoneyNow, Overview, ProviderNow, SignerNow, Spend, SpendAt,
 };
+pub use payment::{Body, DemandView, Payment, PaymentCall, PaymentReply, Target};
 pub use progress::{Parts, Progress, Question, Said};
 pub use quote::{Opening, Quote, QuoteCall, QuoteInput};
 pub use receipts::{KeptAnswer, MAX_RECEIPTS, ReceiptDetails, ReceiptQuery, ReceiptView};

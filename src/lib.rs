@@ -23,6 +23,7 @@ pub mod mcp;
 pub mod metrics;
 pub mod notify;
 pub mod operator;
+pub mod payment;
 pub mod points;
 pub mod policy;
 pub mod provider;

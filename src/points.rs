@@ -15,6 +15,14 @@ pub enum Point {
     VoucherAnswered,
     /// The answer is kept, and its outcome waits for the next commit.
     VoucherSettled,
+    /// A payment without a channel is recorded; nothing is signed.
+    PaymentAuthorized,
+    /// It is signed; nothing is sent.
+    PaymentSigned,
+    /// Its server has it, and the answer came or broke off.
+    PaymentSent,
+    /// Its outcome waits for the next commit.
+    PaymentEnded,
     /// A voucher of amount zero is recorded; nothing is signed.
     ProbeAuthorized,
     /// The wish to open is recorded.
@@ -47,12 +55,16 @@ pub enum Point {
 
 impl Point {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 23] = [
         Self::VoucherAuthorized,
         Self::VoucherSigned,
         Self::VoucherSent,
         Self::VoucherAnswered,
         Self::VoucherSettled,
+        Self::PaymentAuthorized,
+        Self::PaymentSigned,
+        Self::PaymentSent,
+        Self::PaymentEnded,
         Self::ProbeAuthorized,
         Self::OpenBegun,
         Self::CloseBegun,
@@ -77,6 +89,10 @@ impl Point {
             Self::VoucherSent => "voucher-sent",
             Self::VoucherAnswered => "voucher-answered",
             Self::VoucherSettled => "voucher-settled",
+            Self::PaymentAuthorized => "payment-authorized",
+            Self::PaymentSigned => "payment-signed",
+            Self::PaymentSent => "payment-sent",
+            Self::PaymentEnded => "payment-ended",
             Self::ProbeAuthorized => "probe-authorized",
             Self::OpenBegun => "open-begun",
             Self::CloseBegun => "close-begun",

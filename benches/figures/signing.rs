@@ -8,7 +8,7 @@ use drain_protocol::deployment::{POLYGON, builtin};
 use drain_protocol::voucher::verify_signature;
 use drain_protocol::{ChannelId, Nonce, Usdc, Voucher};
 use drain_sandbox::marketplace::AGENT_KEY;
-use drain_signers::{LocalBackend, Policy, Prompt, Secret, Signer, VoucherRequest};
+use drain_signers::{LocalBackend, Message, Policy, Prompt, Secret, Signer, VoucherRequest};
 
 use crate::errors::Result;
 use crate::machine::cpu_seconds;
@@ -59,7 +59,7 @@ pub fn vouchers(_: &mut World) -> Result<Vec<Row>> {
         let one = request(1)?;
         let signature = runtime.block_on(signer.sign_voucher(&one, &Prompt::nobody()))?.signature;
         recovered.push(rate(|_| {
-            black_box(verify_signature(black_box(one.digest()), &signature, own)?);
+            black_box(verify_signature(black_box(Message::from(one).digest()), &signature, own)?);
             Ok(())
         })?);
     }

@@ -36,7 +36,7 @@ pub enum ListingProtocol {
     /// By vouchers; also when the listing does not say.
     #[default]
     Drain,
-    /// By another protocol, which this runtime does not speak.
+    /// Request by request, by HTTP 402.
     Mpp,
     /// Something newer.
     Other(String),
@@ -71,6 +71,8 @@ pub struct Listing {
     pub docs_url: Option<String>,
     /// Where an MPP provider answers.
     pub mpp_endpoint: Option<String>,
+    /// Whether an MPP provider takes requests of a form of its own (`rest`) rather than conversations.
+    pub mpp_rest: bool,
     /// Shortest channel it wants, in seconds. Nothing enforces it.
     pub min_duration: Option<u64>,
     /// Longest channel it wants, in seconds. Nothing enforces it.
@@ -180,6 +182,10 @@ impl Listing {
             quality_score: score("qualityScore"),
             docs_url: url(entry, "docsUrl"),
             mpp_endpoint: url(entry, "mppEndpoint"),
+            mpp_rest: entry
+                .get("mppType")
+                .and_then(Value::as_str)
+                .is_some_and(|kind| kind.eq_ignore_ascii_case("rest")),
             min_duration: entry.get("minDuration").and_then(shape::whole),
             max_duration: entry.get("maxDuration").and_then(shape::whole),
             online: first([status.get("online"), entry.get("isOnline")]).and_then(|value| value.as_bool()).or_else(

@@ -23,7 +23,7 @@ mod typed {
 
 /// A token that is paid with: where it is, and how it names itself in what is signed. Nobody else's word counts for
 /// that (M8).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asset {
     /// The chain.
     pub chain_id: u64,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use drain_protocol::Usdc;
+use drain_protocol::demand::Protocol;
 use drain_protocol::directory::{Catalogue, ListedModel, Listing, ListingProtocol};
 
 use super::directory::Known;
@@ -15,6 +16,7 @@ use crate::api::{
 };
 use crate::config::ListedProvider;
 use crate::journal::provider_key;
+use crate::payment::is_built;
 use crate::policy::ranking::Facts;
 use crate::policy::score::{ProviderRecord, Score};
 use crate::provider::contract_choice;
@@ -27,7 +29,7 @@ const MAX_MODELS: usize = 200;
 /// What our own requests say of providers, by wallet and host; of nobody where it is not the caller's to see.
 pub type Records = HashMap<String, ProviderRecord>;
 
-/// The listings that match, ranked. MPP listings only when asked for: they cannot be paid here. `own` are the ids that a
+/// The listings that match, ranked. MPP listings only when asked for: no channel pays them. `own` are the ids that a
 /// person listed.
 pub fn page(known: &Known, query: &ProviderQuery, records: &Records, own: &[ListedProvider]) -> ProviderPage {
     let wanted = query.protocol.as_deref().unwrap_or("drain");
@@ -135,6 +137,17 @@ fn protocol(listing: &Listing) -> &str {
     }
 }
 
+/// Which tool asks and pays it. Whether an MPP service is paid on this chain only its own 402 tells.
+fn tool(listing: &Listing) -> &'static str {
+    match listing.protocol {
+        ListingProtocol::Drain => "drain_chat",
+        ListingProtocol::Mpp if !is_built(Protocol::Mpp) => "",
+        ListingProtocol::Mpp if listing.mpp_rest => "mpp_request",
+        ListingProtocol::Mpp => "mpp_chat",
+        ListingProtocol::Other(_) => "",
+    }
+}
+
 /// One listing.
 fn summary(listing: &Listing, records: &Records) -> ProviderSummary {
     ProviderSummary {
@@ -143,7 +156,8 @@ fn summary(listing: &Listing, records: &Records) -> ProviderSummary {
         name: listing.name.clone(),
         category: listing.category.clone(),
         protocol: protocol(listing).into(),
-        payable: listing.protocol == ListingProtocol::Drain,
+        payable: !tool(listing).is_empty(),
+        tool: tool(listing).into(),
         online: listing.online,
         latency_ms: listing.latency_ms,
         quality: None,
@@ -205,7 +219,12 @@ pub async fn details(services: &Services, listing: &Listing, known: &Known, reco
         details.warnings.push("the directory spells its wallet with a wrong checksum".into());
     }
     if listing.protocol != ListingProtocol::Drain {
-        details.warnings.push("it is not paid by a channel: drain-mcp cannot pay it".into());
+        details.warnings.push(match tool(listing) {
+            "" => "it is not paid by a channel: drain-mcp cannot pay it".into(),
+            tool => format!(
+                "it is paid request by request with {tool}, without a channel; its price is what it asks for then"
+            ),
+        });
         return details;
     }
     let base = match base_url(&listing.api_url) {

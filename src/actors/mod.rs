@@ -12,6 +12,7 @@ mod local;
 mod naming;
 mod observer;
 pub mod opening;
+mod payments;
 mod person;
 pub mod refund;
 mod reorg;

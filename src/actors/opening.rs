@@ -205,7 +205,7 @@ fn check_listing(services: &Services, purse: &Purse, listing: &Listing) -> Resul
         return Err(Failure::unspent(
             Code::NotPayable,
             format!("{} is not paid by a channel", quoted(&listing.name, 60)),
-            "Use a provider of the protocol drain: drain_providers lists them.",
+            "It is paid request by request: mpp_chat or pay_request. For a channel use a provider of the protocol drain.",
         ));
     }
     if listing.chain_id != services.config.chain.chain_id {

@@ -10,9 +10,9 @@ use super::sharing::Shared;
 use super::startup::{no_signer, services};
 use crate::api::{
     ApprovalView, Approved, BudgetView, ChannelView, ChatCall, ChatReply, Closed, Command, Feedback, Imported,
-    LeftBehind, OfferedModel, OpenRequest, Opened, OpeningsFound, Overview, Progress, ProviderDetails, ProviderPage,
-    ProviderQuery, Quote, QuoteCall, ReceiptDetails, ReceiptQuery, ReceiptView, Recovery, RefundReport, Reply,
-    SendAmount, Swept, WalletView, unknown_told,
+    LeftBehind, OfferedModel, OpenRequest, Opened, OpeningsFound, Overview, PaymentCall, PaymentReply, Progress,
+    ProviderDetails, ProviderPage, ProviderQuery, Quote, QuoteCall, ReceiptDetails, ReceiptQuery, ReceiptView,
+    Recovery, RefundReport, Reply, SendAmount, Swept, WalletView, unknown_told,
 };
 use crate::config::{Config, Password};
 use crate::error::Failure;
@@ -166,6 +166,16 @@ impl Runtime {
     /// Pays for a request.
     pub async fn chat(&self, call: ChatCall, progress: Progress) -> Result<ChatReply, Failure> {
         answer!(self.run(Command::Chat(call), progress).await?, Reply::Chat)
+    }
+
+    /// Pays for a request without a channel, where its server asks for that by HTTP 402.
+    pub async fn pay_request(&self, call: PaymentCall, progress: Progress) -> Result<PaymentReply, Failure> {
+        answer!(self.run(Command::PayRequest(call), progress).await?, Reply::Request).map(|reply| *reply)
+    }
+
+    /// The same without paying: what its server asks for.
+    pub async fn quote_request(&self, call: PaymentCall) -> Result<PaymentReply, Failure> {
+        answer!(self.read(Command::QuoteRequest(call)).await?, Reply::Request).map(|reply| *reply)
     }
 
     /// What a request would cost, and what would pay for it. Nothing is signed, opened or pinned.

@@ -6,13 +6,14 @@ use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Handler, MailboxError, Message};
 use drain_protocol::Address;
 use drain_signers::Capabilities;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::answers::Answers;
 use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Failure, Money};
+use crate::http_client::HttpClient;
 use crate::journal::Journal;
 use crate::marketplace::MarketplaceClient;
 use crate::metrics;
@@ -25,6 +26,8 @@ use crate::provider::ProviderClient;
 pub struct Services {
     /// The operator's settings.
     pub config: Arc<Config>,
+    /// Requests to whoever else wants to be paid.
+    pub http: HttpClient,
     /// Requests to providers.
     pub provider: ProviderClient,
     /// Requests to the marketplace.
@@ -80,6 +83,8 @@ pub struct Purse {
     pub signer: Capabilities,
     /// Rings when a person has answered a question.
     pub decisions: watch::Sender<()>,
+    /// Rings when a payment without a channel was signed: the chain is to be asked what became of it.
+    pub paid: Arc<Notify>,
 }
 
 impl Purse {

@@ -4,13 +4,15 @@ use std::time::Instant;
 
 use actix::{Actor, Context, Handler, Message, ResponseFuture};
 use drain_protocol::SignedVoucher;
-use drain_signers::{Prompt, SignedTransaction, Signer, SignerError, TransactionRequest, VoucherRequest};
+use drain_signers::{
+    Prompt, SignedTransaction, Signer, SignerError, TransactionRequest, TransferRequest, VoucherRequest,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::services::Counted;
 use crate::api::Progress;
 use crate::error::{Code, Failure};
-use crate::journal::Authorized;
+use crate::journal::{Authorized, AuthorizedPayment};
 use crate::metrics::{self, Signed};
 
 /// Waiting requests. Signing is quick or, on a device, one at a time: more would only grow old here.
@@ -63,6 +65,43 @@ pub struct SignTransaction {
     pub progress: Progress,
 }
 
+/// Sign the one transfer that the journal gave leave for (M1).
+#[derive(Debug, Message)]
+#[rtype(result = "Result<[u8; 65], Failure>")]
+pub struct SignPayment {
+    /// The journal's leave.
+    pub leave: AuthorizedPayment,
+    /// Where an interactive backend says what a person must do.
+    pub progress: Progress,
+    /// Cancelled when nobody wants the payment any more.
+    pub gone: CancellationToken,
+}
+
+impl Handler<SignPayment> for SignerActor {
+    type Result = ResponseFuture<Result<[u8; 65], Failure>>;
+
+    fn handle(&mut self, SignPayment { leave, progress, gone }: SignPayment, _: &mut Self::Context) -> Self::Result {
+        let signer = self.signer.clone();
+        let request = TransferRequest { asset: leave.asset(), transfer: leave.transfer(), now: leave.now() };
+        Box::pin(async move {
+            let (prompt, begun) = (prompt(progress), Instant::now());
+            // Dropped, the backend asks no longer. What was never handed out is worth nothing to anybody.
+            tokio::select! {
+                biased;
+                signed = signer.sign_transfer(&request, &prompt) => {
+                    measured(&signer, Signed::Payment, begun, signed.as_ref().err());
+                    signed.map_err(failure)
+                }
+                () = gone.cancelled() => Err(unwanted()),
+            }
+        })
+    }
+}
+
+fn unwanted() -> Failure {
+    Failure::unspent(Code::Cancelled, "Nobody waits for this request any more", "Call again if it is still wanted.")
+}
+
 impl Handler<SignVoucher> for SignerActor {
     type Result = ResponseFuture<Result<SignedVoucher, Failure>>;
 
@@ -71,7 +110,7 @@ impl Handler<SignVoucher> for SignerActor {
         let request = VoucherRequest { domain: leave.domain(), voucher: leave.voucher(), deposit: leave.deposit() };
         Box::pin(async move {
             let (prompt, begun) = (prompt(progress), Instant::now());
-            let unwanted = async {
+            let left = async {
                 match gone {
                     Some(gone) => gone.cancelled().await,
                     None => std::future::pending().await,
@@ -84,7 +123,7 @@ impl Handler<SignVoucher> for SignerActor {
                     measured(&signer, Signed::Voucher, begun, signed.as_ref().err());
                     signed.map_err(failure)
                 }
-                () = unwanted => Err(Failure::unspent(Code::Cancelled, "Nobody waits for this request any more", "Call again if it is still wanted.")),
+                () = left => Err(unwanted()),
             }
         })
     }

@@ -33,7 +33,8 @@ pub(super) fn services(config: Config) -> Result<Services, Failure> {
     let http = HttpClient::new(policy);
     Ok(Services {
         provider: ProviderClient::new(http.clone()),
-        marketplace: MarketplaceClient::new(http, &config.marketplace),
+        marketplace: MarketplaceClient::new(http.clone(), &config.marketplace),
+        http,
         chain: Chain::new(&config.chain)?,
         clock: Clock::default(),
         notifier: Notifier::start(&config.notify),
@@ -77,7 +78,14 @@ pub(super) async fn wallet(services: &Services, signer: Signer, hold: Hold) -> R
         .map_err(|e| Failure::internal(e.to_string()))??;
     let channels = journal.channels(false).await?;
     let answers = Answers::open(location(&services.config, address), services.config.requests.keep);
-    let purse = Purse { address, journal, answers, signer: signer.capabilities(), decisions: watch::Sender::new(()) };
+    let purse = Purse {
+        address,
+        journal,
+        answers,
+        signer: signer.capabilities(),
+        decisions: watch::Sender::new(()),
+        paid: Arc::default(),
+    };
     Ok((WithKey { purse, signer, channels }, lock))
 }
 

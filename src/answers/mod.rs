@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_secs(600);
 pub struct AnswerId {
     /// The receipt.
     pub receipt: String,
-    /// The channel's id on chain.
+    /// The channel's id on chain; of a payment without one its payee.
     pub channel: String,
     /// Whose request it was.
     pub agent: String,

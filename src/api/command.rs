@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ApprovalView, Approved, BudgetView, ChannelView, ChatCall, ChatReply, Closed, Feedback, Imported, LeftBehind,
-    OfferedModel, OpenRequest, Opened, OpeningsFound, Overview, ProviderDetails, ProviderPage, ProviderQuery, Quote,
-    QuoteCall, ReceiptDetails, ReceiptQuery, ReceiptView, Recovery, RefundReport, Swept, WalletView,
+    OfferedModel, OpenRequest, Opened, OpeningsFound, Overview, PaymentCall, PaymentReply, ProviderDetails,
+    ProviderPage, ProviderQuery, Quote, QuoteCall, ReceiptDetails, ReceiptQuery, ReceiptView, Recovery, RefundReport,
+    Swept, WalletView,
 };
 use crate::config::Password;
 use crate::error::{Code, Failure, Money};
@@ -34,6 +35,10 @@ pub enum Command {
     Open(OpenRequest),
     /// Pay for a request.
     Chat(ChatCall),
+    /// Pay for a request without a channel, where its server asks for that by HTTP 402.
+    PayRequest(PaymentCall),
+    /// The same without paying: what it asks for.
+    QuoteRequest(PaymentCall),
     /// What a request would cost, and what would pay for it.
     Quote(QuoteCall),
     /// The caller's limits and what is left of them.
@@ -111,6 +116,8 @@ pub enum Reply {
     Opened(Box<Opened>),
     /// Of [`Command::Chat`].
     Chat(ChatReply),
+    /// Of [`Command::PayRequest`] and [`Command::QuoteRequest`].
+    Request(Box<PaymentReply>),
     /// Of [`Command::Quote`].
     Quote(Box<Quote>),
     /// Of [`Command::Overview`].
@@ -223,14 +230,16 @@ impl Command {
             | Self::Openings
             | Self::Recover
             | Self::Import(_) => Effect::Repeatable,
-            Self::Chat(_) => Effect::Pays,
+            Self::Chat(_) | Self::PayRequest(_) => Effect::Pays,
             Self::Approve(_)
             | Self::Open(_)
             | Self::Close(_)
             | Self::CooperativeClose(_)
             | Self::Refund(_)
             | Self::Sweep => Effect::Joins,
-            Self::Feedback(_)
+            // What the request itself does is its server's business.
+            Self::QuoteRequest(_)
+            | Self::Feedback(_)
             | Self::RequestGas
             | Self::Unfreeze(_)
             | Self::Decide { .. }

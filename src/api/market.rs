@@ -89,6 +89,9 @@ pub struct ProviderSummary {
     pub protocol: String,
     /// Whether drain-mcp can pay it.
     pub payable: bool,
+    /// The tool that asks and pays it; empty where none does.
+    #[serde(default)]
+    pub tool: String,
     /// The directory's word on its health.
     pub online: Option<bool>,
     /// The directory's word: how long an answer takes, in milliseconds.

@@ -1,4 +1,4 @@
-//! Receipts: one for each request that a voucher was signed for.
+//! Receipts: one for each request that a voucher or a payment without a channel was signed for.
 
 use drain_protocol::{ChannelId, Usdc};
 use schemars::JsonSchema;
@@ -39,9 +39,17 @@ pub struct ReceiptView {
     pub agent: String,
     /// The provider's id in the directory (untrusted).
     pub provider: String,
-    /// The channel's id on chain.
+    /// How it was paid: `drain` by a channel's voucher, else `mpp`, `x402v1` or `x402v2` by a payment of its own.
+    pub protocol: String,
+    /// Whom a payment without a channel pays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payee: Option<String>,
+    /// The transaction that took such a payment, by its payee's word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transaction: Option<String>,
+    /// The channel's id on chain; none of a payment without one.
     pub channel: Option<String>,
-    /// The model that was asked.
+    /// The model that was asked; of a payment without a channel method and path.
     pub model: String,
     /// The most that the request can cost.
     #[schemars(with = "String")]
@@ -52,10 +60,10 @@ pub struct ReceiptView {
     /// What the provider claimed beyond; not accepted.
     #[schemars(with = "String")]
     pub disputed: Usdc,
-    /// The voucher's amount: all that was signed on the channel.
+    /// The voucher's amount: all that was signed on the channel; or the payment's.
     #[schemars(with = "String")]
     pub voucher_amount: Usdc,
-    /// The voucher's number.
+    /// The voucher's number, or the payment's.
     pub nonce: u64,
     /// The caller's own name for the request.
     pub request_id: Option<String>,

@@ -20,6 +20,7 @@ mod shown;
 #[cfg(test)]
 mod tests;
 pub mod track;
+mod transfers;
 
 use std::fmt;
 use std::sync::Arc;

@@ -366,7 +366,7 @@ impl Chain {
         }))
     }
 
-    async fn view<C: SolCall>(&self, to: Address, call: &C) -> Result<C::Return, ChainError> {
+    pub(super) async fn view<C: SolCall>(&self, to: Address, call: &C) -> Result<C::Return, ChainError> {
         self.view_at(to, call, BlockNumberOrTag::Latest).await
     }
 

@@ -38,7 +38,7 @@ pub struct Args {
     /// Only those of this category
     #[arg(long)]
     pub category: Option<String>,
-    /// Those paid by this protocol; mpp ones are shown but cannot be paid
+    /// Those paid by this protocol; mpp ones are paid request by request, without a channel
     #[arg(long, default_value = "drain", value_parser = ["drain", "mpp"])]
     pub protocol: String,
     /// What works first, or: the price of the described request, the directory's latency or quality, our own record
@@ -224,7 +224,7 @@ fn one(details: &ProviderDetails) -> String {
     for channel in &details.channels {
         lines.push(format!("\n{}", super::channels::line(channel)));
     }
-    if p.payable {
+    if p.protocol == "drain" {
         lines.push(format!("\nNext: drain-mcp open {} 0.50", shell_word(&p.id)));
     }
     lines.join("\n")

@@ -105,6 +105,9 @@ fn line(view: &ReceiptView) -> String {
     add("bound", Some(view.bound.to_string()));
     add("disputed", Some(view.disputed).filter(|amount| !amount.is_zero()).map(|amount| amount.to_string()));
     add("voucher", Some(format!("{} nonce {}", view.voucher_amount, view.nonce)));
+    add("by", Some(view.protocol.clone()).filter(|protocol| protocol != "drain"));
+    add("to", view.payee.clone());
+    add("transaction", view.transaction.clone());
     add("provider", Some(view.provider.clone()));
     add("model", Some(view.model.clone()));
     add("for", Some(view.agent.clone()).filter(|agent| !agent.is_empty()));

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use drain_protocol::Address;
+use drain_protocol::demand::Protocol;
+use drain_protocol::{Address, Asset};
 use drain_signers::{LocalBackend, Policy, SharedBackend, Signer, SignerError, keystore};
 
 use super::password::resolve;
@@ -10,6 +11,8 @@ use super::prompt::{Terminal, terminal_failed};
 use super::{kms, ledger};
 use crate::config::{ChainConfig, Config, Password, SignerConfig};
 use crate::error::{Code, Failure};
+use crate::payment::is_built;
+use crate::policy::Limits;
 
 /// What to do where a password is needed and cannot be typed.
 pub(super) const NO_PASSWORD: &str = "Set DRAIN_KEYSTORE_PASSWORD_FILE to a file that holds it (chmod 600), \
@@ -28,9 +31,20 @@ pub fn failed(error: &SignerError) -> Failure {
     Failure::unspent(Code::from(error), format!("{error}."), next)
 }
 
-/// What the signer may sign: channels on the configured contracts, and transfers to `recipients` alone.
-fn policy(chain: &ChainConfig, unlimited_allowance: bool, recipients: Vec<Address>) -> Policy {
-    Policy { recipients, unlimited_allowance, ..Policy::new(chain.chain_id, chain.deployments.clone()) }
+/// What the signer may sign: channels on the configured contracts, payments of single requests as large as one may be where
+/// this build makes them, and transfers to `recipients` alone.
+fn policy(chain: &ChainConfig, limits: &Limits, recipients: Vec<Address>) -> Policy {
+    let mut assets = Vec::new();
+    if is_built(Protocol::Mpp) || is_built(Protocol::X402V2) {
+        assets.extend(chain.deployments.first().map(|on| Asset::usdc(chain.chain_id, on.usdc)));
+    }
+    Policy {
+        recipients,
+        unlimited_allowance: limits.unlimited_allowance,
+        assets,
+        max_transfer: limits.per_payment.min(limits.per_request),
+        ..Policy::new(chain.chain_id, chain.deployments.clone())
+    }
 }
 
 /// The signer of a configuration; `None` where no key is configured. Takes the key out of the configuration.
@@ -53,7 +67,7 @@ pub(super) fn take(config: &mut Config, recipients: Vec<Address>) -> Closed {
     // The operator's own account can always be sent to.
     let treasury = config.treasury.as_ref().map(|treasury| treasury.address);
     let recipients = recipients.into_iter().chain(treasury).collect();
-    let policy = policy(&config.chain, config.limits.unlimited_allowance, recipients);
+    let policy = policy(&config.chain, &config.limits, recipients);
     Closed { signer: std::mem::replace(&mut config.signer, SignerConfig::None), policy }
 }
 

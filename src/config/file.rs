@@ -203,6 +203,7 @@ impl Reader<'_> {
             Key::Contract,
             Key::AllowProviders,
             Key::DenyProviders,
+            Key::PayHosts,
             Key::AllowCategories,
             Key::DenyCategories,
             Key::ApprovalsVia,

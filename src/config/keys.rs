@@ -173,6 +173,10 @@ keys! {
 
     MaxPerRequest: "DRAIN_MAX_PER_REQUEST", Some("limits.per_request"), None, Plain, "0.25",
         "The most USDC that one request may cost.";
+    MaxPerPayment: "DRAIN_MPP_MAX_DEPOSIT", Some("limits.per_payment"), None, Plain, "1",
+        "The most USDC that one payment without a channel (MPP or x402) may be, within DRAIN_MAX_PER_REQUEST.";
+    PayHosts: "DRAIN_PAY_HOSTS", Some("limits.pay_hosts"), None, Plain, "none",
+        "Hosts that may be paid without a channel (MPP or x402) within the limits, with their port where it is not the usual one, several separated by commas or blanks. What the directory lists is allowed too; for every other host a person is asked.";
     MaxPerHour: "DRAIN_MAX_PER_HOUR", Some("limits.per_hour"), None, Plain, "5",
         "The most USDC newly signed in any hour. What was signed and not taken comes back when the channel is closed.";
     MaxPerDay: "DRAIN_MAX_PER_DAY", Some("limits.per_day"), None, Plain, "20",
@@ -299,12 +303,6 @@ keys! {
     PlayMoney: "DRAIN_PLAY_MONEY", None, None, Plain, "off",
         "Mark every answer PLAY MONEY. Set by the sandbox; accepted only where every RPC endpoint is on loopback.";
 }
-
-/// Variables of the upstream server that mean nothing here, with what to say about them.
-pub const IGNORED: &[(&str, &str)] = &[(
-    "DRAIN_MPP_MAX_DEPOSIT",
-    "it has no effect: MPP listings are shown but not paid (upstream never used it either)",
-)];
 
 #[cfg(test)]
 mod tests {

@@ -312,6 +312,8 @@ fn limits(layers: &mut Layers) -> Result<Limits, ConfigError> {
     let limits = Limits {
         per_request: layers.or_table(Key::MaxPerRequest, values::amount)?,
         per_channel: layers.or_table(Key::MaxPerChannel, values::amount)?,
+        per_payment: layers.or_table(Key::MaxPerPayment, values::amount)?,
+        pay_hosts: names(layers, Key::PayHosts)?.unwrap_or_default(),
         per_hour: layers.or_table(Key::MaxPerHour, values::amount)?,
         per_day: layers.or_table(Key::MaxPerDay, values::amount)?,
         per_provider: layers.or_table(Key::MaxPerProvider, values::amount)?,

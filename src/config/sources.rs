@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::error::{Bad, ConfigError};
-use super::keys::{IGNORED, Key, Kind};
+use super::keys::{Key, Kind};
 use super::nearest::nearest;
 use super::values;
 
@@ -85,16 +85,13 @@ impl Sources {
             known.insert(crate::points::VARIABLE.to_string());
             known.insert(crate::error::VARIABLE.to_string());
         }
-        let ignored =
-            IGNORED.iter().filter(|(name, _)| self.env.contains_key(*name)).map(|(name, why)| format!("{name}: {why}"));
-        let unknown =
-            self.env.keys().filter(|name| !known.contains(*name) && !IGNORED.iter().any(|(n, _)| n == name)).map(
-                |name| match nearest(name, known.iter().map(String::as_str)) {
-                    Some(meant) => format!("the variable {name} is not known; did you mean {meant}?"),
-                    None => format!("the variable {name} is not known and has no effect"),
-                },
-            );
-        Ok((layer, ignored.chain(unknown).collect()))
+        let unknown = self.env.keys().filter(|name| !known.contains(*name)).map(|name| {
+            match nearest(name, known.iter().map(String::as_str)) {
+                Some(meant) => format!("the variable {name} is not known; did you mean {meant}?"),
+                None => format!("the variable {name} is not known and has no effect"),
+            }
+        });
+        Ok((layer, unknown.collect()))
     }
 
     /// Flags and environment, and what is odd about the environment.

@@ -33,6 +33,11 @@ const RULES: &[Rule] = &[
         "INSERT INTO provider_pins (provider_id, api_url, wallet, prices, pinned_at, contract) VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
     ),
     (
+        "pins of payees",
+        "SELECT host, chain_id, payee, pinned_at FROM payee_pins",
+        "INSERT INTO payee_pins (host, chain_id, payee, pinned_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+    ),
+    (
         "the pin of the fee's wallet",
         "SELECT chain_id, wallet FROM fee_wallet_pin",
         "INSERT INTO fee_wallet_pin (chain_id, wallet) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
@@ -106,9 +111,14 @@ fn requests_with_names(before: &Connection, copy: &mut Connection) -> Result<(),
     let part = copy.transaction()?;
     let read = "SELECT v.agent, v.request_key, v.request_body, v.intent, v.nonce, c.channel_id, v.bound, v.created_at AS created_at \
          FROM vouchers v JOIN channels c USING (intent) WHERE v.request_key IS NOT NULL AND v.state != 'not_charged' \
-         UNION ALL SELECT agent, request_key, request_body, intent, nonce, channel_id, bound, created_at FROM carried_requests \
-         ORDER BY created_at DESC";
-    for row in rows(before, read)? {
+         UNION ALL SELECT agent, request_key, request_body, intent, nonce, channel_id, bound, created_at FROM carried_requests";
+    let payments = "SELECT agent, request_key, request_body, 0, id, NULL, amount, created_at FROM payments \
+         WHERE request_key IS NOT NULL AND state != 'not_charged'";
+    let mut found = rows(before, read)?;
+    if schema::version(before)? >= schema::PAYING {
+        found.extend(rows(before, payments)?);
+    }
+    for row in found {
         part.prepare_cached(
             "INSERT INTO carried_requests (agent, request_key, request_body, intent, nonce, channel_id, bound, created_at) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO UPDATE SET request_body = excluded.request_body, \

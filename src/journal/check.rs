@@ -60,17 +60,20 @@ const BUDGETS: &[(&str, &str)] = &[
     ("more was claimed than deposited", "SELECT 'c' || intent FROM channels WHERE claimed > deposit"),
     (
         "what was spent by day is not the sum of all requests",
-        "SELECT 'spent' WHERE (SELECT COALESCE(SUM(charged), 0) FROM spent_by_day) != (SELECT COALESCE(SUM(cost), 0) FROM vouchers)",
+        "SELECT 'spent' WHERE (SELECT COALESCE(SUM(charged), 0) FROM spent_by_day) != \
+         (SELECT COALESCE(SUM(cost), 0) FROM vouchers) + (SELECT COALESCE(SUM(cost), 0) FROM payments)",
     ),
     // More may be counted than the file knows: that of a journal that it replaced.
     (
         "a budget is less than what was signed",
-        "SELECT 'day ' || bucket FROM usage LEFT JOIN (SELECT counted_at / 1800 AS at, SUM(growth) AS sum FROM vouchers GROUP BY 1) v \
+        "SELECT 'day ' || bucket FROM usage LEFT JOIN (SELECT at, SUM(growth) AS sum FROM \
+         (SELECT counted_at / 1800 AS at, growth FROM vouchers UNION ALL SELECT counted_at / 1800, growth FROM payments) g GROUP BY 1) v \
          ON v.at = bucket WHERE scope = 'all' AND \"window\" = 'day' AND amount < COALESCE(sum, 0)",
     ),
     (
         "a budget is less than what was signed",
-        "SELECT 'hour ' || bucket FROM usage LEFT JOIN (SELECT counted_at / 60 AS at, SUM(growth) AS sum FROM vouchers GROUP BY 1) v \
+        "SELECT 'hour ' || bucket FROM usage LEFT JOIN (SELECT at, SUM(growth) AS sum FROM \
+         (SELECT counted_at / 60 AS at, growth FROM vouchers UNION ALL SELECT counted_at / 60, growth FROM payments) g GROUP BY 1) v \
          ON v.at = bucket WHERE scope = 'all' AND \"window\" = 'hour' AND amount < COALESCE(sum, 0)",
     ),
 ];
@@ -90,8 +93,8 @@ const AUDIT: &[(&str, &str)] = &[
     ),
     (
         "what was booked is not as the audit record tells",
-        "SELECT 'charged' WHERE (SELECT COALESCE(SUM(cost), 0) FROM vouchers WHERE audit IS NOT NULL) != \
-         (SELECT COALESCE(SUM(charged), 0) FROM audit WHERE kind = 'settlement' AND decided IS NOT NULL)",
+        "SELECT 'charged' WHERE (SELECT COALESCE(SUM(cost), 0) FROM vouchers WHERE audit IS NOT NULL) + (SELECT COALESCE(SUM(cost), 0) FROM payments) != \
+         (SELECT COALESCE(SUM(charged), 0) - COALESCE(SUM(refunded), 0) FROM audit WHERE kind = 'settlement' AND decided IS NOT NULL)",
     ),
 ];
 

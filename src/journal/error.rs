@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use drain_protocol::duration::ChannelDuration;
 use drain_protocol::text::shell_word;
 
-use super::{ApprovalId, ApprovalState, DiskTrouble, Frozen, Receipt, trouble};
+use super::{ApprovalId, ApprovalState, DiskTrouble, Frozen, ReceiptId, trouble};
 use crate::error::{Code, Failure, Money};
 use crate::policy::books::NoVoucher;
 use crate::policy::budgets::{OverLimit, Rule};
@@ -95,6 +95,16 @@ pub enum JournalError {
     /// What the chain is said to hold cannot be.
     #[error("an endpoint tells of a {0}")]
     Impossible(String),
+    /// A host asks for payment to another address than before (M14).
+    #[error("{host} was first paid to {before}; now it asks for payment to {now}")]
+    PayeeChanged {
+        /// Who is asked.
+        host: String,
+        /// Whom it was paid to.
+        before: String,
+        /// Whom it names now.
+        now: String,
+    },
     /// No such channel, voucher or transaction.
     #[error("the journal knows no {0}")]
     Unknown(String),
@@ -132,10 +142,10 @@ pub enum JournalError {
     Frozen(Frozen),
     /// A request of this name was or may be charged.
     #[error("this request was sent before (receipt {0}) and is not paid a second time")]
-    Repeated(Receipt),
+    Repeated(ReceiptId),
     /// A request of this name asked something else.
     #[error("the same requestId stands for another request (receipt {0})")]
-    OtherRequest(Receipt),
+    OtherRequest(ReceiptId),
     /// A limit that only a person raises would be passed (M3, M4, M9).
     #[error("{0}")]
     OverLimit(OverLimit),
@@ -206,6 +216,14 @@ impl From<JournalError> for Failure {
                 format!(
                     "Use another provider; channels to this one are closed as usual. A person who wants to pay it all the same runs: drain-mcp providers --trust {}",
                     shell_word(&provider_id)
+                ),
+            ),
+            JournalError::PayeeChanged { host, .. } => Self::unspent(
+                Code::ProviderChanged,
+                text,
+                format!(
+                    "A person who knows that the change is right runs: drain-mcp providers --trust {}",
+                    shell_word(&host)
                 ),
             ),
             JournalError::Repeated(receipt) => Self {

@@ -18,6 +18,19 @@ pub struct Receipt {
     pub nonce: Nonce,
 }
 
+/// A payment without a channel. Shown as `p3`: what an agent quotes to ask for its outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PaymentId(pub(super) i64);
+
+/// What an agent quotes: a voucher or a payment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReceiptId {
+    /// A voucher.
+    Voucher(Receipt),
+    /// A payment without a channel.
+    Payment(PaymentId),
+}
+
 /// A transaction of the wallet. Shown as `t4`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TxId(pub(super) i64);
@@ -49,6 +62,43 @@ impl FromStr for Receipt {
         let (intent, nonce) = text.split_once('-').ok_or(())?;
         let nonce = nonce.parse().ok().and_then(Nonce::new).ok_or(())?;
         Ok(Self { intent: intent.parse()?, nonce })
+    }
+}
+
+impl fmt::Display for PaymentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "p{}", self.0)
+    }
+}
+
+impl fmt::Display for ReceiptId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Voucher(receipt) => receipt.fmt(f),
+            Self::Payment(id) => id.fmt(f),
+        }
+    }
+}
+
+impl FromStr for ReceiptId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text.strip_prefix('p') {
+            Some(number) => number
+                .parse()
+                .ok()
+                .filter(|number| *number > 0)
+                .map(|number| Self::Payment(PaymentId(number)))
+                .ok_or(()),
+            None => text.parse().map(Self::Voucher),
+        }
+    }
+}
+
+impl From<Receipt> for ReceiptId {
+    fn from(receipt: Receipt) -> Self {
+        Self::Voucher(receipt)
     }
 }
 

@@ -118,10 +118,15 @@ pub(super) fn booked(db: &Db<'_>, receipt: super::Receipt, booked: Booked, at: u
         answered,
         Usdc::MAX.as_i64()
     ])?;
+    spent(db, &agent, charged.as_i64(), at)
+}
+
+/// Adds to what was booked for an agent's requests on a day, or takes from it.
+pub(super) fn spent(db: &Db<'_>, agent: &str, units: i64, at: u64) -> Result<(), JournalError> {
     db.prepare_cached(
         "INSERT INTO spent_by_agent (agent, day, charged) VALUES (?1, ?2, ?3) ON CONFLICT (agent, day) DO UPDATE SET charged = spent_by_agent.charged + excluded.charged",
     )?
-    .execute(params![agent, row::day(at)?, charged.as_i64()])?;
+    .execute(params![agent, row::day(at)?, units])?;
     Ok(())
 }
 

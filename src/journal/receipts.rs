@@ -5,14 +5,18 @@ use drain_protocol::text::one_line;
 
 use super::db::{Db, Row, params};
 use super::row::{column, nonce, optional_usdc, unsigned, usdc};
-use super::{IntentId, Journal, JournalError, Receipt};
+use super::{IntentId, Journal, JournalError, PaymentId, Receipt, ReceiptId};
 use crate::api::{ReceiptQuery, ReceiptView};
 use crate::times::rfc3339;
 
-/// One query for the list and for one receipt. `?1` is the member whose receipts are seen, or none for all.
-const SELECT: &str = "SELECT v.intent, v.nonce, v.amount, v.bound, v.model, v.state, v.cost, v.disputed, v.note, v.created_at, \
-     v.settled_at, v.agent, v.request_key, v.answer_hash, c.channel_id, c.provider_id \
-     FROM vouchers v JOIN channels c USING (intent) WHERE v.state != 'probe' AND (CAST(?1 AS TEXT) IS NULL OR v.agent = ?1)";
+/// One query for the list and for one receipt: vouchers, and payments without a channel in the place of the first voucher
+/// of an opening that never is, number 0. `?1` is the member whose receipts are seen, or none for all.
+const SELECT: &str = "SELECT * FROM ( \
+     SELECT v.intent, v.nonce, 'drain' AS protocol, v.amount, v.bound, v.model, v.state, v.cost, v.disputed, v.note, v.created_at, \
+     v.settled_at, v.agent, v.request_key, v.answer_hash, c.channel_id, c.provider_id, CAST(NULL AS TEXT) AS payee, CAST(NULL AS TEXT) AS tx_hash \
+     FROM vouchers v JOIN channels c USING (intent) WHERE v.state != 'probe' \
+     UNION ALL SELECT 0, id, protocol, amount, amount, what, state, cost, 0, note, created_at, settled_at, agent, request_key, answer_hash, \
+     NULL, provider_id, payee, tx_hash FROM payments) r WHERE (CAST(?1 AS TEXT) IS NULL OR agent = ?1)";
 
 impl Journal {
     /// Receipts that this agent of a fleet sees, or all, newest first.
@@ -25,7 +29,7 @@ impl Journal {
     }
 
     /// One receipt, where it is seen.
-    pub async fn receipt(&self, id: Receipt, member: Option<String>) -> Result<Option<ReceiptView>, JournalError> {
+    pub async fn receipt(&self, id: ReceiptId, member: Option<String>) -> Result<Option<ReceiptView>, JournalError> {
         self.beside(move |db| one(db, id, member.as_deref())).await
     }
 
@@ -43,20 +47,21 @@ impl Journal {
 
 fn list(db: &Db<'_>, query: &ReceiptQuery, member: Option<&str>) -> Result<Vec<ReceiptView>, JournalError> {
     let sql = format!(
-        "{SELECT} AND v.created_at >= ?2 AND (CAST(?3 AS TEXT) IS NULL OR c.channel_id = ?3) AND (CAST(?4 AS TEXT) IS NULL OR c.provider_id = ?4) \
-         AND (CAST(?5 AS BIGINT) IS NULL OR (v.created_at, v.intent, v.nonce) < \
-              (SELECT b.created_at, b.intent, b.nonce FROM vouchers b WHERE b.intent = ?5 AND b.nonce = ?6)) \
-         ORDER BY v.created_at DESC, v.intent DESC, v.nonce DESC LIMIT ?7"
+        "{SELECT} AND created_at >= ?2 AND (CAST(?3 AS TEXT) IS NULL OR channel_id = ?3) AND (CAST(?4 AS TEXT) IS NULL OR provider_id = ?4) \
+         AND (CAST(?5 AS BIGINT) IS NULL OR (created_at, intent, nonce) < \
+              (SELECT b.created_at, b.intent, b.nonce FROM vouchers b WHERE b.intent = ?5 AND b.nonce = ?6 \
+               UNION ALL SELECT p.created_at, 0, p.id FROM payments p WHERE ?5 = 0 AND p.id = ?6)) \
+         ORDER BY created_at DESC, intent DESC, nonce DESC LIMIT ?7"
     );
     let mut statement = db.prepare_cached(&sql)?;
-    let before: Option<Receipt> = query.before.as_deref().and_then(|id| id.parse().ok());
+    let before = query.before.as_deref().and_then(|id| id.parse().ok()).map(place);
     let mut rows = statement.query(params![
         member,
         column(query.since)?,
         query.channel.map(|id| id.to_string()),
         query.provider,
-        before.map(|id| id.intent.0),
-        before.map(|id| id.nonce.as_i64()),
+        before.map(|(intent, _)| intent),
+        before.map(|(_, nonce)| nonce),
         query.limit
     ])?;
     let mut found = Vec::new();
@@ -66,14 +71,27 @@ fn list(db: &Db<'_>, query: &ReceiptQuery, member: Option<&str>) -> Result<Vec<R
     Ok(found)
 }
 
-fn one(db: &Db<'_>, id: Receipt, member: Option<&str>) -> Result<Option<ReceiptView>, JournalError> {
-    let mut statement = db.prepare_cached(&format!("{SELECT} AND v.intent = ?2 AND v.nonce = ?3"))?;
-    let mut rows = statement.query(params![member, id.intent.0, id.nonce.as_i64()])?;
+/// Where a receipt stands in [`SELECT`].
+fn place(id: ReceiptId) -> (i64, i64) {
+    match id {
+        ReceiptId::Voucher(receipt) => (receipt.intent.0, receipt.nonce.as_i64()),
+        ReceiptId::Payment(payment) => (0, payment.0),
+    }
+}
+
+fn one(db: &Db<'_>, id: ReceiptId, member: Option<&str>) -> Result<Option<ReceiptView>, JournalError> {
+    let mut statement = db.prepare_cached(&format!("{SELECT} AND intent = ?2 AND nonce = ?3"))?;
+    let (intent, nonce) = place(id);
+    let mut rows = statement.query(params![member, intent, nonce])?;
     rows.next()?.as_ref().map(view).transpose()
 }
 
 fn view(r: &Row<'_>) -> Result<ReceiptView, JournalError> {
-    let receipt = Receipt { intent: IntentId(r.get("intent")?), nonce: nonce(r, "nonce")? };
+    let (intent, nonce) = (r.get("intent")?, nonce(r, "nonce")?);
+    let receipt = match intent {
+        0 => ReceiptId::Payment(PaymentId(nonce.as_i64())),
+        intent => ReceiptId::Voucher(Receipt { intent: IntentId(intent), nonce }),
+    };
     let answer: Option<String> = r.get("answer_hash")?;
     let state: String = r.get("state")?;
     let outcome = match state.as_str() {
@@ -90,13 +108,16 @@ fn view(r: &Row<'_>) -> Result<ReceiptView, JournalError> {
         outcome: outcome.to_owned(),
         agent: r.get("agent")?,
         provider: clean(r.get("provider_id")?),
+        protocol: r.get("protocol")?,
+        payee: r.get("payee")?,
+        transaction: r.get("tx_hash")?,
         channel: r.get("channel_id")?,
         model: clean(r.get("model")?),
         bound: usdc(r, "bound")?,
         charged: optional_usdc(r, "cost")?,
         disputed: optional_usdc(r, "disputed")?.unwrap_or(Usdc::ZERO),
         voucher_amount: usdc(r, "amount")?,
-        nonce: receipt.nonce.get(),
+        nonce: nonce.get(),
         request_id: r.get("request_key")?,
         answer_sha256: answer.map(|hash| hash.trim_start_matches("0x").to_owned()),
         note: r.get::<_, Option<String>>("note")?.map(clean),

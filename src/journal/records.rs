@@ -64,8 +64,12 @@ fn save(db: &Db<'_>, provider: &str, record: &ProviderRecord) -> Result<(), Jour
 
 /// Counts what the provider of a channel did.
 pub(super) fn count(db: &Db<'_>, intent: IntentId, events: &[Event], at: u64) -> Result<(), JournalError> {
-    let provider = channel::provider_key_of(db, intent)?;
-    let mut record = load(db, &provider)?;
+    count_of(db, &channel::provider_key_of(db, intent)?, events, at)
+}
+
+/// Counts what a provider did, by wallet and host.
+pub(super) fn count_of(db: &Db<'_>, provider: &str, events: &[Event], at: u64) -> Result<(), JournalError> {
+    let mut record = load(db, provider)?;
     let was_aside = record.set_aside.is_some();
     for event in events {
         record.take(*event, at);
@@ -73,7 +77,22 @@ pub(super) fn count(db: &Db<'_>, intent: IntentId, events: &[Event], at: u64) ->
     if let Some(reason) = record.set_aside.as_ref().filter(|_| !was_aside) {
         tracing::warn!(provider, reason, "a provider is set aside");
     }
-    save(db, &provider, &record)
+    save(db, provider, &record)
+}
+
+/// Trusts a provider again, by wallet and host. True if it was set aside.
+pub(super) fn forgive(db: &Db<'_>, provider: &str) -> Result<bool, JournalError> {
+    let known: Option<i64> = db
+        .prepare_cached("SELECT 1 FROM provider_records WHERE provider = ?1")?
+        .query_row([provider], |r| r.get(0))
+        .optional()?;
+    if known.is_none() {
+        return Ok(false);
+    }
+    let mut record = load(db, provider)?;
+    let lifted = record.forgive();
+    save(db, provider, &record)?;
+    Ok(lifted)
 }
 
 /// A provider that is set aside is neither opened nor paid.
@@ -185,15 +204,7 @@ impl Journal {
                 for provider in seen {
                     let (wallet, api_url): (String, String) = provider;
                     let key = channel::provider_key(&wallet, &api_url);
-                    let known: Option<i64> = db
-                        .prepare_cached("SELECT 1 FROM provider_records WHERE provider = ?1")?
-                        .query_row([&key], |r| r.get(0))
-                        .optional()?;
-                    if known.is_some() {
-                        let mut record = load(db, &key)?;
-                        lifted |= record.forgive();
-                        save(db, &key, &record)?;
-                    }
+                    lifted |= forgive(db, &key)?;
                 }
                 if lifted {
                     let entry = Entry {

@@ -1,20 +1,20 @@
 //! Whether a request was paid for before: a caller's own name for it is recorded in the transaction that authorizes its
 //! voucher, and looked at there again.
 
-use drain_protocol::{B256, ChannelId, Usdc};
+use drain_protocol::{B256, Usdc};
 
 use super::db::{Db, Row, params};
 use super::row::{column, optional_parsed, optional_usdc, unsigned, usdc};
-use super::{IntentId, Journal, JournalError, Receipt, row};
+use super::{IntentId, Journal, JournalError, PaymentId, Receipt, ReceiptId, row};
 use crate::policy::repeat::RequestKey;
 
-/// The last voucher of a request, in the words of the record.
+/// The last voucher or payment of a request, in the words of the record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Earlier {
-    /// The voucher.
-    pub receipt: Receipt,
-    /// The channel's id on chain.
-    pub channel: Option<ChannelId>,
+    /// The voucher or the payment.
+    pub receipt: ReceiptId,
+    /// Beside the receipt, what its answer is kept under: the channel's id on chain, or the payment's payee.
+    pub place: Option<String>,
     /// SHA-256 of what it asked.
     pub body: B256,
     /// The most that it can cost.
@@ -23,7 +23,7 @@ pub struct Earlier {
     pub end: End,
 }
 
-/// What became of a voucher.
+/// What became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// Not known.
@@ -48,7 +48,12 @@ impl Journal {
 
 fn last(db: &Db<'_>, agent: &str, key: &RequestKey, at: u64) -> Result<Option<Earlier>, JournalError> {
     let since = column(at.saturating_sub(key.valid))?;
-    let own = of_vouchers(db, agent, key, since)?;
+    let (voucher, payment) = (of_vouchers(db, agent, key, since)?, of_payments(db, agent, key, since)?);
+    let own = match (voucher, payment) {
+        (Some(voucher), Some(payment)) => Some(if voucher.2 > payment.2 { voucher } else { payment }),
+        (one, other) => one.or(other),
+    };
+    let own = own.map(|(own, when, _)| (own, when));
     let carried = carried(db, agent, key, since)?;
     Ok(match (own, carried) {
         // What came after it is the later word on it; the same second may be the same voucher.
@@ -59,16 +64,41 @@ fn last(db: &Db<'_>, agent: &str, key: &RequestKey, at: u64) -> Result<Option<Ea
     })
 }
 
-/// The last of our own vouchers for it, and when that was authorized.
-fn of_vouchers(db: &Db<'_>, agent: &str, key: &RequestKey, since: i64) -> Result<Option<(Earlier, u64)>, JournalError> {
+/// When it was authorized, and by which row of the audit record.
+type Placed = (Earlier, u64, i64);
+
+/// The last of our own vouchers for it.
+fn of_vouchers(db: &Db<'_>, agent: &str, key: &RequestKey, since: i64) -> Result<Option<Placed>, JournalError> {
     let mut statement = db.prepare_cached(
-        "SELECT v.intent, v.nonce, v.state, v.bound, v.cost, v.request_body, v.answer_hash, v.created_at, c.channel_id \
+        "SELECT v.intent, v.nonce, v.state, v.bound, v.cost, v.request_body, v.answer_hash, v.created_at, v.audit, c.channel_id \
          FROM vouchers v INDEXED BY vouchers_by_key JOIN channels c USING (intent) \
          WHERE v.agent = ?1 AND v.request_key = ?2 AND v.created_at >= ?3 ORDER BY v.audit DESC LIMIT 1",
     )?;
     let mut rows = statement.query(params![agent, key.id.as_str(), since])?;
     let Some(r) = &rows.next()? else { return Ok(None) };
-    let end = match r.get::<_, String>("state")?.as_str() {
+    Ok(Some((earlier(r, end(r)?)?, unsigned(r, "created_at")?, r.get("audit")?)))
+}
+
+/// The last of our own payments without a channel for it.
+fn of_payments(db: &Db<'_>, agent: &str, key: &RequestKey, since: i64) -> Result<Option<Placed>, JournalError> {
+    let mut statement = db.prepare_cached(
+        "SELECT id, state, payee, amount AS bound, cost, request_body, answer_hash, created_at, audit FROM payments \
+         WHERE agent = ?1 AND request_key = ?2 AND created_at >= ?3 ORDER BY audit DESC LIMIT 1",
+    )?;
+    let mut rows = statement.query(params![agent, key.id.as_str(), since])?;
+    let Some(r) = &rows.next()? else { return Ok(None) };
+    let payment = Earlier {
+        receipt: ReceiptId::Payment(PaymentId(r.get("id")?)),
+        place: r.get("payee")?,
+        body: row::parsed(r, "request_body")?,
+        bound: usdc(r, "bound")?,
+        end: end(r)?,
+    };
+    Ok(Some((payment, unsigned(r, "created_at")?, r.get("audit")?)))
+}
+
+fn end(r: &Row<'_>) -> Result<End, JournalError> {
+    Ok(match r.get::<_, String>("state")?.as_str() {
         "in_flight" => End::InFlight,
         "not_charged" => End::NotCharged,
         "settled" => End::Settled {
@@ -76,8 +106,7 @@ fn of_vouchers(db: &Db<'_>, agent: &str, key: &RequestKey, since: i64) -> Result
             answer: optional_parsed(r, "answer_hash")?,
         },
         other => return Err(JournalError::Corrupt(format!("state = {other} of a request with a name"))),
-    };
-    Ok(Some((earlier(r, end)?, unsigned(r, "created_at")?)))
+    })
 }
 
 /// Of a journal that a copy took the place of; what became of it is not known here.
@@ -92,9 +121,15 @@ fn carried(db: &Db<'_>, agent: &str, key: &RequestKey, since: i64) -> Result<Opt
 }
 
 fn earlier(r: &Row<'_>, end: End) -> Result<Earlier, JournalError> {
+    let (intent, nonce) = (r.get("intent")?, row::nonce(r, "nonce")?);
+    let receipt = match intent {
+        // Carried payments have no channel: their number is in the place of the voucher's.
+        0 => ReceiptId::Payment(PaymentId(nonce.as_i64())),
+        intent => ReceiptId::Voucher(Receipt { intent: IntentId(intent), nonce }),
+    };
     Ok(Earlier {
-        receipt: Receipt { intent: IntentId(r.get("intent")?), nonce: row::nonce(r, "nonce")? },
-        channel: optional_parsed(r, "channel_id")?,
+        receipt,
+        place: r.get("channel_id")?,
         body: row::parsed(r, "request_body")?,
         bound: usdc(r, "bound")?,
         end,
@@ -141,11 +176,11 @@ mod tests {
         bench.journal.settle_later(refused, note(), at(1).at).unwrap();
         // Not charged: it may be tried again, also at another provider, but not as another request.
         let other = bench.journal.authorize(named(&bench, first, "ann", "b", at(2))).await;
-        assert!(matches!(other, Err(JournalError::OtherRequest(of)) if of == refused), "{other:?}");
+        assert!(matches!(other, Err(JournalError::OtherRequest(of)) if of == refused.into()), "{other:?}");
         let paid = bench.journal.authorize(named(&bench, second, "ann", "a", at(2))).await.unwrap().receipt();
         for intent in [first, second] {
             let again = bench.journal.authorize(named(&bench, intent, "ann", "a", at(3))).await;
-            assert!(matches!(again, Err(JournalError::Repeated(of)) if of == paid), "{again:?}");
+            assert!(matches!(again, Err(JournalError::Repeated(of)) if of == paid.into()), "{again:?}");
         }
         bench.journal.authorize(named(&bench, second, "bob", "b", at(3))).await.unwrap();
         let hash = sha256("the answer");
@@ -154,7 +189,7 @@ mod tests {
         bench.journal.settle_later(paid, outcome, at(3).at).unwrap();
         bench.restart();
         let known = bench.journal.earlier("ann".into(), key("a"), at(4).at).await.unwrap().unwrap();
-        assert_eq!((known.receipt, known.end), (paid, End::Settled { charged, answer: Some(hash) }));
+        assert_eq!((known.receipt, known.end), (paid.into(), End::Settled { charged, answer: Some(hash) }));
         // The name has its time, to the second.
         let last = at(2 + VALID);
         assert!(bench.journal.authorize(named(&bench, second, "ann", "b", last)).await.is_err());
@@ -177,7 +212,7 @@ mod tests {
         let of = |agent: &str, body: &str| bench.journal.earlier(agent.into(), key(body), at(3).at);
         assert_eq!(of("ann", "a").await.unwrap().unwrap().end, End::InFlight);
         let carried = of("bob", "b").await.unwrap().unwrap();
-        assert_eq!((carried.receipt, carried.body), (since.receipt(), sha256("b")));
-        assert!(carried.channel.is_some() && schema::KNOWN >= schema::NAMED);
+        assert_eq!((carried.receipt, carried.body), (since.receipt().into(), sha256("b")));
+        assert!(carried.place.is_some() && schema::KNOWN >= schema::NAMED);
     }
 }

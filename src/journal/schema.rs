@@ -27,6 +27,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0010_audit.sql"),
     include_str!("migrations/0011_members.sql"),
     include_str!("migrations/0012_receipts.sql"),
+    include_str!("migrations/0013_payments.sql"),
 ];
 
 /// The schema of this version.
@@ -37,6 +38,9 @@ pub(super) const AUDITED: i64 = 10;
 
 /// The first schema in which requests may have names.
 pub(super) const NAMED: i64 = 12;
+
+/// The first schema with payments without a channel.
+pub(super) const PAYING: i64 = 13;
 
 /// `drain` in ASCII: marks the file as ours.
 const APPLICATION_ID: i64 = 0x6472_6169;

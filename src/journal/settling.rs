@@ -117,7 +117,7 @@ fn settle(db: &Db<'_>, who: &Who, receipt: Receipt, outcome: &Outcome, at: u64) 
     )?
     .execute(params![receipt.intent.0, charged.as_i64(), disputed.as_i64(), answered, Usdc::MAX.as_i64()])?;
     members::booked(db, receipt, Booked { charged, disputed, answered: answered == 1 }, at)?;
-    add_spent(db, charged, at)
+    spent_on(db, charged.as_i64(), at)
 }
 
 /// The row about what became of a voucher, or of several of which this is the first.
@@ -164,11 +164,12 @@ fn resolve_unknown(
         .execute(params![intent.0, cost.as_i64()])?;
     records::count(db, intent, &[Event::Booked { charged: cost, disputed: Usdc::ZERO }], at)?;
     members::booked(db, oldest, Booked { charged: cost, disputed: Usdc::ZERO, answered: false }, at)?;
-    add_spent(db, cost, at)
+    spent_on(db, cost.as_i64(), at)
 }
 
-fn add_spent(db: &Db<'_>, charged: Usdc, at: u64) -> Result<(), JournalError> {
+/// Adds to what was booked on a day, or takes from it; for nobody's agent.
+pub(super) fn spent_on(db: &Db<'_>, units: i64, at: u64) -> Result<(), JournalError> {
     db.prepare_cached("INSERT INTO spent_by_day (day, charged) VALUES (?1, ?2) ON CONFLICT (day) DO UPDATE SET charged = spent_by_day.charged + excluded.charged")?
-        .execute(params![row::day(at)?, charged.as_i64()])?;
+        .execute(params![row::day(at)?, units])?;
     Ok(())
 }

@@ -42,8 +42,9 @@ fn filled(now: u64, length: u64, count: u64, found: &[SpendAt]) -> Vec<SpendAt> 
 
 fn by_hour(db: &Db<'_>, now: u64) -> Result<Vec<SpendAt>, JournalError> {
     let mut statement = db.prepare_cached(
-        "SELECT created_at / 3600 AS place, CAST(SUM(cost) AS BIGINT) AS charged FROM vouchers \
-         WHERE created_at >= ?1 AND cost IS NOT NULL GROUP BY created_at / 3600",
+        "SELECT place, CAST(SUM(cost) AS BIGINT) AS charged FROM (\
+         SELECT created_at / 3600 AS place, cost FROM vouchers WHERE created_at >= ?1 AND cost IS NOT NULL UNION ALL \
+         SELECT created_at / 3600, cost FROM payments WHERE created_at >= ?1 AND cost IS NOT NULL) s GROUP BY place",
     )?;
     read(statement.query(params![column(first(now, HOUR, HOURS))?])?, HOUR)
 }

@@ -197,8 +197,8 @@ pub(super) fn charge_again(db: &Db<'_>, intent: IntentId, provider: &str) -> Res
     Ok(())
 }
 
-/// Changes the buckets that a voucher was counted in. One that is gone is in no window any more.
-fn add(db: &Db<'_>, payer: Payer<'_>, counted_at: u64, units: i64) -> Result<(), JournalError> {
+/// Changes the buckets that something was counted in. One that is gone is in no window any more.
+pub(super) fn add(db: &Db<'_>, payer: Payer<'_>, counted_at: u64, units: i64) -> Result<(), JournalError> {
     for (scope, window) in payer.budgets() {
         db.prepare_cached(
             "UPDATE usage SET amount = MAX(amount + ?4, 0) WHERE scope = ?1 AND \"window\" = ?2 AND bucket = ?3",
@@ -268,6 +268,19 @@ impl Windows {
             (Some(("provider", key)), _, "day") => Some(self.providers.entry(key.into()).or_default()),
             (Some(("agent", name)), _, "day") => Some(self.agents.entry(name.into()).or_default()),
             _ => None,
+        }
+    }
+}
+
+impl Windows {
+    /// Counts what a request in flight signed.
+    fn reserve(&mut self, payer: Payer<'_>, growth: Usdc, counted_at: u64, now: u64) {
+        for (scope, window) in payer.budgets() {
+            if counted_at / window.bucket >= window.first(now)
+                && let Some(used) = self.of(&scope.name(), window.name)
+            {
+                used.in_flight = used.in_flight.saturating_add(growth);
+            }
         }
     }
 }
@@ -345,6 +358,17 @@ pub(super) fn windows(db: &Db<'_>, moment: Moment) -> Result<Windows, JournalErr
             }
         }
     }
+    let mut statement = db.prepare_cached(
+        "SELECT growth, agent, newcomer, counted_at, payee, host FROM payments WHERE confirmed = 0 AND state = 'in_flight'",
+    )?;
+    let mut rows = statement.query(params![])?;
+    while let Some(r) = &rows.next()? {
+        let (agent, newcomer): (String, bool) = (r.get("agent")?, r.get("newcomer")?);
+        let (payee, host): (String, String) = (r.get("payee")?, r.get("host")?);
+        let provider = super::payments::key_of(&payee, &host);
+        let payer = Payer { provider: &provider, agent: &agent, newcomer };
+        windows.reserve(payer, row::usdc(r, "growth")?, row::unsigned(r, "counted_at")?, now);
+    }
     // Few: one a channel at most.
     let mut statement = db.prepare_cached(
         "SELECT v.growth, v.agent, v.newcomer, v.counted_at, c.provider_wallet, c.api_url \
@@ -356,13 +380,7 @@ pub(super) fn windows(db: &Db<'_>, moment: Moment) -> Result<Windows, JournalErr
         let (wallet, api_url): (String, String) = (r.get("provider_wallet")?, r.get("api_url")?);
         let (growth, counted_at) = (row::usdc(r, "growth")?, row::unsigned(r, "counted_at")?);
         let provider = super::provider_key(&wallet, &api_url);
-        for (scope, window) in (Payer { provider: &provider, agent: &agent, newcomer }).budgets() {
-            if counted_at / window.bucket >= window.first(now)
-                && let Some(used) = windows.of(&scope.name(), window.name)
-            {
-                used.in_flight = used.in_flight.saturating_add(growth);
-            }
-        }
+        windows.reserve(Payer { provider: &provider, agent: &agent, newcomer }, growth, counted_at, now);
     }
     Ok(windows)
 }

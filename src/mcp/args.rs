@@ -8,6 +8,7 @@ mod param;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -90,6 +91,45 @@ impl Args {
     /// A text that must be there.
     pub fn required_text(&self, name: &str) -> Result<String, Failure> {
         self.text(name)?.ok_or_else(|| missing(name))
+    }
+
+    /// A URL that must be there. What it must be like is said where it is used.
+    pub fn url(&self, name: &str) -> Result<String, Failure> {
+        let Some(value) = self.values.get(name) else { return Err(missing(name)) };
+        let text = value.as_str().ok_or_else(|| wrong(name, "it must be a string", value))?.trim();
+        if text.is_empty() { Err(missing(name)) } else { Ok(text.to_owned()) }
+    }
+
+    /// Another tool's arguments in one.
+    pub fn nested(&self, name: &str, params: &[Param]) -> Result<Option<Self>, Failure> {
+        let Some(value) = self.values.get(name) else { return Ok(None) };
+        let object = value.as_object().ok_or_else(|| wrong(name, "it must be an object", value))?;
+        Self::new(params, object.clone()).map(Some)
+    }
+
+    /// What is sent: a text as it is, other JSON as its text.
+    pub fn body(&self, name: &str) -> Result<Option<String>, Failure> {
+        Ok(match self.values.get(name) {
+            None => None,
+            Some(Value::String(text)) => Some(text.clone()),
+            Some(other) => Some(other.to_string()),
+        })
+    }
+
+    /// Texts by their names.
+    pub fn map(&self, name: &str) -> Result<BTreeMap<String, String>, Failure> {
+        let Some(value) = self.values.get(name) else { return Ok(BTreeMap::new()) };
+        let object = value.as_object().ok_or_else(|| wrong(name, "it must be an object of texts", value))?;
+        let mut map = BTreeMap::new();
+        for (key, value) in object {
+            let text = match value {
+                Value::String(text) => text.clone(),
+                Value::Number(number) => number.to_string(),
+                other => return Err(wrong(name, format!("{} must be a text", one_line(key, 40)), other)),
+            };
+            map.insert(key.clone(), text);
+        }
+        Ok(map)
     }
 
     /// One of a few words, compared without case.

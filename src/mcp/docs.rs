@@ -99,6 +99,8 @@ fn kind(kind: Kind) -> String {
         Kind::Count => "a whole number from 1".into(),
         Kind::Number => "a number".into(),
         Kind::Messages => "a list of `role` and `content`".into(),
+        Kind::Map => "an object of texts".into(),
+        Kind::Any => "text or JSON".into(),
     }
 }
 

@@ -43,6 +43,7 @@ pub(super) fn summary() -> ProviderSummary {
         category: "llm".into(),
         protocol: "drain".into(),
         payable: true,
+        tool: "drain_chat".into(),
         online: Some(true),
         latency_ms: Some(180),
         quality: Some(93),
@@ -167,6 +168,9 @@ pub(super) fn receipt() -> ReceiptView {
         outcome: "answered".into(),
         agent: "default".into(),
         provider: ATTACK.into(),
+        protocol: "drain".into(),
+        payee: None,
+        transaction: None,
         channel: None,
         model: ATTACK.into(),
         bound: Usdc::new(500),
@@ -178,6 +182,43 @@ pub(super) fn receipt() -> ReceiptView {
         answer_sha256: None,
         note: Some(ATTACK.into()),
     }
+}
+
+/// A paid answer of a server.
+pub(super) fn bought(text: &str) -> PaymentReply {
+    PaymentReply {
+        status: 200,
+        content_type: Some(ATTACK.into()),
+        body: Body::Text(text.into()),
+        payment: Some(Payment {
+            receipt: "p1".into(),
+            protocol: "mpp".into(),
+            state: "paid".into(),
+            amount: Usdc::new(10_000),
+            payee: "0x1111111111111111111111111111111111111111".into(),
+            host: "api.example".into(),
+            chain_id: 137,
+            transaction: None,
+            spent_today: Usdc::new(10_000),
+        }),
+        demand: None,
+        notes: vec![ATTACK.into()],
+    }
+}
+
+/// A server that asks for payment.
+pub(super) fn demanded() -> PaymentReply {
+    let demand = DemandView {
+        protocol: "x402v2".into(),
+        price: Some(Usdc::new(10_000)),
+        payee: Some("0x1111111111111111111111111111111111111111".into()),
+        host: ATTACK.into(),
+        asks_person: true,
+        refused: Some(ATTACK.into()),
+        worst_case: Some("all of it".into()),
+        ..DemandView::default()
+    };
+    PaymentReply { status: 402, payment: None, demand: Some(demand), ..bought(ATTACK) }
 }
 
 pub(super) fn budget() -> BudgetView {

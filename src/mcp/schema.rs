@@ -42,6 +42,22 @@ pub(super) fn output_schema<T: JsonSchema>() -> Map<String, Value> {
     schema
 }
 
+/// The same for what gives one of two things.
+pub(super) fn output_schema_or<A: JsonSchema, B: JsonSchema>() -> Map<String, Value> {
+    let (mut one, mut other) = (output_schema::<A>(), output_schema::<B>());
+    let more = other.remove("properties").unwrap_or_default();
+    let success = other.get("anyOf").and_then(|any| any.get(0)).cloned();
+    if let (Some(properties), Value::Object(more)) = (one.get_mut("properties").and_then(Value::as_object_mut), more) {
+        for (name, property) in more {
+            properties.entry(name).or_insert(property);
+        }
+    }
+    if let Some(any) = one.get_mut("anyOf").and_then(Value::as_array_mut) {
+        any.extend(success);
+    }
+    one
+}
+
 /// Without Rust's integer formats, which no JSON validator knows, and without descriptions of what is nested: they
 /// would be said again in every tool that shows a channel.
 fn plain(schema: &mut Value) {

@@ -116,7 +116,7 @@ async fn lists_calls_and_ends_with_the_client() {
     for version in ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"] {
         let mut client = Client::initialized(version).await;
         client.send(json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" })).await;
-        assert_eq!(client.next().await["result"]["tools"].as_array().unwrap().len(), 13);
+        assert_eq!(client.next().await["result"]["tools"].as_array().unwrap().len(), 16);
         client.send(json!({ "jsonrpc": "2.0", "id": 2, "method": "resources/list" })).await;
         assert_eq!(client.next().await["result"]["resources"].as_array().unwrap().len(), 3);
         let read =
@@ -139,7 +139,7 @@ async fn the_stateless_generation() {
     let served = tokio::spawn(serve(server(Arc::default()), theirs));
     let mode = ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
     let client = ().serve_with_lifecycle(ours, mode).await.unwrap();
-    assert_eq!(client.list_all_tools().await.unwrap().len(), 13);
+    assert_eq!(client.list_all_tools().await.unwrap().len(), 16);
     let result = client.call_tool(CallToolRequestParams::new("drain_channels")).await.unwrap();
     assert_eq!(result.structured_content.unwrap()["ok"], true);
     let failed = client.call_tool(CallToolRequestParams::new("drain_balance")).await.unwrap();
@@ -208,7 +208,7 @@ async fn bad_input_is_answered_and_the_server_goes_on() {
     assert_eq!(answer["result"]["structuredContent"]["code"], "invalid_argument");
     let text = answer["result"]["content"][0]["text"].as_str().unwrap();
     assert!(text.contains("channelId:") && text.contains("Nothing was spent."), "{text}");
-    client.call(2, "mpp_chat", json!({}), json!({})).await;
+    client.call(2, "no_tool", json!({}), json!({})).await;
     assert_eq!(client.next().await["error"]["code"], -32602);
     client.writer.write_all(b"this is no JSON\n\n{\"jsonrpc\":\"2.0\"}\n").await.unwrap();
     client.call(3, "drain_channels", json!({}), json!({})).await;

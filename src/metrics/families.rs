@@ -71,6 +71,10 @@ families! {
     Counter voucher_refusals_total [reason] Unit::One, "Vouchers that providers refused, by their code. invalid_nonce is one that does not rise: a second process signs, or an old backup is in use.";
     Counter voucher_corrections_total [outcome] Unit::One, "Times that a provider told other books than ours: adopted (what was unknown explains it), at_bound (it tells no books; what was unknown is booked whole) or unexplained (an offence; not paid).";
 
+    Counter payments_total [protocol, outcome] Unit::One, "Payments without a channel, by what their server told: answered, failed (it took the money and gave no answer), no_receipt (an answer without a word on the money), lost (neither) or unsent.";
+    Counter payments_resolved_total [outcome] Unit::One, "Payments without a channel of which the chain said what became of them: taken, or never_taken (their time is over, and budgets have them again).";
+    Histogram payment_duration_seconds [protocol] THERE, "Time from sending a payment without a channel until its whole answer was there.";
+
     Gauge channels [wallet, state] Unit::One, "Channels that are recorded, by state. expired is open past its end, with money inside.";
     Gauge channel_deposit_usdc [wallet, provider] Unit::Usdc, "Deposits in channels that are not over, in USDC.";
     Gauge channel_signed_usdc [wallet, provider] Unit::Usdc, "The most that vouchers of channels that are not over let providers claim, in USDC.";

@@ -8,8 +8,26 @@ use strum::{AsRefStr, VariantArray};
 pub enum Signed {
     /// A voucher.
     Voucher,
+    /// A payment without a channel.
+    Payment,
     /// A transaction.
     Transaction,
+}
+
+/// What became of a payment without a channel, as far as its server told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, AsRefStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum PaymentOutcome {
+    /// Taken, and answered.
+    Answered,
+    /// Taken, and no answer came.
+    Failed,
+    /// Answered, without a word on the money.
+    NoReceipt,
+    /// Neither.
+    Lost,
+    /// Never sent.
+    Unsent,
 }
 
 /// What became of a voucher.

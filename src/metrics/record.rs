@@ -3,14 +3,18 @@
 use std::sync::Once;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use drain_protocol::demand::Protocol;
 use drain_protocol::refusal::RefusalCode;
 use drain_protocol::{Address, Usdc};
 use drain_signers::{Capabilities, SignerError};
 use strum::VariantArray;
 
 use super::FAMILIES;
-use super::labels::{Actor, AdminEvent, Correction, Forwarded, Request, Restart, Rpc, Signed, Transport, VoucherEnd};
+use super::labels::{
+    Actor, AdminEvent, Correction, Forwarded, PaymentOutcome, Request, Restart, Rpc, Signed, Transport, VoucherEnd,
+};
 use super::names::{self, Named};
+use crate::payment::is_built;
 use crate::policy::approvals::{Verdict, Via};
 
 static PROVIDERS: Named = Named::new();
@@ -25,6 +29,8 @@ pub(super) fn begin() {
             ("ledger", cfg!(feature = "ledger")),
             ("aws", cfg!(feature = "aws")),
             ("postgres", cfg!(feature = "postgres")),
+            ("mpp", cfg!(feature = "mpp")),
+            ("x402", cfg!(feature = "x402")),
         ];
         let features: Vec<&str> = features.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
         FAMILIES.build_info.set([env!("CARGO_PKG_VERSION"), &features.join(",")], 1);
@@ -46,6 +52,14 @@ pub(super) fn begin() {
         }
         for actor in [Actor::Directory, Actor::Signer, Actor::Wallet, Actor::Channel, Actor::Journal] {
             FAMILIES.actor_mailbox_depth.shift([actor.as_ref()], 0);
+        }
+        for protocol in [Protocol::Mpp, Protocol::X402V1, Protocol::X402V2].into_iter().filter(|it| is_built(*it)) {
+            for outcome in PaymentOutcome::VARIANTS {
+                FAMILIES.payments_total.begin([protocol.as_str(), outcome.as_ref()]);
+            }
+        }
+        for outcome in ["taken", "never_taken"] {
+            FAMILIES.payments_resolved_total.begin([outcome]);
         }
         for outcome in Forwarded::VARIANTS {
             FAMILIES.requests_forwarded_total.begin([outcome.as_ref()]);
@@ -105,6 +119,21 @@ pub fn channel<'a>(provider_key: &str, agents: impl Iterator<Item = &'a str>) {
 /// A voucher's request ended.
 pub fn voucher(provider_key: &str, end: VoucherEnd) {
     FAMILIES.vouchers_signed_total.inc([&provider(provider_key), end.as_ref()]);
+}
+
+/// A payment without a channel ended, as far as its server told.
+pub fn payment(protocol: Protocol, outcome: PaymentOutcome) {
+    FAMILIES.payments_total.inc([protocol.as_str(), outcome.as_ref()]);
+}
+
+/// Its answer took so long.
+pub fn payment_took(protocol: Protocol, took: Duration) {
+    FAMILIES.payment_duration_seconds.took([protocol.as_str()], took);
+}
+
+/// The chain said what became of a payment.
+pub fn payment_on_chain(taken: bool) {
+    FAMILIES.payments_resolved_total.inc([if taken { "taken" } else { "never_taken" }]);
 }
 
 /// A provider refused a voucher. Codes that only this provider knows are one.

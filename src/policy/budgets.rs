@@ -14,6 +14,8 @@ use super::{Limits, Pol};
 pub enum Rule {
     /// What one request may cost.
     PerRequest,
+    /// What one payment without a channel may be.
+    PerPayment,
     /// Newly signed in an hour.
     PerHour,
     /// Newly signed in 24 hours.
@@ -41,6 +43,7 @@ impl Rule {
     pub const fn variable(self) -> &'static str {
         match self {
             Self::PerRequest => "DRAIN_MAX_PER_REQUEST",
+            Self::PerPayment => "DRAIN_MPP_MAX_DEPOSIT",
             Self::PerHour => "DRAIN_MAX_PER_HOUR",
             Self::PerDay => "DRAIN_MAX_PER_DAY",
             Self::PerProvider => "DRAIN_MAX_PER_PROVIDER",
@@ -58,6 +61,7 @@ impl Rule {
     pub const fn name(self) -> &'static str {
         match self {
             Self::PerRequest => "per_request",
+            Self::PerPayment => "per_payment",
             Self::PerHour => "per_hour",
             Self::PerDay => "per_day",
             Self::PerProvider => "per_provider",
@@ -75,6 +79,7 @@ impl Rule {
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::PerRequest => "for one request",
+            Self::PerPayment => "for one payment without a channel",
             Self::PerHour => "newly signed in an hour",
             Self::PerDay => "newly signed in 24 hours",
             Self::PerProvider => "newly signed for one provider in 24 hours",
@@ -130,7 +135,7 @@ impl OverLimit {
     /// is free again.
     pub fn for_an_agent(self) -> Self {
         match self.rule {
-            Rule::PerRequest | Rule::PerAgent | Rule::GasPerTransaction => self,
+            Rule::PerRequest | Rule::PerPayment | Rule::PerAgent | Rule::GasPerTransaction => self,
             Rule::PerHour
             | Rule::PerDay
             | Rule::PerProvider
@@ -205,6 +210,11 @@ pub fn may_sign(limits: &Limits, signed: &Signed, voucher: NewVoucher) -> Result
         usdc(Rule::Newcomers, limits.newcomers, signed.newcomers, growth)?;
     }
     Ok(())
+}
+
+/// Whether one payment without a channel may be as large, whatever is left of the budgets.
+pub fn may_pay(limits: &Limits, amount: Usdc) -> Result<(), OverLimit> {
+    usdc(Rule::PerPayment, limits.per_payment, Usdc::ZERO, amount)
 }
 
 /// What is locked already.

@@ -14,6 +14,11 @@ use super::approvals::Thresholds;
 pub struct Limits {
     /// The most that one request may cost. `DRAIN_MAX_PER_REQUEST`.
     pub per_request: Usdc,
+    /// The most that one payment without a channel (MPP, x402) may be. `DRAIN_MPP_MAX_DEPOSIT`.
+    pub per_payment: Usdc,
+    /// Hosts that a person allowed to be paid without a channel, lower case; what the directory lists is allowed beside them,
+    /// and any other is a question for a person. `DRAIN_PAY_HOSTS`.
+    pub pay_hosts: Vec<String>,
     /// Highest amount that vouchers of one channel may reach, and the highest deposit (M3). `DRAIN_MAX_PER_CHANNEL`.
     pub per_channel: Usdc,
     /// The most newly signed in any hour. `DRAIN_MAX_PER_HOUR`.
@@ -58,6 +63,8 @@ impl Limits {
     pub fn tightened(&self, other: &Self) -> Self {
         Self {
             per_request: self.per_request.min(other.per_request),
+            per_payment: self.per_payment.min(other.per_payment),
+            pay_hosts: self.pay_hosts.iter().filter(|host| other.pay_hosts.contains(host)).cloned().collect(),
             per_channel: self.per_channel.min(other.per_channel),
             per_hour: self.per_hour.min(other.per_hour),
             per_day: self.per_day.min(other.per_day),
@@ -172,6 +179,18 @@ impl Parties {
             return Err(NotAllowed::NotAnAllowedCategory);
         }
         Ok(())
+    }
+
+    /// The same before it is known whom it asks to pay: what only a wallet would allow is asked again then.
+    pub fn check_before_payee(&self, party: Party<'_>) -> Result<(), NotAllowed> {
+        match self.check(party) {
+            Err(NotAllowed::NotAnAllowedProvider) if self.names_a_wallet() => Ok(()),
+            checked => checked,
+        }
+    }
+
+    fn names_a_wallet(&self) -> bool {
+        self.allow_providers.iter().flatten().any(|name| name.parse::<Address>().is_ok())
     }
 
     /// Whether a person named those that may be paid: only among them a provider is chosen for an agent. A list that names

@@ -9,9 +9,7 @@ use drain_mcp::error::Code;
 use drain_protocol::Address;
 use drain_sandbox::contracts::CHANNEL_V2;
 use drain_sandbox::provider::Times;
-use drain_signers::{
-    Backend, LocalBackend, Prompt, SignedTransaction, SignerError, TransactionRequest, VoucherRequest,
-};
+use drain_signers::{Backend, LocalBackend, Message, Prompt, SignedTransaction, SignerError, TransactionRequest};
 use futures::future::BoxFuture;
 
 use crate::harness::{World, ask, figures, in_system, open, reserved, unspent, until, usdc, view, vouchers};
@@ -96,8 +94,8 @@ struct Faulty {
 }
 
 impl Backend for Faulty {
-    fn sign_voucher(&self, request: &VoucherRequest, prompt: &Prompt) -> BoxFuture<'_, Result<[u8; 65], SignerError>> {
-        let signed = self.key.sign_voucher(request, prompt);
+    fn sign_message(&self, message: &Message, prompt: &Prompt) -> BoxFuture<'_, Result<[u8; 65], SignerError>> {
+        let signed = self.key.sign_message(message, prompt);
         Box::pin(async move {
             assert!(!self.broken.load(Ordering::Relaxed), "the driver has a fault");
             signed.await

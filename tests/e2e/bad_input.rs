@@ -362,7 +362,7 @@ async fn arguments_that_are_missing_too_many_or_no_object() {
         json!({ "name": 7 }),
         json!({ "arguments": {} }),
         json!({ "name": "drain_nothing", "arguments": {} }),
-        json!({ "name": "mpp_chat", "arguments": {} }),
+        json!({ "name": "mpp_chats", "arguments": {} }),
     ] {
         let error = bench.agent.request("tools/call", params.clone()).await.unwrap_err();
         assert!(matches!(error["code"].as_i64(), Some(-32_602..=-32_600)), "{params}: {error}");

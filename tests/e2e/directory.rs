@@ -123,15 +123,20 @@ fn filters_combine() {
 }
 
 #[test]
-fn mpp_listings_are_shown_only_when_asked_for_and_as_not_payable() {
+fn mpp_listings_are_shown_only_when_asked_for_and_with_their_tool() {
     in_system(async {
         let world = World::start().await;
         let runtime = world.runtime().await;
         assert!(page(&runtime, ProviderQuery::default()).await.providers.iter().all(|provider| provider.payable));
         let mpp = page(&runtime, query(|q| q.protocol = Some("mpp".into()))).await.providers;
-        assert_eq!(mpp.iter().map(|p| (p.id.as_str(), p.payable)).collect::<Vec<_>>(), [("sim-mpp", false)]);
+        assert_eq!(mpp.iter().map(|p| (p.id.as_str(), p.payable)).collect::<Vec<_>>(), [("sim-mpp", true)]);
+        assert_eq!(mpp[0].tool, "mpp_chat");
+        world.sandbox.list_mpp_rest();
+        let mpp = page(&runtime, query(|q| q.protocol = Some("mpp".into()))).await.providers;
+        let tools: Vec<_> = mpp.iter().map(|provider| (provider.id.as_str(), provider.tool.as_str())).collect();
+        assert_eq!(tools, [("sim-mpp", "mpp_chat"), ("sim-mpp-rest", "mpp_request")]);
         let details = runtime.provider("sim-mpp").await.unwrap();
-        assert!(details.warnings.join(" ").contains("cannot pay"), "{:?}", details.warnings);
+        assert!(details.warnings.join(" ").contains("without a channel"), "{:?}", details.warnings);
     });
 }
 

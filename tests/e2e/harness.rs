@@ -10,7 +10,7 @@ use drain_mcp::config::{ChainConfig, Config, SignerConfig, Sources};
 use drain_mcp::error::{Code, Failure, Money, Retry, told};
 use drain_protocol::chat::{Message, Role};
 use drain_protocol::contract::{DrainChannel, Erc20};
-use drain_protocol::{Address, ChannelId, U256, Usdc};
+use drain_protocol::{Address, Asset, ChannelId, U256, Usdc};
 use drain_sandbox::chain::DevChain;
 use drain_sandbox::contracts::{CHANNEL_V2, USDC};
 use drain_sandbox::marketplace::{Sandbox, SandboxConfig};
@@ -87,7 +87,13 @@ impl World {
 
     /// Signs with a backend of the test's own.
     pub async fn runtime_of(&self, config: Config, backend: impl Backend + 'static) -> Runtime {
-        let signer = Signer::new(backend, Policy::new(config.chain.chain_id, config.chain.deployments.clone()));
+        let asset = Asset::usdc(config.chain.chain_id, USDC);
+        let policy = Policy {
+            assets: vec![asset],
+            max_transfer: config.limits.per_payment.min(config.limits.per_request),
+            ..Policy::new(config.chain.chain_id, config.chain.deployments.clone())
+        };
+        let signer = Signer::new(backend, policy);
         Runtime::start(config, Some(signer)).await.unwrap()
     }
 

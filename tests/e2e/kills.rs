@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::harness::World;
 use crate::process_harness::{Env, chat, world};
-use crate::survivor::{Agenda, Died, Life, audit_chain, audit_vouchers, quiet};
+use crate::survivor::{Agenda, Died, Life, audit_chain, audit_payments, audit_vouchers, quiet};
 
 /// Worlds that live at once.
 const WORLDS: usize = 4;
@@ -26,6 +26,7 @@ pub const fn count(point: Point, round: usize) -> usize {
         Point::JournalWritten | Point::JournalCommitted => 1 + round * 5,
         Point::JournalCheckpoint => 1,
         Point::ProbeAuthorized | Point::OpenBegun | Point::CloseBegun => 1 + round % 2,
+        Point::PaymentAuthorized | Point::PaymentSigned | Point::PaymentSent | Point::PaymentEnded => 1 + round % 3,
         Point::VoucherAuthorized
         | Point::VoucherSigned
         | Point::VoucherSent
@@ -65,6 +66,7 @@ pub async fn day(world: &World, life: &mut Life, agenda: &mut Agenda) -> Result<
     for _ in 0..3 {
         agenda.open(life, "sim-llm").await?;
         agenda.chat(life, "sim-llm-v1", "hello from V1").await?;
+        agenda.pay(world, life).await?;
         for _ in 0..3 {
             agenda.chat(life, "sim-llm", "hello").await?;
         }
@@ -85,8 +87,11 @@ pub async fn go_on(world: &World, env: &Env, agenda: &mut Agenda) {
     quiet(world).await;
     agenda.find_void(world);
     audit_chain(world, agenda).await;
+    audit_payments(world);
+    agenda.pay(world, &mut life).await.expect("it pays again without a channel");
     agenda.chat(&mut life, "sim-llm", "after the death").await.expect("it pays again");
     audit_vouchers(world);
+    audit_payments(world);
     let (signal, stderr) = life.end().await;
     assert_eq!(signal, None, "{stderr}");
 }

@@ -57,6 +57,7 @@ mod neighbours;
 mod opening;
 mod outgoing;
 mod panics;
+mod payments;
 mod power;
 mod process;
 mod process_harness;

@@ -10,7 +10,7 @@ use crate::process_harness::{Agent, Answer, Ended, Env, Greeting, PATIENCE, chat
 use crate::schema;
 
 /// Upstream's tools and our own, by name.
-pub const TOOLS: [&str; 13] = [
+pub const TOOLS: [&str; 16] = [
     "drain_approve",
     "drain_balance",
     "drain_budget",
@@ -24,6 +24,9 @@ pub const TOOLS: [&str; 13] = [
     "drain_provider_info",
     "drain_providers",
     "drain_quote",
+    "mpp_chat",
+    "mpp_request",
+    "pay_request",
 ];
 const NEWEST: Greeting = Greeting::Lines("2025-11-25");
 

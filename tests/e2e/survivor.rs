@@ -111,6 +111,8 @@ pub struct Agenda {
     wishing: Option<&'static str>,
     /// Channels whose answer went into the void, after the journal knew that it was given.
     pub void: usize,
+    /// Requests that were paid without a channel, or whose outcome it was told.
+    paid: usize,
 }
 
 impl Agenda {
@@ -157,6 +159,18 @@ impl Agenda {
             "provider_failed" => {}
             other => panic!("{other}: {}", answer.text),
         }
+        Ok(())
+    }
+
+    /// One request that is paid without a channel; the same one again after a death, by its name.
+    pub async fn pay(&mut self, world: &World, life: &mut Life) -> Result<(), Died> {
+        let url = format!("{}/mpp/day/{}", world.sandbox.paid.url(), self.paid);
+        let wish = json!({ "url": url, "requestId": format!("day-{}", self.paid) });
+        let answer = life.call("pay_request", wish).await?;
+        let code = answer.data["code"].as_str().unwrap_or_default();
+        // Signed or sent when it died: the chain tells, and nothing is paid again.
+        assert!(!answer.is_error || ["request_unknown", "answer_lost"].contains(&code), "{}", answer.text);
+        self.paid += 1;
         Ok(())
     }
 
@@ -291,7 +305,23 @@ pub async fn audit_chain(world: &World, agenda: &Agenda) {
     let slots = "SELECT COUNT(DISTINCT account_nonce) FROM transactions WHERE state IN ('final', 'reverted')";
     assert_eq!((world.sent().await, number(&journal, slots)), (recorded, recorded), "transactions");
     assert_eq!(number(&journal, "SELECT COUNT(*) FROM transactions WHERE state = 'reverted'"), 0, "reverted");
-    assert_eq!(balance(world, agent).await + locked + paid + fees, 100_000_000, "the sums, to the unit");
+    let without_channels = balance(world, world.sandbox.paid.payee()).await;
+    let all = balance(world, agent).await + locked + paid + fees + without_channels;
+    assert_eq!(all, 100_000_000, "the sums, to the unit");
+}
+
+/// M1, M15: every payment that the server saw is recorded, and none was made twice for one request. Holds at any time.
+pub fn audit_payments(world: &World) {
+    let (journal, mut requests) = (world.journal(), BTreeSet::new());
+    for request in world.sandbox.paid.log() {
+        let Some(credential) = request.credential else { continue };
+        assert!(requests.insert(request.path.clone()), "{} was paid twice", request.path);
+        let recorded = "SELECT amount FROM payments WHERE transfer_nonce = ?1 AND growth = amount AND agent != ''";
+        let nonce = format!("{:#x}", credential.nonce);
+        let amount: Result<i64, _> = journal.query_row(recorded, [&nonce], |row| row.get(0));
+        let amount = amount.unwrap_or_else(|_| panic!("{} was paid, and the journal does not count it", request.path));
+        assert_eq!(credential.value.to::<u64>(), amount.unsigned_abs(), "{}", request.path);
+    }
 }
 
 fn highest_sent(world: &World, id: &str) -> u64 {

@@ -116,7 +116,7 @@ async fn an_agents_set_is_within_its_servers() {
     let world = world().await;
     let served = Served::start(&Env::of(&world).with("DRAIN_TOOLS", "pay")).await;
     for (name, flags, given) in
-        [("ann", &["--tools", "read"][..], 7), ("bob", &["--tools", "all"][..], 11), ("eve", &[][..], 11)]
+        [("ann", &["--tools", "read"][..], 7), ("bob", &["--tools", "all"][..], 14), ("eve", &[][..], 14)]
     {
         let token = served.agent(name, flags).await;
         let session = served.session(&token, "2025-11-25").await;

@@ -194,23 +194,25 @@ impl Offer {
         }
     }
 
-    /// Seconds that are left to pay; zero when it is too late.
-    pub const fn seconds_left(&self, now: u64) -> u64 {
+    /// Seconds that are left to pay, where a payment may be valid for `longest` seconds; zero when it is too late. `None`
+    /// where it must be valid for longer: x402 takes one that is valid for less, MPP says the moment.
+    pub fn seconds_left(&self, now: u64, longest: u64) -> Option<u64> {
         match self.time {
-            Time::Until(at) => at.saturating_sub(now),
-            Time::Within(seconds) => seconds,
+            Time::Until(at) => Some(at.saturating_sub(now)).filter(|left| *left <= longest),
+            Time::Within(seconds) => Some(seconds.min(longest)),
         }
     }
 
-    /// What would be signed. `random` is a nonce that nobody has used; MPP binds its own to the challenge.
-    pub fn transfer(&self, from: Address, now: u64, random: B256) -> Transfer {
+    /// What would be signed, valid for `longest` seconds at most where [`Offer::seconds_left`] says so. `random` is a nonce
+    /// that nobody has used; MPP binds its own to the challenge.
+    pub fn transfer(&self, from: Address, now: u64, longest: u64, random: B256) -> Transfer {
         let nonce = match &self.terms {
             Terms::Mpp(challenge) => challenge.nonce(),
             Terms::V1(_) | Terms::V2(_) => random,
         };
         let valid_before = match self.time {
             Time::Until(at) => at,
-            Time::Within(seconds) => now.saturating_add(seconds),
+            Time::Within(seconds) => now.saturating_add(seconds.min(longest)),
         };
         Transfer { from, to: self.payee, value: self.amount, valid_after: 0, valid_before, nonce }
     }

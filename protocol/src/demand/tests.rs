@@ -134,11 +134,7 @@ fn every_recorded_payment_is_made_again() {
         }
         let typed = &carried["typed_data"];
         let before = recorded(typed);
-        let ours = offer.transfer(
-            before.from,
-            before.valid_before - offer.seconds_left(0).min(before.valid_before),
-            before.nonce,
-        );
+        let ours = offer.transfer(before.from, 0, u64::MAX, before.nonce);
         assert_eq!((ours.from, ours.to, ours.value, ours.nonce), (before.from, before.to, before.value, before.nonce));
         let signature = crate::voucher::parse_signature(typed["signature"].as_str().unwrap()).unwrap();
         let credential = offer.credential(&before, &signature);
@@ -214,8 +210,9 @@ fn of_challenge(line: &str) -> Result<Offer, NotPayable> {
 #[test]
 fn an_mpp_challenge_is_refused_for_what_is_not_paid() {
     let offer = of_challenge(&challenge(|_, _| {})).unwrap();
-    assert_eq!((offer.amount, offer.seconds_left(0)), (Usdc::new(10_000), 1_795_175_986));
-    assert_eq!(offer.seconds_left(1_795_175_980), 6);
+    assert_eq!((offer.amount, offer.seconds_left(0, u64::MAX)), (Usdc::new(10_000), Some(1_795_175_986)));
+    assert_eq!(offer.seconds_left(1_795_175_980, 600), Some(6));
+    assert_eq!(offer.seconds_left(1_795_170_000, 600), None, "longer than anything is signed for");
     type Change = fn(&mut Value, &mut Vec<(&'static str, String)>);
     let cases: [(&str, Change); 10] = [
         ("method", |_, params| params[2].1 = "stripe".into()),
@@ -332,8 +329,8 @@ proptest! {
         changed["maxTimeoutSeconds"] = json!(seconds);
         let Ok(Demand::Payment(mut offers)) = v2(changed) else { panic!() };
         let offer = offers.remove(0).unwrap();
-        let transfer = offer.transfer(Address::repeat_byte(1), now, B256::repeat_byte(2));
+        let transfer = offer.transfer(Address::repeat_byte(1), now, 600, B256::repeat_byte(2));
         prop_assert_eq!((transfer.value.units(), transfer.to), (units, Address::repeat_byte(7)));
-        prop_assert_eq!(transfer.valid_before, now + seconds);
+        prop_assert_eq!(transfer.valid_before, now + seconds.min(600));
     }
 }

@@ -85,7 +85,7 @@ pub async fn behaves(backend: &SharedBackend, restarted: &SharedBackend) {
 async fn signs(backend: &SharedBackend, amount: u32) {
     let request = voucher(amount);
     let signature = backend.sign_message(&request.into(), &Prompt::nobody()).await.unwrap();
-    assert_eq!(verify_signature(request.digest(), &signature, backend.address()).map(|_| ()), Ok(()));
+    assert_eq!(verify_signature(Message::from(request).digest(), &signature, backend.address()).map(|_| ()), Ok(()));
 }
 
 fn voucher_request(vector: &Value) -> Option<VoucherRequest> {

@@ -150,5 +150,5 @@ async fn a_signed_voucher_is_what_was_asked() {
     let request = voucher(150_000);
     let signed = signer.sign_voucher(&request, &Prompt::nobody()).await.unwrap();
     assert_eq!(signed.voucher, request.voucher);
-    drain_protocol::voucher::verify_signature(request.digest(), &signed.signature, own()).unwrap();
+    drain_protocol::voucher::verify_signature(Message::from(request).digest(), &signed.signature, own()).unwrap();
 }

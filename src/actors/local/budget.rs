@@ -46,6 +46,7 @@ impl Local {
         let shown = |shared: Use| caller.member().is_none().then_some(shared);
         let lines = vec![
             line(Rule::PerRequest, Quantity::Usdc(limits.per_request), None),
+            line(Rule::PerPayment, Quantity::Usdc(limits.per_payment), None),
             channel_line(limits.per_channel),
             line(Rule::PerHour, Quantity::Usdc(limits.per_hour), shown(window(limits.per_hour, used.hour))),
             line(Rule::PerDay, Quantity::Usdc(limits.per_day), shown(window(limits.per_day, used.day))),

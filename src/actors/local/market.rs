@@ -48,7 +48,8 @@ impl Local {
         let journal = &self.purse()?.journal;
         // The record first: the pin tells which wallet and host it belongs to.
         let lifted = journal.forgive_provider(id.into()).await?;
-        Ok(journal.forget_provider_pin(id.into()).await? || lifted)
+        let payee = journal.trust_payee(id.into()).await?;
+        Ok(journal.forget_provider_pin(id.into()).await? || payee || lifted)
     }
 
     /// A person accepts the marketplace's fee wallet of now.

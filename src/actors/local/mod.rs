@@ -13,10 +13,12 @@ mod receipts;
 pub(super) mod recovering;
 mod refunding;
 mod repeating;
+mod requesting;
 mod selecting;
 mod treasury;
 mod uses;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr};
@@ -24,17 +26,19 @@ use drain_protocol::ChannelId;
 use drain_protocol::text::quoted;
 use drain_signers::Signer;
 use reqwest::Url;
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::channel::{ChannelActor, CloseKind, Idle};
 use super::import;
 use super::observer;
+use super::payments;
 use super::services::{Purse, Services, gone};
 use super::startup::{Access, wallet};
 use super::supervisor::{Addresses, ChannelOpened, End, Find, FindAll, FindChannel, Found, Supervisor, WithKey};
 use super::wallet::WalletActor;
-use crate::api::{ChannelState, Command, Progress, Reply};
+use crate::api::{ChannelState, ChatReply, Command, PaymentReply, Progress, Reply};
 use crate::error::{Code, Failure};
 use crate::journal::{ChannelRecord, Hold, Lock, Seen};
 use crate::logging;
@@ -53,7 +57,10 @@ pub(super) struct Local {
     choosing: choosing::Turns,
     uses: uses::Uses,
     /// Requests with a name that run.
-    running: repeating::Running,
+    chats: repeating::Running<ChatReply>,
+    payments: repeating::Running<PaymentReply>,
+    /// That the token is what its table says.
+    token: Arc<OnceCell<()>>,
 }
 
 impl Local {
@@ -63,6 +70,7 @@ impl Local {
         let purse = with_key.purse.clone();
         let local = Self::over(services, Access::Key(purse.clone()), Some(with_key));
         observer::start(local.services.clone(), &purse, &local.supervisor);
+        payments::follow(local.services.clone(), purse.clone(), &local.supervisor);
         import::start(local.services.clone(), purse, local.supervisor.clone());
         Ok((local, lock))
     }
@@ -85,7 +93,9 @@ impl Local {
             supervisor,
             choosing: choosing::Turns::default(),
             uses: uses::Uses::default(),
-            running: repeating::Running::default(),
+            chats: repeating::Running::default(),
+            payments: repeating::Running::default(),
+            token: Arc::default(),
         }
     }
 
@@ -121,7 +131,9 @@ impl Local {
             Command::Balance => Reply::Balance(self.balance(caller).await?),
             Command::Approve(amount) => Reply::Approved(self.approve(amount, caller, progress).await?),
             Command::Open(request) => Reply::Opened(Box::new(self.noted(self.open(request, caller, progress).await)?)),
-            Command::Chat(call) => Reply::Chat(self.noted(self.chat(call, caller, progress).await)?),
+            Command::Chat(call) => Reply::Chat(self.noted(self.once(call, caller, progress).await)?),
+            Command::PayRequest(call) => Reply::Request(Box::new(self.noted(self.once(call, caller, progress).await)?)),
+            Command::QuoteRequest(call) => Reply::Request(Box::new(self.quote_request(call, caller, progress).await?)),
             Command::Quote(call) => Reply::Quote(Box::new(self.quote(call, &caller).await?)),
             Command::Receipts(query) => Reply::Receipts(self.receipts(query, &caller).await?),
             Command::Receipt(id) => Reply::Receipt(Box::new(self.receipt(&id, &caller).await?)),
@@ -291,7 +303,9 @@ fn for_agents(command: &Command) -> Result<(), Failure> {
         | Command::Balance
         | Command::Open(_)
         | Command::Chat(_)
+        | Command::PayRequest(_)
         | Command::Quote(_)
+        | Command::QuoteRequest(_)
         | Command::Budget
         | Command::Receipts(_)
         | Command::Receipt(_)

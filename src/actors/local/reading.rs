@@ -9,8 +9,8 @@ use crate::actors::services::ask;
 use crate::actors::wallet::Balance;
 use crate::actors::{import, naming, opening, view};
 use crate::api::{
-    ChannelState, ChannelView, ChatCall, Command, PayFrom, ProviderDetails, ProviderPage, ProviderQuery, QuoteCall,
-    WalletView,
+    ChannelState, ChannelView, ChatCall, Command, PayFrom, PaymentCall, ProviderDetails, ProviderPage, ProviderQuery,
+    QuoteCall, Target, WalletView,
 };
 use crate::error::Failure;
 use crate::policy::Caller;
@@ -42,6 +42,8 @@ impl Local {
             Command::Open(request) => &mut request.provider,
             Command::Chat(ChatCall { from: PayFrom::Provider(wish), .. })
             | Command::Quote(QuoteCall { from: PayFrom::Provider(wish), .. }) => &mut wish.provider,
+            Command::PayRequest(PaymentCall { target: Target::Provider(named), .. })
+            | Command::QuoteRequest(PaymentCall { target: Target::Provider(named), .. }) => named,
             Command::Feedback(feedback) => &mut feedback.provider_id,
             _ => return Ok(command),
         };

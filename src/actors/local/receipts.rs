@@ -6,7 +6,7 @@ use super::Local;
 use crate::answers::AnswerId;
 use crate::api::{MAX_RECEIPTS, ReceiptDetails, ReceiptQuery, ReceiptView};
 use crate::error::{Code, Failure};
-use crate::journal::Receipt;
+use crate::journal::ReceiptId;
 use crate::policy::Caller;
 
 impl Local {
@@ -24,8 +24,10 @@ impl Local {
         let purse = self.purse()?;
         let found = purse.journal.receipt(parse(id)?, caller.member().map(str::to_owned)).await?;
         let receipt = found.ok_or_else(|| unknown(id))?;
-        let Some(channel) = receipt.channel.clone() else { return Ok(ReceiptDetails { receipt, answer: None }) };
-        let of = AnswerId { receipt: receipt.receipt.clone(), channel, agent: receipt.agent.clone() };
+        let Some(place) = receipt.channel.clone().or(receipt.payee.clone()) else {
+            return Ok(ReceiptDetails { receipt, answer: None });
+        };
+        let of = AnswerId { receipt: receipt.receipt.clone(), channel: place, agent: receipt.agent.clone() };
         let answer = purse.answers.find(of).await.unwrap_or_else(|error| {
             tracing::warn!(receipt = %receipt.receipt, %error, "a kept answer cannot be read");
             None
@@ -34,7 +36,7 @@ impl Local {
     }
 }
 
-fn parse(id: &str) -> Result<Receipt, Failure> {
+fn parse(id: &str) -> Result<ReceiptId, Failure> {
     id.trim().parse().map_err(|()| unknown(id))
 }
 

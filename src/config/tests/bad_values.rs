@@ -57,6 +57,8 @@ fn bad_values_name_their_variable() {
         (Key::MaxPerRequest, &["-1"]),
         (Key::MaxPerHour, &["much"]),
         (Key::MaxPerDay, &["1e3"]),
+        (Key::MaxPerPayment, &["-1", "0.0000001"]),
+        (Key::PayHosts, &[","]),
         (Key::MaxPerProvider, &["0.0000001"]),
         (Key::MaxPerAgent, &["1,5"]),
         (Key::MaxNewcomers, &["x"]),

@@ -13,6 +13,8 @@ use crate::journal::{ApprovalId, IntentId, TxId, TxKind};
 pub enum Kind {
     /// A voucher: allowed, or refused.
     Voucher,
+    /// A payment without a channel: allowed, or refused.
+    Payment,
     /// A voucher of amount zero, which authorises nothing.
     Probe,
     /// What became of vouchers.

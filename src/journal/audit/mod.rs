@@ -199,6 +199,7 @@ fn refusal(error: &JournalError) -> Option<Refusal> {
         JournalError::NotOpen(_) => by("not_open"),
         JournalError::NotAllowed(why) => by(why.variable()),
         JournalError::SetAside { .. } => by("set_aside"),
+        JournalError::PayeeChanged { .. } => by("payee"),
         JournalError::NeedsPerson => by("approval"),
         JournalError::Repeated(_) | JournalError::OtherRequest(_) => by("request_id"),
         JournalError::TooManyQuestions(_) => by("questions"),

@@ -10,13 +10,14 @@ use super::Server;
 
 /// Each step runs once, in order, in its own transaction, and says from which version on a drain-mcp can work with it. Never
 /// edit a step that was released.
-const STEPS: &[(i64, &str)] = &[(12, include_str!("migrations/0012_initial.sql"))];
+const STEPS: &[(i64, &str)] =
+    &[(12, include_str!("migrations/0012_initial.sql")), (13, include_str!("migrations/0013_payments.sql"))];
 
 /// What a least-privileged account may do: it adds to the audit record and changes nothing of it, and no table is emptied.
 const RIGHTS: &str = "
     GRANT USAGE ON SCHEMA {schema} TO {role};
     GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA {schema} TO {role};
-    GRANT DELETE ON {schema}.provider_pins, {schema}.fee_wallet_pin, {schema}.flags, {schema}.usage, {schema}.channels, {schema}.answers TO {role};
+    GRANT DELETE ON {schema}.provider_pins, {schema}.payee_pins, {schema}.fee_wallet_pin, {schema}.flags, {schema}.usage, {schema}.channels, {schema}.answers TO {role};
     REVOKE UPDATE ON {schema}.audit, {schema}.identities FROM {role};
     REVOKE INSERT ON {schema}.identity, {schema}.window_clock FROM {role};
     REVOKE INSERT, UPDATE ON {schema}.schema_version FROM {role};

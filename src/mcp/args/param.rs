@@ -32,6 +32,10 @@ pub enum Kind {
     Number,
     /// A conversation.
     Messages,
+    /// Texts by their names.
+    Map,
+    /// Any JSON.
+    Any,
 }
 
 impl Param {
@@ -58,6 +62,8 @@ impl Param {
             Kind::Flag => json!({ "type": "boolean" }),
             Kind::Count => json!({ "type": "integer", "minimum": 1 }),
             Kind::Number => json!({ "type": "number" }),
+            Kind::Map => json!({ "type": "object" }),
+            Kind::Any => json!({}),
             Kind::Messages => json!({
                 "type": "array",
                 "items": {

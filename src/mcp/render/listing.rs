@@ -47,12 +47,19 @@ impl Table {
     }
 }
 
+/// How it is paid where that is not by channels.
+fn other_than_channels(provider: &ProviderSummary) -> Option<String> {
+    match (provider.payable, provider.protocol.as_str()) {
+        (true, "drain") => None,
+        (true, _) => Some(format!("paid per request with {}, no channel", provider.tool)),
+        (false, protocol) => Some(format!("NOT PAYABLE HERE ({})", word(protocol, 20))),
+    }
+}
+
 fn row(provider: &ProviderSummary, query: &ProviderQuery) -> Vec<String> {
     let offer = provider.offer.as_ref();
     let mut notes = Vec::new();
-    if !provider.payable {
-        notes.push(format!("NOT PAYABLE HERE ({})", word(&provider.protocol, 20)));
-    }
+    notes.extend(other_than_channels(provider));
     if provider.online == Some(false) {
         notes.push("OFFLINE".into());
     }
@@ -134,8 +141,8 @@ fn listing(provider: &ProviderSummary) -> String {
     if let Some(standing) = &provider.standing {
         out.push_str(&format!(" | {}", score(standing)));
     }
-    if !provider.payable {
-        out.push_str(&format!(" | NOT PAYABLE HERE ({})", word(&provider.protocol, 20)));
+    if let Some(how) = other_than_channels(provider) {
+        out.push_str(&format!(" | {how}"));
     }
     out.push_str(&format!("\n  {}", word(&provider.description, 300)));
     out.push_str(&format!("\n  {}", durations(provider)));
@@ -202,6 +209,8 @@ pub fn provider(details: &ProviderDetails) -> String {
         out.push_str("choose another provider; this one is set aside.");
     } else if !listed.payable {
         out.push_str("choose another provider; drain-mcp cannot pay this one.");
+    } else if listed.protocol == "mpp" {
+        out.push_str(&format!("drain_quote with request, or {}; no channel is needed.", listed.tool));
     } else if details.channels.iter().any(|view| view.state == ChannelState::Open) {
         out.push_str("drain_chat on the open channel.");
     } else {

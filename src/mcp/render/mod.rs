@@ -20,7 +20,7 @@ use crate::provider::MAX_DOCS_CHARS;
 pub use crate::times::{span, utc};
 pub use fence::fence;
 pub use listing::{Table, provider, providers};
-pub use money::{budget, quote};
+pub use money::{budget, demand, payment_line, quote};
 pub use receipts::{receipt, receipt_with_answer, receipts, without_answer};
 pub use views::{approved, channel, channels, closed, opened, wallet};
 

@@ -3,7 +3,7 @@
 use drain_protocol::text::quoted;
 
 use super::{bullets, span, utc, word};
-use crate::api::{BudgetLine, BudgetView, Opening, Quote};
+use crate::api::{BudgetLine, BudgetView, DemandView, Opening, Payment, Quote};
 
 /// What a request would cost.
 pub fn quote(quote: &Quote) -> String {
@@ -59,6 +59,51 @@ fn opening(opens: &Opening) -> String {
         out.push_str(" A person is asked before.");
     }
     out
+}
+
+/// What a request without a channel asks for.
+pub fn demand(status: u16, view: &DemandView) -> String {
+    let host = quoted(&view.host, 100);
+    let (Some(price), Some(payee)) = (view.price, &view.payee) else {
+        return match &view.refused {
+            Some(why) => format!("HTTP {status}: {}. Nothing was paid, and it would not be.", word(why, 500)),
+            None => format!("HTTP {status}: it asks for no payment. Nothing was paid."),
+        };
+    };
+    let token = view.token.as_deref().unwrap_or_default();
+    let chain = view.chain_id.unwrap_or_default();
+    let mut out = format!(
+        "{host} asks for {price} USDC by {}, to {payee}, with the token {token} on chain {chain}. Nothing was paid.",
+        view.protocol
+    );
+    if let Some(worst) = &view.worst_case {
+        out.push_str(&format!("\nAt worst: {worst}."));
+    }
+    if let Some(left) = view.caps_leave {
+        out.push_str(&format!("\nThe caps leave {left} USDC now."));
+    }
+    if view.asks_person {
+        out.push_str("\nA person is asked before it is paid.");
+    }
+    match &view.refused {
+        Some(why) => out.push_str(&format!("\nIt would be refused now: {}.", word(why, 300))),
+        None => out.push_str("\nNext: pay_request with these arguments."),
+    }
+    out
+}
+
+/// The line that ends each answer to a request without a channel.
+pub fn payment_line(payment: Option<&Payment>) -> String {
+    let Some(payment) = payment else { return "Nothing was paid: none was asked for.".into() };
+    let Payment { amount, payee, protocol, spent_today, receipt, .. } = payment;
+    match payment.state.as_str() {
+        "paid" => {
+            format!("Paid {amount} USDC to {payee} by {protocol}, spent today {spent_today} USDC, receipt {receipt}.")
+        }
+        _ => format!(
+            "Reserved {amount} USDC for {payee} by {protocol} until the chain tells, spent today {spent_today} USDC, receipt {receipt}."
+        ),
+    }
 }
 
 /// What may be spent.

@@ -33,7 +33,13 @@ pub fn receipts(views: &[ReceiptView]) -> String {
 /// One receipt, all that is on record of it.
 pub fn receipt(view: &ReceiptView) -> String {
     let mut out = receipt_line(view);
-    out.push_str(&format!("\nvoucher {} USDC, nonce {}", view.voucher_amount, view.nonce));
+    match &view.payee {
+        None => out.push_str(&format!("\nvoucher {} USDC, nonce {}", view.voucher_amount, view.nonce)),
+        Some(payee) => out.push_str(&format!("\npaid by {} to {payee}", view.protocol)),
+    }
+    if let Some(transaction) = &view.transaction {
+        out.push_str(&format!(", transaction {transaction} by its payee's word"));
+    }
     if let Some(channel) = &view.channel {
         out.push_str(&format!(", channel {channel}"));
     }

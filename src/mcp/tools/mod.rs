@@ -9,7 +9,12 @@ pub mod chat;
 pub mod close_channel;
 pub mod cooperative_close;
 pub mod feedback;
+#[cfg(feature = "mpp")]
+pub mod mpp_chat;
+#[cfg(feature = "mpp")]
+pub mod mpp_request;
 pub mod open_channel;
+pub mod pay_request;
 pub mod provider_info;
 pub mod providers;
 pub mod quote;
@@ -79,7 +84,7 @@ impl Hints {
 }
 
 /// In the order in which a session uses them.
-pub(super) static ALL: [&Definition; 13] = [
+pub(super) static ALL: &[&Definition] = &[
     &providers::TOOL,
     &provider_info::TOOL,
     &quote::TOOL,
@@ -88,6 +93,12 @@ pub(super) static ALL: [&Definition; 13] = [
     &approve::TOOL,
     &open_channel::TOOL,
     &chat::TOOL,
+    #[cfg(any(feature = "mpp", feature = "x402"))]
+    &pay_request::TOOL,
+    #[cfg(feature = "mpp")]
+    &mpp_chat::TOOL,
+    #[cfg(feature = "mpp")]
+    &mpp_request::TOOL,
     &channel_status::TOOL,
     &channels::TOOL,
     &cooperative_close::TOOL,
@@ -120,8 +131,8 @@ pub fn find(name: &str) -> Option<&'static Definition> {
 /// No such tool.
 fn unknown(name: &str, set: Toolset) -> ErrorData {
     let shown = one_line(name, 60);
-    let message = if name.starts_with("mpp_") {
-        format!("There is no tool {shown}: drain-mcp pays DRAIN channels only, not MPP.")
+    let message = if name.starts_with("mpp_") && cfg!(not(feature = "mpp")) {
+        format!("There is no tool {shown}; a drain-mcp that is built with --features mpp has it.")
     } else if let Some(near) = nearest(names(set), name) {
         format!("There is no tool {shown}; {near} is meant?")
     } else {

@@ -32,7 +32,7 @@ pub const TOOL: Definition = Definition {
         Param::optional("onlineOnly", Kind::Flag, "Only those that are online"),
         Param::optional("model", Kind::Text, "Model id or part of its name"),
         Param::optional("category", Kind::Text, "Such as llm, image, search"),
-        Param::optional("protocol", Kind::OneOf(&["drain", "mpp"]), "mpp listings are shown but not payable here"),
+        Param::optional("protocol", Kind::OneOf(&["drain", "mpp"]), "mpp is paid with mpp_chat"),
         Param::optional("sort", Kind::OneOf(Sort::VARIANTS), "default: what works first; record: our own experience"),
         Param::optional("inputTokens", Kind::Count, "Of your request; default 1000"),
         Param::optional("outputTokens", Kind::Count, "Default 500"),

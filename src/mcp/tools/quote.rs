@@ -1,8 +1,10 @@
 //! `drain_quote`: what a request would cost, before anything is spent.
 
-use super::{Definition, Hints};
+use super::{Definition, Hints, pay_request};
+use schemars::JsonSchema;
+
 use crate::actors::Runtime;
-use crate::api::{Effect, Quote, QuoteCall, QuoteInput};
+use crate::api::{DemandView, Effect, Quote, QuoteCall, QuoteInput};
 use crate::error::Failure;
 use crate::mcp::answer::Answer;
 use crate::mcp::args::{Args, Kind, Param};
@@ -25,19 +27,30 @@ pub const TOOL: Definition = Definition {
     params: &[
         Param::optional("provider", Kind::Text, "Provider id").or(&["providerId"]),
         Param::optional("channelId", Kind::Text, "In place of provider").or(&["channel"]),
-        Param::required("model", Kind::Text, ""),
+        Param::optional("model", Kind::Text, ""),
         Param::optional("messages", Kind::Messages, ""),
         Param::optional("inputTokens", Kind::Count, "In place of messages; default 1000"),
         Param::optional("maxTokens", Kind::Count, "").or(&["max_completion_tokens"]),
         Param::optional("maxCost", Kind::Text, ""),
         Param::optional("maxDeposit", Kind::Text, ""),
         Param::optional("duration", Kind::Text, ""),
+        Param::optional("request", Kind::Map, "pay_request arguments"),
     ],
-    output: schema::output_schema::<Quote>,
+    output: schema::output_schema_or::<Quote, Requested>,
     run: |runtime, args, _| Box::pin(run(runtime, args)),
 };
 
+/// What a request without a channel asks for.
+#[derive(JsonSchema)]
+struct Requested {
+    #[expect(dead_code, reason = "the schema of what pay_request::quoted writes")]
+    request: DemandView,
+}
+
 async fn run(runtime: Runtime, args: Args) -> Result<Answer, Failure> {
+    if let Some(request) = args.nested("request", pay_request::TOOL.params)? {
+        return pay_request::quoted(runtime.quote_request(pay_request::call(&request, None)?).await?);
+    }
     let tokens = args.count("inputTokens", MAX_INPUT)?.and_then(|tokens| u32::try_from(tokens).ok());
     let input = match (args.optional_messages("messages")?, tokens) {
         (Some(_), Some(_)) => return Err(Failure::argument("inputTokens", "give messages or inputTokens, not both")),

@@ -60,7 +60,11 @@ fn names_and_arguments_are_upstreams_and_our_own() {
             "",
         ),
         ("drain_provider_info", "provider", "provider"),
-        ("drain_quote", "provider channelId model messages inputTokens maxTokens maxCost maxDeposit duration", "model"),
+        (
+            "drain_quote",
+            "provider channelId model messages inputTokens maxTokens maxCost maxDeposit duration request",
+            "",
+        ),
         ("drain_balance", "", ""),
         ("drain_budget", "receipt", ""),
         ("drain_approve", "amount", ""),
@@ -70,6 +74,9 @@ fn names_and_arguments_are_upstreams_and_our_own() {
             "channelId provider model messages maxTokens temperature maxCost maxDeposit duration requestId",
             "model messages",
         ),
+        ("pay_request", "url method headers body maxCost requestId", "url"),
+        ("mpp_chat", "provider messages model maxTokens temperature", "provider messages"),
+        ("mpp_request", "url body method", "url"),
         ("drain_channel_status", "channelId", "channelId"),
         ("drain_channels", "all", ""),
         ("drain_close_channel", "channelId", "channelId"),
@@ -168,7 +175,7 @@ fn schema_of(name: &str) -> Value {
 
 #[test]
 fn every_failure_fits_every_schema() {
-    for tool in &ALL {
+    for tool in ALL {
         for code in Code::ALL {
             let fault = Fault::from(Failure::unspent(*code, "m", "n"));
             fits(&schema_of(tool.name), &Value::Object(fault.data()), tool.name).unwrap();
@@ -195,6 +202,12 @@ fn every_answer_fits_its_schema() {
         ("drain_budget", budget::show(samples::budget(), &[samples::receipt()]).unwrap()),
         ("drain_approve", plain(&samples::approved())),
         ("drain_open_channel", plain(&samples::opened())),
+        ("drain_quote", pay_request::quoted(samples::demanded()).unwrap()),
+        ("pay_request", pay_request::answered(samples::bought("hello"), |text| text).unwrap()),
+        ("pay_request", pay_request::answered(samples::bought(&"long ".repeat(9_000)), |text| text).unwrap()),
+        ("pay_request", pay_request::answered(samples::demanded(), |text| text).unwrap()),
+        ("mpp_chat", pay_request::answered(samples::bought("hello"), |text| text).unwrap()),
+        ("mpp_request", pay_request::answered(samples::bought("hello"), |text| text).unwrap()),
         ("drain_chat", chat::answered(samples::paid("hello")).unwrap()),
         ("drain_chat", chat::answered(samples::paid(&"long ".repeat(9_000))).unwrap()),
         ("drain_chat", chat::read_first("docs").unwrap()),
@@ -212,7 +225,9 @@ fn every_answer_fits_its_schema() {
 
 #[test]
 fn an_unknown_tool_is_told_what_exists() {
-    for (name, part) in [("drain_chats", "drain_chat is meant"), ("mpp_chat", "not MPP"), ("x", "drain_providers, ")] {
+    for (name, part) in
+        [("drain_chats", "drain_chat is meant"), ("mpp_chats", "mpp_chat is meant"), ("x", "drain_providers, ")]
+    {
         assert!(unknown(name, Toolset::All).message.contains(part), "{}", unknown(name, Toolset::All).message);
     }
 }

@@ -69,7 +69,7 @@ async fn app_version_account_and_settings_come_before_the_prompt() {
     let prompts = peer.screens().len();
 
     let stranger = backend_of(tcp(&peer), other(), PATIENCE);
-    let error = stranger.sign_voucher(&voucher(1), &nobody()).await.unwrap_err();
+    let error = stranger.sign_message(&voucher(1).into(), &nobody()).await.unwrap_err();
     assert_eq!(error.code(), "ledger_other_address");
     assert!(error.to_string().contains(&own().to_string()) && error.to_string().contains(&other().to_string()));
 
@@ -179,7 +179,7 @@ async fn who_gives_up_leaves_no_second_prompt() {
         assert!(told.lock().unwrap()[0].contains("earlier request"));
         peer.finger(Finger::Approve);
     });
-    let digest = voucher(2).digest();
+    let digest = crate::Message::from(voucher(2)).digest();
     drain_protocol::voucher::verify_signature(digest, &signed.unwrap(), own()).unwrap();
     assert_eq!(peer.screens().len(), 2);
 

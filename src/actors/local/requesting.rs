@@ -1,0 +1,470 @@
+//! Requests to whoever wants to be paid by HTTP 402: asked without a payment first, then judged, then paid once.
+
+use drain_protocol::demand::{self, Demand, NotPayable, Offer};
+use drain_protocol::directory::{Listing, ListingProtocol};
+use drain_protocol::text::quoted;
+use drain_protocol::{Address, Asset, B256, Usdc};
+
+use super::Local;
+use super::repeating::{Named, Running};
+use crate::actors::channel::Once;
+use crate::actors::payments::{Bought, Purchase, unkept};
+use crate::actors::{opening, person};
+use crate::api::{DemandView, KeptAnswer, Payment, PaymentCall, PaymentReply, Progress, Target};
+use crate::error::{Code, Failure};
+use crate::journal::audit::{Kind, Wanted};
+use crate::journal::{Earlier, PaymentIntent, ReceiptId};
+use crate::payment::offer::Judged;
+use crate::payment::{Answer, Choice, WebRequest, choose, request, worst_case};
+use crate::policy::approvals::ApprovalKind;
+use crate::policy::limits::Party;
+use crate::policy::repeat::IdempotencyKey;
+use crate::policy::{Caller, Limits};
+use drain_signers::Policy;
+
+/// Who is asked, and on whose word.
+struct Asked {
+    request: WebRequest,
+    host: String,
+    /// The listing's id, else the host.
+    provider_id: String,
+    category: String,
+    /// Neither the directory nor a person names the host.
+    unknown: bool,
+}
+
+/// What a request without a payment led to.
+enum Answered {
+    /// It asks for no payment.
+    Unpaid(Answer),
+    /// It is paid by channels.
+    Drain(Answer),
+    /// It asks for payment, in a way that is paid.
+    Offer(Answer, Box<Offer>),
+    /// It asks for payment, and is not paid.
+    NotPayable(Answer, Vec<NotPayable>),
+}
+
+impl Local {
+    /// What a request would cost. It is sent once, without a payment and without its body: whoever asks what something costs
+    /// does not want it done.
+    pub(super) async fn quote_request(
+        &self,
+        call: PaymentCall,
+        caller: Caller,
+        progress: Progress,
+    ) -> Result<PaymentReply, Failure> {
+        if !["GET", "POST"].contains(&call.method.as_str()) {
+            return Err(Failure::argument("method", "a quote asks by GET or POST"));
+        }
+        let call = PaymentCall { body: None, ..call };
+        let asked = self.asked_for(&call, &caller).await?;
+        let answered = self.ask_unpaid(&asked, &call, &progress).await?;
+        let view = DemandView { host: asked.host.clone(), ..DemandView::default() };
+        Ok(match answered {
+            Answered::Unpaid(answer) => reply(answer, None),
+            Answered::Drain(answer) => {
+                reply(answer, Some(DemandView { protocol: "drain".into(), refused: Some(BY_CHANNEL.into()), ..view }))
+            }
+            Answered::NotPayable(answer, reasons) => {
+                let protocol = reasons.first().map_or("unknown", |reason| reason.protocol.as_str());
+                let refused = Some(against(&asked.host, &reasons));
+                reply(answer, Some(DemandView { protocol: protocol.into(), refused, ..view }))
+            }
+            Answered::Offer(answer, offer) => {
+                let view = self.view(&asked, &offer, &call, &caller).await?;
+                reply(answer, Some(view))
+            }
+        })
+    }
+
+    async fn view(
+        &self,
+        asked: &Asked,
+        offer: &Offer,
+        call: &PaymentCall,
+        caller: &Caller,
+    ) -> Result<DemandView, Failure> {
+        let limits = &caller.limits;
+        let refused = match self.purse() {
+            Err(failure) => Some(failure.message),
+            Ok(_) => match too_dear(call, limits, offer.amount) {
+                Err(failure) => Some(failure.message),
+                Ok(()) => self.refused(caller).await?,
+            },
+        };
+        let used = match (self.purse(), caller.member()) {
+            (Ok(_), None) => Some(self.budget_use(None, caller).await?),
+            _ => None,
+        };
+        let caps_leave = used.map(|used| {
+            let left = |limit: Usdc, window: crate::journal::WindowUse| limit.saturating_sub(window.signed);
+            left(limits.per_hour, used.hour)
+                .min(left(limits.per_day, used.day))
+                .min(left(limits.per_agent, used.agent))
+                .min(limits.per_request)
+                .min(limits.per_payment)
+        });
+        Ok(DemandView {
+            protocol: offer.protocol.as_str().into(),
+            price: Some(offer.amount),
+            payee: Some(offer.payee.to_string()),
+            token: Some(offer.token.to_string()),
+            chain_id: Some(offer.chain_id),
+            host: asked.host.clone(),
+            caps_leave,
+            asks_person: asked.unknown || limits.approve.needs_person(ApprovalKind::Request, offer.amount),
+            refused,
+            worst_case: Some(worst_case(offer.protocol).into()),
+        })
+    }
+
+    /// Asks, and pays where that is asked for. Where a person must say yes first, waits for that as long as the operator says,
+    /// and then asks anew: a demand does not live as long as a person thinks.
+    async fn buy(
+        &self,
+        call: PaymentCall,
+        once: Option<Once>,
+        caller: Caller,
+        progress: Progress,
+    ) -> Result<PaymentReply, Failure> {
+        self.purse()?;
+        let asked = self.asked_for(&call, &caller).await?;
+        match self.one_try(&asked, &call, once.as_ref(), &caller, &progress).await? {
+            Bought::Done(reply) => Ok(*reply),
+            Bought::AskPerson(approval) => {
+                person::answered(&self.services, self.purse()?, *approval, &progress).await?;
+                match self.one_try(&asked, &call, once.as_ref(), &caller, &progress).await? {
+                    Bought::Done(reply) => Ok(*reply),
+                    // Another call used the yes meanwhile, or it asks for more now.
+                    Bought::AskPerson(approval) => Err(person::needed(&approval)),
+                }
+            }
+        }
+    }
+
+    async fn one_try(
+        &self,
+        asked: &Asked,
+        call: &PaymentCall,
+        once: Option<&Once>,
+        caller: &Caller,
+        progress: &Progress,
+    ) -> Result<Bought, Failure> {
+        let purse = self.purse()?;
+        let (answered, (), balance) = futures::try_join!(
+            self.ask_unpaid(asked, call, progress),
+            self.know_token(),
+            self.balance_of_usdc(purse.address)
+        )?;
+        let offer = match answered {
+            Answered::Unpaid(answer) => return Ok(Bought::Done(Box::new(reply(answer, None)))),
+            Answered::Drain(_) => return Err(self.by_channel(asked).await),
+            Answered::NotPayable(_, reasons) => return Err(not_payable(&asked.host, &reasons)),
+            Answered::Offer(_, offer) => *offer,
+        };
+        self.recorded(asked, offer.amount, too_dear(call, &caller.limits, offer.amount))?;
+        if balance < offer.amount {
+            return Err(Failure::unspent(
+                Code::InsufficientUsdc,
+                format!(
+                    "{} asks for {} USDC, and the wallet {} holds {balance} USDC outside of channels",
+                    quoted(&asked.host, 100),
+                    offer.amount,
+                    purse.address
+                ),
+                "A person sends native USDC to the wallet, or closes a channel.",
+            ));
+        }
+        // Held to its end: who leaves before may withdraw it, and who leaves after it began may not.
+        let turn = once.map(|once| once.turn.clone().try_lock_owned()).transpose();
+        let Ok(_turn) = turn else {
+            return Err(Failure::unspent(Code::Cancelled, "Nobody waits for this request any more", "Call again."));
+        };
+        let now = self.services.clock.block_time();
+        let transfer = offer.transfer(purse.address, now, Policy::MAX_TRANSFER_TIME, B256::random());
+        let intent = PaymentIntent {
+            protocol: offer.protocol,
+            asset: self.asset()?,
+            transfer,
+            host: asked.host.clone(),
+            provider_id: asked.provider_id.clone(),
+            category: asked.category.clone(),
+            what: asked.request.what(),
+            ask_person: asked.unknown,
+            limits: caller.limits.clone(),
+            agent: caller.agent.clone(),
+            key: once.map(|once| once.key.clone()),
+            moment: self.services.clock.moment(),
+        };
+        let signer = self.addresses().await?.signer;
+        let signer = signer.ok_or_else(|| Failure::internal("a wallet without its signer"))?;
+        let (services, purse, request) = (self.services.clone(), purse.clone(), asked.request.clone());
+        Purchase { services, purse, signer, request, offer, intent, progress: progress.clone() }.buy(now).await
+    }
+
+    /// Who is asked. A list that forbids it counts before it is contacted.
+    async fn asked_for(&self, call: &PaymentCall, caller: &Caller) -> Result<Asked, Failure> {
+        let longest = self.services.config.requests.max_request_bytes;
+        let made = |url: &str| WebRequest::new(url, &call.method, &call.headers, call.body.as_deref(), longest);
+        let (request, listing) = match &call.target {
+            Target::Provider(id) => {
+                let known = self.catalogue().await?;
+                let listing = opening::find(&known.catalogue, id)?.clone();
+                (made(&endpoint(&listing)?)?, Some(listing))
+            }
+            Target::Url(url) => {
+                let request = made(url)?;
+                let named = names(&caller.limits, &request);
+                // Whom a person names is paid whether or not the directory answers.
+                let listing = if named { None } else { self.listed_at(&request).await? };
+                (request, listing)
+            }
+        };
+        let host = request.host();
+        let unknown = listing.is_none() && !names(&caller.limits, &request);
+        let provider_id = listing.as_ref().map_or_else(|| host.clone(), |listing| listing.id.clone());
+        let category = listing.map(|listing| listing.category).unwrap_or_default();
+        let party = Party {
+            id: &provider_id,
+            wallet: Address::ZERO,
+            host: request.url().host_str().unwrap_or_default(),
+            category: &category,
+        };
+        let allowed = caller.limits.parties.check_before_payee(party).map_err(Failure::from);
+        let asked = Asked { request, host, provider_id: provider_id.clone(), category: category.clone(), unknown };
+        self.recorded(&asked, Usdc::ZERO, allowed)?;
+        Ok(asked)
+    }
+
+    /// The MPP listing whose endpoint is at the same place.
+    async fn listed_at(&self, request: &WebRequest) -> Result<Option<Listing>, Failure> {
+        let known = self.catalogue().await?;
+        let here = request.url().origin();
+        let same = |listing: &&Listing| {
+            let url = endpoint(listing).ok().and_then(|url| url.parse::<reqwest::Url>().ok());
+            url.is_some_and(|url| url.origin() == here)
+        };
+        Ok(known.catalogue.listings.iter().find(same).cloned())
+    }
+
+    async fn ask_unpaid(&self, asked: &Asked, call: &PaymentCall, progress: &Progress) -> Result<Answered, Failure> {
+        self.services.know_time().await?;
+        progress.say(format!("asking {}", quoted(&asked.host, 100)));
+        let config = &self.services.config.requests;
+        let limits = request::limits(config.timeout, config.max_answer_bytes);
+        let answer = asked.request.send(&self.services.http, None, limits).await;
+        let answer = answer.map_err(|error| request::unreachable(&asked.host, &error))?;
+        if answer.status != 402 {
+            return Ok(Answered::Unpaid(answer));
+        }
+        let offers = match demand::read(|name| answer.values(name), &answer.body) {
+            Ok(Demand::Payment(offers)) => offers,
+            Ok(Demand::Drain) => return Ok(Answered::Drain(answer)),
+            Ok(Demand::Unknown) => return Ok(Answered::NotPayable(answer, Vec::new())),
+            Err(reason) => return Ok(Answered::NotPayable(answer, vec![reason])),
+        };
+        let own = self.purse().map(|purse| purse.address).unwrap_or_default();
+        let now = self.services.clock.block_time();
+        let asset = self.asset()?;
+        let Choice { offer, refused } =
+            choose(offers, &asked.request, Judged { asset: &asset, own, now, mpp_only: call.mpp_only });
+        Ok(match offer {
+            Some(offer) => Answered::Offer(answer, Box::new(offer)),
+            None => Answered::NotPayable(answer, refused),
+        })
+    }
+
+    /// The token that is paid with: the chain's USDC, by the table or the operator (M8).
+    fn asset(&self) -> Result<Asset, Failure> {
+        let chain = &self.services.config.chain;
+        let token = chain.deployments.first().map(|deployment| deployment.usdc);
+        token.map(|token| Asset::usdc(chain.chain_id, token)).ok_or_else(|| {
+            Failure::unspent(
+                Code::NotPayable,
+                format!("no USDC is known on chain {}", chain.chain_id),
+                "A person sets DRAIN_CONTRACT and DRAIN_USDC, or DRAIN_CHAIN_ID.",
+            )
+        })
+    }
+
+    /// That the token checks signatures in the domain that its table says: asked once.
+    async fn know_token(&self) -> Result<(), Failure> {
+        let asset = self.asset()?;
+        self.token
+            .get_or_try_init(|| async {
+                let found = self.services.chain.token_domain(asset.token).await?;
+                if found == asset.separator() {
+                    return Ok(());
+                }
+                Err(Failure::unspent(
+                    Code::ContractFrozen,
+                    format!(
+                        "the token {} signs in another domain than {:?} version {}: a payment would be worth nothing there",
+                        asset.token, asset.name, asset.version
+                    ),
+                    "A person looks at DRAIN_USDC and at the RPC endpoints (drain-mcp doctor).",
+                ))
+            })
+            .await
+            .copied()
+    }
+
+    async fn balance_of_usdc(&self, account: Address) -> Result<Usdc, Failure> {
+        Ok(self.services.chain.usdc_balance(self.asset()?.token, account).await?)
+    }
+
+    /// A refusal that did not need the journal's word is recorded all the same.
+    fn recorded(&self, asked: &Asked, amount: Usdc, result: Result<(), Failure>) -> Result<(), Failure> {
+        if let (Err(failure), Ok(purse)) = (&result, self.purse()) {
+            let (provider, amount) = (Some(asked.provider_id.clone()), Some(amount));
+            purse.journal.refused_later(Wanted { kind: Kind::Payment, provider, intent: None, amount }, failure);
+        }
+        result
+    }
+
+    /// Which tool pays a provider that is paid by channels.
+    async fn by_channel(&self, asked: &Asked) -> Failure {
+        let here = asked.request.url().origin();
+        let at = |listing: &&Listing| listing.api_url.parse::<reqwest::Url>().is_ok_and(|url| url.origin() == here);
+        let known = self.catalogue().await.ok();
+        let listing = known.as_ref().and_then(|known| known.catalogue.listings.iter().find(at));
+        let how = match listing {
+            Some(listing) => format!("Use drain_chat with provider {}.", quoted(&listing.id, 80)),
+            None => {
+                "It is not in the directory: a person lists it in the configuration, then drain_chat pays it.".into()
+            }
+        };
+        Failure::unspent(Code::NotPayable, format!("{}: {BY_CHANNEL}", quoted(&asked.host, 100)), how)
+    }
+}
+
+const BY_CHANNEL: &str = "it is paid by payment channels (DRAIN), not by single payments";
+
+/// Whether a person named the host.
+fn names(limits: &Limits, request: &WebRequest) -> bool {
+    let (host, name) = (request.host(), request.url().host_str().unwrap_or_default());
+    limits.pay_hosts.contains(&host)
+        || limits.parties.allow_providers.as_ref().is_some_and(|only| only.iter().any(|allowed| allowed == name))
+}
+
+/// Where an MPP listing is asked.
+fn endpoint(listing: &Listing) -> Result<String, Failure> {
+    if listing.protocol != ListingProtocol::Mpp {
+        return Err(Failure::unspent(
+            Code::NotPayable,
+            format!("{} is paid by a channel", quoted(&listing.name, 60)),
+            "Use drain_chat with it.",
+        ));
+    }
+    match &listing.mpp_endpoint {
+        Some(endpoint) => Ok(endpoint.clone()),
+        None if listing.api_url.is_empty() => Err(Failure::unspent(
+            Code::ProviderMismatch,
+            format!("{} names no endpoint", quoted(&listing.name, 60)),
+            "Use another provider.",
+        )),
+        None => Ok(format!("{}/v1/chat/completions", listing.api_url.trim_end_matches('/'))),
+    }
+}
+
+/// The caller's own maximum, and what one payment may be. The rest is the journal's to decide.
+fn too_dear(call: &PaymentCall, limits: &Limits, price: Usdc) -> Result<(), Failure> {
+    if let Some(most) = call.max_cost.filter(|most| price > *most) {
+        return Err(Failure::unspent(
+            Code::LimitReached,
+            format!("it costs {price} USDC, and maxCost is {most} USDC"),
+            "Call again with a higher maxCost if it is worth that.",
+        ));
+    }
+    crate::policy::budgets::may_pay(limits, price)?;
+    Ok(())
+}
+
+fn not_payable(host: &str, reasons: &[NotPayable]) -> Failure {
+    Failure::unspent(
+        Code::NotPayable,
+        against(host, reasons),
+        "Ask somebody else, or have a person look at what it asks for: drain_quote shows it without paying.",
+    )
+}
+
+fn against(host: &str, reasons: &[NotPayable]) -> String {
+    let host = quoted(host, 100);
+    if reasons.is_empty() {
+        return format!("{host} asks for payment by a protocol that is not known");
+    }
+    let reasons: Vec<String> = reasons.iter().take(5).map(ToString::to_string).collect();
+    format!("{host} asks for payment in no way that is paid: {}", reasons.join("; "))
+}
+
+fn reply(answer: Answer, demand: Option<DemandView>) -> PaymentReply {
+    let notes = answer.cut.as_ref().map(|cut| format!("the answer is not whole: {cut}")).into_iter().collect();
+    PaymentReply {
+        status: answer.status.as_u16(),
+        content_type: answer.content_type(),
+        body: answer.shown(),
+        payment: None,
+        demand,
+        notes,
+    }
+}
+
+impl Named for PaymentCall {
+    type Reply = PaymentReply;
+
+    fn name(&self) -> Option<&IdempotencyKey> {
+        self.request_id.as_ref()
+    }
+
+    fn body_hash(&self) -> Result<B256, Failure> {
+        Self::body_hash(self)
+    }
+
+    fn running(local: &Local) -> &Running<PaymentReply> {
+        &local.payments
+    }
+
+    async fn pay(
+        self,
+        local: &Local,
+        once: Option<Once>,
+        caller: Caller,
+        progress: Progress,
+    ) -> Result<PaymentReply, Failure> {
+        local.buy(self, once, caller, progress).await
+    }
+
+    async fn again(
+        local: &Local,
+        earlier: &Earlier,
+        kept: KeptAnswer,
+        caller: &Caller,
+    ) -> Result<Option<PaymentReply>, Failure> {
+        let purse = local.purse()?;
+        let (ReceiptId::Payment(_), Some((status, content_type, body))) = (earlier.receipt, unkept(&kept)) else {
+            return Ok(None);
+        };
+        let Some(receipt) = purse.journal.receipt(earlier.receipt, caller.member().map(str::to_owned)).await? else {
+            return Ok(None);
+        };
+        let payment = Payment {
+            receipt: receipt.receipt,
+            protocol: receipt.protocol,
+            state: if receipt.charged.is_some() { "paid" } else { "reserved" }.into(),
+            amount: receipt.bound,
+            payee: receipt.payee.unwrap_or_default(),
+            host: receipt.provider,
+            chain_id: local.services.config.chain.chain_id,
+            transaction: receipt.transaction,
+            spent_today: purse.journal.spent_today(local.services.clock.now()).await?,
+        };
+        let notes = kept.notes;
+        Ok(Some(PaymentReply { status, content_type, body, payment: Some(payment), demand: None, notes }))
+    }
+
+    fn noted(mut reply: PaymentReply, note: &str) -> PaymentReply {
+        reply.notes.push(note.into());
+        reply
+    }
+}

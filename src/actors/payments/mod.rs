@@ -1,0 +1,83 @@
+//! Payments without a channel: the way of one from the journal's leave to its outcome (`purchase.rs`), and what the chain says
+//! of each afterwards.
+//!
+//! A signed transfer is taken once or never: until its time is over, or the chain shows it, its amount stays reserved whatever
+//! its server says.
+
+mod purchase;
+
+use std::time::Duration;
+
+use actix::{Addr, WeakAddr};
+
+use super::services::{Purse, Services};
+use super::supervisor::Supervisor;
+use crate::chain::ChainError;
+use crate::error::Failure;
+use crate::journal::{OnChain, OpenPayment};
+use crate::metrics;
+
+pub(super) use purchase::{Bought, Purchase, unkept};
+
+/// Payments that one look asks about.
+const AT_ONCE: u32 = 100;
+/// How soon it is seen that the runtime has ended.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// Begins to ask the chain what became of payments, those of an earlier process included. Asks nothing while there are none.
+pub(super) fn follow(services: Services, purse: Purse, supervisor: &Addr<Supervisor>) {
+    let follower = Follower { services, purse, supervisor: supervisor.downgrade() };
+    tokio::spawn(follower.run());
+}
+
+struct Follower {
+    services: Services,
+    purse: Purse,
+    /// Gone with the runtime.
+    supervisor: WeakAddr<Supervisor>,
+}
+
+impl Follower {
+    async fn run(self) {
+        while self.supervisor.upgrade().is_some_and(|supervisor| supervisor.connected()) {
+            match self.look().await {
+                Ok(0) => {
+                    let _ = tokio::time::timeout(IDLE, self.purse.paid.notified()).await;
+                }
+                Ok(_) => tokio::time::sleep(self.services.config.chain.poll_interval).await,
+                Err(failure) => {
+                    tracing::warn!(%failure, "what became of payments is not known yet; asked again later");
+                    tokio::time::sleep(self.services.config.chain.poll_interval).await;
+                }
+            }
+        }
+    }
+
+    /// Asks about each that is open; gives how many still are.
+    async fn look(&self) -> Result<usize, Failure> {
+        let open = self.purse.journal.open_payments(AT_ONCE).await?;
+        if open.is_empty() {
+            return Ok(0);
+        }
+        let number = self.services.chain.finalized_number().await?;
+        let Some(block) = self.services.chain.block(number).await? else { return Ok(open.len()) };
+        let mut left = open.len();
+        for payment in open {
+            let Some(said) = self.of(&payment, number, block.timestamp).await? else { continue };
+            self.purse.journal.payment_on_chain(payment.id, said, self.services.clock.now()).await?;
+            left -= 1;
+            tracing::info!(payment = %payment.id, ?said, "the chain says what became of a payment");
+            metrics::payment_on_chain(said == OnChain::Taken);
+        }
+        Ok(left)
+    }
+
+    /// What the chain says of one, as of a block that stays; `None` while it may still be taken.
+    async fn of(&self, payment: &OpenPayment, block: u64, time: u64) -> Result<Option<OnChain>, ChainError> {
+        let OpenPayment { token, nonce, valid_before, .. } = *payment;
+        if self.services.chain.transfer_used(token, self.purse.address, nonce, block).await? {
+            return Ok(Some(OnChain::Taken));
+        }
+        Ok((time >= valid_before).then_some(OnChain::NeverTaken))
+    }
+}

@@ -1,0 +1,222 @@
+//! What becomes of a payment: its server tells something, and the chain has the last word. Each is booked once.
+
+use drain_protocol::{Address, B256, Usdc};
+
+use super::super::audit::{self, Entry, Kind, Who};
+use super::super::db::{Db, params};
+use super::super::row::{self, column};
+use super::super::usage::{self, Payer};
+use super::super::writer::When;
+use super::super::{Journal, JournalError, PaymentId, members, records, settling};
+use super::key_of;
+use crate::policy::score::Event;
+
+/// How a payment ended, as far as its server told.
+#[derive(Clone, Debug)]
+pub enum PaymentEnd {
+    /// The server says that it has taken the money.
+    Taken {
+        /// By which transaction, by its word.
+        transaction: Option<B256>,
+        /// SHA-256 of what was bought; none where the server failed all the same.
+        answer: Option<B256>,
+    },
+    /// The signature is out, and the server did not say that the money was taken. The chain will.
+    Unknown {
+        /// SHA-256 of what was bought, where something came.
+        answer: Option<B256>,
+        /// What is known, for the record.
+        note: String,
+    },
+    /// The signature never left.
+    Unsent {
+        /// Why, for the record.
+        note: String,
+    },
+}
+
+/// A payment of which the chain has not said yet what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenPayment {
+    /// Which.
+    pub id: PaymentId,
+    /// The token's contract.
+    pub token: Address,
+    /// The transfer's nonce.
+    pub nonce: B256,
+    /// From then on it can never be taken, in Unix seconds of block time.
+    pub valid_before: u64,
+}
+
+/// What the chain says of a payment, at a block that stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnChain {
+    /// The transfer was sent: the money is the payee's.
+    Taken,
+    /// It was not, and its time is over: it never can be.
+    NeverTaken,
+}
+
+impl Journal {
+    /// Records what a payment's server told. Rides in the next commit: losing it leaves the reservation, and the chain tells.
+    pub fn payment_ended_later(&self, id: PaymentId, end: PaymentEnd, at: u64) -> Result<(), JournalError> {
+        let who = self.who.clone();
+        self.writer.submit(When::Later, move |db| ended(db, &who, id, &end, at)).map(drop)
+    }
+
+    /// Payments of which the chain has not said yet what became of them, the oldest first.
+    pub async fn open_payments(&self, most: u32) -> Result<Vec<OpenPayment>, JournalError> {
+        self.writer
+            .run(move |db| {
+                let mut statement = db.prepare_cached(
+                    "SELECT id, token, transfer_nonce, valid_before FROM payments WHERE confirmed = 0 ORDER BY id LIMIT ?1",
+                )?;
+                let mut rows = statement.query(params![most])?;
+                let mut found = Vec::new();
+                while let Some(r) = &rows.next()? {
+                    found.push(OpenPayment {
+                        id: PaymentId(r.get("id")?),
+                        token: row::parsed(r, "token")?,
+                        nonce: row::parsed(r, "transfer_nonce")?,
+                        valid_before: row::unsigned(r, "valid_before")?,
+                    });
+                }
+                Ok(found)
+            })
+            .await
+    }
+
+    /// Records what the chain says of a payment.
+    pub async fn payment_on_chain(&self, id: PaymentId, said: OnChain, at: u64) -> Result<(), JournalError> {
+        let who = self.who.clone();
+        self.writer.run(move |db| on_chain(db, &who, id, said, at)).await
+    }
+}
+
+/// A payment as it stands.
+struct Standing {
+    amount: Usdc,
+    cost: Option<Usdc>,
+    state: String,
+    provider: String,
+    provider_id: String,
+    agent: String,
+    newcomer: bool,
+    counted_at: u64,
+    settled_at: Option<u64>,
+    decided: i64,
+    answered: bool,
+    confirmed: bool,
+}
+
+fn standing(db: &Db<'_>, id: PaymentId) -> Result<Standing, JournalError> {
+    let mut statement = db.prepare_cached(
+        "SELECT amount, cost, state, payee, host, provider_id, agent, newcomer, counted_at, settled_at, audit, answer_hash, confirmed \
+         FROM payments WHERE id = ?1",
+    )?;
+    let mut rows = statement.query([id.0])?;
+    let Some(r) = &rows.next()? else { return Err(JournalError::Unknown(format!("payment {id}"))) };
+    let (payee, host): (String, String) = (r.get("payee")?, r.get("host")?);
+    Ok(Standing {
+        amount: row::usdc(r, "amount")?,
+        cost: row::optional_usdc(r, "cost")?,
+        state: r.get("state")?,
+        provider: key_of(&payee, &host),
+        provider_id: r.get("provider_id")?,
+        agent: r.get("agent")?,
+        newcomer: r.get("newcomer")?,
+        counted_at: row::unsigned(r, "counted_at")?,
+        settled_at: r.get::<_, Option<i64>>("settled_at")?.and_then(|at| u64::try_from(at).ok()),
+        decided: r.get("audit")?,
+        answered: r.get::<_, Option<String>>("answer_hash")?.is_some(),
+        confirmed: r.get("confirmed")?,
+    })
+}
+
+fn ended(db: &Db<'_>, who: &Who, id: PaymentId, end: &PaymentEnd, at: u64) -> Result<(), JournalError> {
+    let before = standing(db, id)?;
+    let (answer, transaction, note) = match end {
+        PaymentEnd::Taken { transaction, answer } => (*answer, *transaction, None),
+        PaymentEnd::Unknown { answer, note } => (*answer, None, Some(note)),
+        PaymentEnd::Unsent { note } => (None, None, Some(note)),
+    };
+    // The chain's word may be quicker than the server's.
+    db.prepare_cached(
+        "UPDATE payments SET answer_hash = COALESCE(?2, answer_hash), tx_hash = COALESCE(?3, tx_hash), note = COALESCE(?4, note) WHERE id = ?1",
+    )?
+    .execute(params![
+        id.0,
+        answer.map(|hash| hash.to_string()),
+        transaction.map(|hash| format!("{hash:#x}")),
+        note
+    ])?;
+    if before.state != "in_flight" {
+        return Ok(());
+    }
+    match end {
+        PaymentEnd::Taken { answer, .. } => book(db, who, id, &before, answer.is_some(), at),
+        PaymentEnd::Unknown { note, .. } => {
+            let entry = Entry { decided: Some(before.decided), ..Entry::recorded(Kind::Unknown) };
+            told(db, who, &before, entry, format!("{id}: {note}"))
+        }
+        PaymentEnd::Unsent { note } => give_back(db, who, id, &before, &format!("never sent ({note})"), at),
+    }
+}
+
+fn on_chain(db: &Db<'_>, who: &Who, id: PaymentId, said: OnChain, at: u64) -> Result<(), JournalError> {
+    let before = standing(db, id)?;
+    if before.confirmed {
+        return Ok(());
+    }
+    match (said, before.state.as_str()) {
+        (OnChain::Taken, "in_flight") => book(db, who, id, &before, before.answered, at)?,
+        (OnChain::NeverTaken, "in_flight" | "settled") => {
+            give_back(db, who, id, &before, "its time is over and it was never taken", at)?;
+        }
+        // Never sent, and yet on chain: not by us.
+        (OnChain::Taken, "not_charged") => {
+            tracing::error!(payment = %id, "a payment that never left this process was taken: somebody else has the key?");
+            book(db, who, id, &before, false, at)?;
+        }
+        _ => {}
+    }
+    db.prepare_cached("UPDATE payments SET confirmed = 1 WHERE id = ?1")?.execute([id.0])?;
+    Ok(())
+}
+
+/// The money is gone: it is spent, and counts for or against its payee.
+fn book(db: &Db<'_>, who: &Who, id: PaymentId, before: &Standing, answered: bool, at: u64) -> Result<(), JournalError> {
+    let amount = before.amount;
+    db.prepare_cached("UPDATE payments SET state = 'settled', cost = amount, settled_at = ?2 WHERE id = ?1")?
+        .execute(params![id.0, column(at)?])?;
+    let outcome = if answered { "paid and answered" } else { "paid, and no answer came" };
+    let entry = Entry { decided: Some(before.decided), charged: Some(amount), ..Entry::recorded(Kind::Settlement) };
+    told(db, who, before, entry, format!("{id}: {outcome}"))?;
+    let event = if answered { Event::Answered } else { Event::Failed };
+    records::count_of(db, &before.provider, &[event, Event::Booked { charged: amount, disputed: Usdc::ZERO }], at)?;
+    spent(db, &before.agent, amount.as_i64(), at)
+}
+
+/// The money can never be taken: budgets have it again, and what was booked is taken back.
+fn give_back(db: &Db<'_>, who: &Who, id: PaymentId, before: &Standing, why: &str, at: u64) -> Result<(), JournalError> {
+    let payer = Payer { provider: &before.provider, agent: &before.agent, newcomer: before.newcomer };
+    usage::add(db, payer, before.counted_at, -before.amount.as_i64())?;
+    if let (Some(booked), Some(then)) = (before.cost.filter(|cost| !cost.is_zero()), before.settled_at) {
+        spent(db, &before.agent, -booked.as_i64(), then)?;
+    }
+    db.prepare_cached("UPDATE payments SET state = 'not_charged', cost = 0, growth = 0, settled_at = ?2, note = COALESCE(note, ?3) WHERE id = ?1")?
+        .execute(params![id.0, column(at)?, why])?;
+    let refunded = before.cost.filter(|cost| !cost.is_zero());
+    let entry = Entry { decided: Some(before.decided), refunded, ..Entry::recorded(Kind::Settlement) };
+    told(db, who, before, entry, format!("{id}: {why}"))
+}
+
+/// Adds to what was booked on the day of `at`, or takes from it.
+fn spent(db: &Db<'_>, agent: &str, units: i64, at: u64) -> Result<(), JournalError> {
+    members::spent(db, agent, units, at)?;
+    settling::spent_on(db, units, at)
+}
+
+fn told(db: &Db<'_>, who: &Who, of: &Standing, entry: Entry<'_>, outcome: String) -> Result<(), JournalError> {
+    audit::write(db, who, &Entry { provider: Some(&of.provider_id), ..entry }.told(outcome)).map(drop)
+}

@@ -1,0 +1,222 @@
+//! Payments of single requests, without a channel: the decision and its record are one transaction (M1, M3-M5), and the
+//! chain says what became of each (`ending.rs`).
+
+mod ending;
+mod pins;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;
+
+pub use ending::{OnChain, OpenPayment, PaymentEnd};
+
+use std::sync::Arc;
+
+use drain_protocol::demand::Protocol;
+use drain_protocol::{Asset, B256, Transfer};
+
+use super::audit::{self, Entry, Kind, Who};
+use super::db::{Db, params};
+use super::freeze::refuse_frozen_by;
+use super::row::{address, column};
+use super::usage::{self, Payer};
+use super::{ApprovalId, Journal, JournalError, PaymentId, approvals, provider_key, records, repeats};
+use crate::clock::Moment;
+use crate::policy::Limits;
+use crate::policy::approvals::{ApprovalKind, Subject};
+use crate::policy::budgets::{NewVoucher, Signed, may_pay, may_sign};
+use crate::policy::limits::Party;
+use crate::policy::repeat::RequestKey;
+
+/// A request that wants to be paid by a transfer of its own.
+#[derive(Clone, Debug)]
+pub struct PaymentIntent {
+    /// By which protocol.
+    pub protocol: Protocol,
+    /// With which token.
+    pub asset: Asset,
+    /// What is to be signed.
+    pub transfer: Transfer,
+    /// Who is asked: host, and port where it is not the usual one.
+    pub host: String,
+    /// The listing's id where the directory lists it, else the host.
+    pub provider_id: String,
+    /// The listing's category; empty without one.
+    pub category: String,
+    /// Method and path, for the record.
+    pub what: String,
+    /// Nobody but a model named the host: a person must say yes whatever the amount (M5).
+    pub ask_person: bool,
+    /// The operator's limits of today (M3, M5).
+    pub limits: Arc<Limits>,
+    /// Who asks.
+    pub agent: String,
+    /// The caller's own name for the request.
+    pub key: Option<RequestKey>,
+    /// Now.
+    pub moment: Moment,
+}
+
+/// Leave to sign exactly one transfer. Only the journal makes one, after its record is durable (M1); the signer takes
+/// nothing else.
+#[derive(Debug)]
+pub struct AuthorizedPayment {
+    id: PaymentId,
+    asset: Asset,
+    transfer: Transfer,
+    now: u64,
+}
+
+impl PaymentIntent {
+    /// Exactly what a person says yes or no to.
+    pub fn subject(&self) -> Subject {
+        Subject {
+            kind: ApprovalKind::Request,
+            agent: self.agent.clone(),
+            provider_id: self.provider_id.clone(),
+            provider_name: self.provider_id.clone(),
+            wallet: self.transfer.to,
+            host: self.host.clone(),
+            chain_id: self.asset.chain_id,
+            contract: self.asset.token,
+            amount: self.transfer.value,
+            duration: 0,
+            prices: B256::ZERO,
+        }
+    }
+
+    /// The key of the payee's record: wallet and host, as of every provider.
+    pub fn provider_key(&self) -> String {
+        key_of(&address(self.transfer.to), &self.host)
+    }
+
+    fn needs_person(&self) -> bool {
+        self.ask_person || self.limits.approve.needs_person(ApprovalKind::Request, self.transfer.value)
+    }
+}
+
+/// As a channel's provider is known by, so that one that is paid both ways has one record.
+pub(in crate::journal) fn key_of(payee: &str, host: &str) -> String {
+    provider_key(payee, &format!("https://{host}"))
+}
+
+impl AuthorizedPayment {
+    /// Its name.
+    pub const fn id(&self) -> PaymentId {
+        self.id
+    }
+    /// With which token.
+    pub const fn asset(&self) -> Asset {
+        self.asset
+    }
+    /// What to sign.
+    pub const fn transfer(&self) -> Transfer {
+        self.transfer
+    }
+    /// The time by which it was decided.
+    pub const fn now(&self) -> u64 {
+        self.now
+    }
+}
+
+impl Journal {
+    /// Decides on a payment and records it, in one durable transaction. Nothing is signed without its answer (M1-M5). `now`
+    /// is the chain's time, by which the transfer is valid.
+    pub async fn authorize_payment(&self, intent: PaymentIntent, now: u64) -> Result<AuthorizedPayment, JournalError> {
+        let who = self.who.clone();
+        let decided = self.writer.run(move |db| {
+            let provider = intent.provider_id.clone();
+            let wanted = Entry {
+                provider: Some(&provider),
+                amount: Some(intent.transfer.value),
+                ..Entry::refused(Kind::Payment)
+            };
+            audit::decided(db, &who, wanted, |db| authorize(db, &who, &intent, now))
+        });
+        super::decided(decided.await.flatten()).map_err(|error| self.who.told(error))
+    }
+}
+
+fn authorize(db: &Db<'_>, who: &Who, intent: &PaymentIntent, now: u64) -> Result<AuthorizedPayment, JournalError> {
+    let PaymentIntent { transfer, asset, limits, .. } = intent;
+    refuse_frozen_by(db, limits, intent.moment.at)?;
+    if let Some(key) = &intent.key {
+        repeats::refuse(db, &intent.agent, key, intent.moment.at)?;
+    }
+    let host = intent.host.rsplit_once(':').map_or(intent.host.as_str(), |(host, _)| host);
+    let party = Party { id: &intent.provider_id, wallet: transfer.to, host, category: &intent.category };
+    limits.parties.check(party).map_err(JournalError::NotAllowed)?;
+    may_pay(limits, transfer.value).map_err(JournalError::OverLimit)?;
+    pins::check(db, intent)?;
+    let provider = intent.provider_key();
+    let standing = records::load(db, &provider)?;
+    records::check(&standing, &intent.provider_id)?;
+    let payer = Payer { provider: &provider, agent: &intent.agent, newcomer: !standing.has_history() };
+    let counted_at = charge_budgets(db, intent, payer)?;
+    let id = PaymentId(
+        db.prepare_cached("SELECT COALESCE(MAX(id), 0) + 1 FROM payments")?.query_row(params![], |r| r.get(0))?,
+    );
+    let approval = persons_yes(db, intent, id)?;
+    let decision = audit::write(
+        db,
+        who,
+        &Entry {
+            rule: Some(if approval.is_some() { "approval" } else { "limits" }.into()),
+            provider: Some(&intent.provider_id),
+            approval,
+            amount: Some(transfer.value),
+            growth: Some(transfer.value),
+            bound: Some(transfer.value),
+            ..Entry::allowed(Kind::Payment)
+        }
+        .told(format!("{id}: {} to {} at {}", intent.protocol, transfer.to, intent.host)),
+    )?;
+    db.prepare_cached(
+        "INSERT INTO payments (id, protocol, chain_id, wallet, token, payee, host, provider_id, what, amount, growth, valid_before, \
+         transfer_nonce, state, created_at, agent, newcomer, counted_at, audit, request_key, request_body) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, ?11, ?12, 'in_flight', ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
+    )?
+    .execute(params![
+        id.0,
+        intent.protocol.as_str(),
+        column(asset.chain_id)?,
+        address(transfer.from),
+        address(asset.token),
+        address(transfer.to),
+        intent.host,
+        intent.provider_id,
+        intent.what,
+        transfer.value.as_i64(),
+        column(transfer.valid_before)?,
+        format!("{:#x}", transfer.nonce),
+        column(intent.moment.at)?,
+        intent.agent,
+        payer.newcomer,
+        column(counted_at)?,
+        decision,
+        intent.key.as_ref().map(|key| key.id.as_str()),
+        intent.key.as_ref().map(|key| key.body.to_string())
+    ])?;
+    Ok(AuthorizedPayment { id, asset: *asset, transfer: *transfer, now })
+}
+
+/// Asks every budget, and charges them with all of it (M3, M4). Gives the time at which it was counted.
+fn charge_budgets(db: &Db<'_>, intent: &PaymentIntent, payer: Payer<'_>) -> Result<u64, JournalError> {
+    let now = usage::known_now(db, intent.moment)?;
+    let signed: Signed = usage::signed(db, payer, now)?;
+    let amount = intent.transfer.value;
+    let wanted = NewVoucher { bound: amount, growth: amount, newcomer: payer.newcomer };
+    if let Err(over) = may_sign(&intent.limits, &signed, wanted) {
+        return Err(JournalError::OverLimit(usage::with_time(db, &intent.limits, payer, over, now)?));
+    }
+    usage::charge(db, payer, amount, now)?;
+    Ok(now)
+}
+
+/// Uses the yes of a person, where one is needed (M5).
+fn persons_yes(db: &Db<'_>, intent: &PaymentIntent, id: PaymentId) -> Result<Option<ApprovalId>, JournalError> {
+    if !intent.needs_person() {
+        return Ok(None);
+    }
+    let now = approvals::now(db, intent.moment)?;
+    approvals::spend(db, &intent.subject(), now, &id.to_string()).map(Some)
+}

@@ -1,0 +1,53 @@
+//! Whom a host is paid to: the first one is pinned, and another one waits for a person (M14).
+
+use super::super::audit::{self, Entry, Kind};
+use super::super::db::{Db, Optional, params};
+use super::super::row::{address, column};
+use super::super::{Journal, JournalError, records};
+use super::{PaymentIntent, key_of};
+
+/// In the transaction that authorizes.
+pub(super) fn check(db: &Db<'_>, intent: &PaymentIntent) -> Result<(), JournalError> {
+    let (payee, chain_id) = (address(intent.transfer.to), column(intent.asset.chain_id)?);
+    let pinned: Option<String> = db
+        .prepare_cached("SELECT payee FROM payee_pins WHERE host = ?1 AND chain_id = ?2")?
+        .query_row(params![intent.host, chain_id], |r| r.get(0))
+        .optional()?;
+    match pinned {
+        Some(before) if before != payee => {
+            Err(JournalError::PayeeChanged { host: intent.host.clone(), before, now: payee })
+        }
+        Some(_) => Ok(()),
+        None => {
+            db.prepare_cached("INSERT INTO payee_pins (host, chain_id, payee, pinned_at) VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![intent.host, chain_id, payee, column(intent.moment.at)?])?;
+            Ok(())
+        }
+    }
+}
+
+impl Journal {
+    /// A person accepts whom a host asks to pay now, and that it is paid again where it was set aside. It is named by itself
+    /// or by its listing's id. False where there was nothing to accept.
+    pub async fn trust_payee(&self, name: String) -> Result<bool, JournalError> {
+        let who = self.who.clone();
+        self.writer
+            .run(move |db| {
+                let pinned: Vec<(String, String)> = db
+                    .prepare_cached(
+                        "SELECT host, payee FROM payee_pins \
+                         WHERE host = ?1 OR host IN (SELECT host FROM payments WHERE provider_id = ?1)",
+                    )?
+                    .query_map([&name], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                for (host, payee) in &pinned {
+                    records::forgive(db, &key_of(payee, host))?;
+                    db.prepare_cached("DELETE FROM payee_pins WHERE host = ?1")?.execute([host])?;
+                    let entry =
+                        Entry { rule: Some("person".into()), provider: Some(host), ..Entry::allowed(Kind::Trust) };
+                    audit::write(db, &who, &entry.told("whom it asks to pay now"))?;
+                }
+                Ok(!pinned.is_empty())
+            })
+            .await
+    }
+}
