@@ -116,6 +116,11 @@ pub struct Agenda {
 }
 
 impl Agenda {
+    /// Whether a wish is not answered yet: what was opened for it is given to the same wish, as long as it has not expired.
+    pub fn waits(&self) -> bool {
+        self.wishing.is_some()
+    }
+
     /// A channel to this provider; the same wish again after a death.
     pub async fn open(&mut self, life: &mut Life, provider: &'static str) -> Result<String, Died> {
         if let Some(known) = self.channels.get(provider) {
@@ -188,10 +193,10 @@ impl Agenda {
     pub fn find_void(&mut self, world: &World) {
         let journal = world.journal();
         let mut statement = journal
-            .prepare("SELECT channel_id, provider_id FROM channels WHERE told = 1 AND state = 'open' AND channel_id IS NOT NULL")
+            .prepare("SELECT channel_id, provider_id, state = 'open' FROM channels WHERE told = 1 AND channel_id IS NOT NULL")
             .unwrap();
-        let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))).unwrap();
-        for (id, provider) in rows.map(Result::unwrap) {
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+        for (id, provider, open) in rows.map(Result::<(String, String, bool), _>::unwrap) {
             if self.told.contains(&id) {
                 continue;
             }
@@ -200,7 +205,10 @@ impl Agenda {
             let wished = wished.unwrap_or_else(|| panic!("nobody wished for {id} of {provider}"));
             self.void += 1;
             self.told.insert(id.clone());
-            self.channels.insert(wished, id);
+            // It may have expired, and be closed, before anybody could look.
+            if open {
+                self.channels.insert(wished, id);
+            }
         }
     }
 }
