@@ -61,7 +61,7 @@ FLEET = [
     ("Limits reserved", LINE, USDC, "The part of each limit whose outcome is not known yet: requests in flight, openings under way.",
      [(f"sum by (scope, name) ({m('cap_reserved_usdc')})", "{{scope}} {{name}}")]),
     ("Channels by state", LINE, "none", "Recorded channels. expired: past its end, with money inside.", [(summed("channels", "state"), "{{state}}")]),
-    ("Decisions", LINE, "ops", "What was decided on vouchers, openings and transactions, by the rule that decided.",
+    ("Decisions", LINE, "ops", "What was decided on vouchers, payments without a channel, openings and transactions, by the rule that decided.",
      [(rate("policy_decisions_total", by="decision, rule"), "{{decision}} {{rule}}")]),
     ("Tool calls", LINE, "ops", "Calls of agents by tool and outcome.", [(rate("mcp_requests_total", by="tool, outcome"), "{{tool}} {{outcome}}")]),
     ("Tool calls, 99th percentile", LINE, "s", "How long calls take, a person's press included.",
@@ -104,6 +104,15 @@ MONEY = [
      [(summed("wallet_pol", "wallet"), "{{wallet}}"), (f"wallet:drain_close_all_cost_pol:assumed{{{HERE_}}}", "to close all: {{wallet}}")]),
     ("Allowance", LINE, USDC, "What each contract may take from a wallet.", [(summed("allowance_usdc", "wallet, contract"), "{{wallet}} {{contract}}")]),
     ("Transactions", LINE, "ops", "Sent, and how they ended.", [(rate("transactions_total", by="kind, outcome"), "{{kind}} {{outcome}}")]),
+    ("Payments without a channel", ROW, "none", "", []),
+    ("Payments", LINE, "ops", "MPP and x402, by protocol and by what the server told. failed: it took the money and gave no answer; lost: nobody knows yet. Alert on both: DrainPaymentsUnanswered.",
+     [(rate("payments_total", by="protocol, outcome"), "{{protocol}} {{outcome}}")]),
+    ("What the chain told of them", LINE, "none", "In 10 minutes. never_taken: its time is over, and the limits have it again. Alert where it is often so: DrainPaymentsNeverTaken.",
+     [(f"sum by (outcome) (increase({m('payments_resolved_total')}[10m]))", "{{outcome}}")]),
+    ("Whole answer, median", LINE, "s", "From sending a payment until the whole answer is there; zero where nothing was ever paid so.",
+     [(f"{quantile(0.5, 'payment_duration_seconds', 'protocol')} or sum by (protocol) ({m('payments_total')}) * 0", "{{protocol}}")]),
+    ("Whole answer, 99th percentile", LINE, "s", "From sending a payment until the whole answer is there; zero where nothing was ever paid so.",
+     [(f"{quantile(0.99, 'payment_duration_seconds', 'protocol')} or sum by (protocol) ({m('payments_total')}) * 0", "{{protocol}}")]),
 ]
 
 INSTANCE = [

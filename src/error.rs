@@ -49,7 +49,8 @@ pub enum Fate {
 pub enum Money {
     /// Nothing was signed and nothing was sent.
     NotSpent,
-    /// A voucher left. The channel's books keep it reserved until the provider's next answer tells.
+    /// A voucher left, and the channel's books keep it reserved until the provider's next answer tells; or a payment without a
+    /// channel, and the chain will tell.
     Reserved {
         /// Ask for the outcome with this.
         receipt: String,
@@ -136,9 +137,9 @@ impl Money {
     pub fn sentence(&self) -> String {
         match self {
             Self::NotSpent => "Nothing was spent.".into(),
-            Self::Reserved { receipt, at_most } => format!(
-                "A voucher left: at most {at_most} USDC is reserved until the provider's next answer tells (receipt {receipt})."
-            ),
+            Self::Reserved { receipt, at_most } => {
+                format!("At most {at_most} USDC is reserved until it is known what became of it (receipt {receipt}).")
+            }
             Self::Credit { receipt } => format!(
                 "Nothing was charged; the voucher that left stays as credit on this channel (receipt {receipt})."
             ),

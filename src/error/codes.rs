@@ -97,8 +97,8 @@ codes! {
     UnknownProvider = "unknown_provider", AfterFix, [NotSpent], "Take an id from drain_providers.";
     /// Several listings share the wallet address that was given.
     AmbiguousProvider = "ambiguous_provider", AfterFix, [NotSpent], "Use one of the ids that the message names.";
-    /// The listing is paid by another protocol.
-    NotPayable = "not_payable", No, [NotSpent], "Use a provider of the protocol drain.";
+    /// It is paid by another protocol, or asks for payment in a way that is not paid.
+    NotPayable = "not_payable", No, [NotSpent], "Use the tool that the message names, or another provider.";
     /// The provider does not answer, or answers nonsense, before any money moved.
     ProviderUnreachable = "provider_unreachable", Safe, [NotSpent, Credit], "Call again, or use another provider.";
     /// The provider's wallet, chain or contract is not what the directory says.
@@ -150,7 +150,7 @@ codes! {
     /// The provider failed after it got a voucher.
     ProviderFailed = "provider_failed", No, [Reserved], "Do not repeat blindly: another call may be charged too. The reservation ends with the next answer.";
     /// No usable answer came within the limits of time and size.
-    AnswerLost = "answer_lost", No, [Reserved, Spent], "Do not repeat blindly: another call may be charged too. A reservation ends with the next answer.";
+    AnswerLost = "answer_lost", No, [Reserved, Spent], "Do not repeat blindly: another call may be charged too. A channel's reservation ends with the next answer, a payment's when the chain tells.";
     /// The provider insists on more than price, usage and bound explain.
     ProviderOffence = "provider_offence", No, [NotSpent, Credit], "Close this channel with drain_cooperative_close and use another provider.";
     /// The provider's record is too bad: only a person lets it be opened or paid again.

@@ -36,9 +36,10 @@ const CODES: &str = "
 const fn state(fate: Fate) -> (&'static str, &'static str) {
     match fate {
         Fate::NotSpent => ("not_spent", "Nothing was signed and nothing was sent."),
-        Fate::Reserved => {
-            ("reserved", "A voucher left. At most `at_most` is reserved until the provider's next answer tells.")
-        }
+        Fate::Reserved => (
+            "reserved",
+            "A voucher or a payment left. At most `at_most` is reserved until the provider's next answer tells, or for a payment without a channel the chain.",
+        ),
         Fate::Credit => ("credit", "A voucher left and nothing was charged: it pays the next request on this channel."),
         Fate::Spent => ("spent", "`amount` was paid."),
         Fate::Unknown => ("unknown", "The call broke off where money may have moved: the records tell."),

@@ -1,10 +1,12 @@
 //! Other people's clients against real processes: MCP's SDKs of Python and TypeScript, the inspector, the conformance suite,
-//! and OpenAI's own clients. `DRAIN_TEST_CLIENTS` is the folder that `.ci/clients` fills.
+//! OpenAI's own clients, and servers that want to be paid by 402. `DRAIN_TEST_CLIENTS` is the folder that `.ci/clients` fills.
 
 mod browser;
 mod conformance;
 mod inspector;
 mod openai;
+#[cfg(all(feature = "mpp", feature = "x402"))]
+mod pay402;
 
 use std::path::PathBuf;
 use std::time::Duration;

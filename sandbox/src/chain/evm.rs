@@ -101,6 +101,11 @@ pub(super) fn execute(
     rules: Rules,
 ) -> Result<ResultAndState, String> {
     let simulated = rules == Rules::Simulated;
+    let mut tx = tx;
+    if simulated {
+        // Who only asks need not say for which chain, as of nodes.
+        tx.chain_id.get_or_insert(chain_id);
+    }
     let mut evm = Context::mainnet()
         .with_db(WrapDatabaseRef(db))
         .with_block(block)

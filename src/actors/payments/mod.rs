@@ -14,8 +14,9 @@ use super::services::{Purse, Services};
 use super::supervisor::Supervisor;
 use crate::chain::ChainError;
 use crate::error::Failure;
-use crate::journal::{OnChain, OpenPayment};
+use crate::journal::{BookedPayment as Booked, OnChain, OpenPayment};
 use crate::metrics;
+use crate::notify::EventKind;
 
 pub(super) use purchase::{Bought, Purchase, unkept};
 
@@ -64,12 +65,32 @@ impl Follower {
         let mut left = open.len();
         for payment in open {
             let Some(said) = self.of(&payment, number, block.timestamp).await? else { continue };
-            self.purse.journal.payment_on_chain(payment.id, said, self.services.clock.now()).await?;
+            let booked = self.purse.journal.payment_on_chain(payment.id, said, self.services.clock.now()).await?;
             left -= 1;
-            tracing::info!(payment = %payment.id, ?said, "the chain says what became of a payment");
-            metrics::payment_on_chain(said == OnChain::Taken);
+            if let Some(Booked { agent, provider, amount }) = &booked {
+                metrics::spent(agent, provider, *amount);
+            }
+            self.tell(&payment, said);
         }
         Ok(left)
+    }
+
+    fn tell(&self, payment: &OpenPayment, said: OnChain) {
+        let id = payment.id;
+        match (payment.unsent, said) {
+            (true, OnChain::NeverTaken) => {}
+            (true, OnChain::Taken) => {
+                let what = format!(
+                    "payment {id} never left this process and was taken all the same: somebody else may have the key"
+                );
+                tracing::error!(alarm = "unsent_payment_taken", payment = %id, "{what}");
+                self.services.tell(Some(&self.purse), EventKind::Alarm, "unsent_payment_taken", what);
+            }
+            (false, said) => {
+                tracing::info!(payment = %id, ?said, "the chain says what became of a payment");
+                metrics::payment_on_chain(said == OnChain::Taken);
+            }
+        }
     }
 
     /// What the chain says of one, as of a block that stays; `None` while it may still be taken.

@@ -86,6 +86,15 @@ impl Paying {
             }
         };
         reach(Point::PaymentSigned);
+        // A person's press may have taken longer than the payment is good for.
+        if self.of.services.clock.block_time() >= transfer.valid_before {
+            self.ended(PaymentEnd::Unsent { note: "signed too late".into() }, PaymentOutcome::Unsent);
+            return Err(Failure::unspent(
+                Code::LedgerNoAnswer,
+                "the payment was signed when its time was over, and was not sent",
+                "Call again, and confirm sooner.",
+            ));
+        }
         let (id, amount, host) = (self.id, transfer.value, &self.of.intent.host);
         tracing::info!(payment = %id, host, %amount, payee = %transfer.to, "payment signed");
         self.of.progress.say(format!("sent to {} ({amount} USDC, receipt {id})", quoted(host, 100)));

@@ -46,6 +46,19 @@ pub struct OpenPayment {
     pub nonce: B256,
     /// From then on it can never be taken, in Unix seconds of block time.
     pub valid_before: u64,
+    /// It never left, by what its process knew.
+    pub unsent: bool,
+}
+
+/// What was booked for a payment by the chain's word alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Booked {
+    /// Whose request it was.
+    pub agent: String,
+    /// The payee's record.
+    pub provider: String,
+    /// How much.
+    pub amount: Usdc,
 }
 
 /// What the chain says of a payment, at a block that stays.
@@ -69,7 +82,7 @@ impl Journal {
         self.writer
             .run(move |db| {
                 let mut statement = db.prepare_cached(
-                    "SELECT id, token, transfer_nonce, valid_before FROM payments WHERE confirmed = 0 ORDER BY id LIMIT ?1",
+                    "SELECT id, token, transfer_nonce, valid_before, state = 'not_charged' AS unsent FROM payments WHERE confirmed = 0 ORDER BY id LIMIT ?1",
                 )?;
                 let mut rows = statement.query(params![most])?;
                 let mut found = Vec::new();
@@ -79,6 +92,7 @@ impl Journal {
                         token: row::parsed(r, "token")?,
                         nonce: row::parsed(r, "transfer_nonce")?,
                         valid_before: row::unsigned(r, "valid_before")?,
+                        unsent: r.get("unsent")?,
                     });
                 }
                 Ok(found)
@@ -86,8 +100,13 @@ impl Journal {
             .await
     }
 
-    /// Records what the chain says of a payment.
-    pub async fn payment_on_chain(&self, id: PaymentId, said: OnChain, at: u64) -> Result<(), JournalError> {
+    /// Records what the chain says of a payment; gives what was booked for it by that.
+    pub async fn payment_on_chain(
+        &self,
+        id: PaymentId,
+        said: OnChain,
+        at: u64,
+    ) -> Result<Option<Booked>, JournalError> {
         let who = self.who.clone();
         self.writer.run(move |db| on_chain(db, &who, id, said, at)).await
     }
@@ -163,25 +182,26 @@ fn ended(db: &Db<'_>, who: &Who, id: PaymentId, end: &PaymentEnd, at: u64) -> Re
     }
 }
 
-fn on_chain(db: &Db<'_>, who: &Who, id: PaymentId, said: OnChain, at: u64) -> Result<(), JournalError> {
+fn on_chain(db: &Db<'_>, who: &Who, id: PaymentId, said: OnChain, at: u64) -> Result<Option<Booked>, JournalError> {
     let before = standing(db, id)?;
     if before.confirmed {
-        return Ok(());
+        return Ok(None);
     }
+    let mut booked = None;
     match (said, before.state.as_str()) {
-        (OnChain::Taken, "in_flight") => book(db, who, id, &before, before.answered, at)?,
+        // Never sent, and yet taken: the follower raises the alarm.
+        (OnChain::Taken, "in_flight" | "not_charged") => {
+            book(db, who, id, &before, before.answered, at)?;
+            booked =
+                Some(Booked { agent: before.agent.clone(), provider: before.provider.clone(), amount: before.amount });
+        }
         (OnChain::NeverTaken, "in_flight" | "settled") => {
             give_back(db, who, id, &before, "its time is over and it was never taken", at)?;
-        }
-        // Never sent, and yet on chain: not by us.
-        (OnChain::Taken, "not_charged") => {
-            tracing::error!(payment = %id, "a payment that never left this process was taken: somebody else has the key?");
-            book(db, who, id, &before, false, at)?;
         }
         _ => {}
     }
     db.prepare_cached("UPDATE payments SET confirmed = 1 WHERE id = ?1")?.execute([id.0])?;
-    Ok(())
+    Ok(booked)
 }
 
 /// The money is gone: it is spent, and counts for or against its payee.

@@ -7,7 +7,7 @@ mod pins;
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests;
 
-pub use ending::{OnChain, OpenPayment, PaymentEnd};
+pub use ending::{Booked as BookedPayment, OnChain, OpenPayment, PaymentEnd};
 
 use std::sync::Arc;
 
