@@ -19,6 +19,7 @@ mod kms_server;
 mod latency;
 mod machine;
 mod money;
+mod payments;
 #[cfg(feature = "postgres")]
 #[allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "the tests' own")]
 #[path = "../../tests/postgres/server.rs"]
@@ -56,6 +57,7 @@ const FIGURES: &[(&str, Measure)] = &[
     ("memory", process::memory),
     ("signing", signing::vouchers),
     ("backends", backends::vouchers),
+    ("payments", payments::beside_the_reference_clients),
     // Last: the wallet has these channels from then on.
     ("channels", channels::many),
     // In a world of its own.
