@@ -138,7 +138,9 @@ impl Money {
         match self {
             Self::NotSpent => "Nothing was spent.".into(),
             Self::Reserved { receipt, at_most } => {
-                format!("A signature left: at most {at_most} USDC is reserved until it is known what became of it (receipt {receipt}).")
+                format!(
+                    "A signature left: at most {at_most} USDC is reserved until it is known what became of it (receipt {receipt})."
+                )
             }
             Self::Credit { receipt } => format!(
                 "Nothing was charged; the voucher that left stays as credit on this channel (receipt {receipt})."

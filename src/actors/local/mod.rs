@@ -4,6 +4,7 @@
 mod asking;
 mod budget;
 mod choosing;
+mod estimating;
 mod market;
 mod overview;
 mod paying;

@@ -15,26 +15,25 @@ use crate::error::{Code, Failure};
 use crate::journal::audit::{Kind, Wanted};
 use crate::journal::{Earlier, PaymentIntent, ReceiptId};
 use crate::payment::offer::Judged;
-use crate::payment::{Answer, Choice, WebRequest, choose, request, worst_case};
-use crate::policy::approvals::ApprovalKind;
+use crate::payment::{Answer, Choice, WebRequest, choose, request};
 use crate::policy::limits::Party;
 use crate::policy::repeat::IdempotencyKey;
 use crate::policy::{Caller, Limits};
 use drain_signers::Policy;
 
 /// Who is asked, and on whose word.
-struct Asked {
-    request: WebRequest,
-    host: String,
+pub(super) struct Asked {
+    pub(super) request: WebRequest,
+    pub(super) host: String,
     /// The listing's id, else the host.
-    provider_id: String,
+    pub(super) provider_id: String,
     category: String,
     /// Neither the directory nor a person names the host.
-    unknown: bool,
+    pub(super) unknown: bool,
 }
 
 /// What a request without a payment led to.
-enum Answered {
+pub(super) enum Answered {
     /// It asks for no payment.
     Unpaid(Answer),
     /// It is paid by channels.
@@ -46,79 +45,6 @@ enum Answered {
 }
 
 impl Local {
-    /// What a request would cost. It is sent once, without a payment and without its body: whoever asks what something costs
-    /// does not want it done.
-    pub(super) async fn quote_request(
-        &self,
-        call: PaymentCall,
-        caller: Caller,
-        progress: Progress,
-    ) -> Result<PaymentReply, Failure> {
-        if !["GET", "POST"].contains(&call.method.as_str()) {
-            return Err(Failure::argument("method", "a quote asks by GET or POST"));
-        }
-        let call = PaymentCall { body: None, ..call };
-        let asked = self.asked_for(&call, &caller).await?;
-        let answered = self.ask_unpaid(&asked, &call, &progress).await?;
-        let view = DemandView { host: asked.host.clone(), ..DemandView::default() };
-        Ok(match answered {
-            Answered::Unpaid(answer) => reply(answer, None),
-            Answered::Drain(answer) => {
-                reply(answer, Some(DemandView { protocol: "drain".into(), refused: Some(BY_CHANNEL.into()), ..view }))
-            }
-            Answered::NotPayable(answer, reasons) => {
-                let protocol = reasons.first().map_or("unknown", |reason| reason.protocol.as_str());
-                let refused = Some(against(&asked.host, &reasons));
-                reply(answer, Some(DemandView { protocol: protocol.into(), refused, ..view }))
-            }
-            Answered::Offer(answer, offer) => {
-                let view = self.view(&asked, &offer, &call, &caller).await?;
-                reply(answer, Some(view))
-            }
-        })
-    }
-
-    async fn view(
-        &self,
-        asked: &Asked,
-        offer: &Offer,
-        call: &PaymentCall,
-        caller: &Caller,
-    ) -> Result<DemandView, Failure> {
-        let limits = &caller.limits;
-        let refused = match self.purse() {
-            Err(failure) => Some(failure.message),
-            Ok(_) => match too_dear(call, limits, offer.amount) {
-                Err(failure) => Some(failure.message),
-                Ok(()) => self.refused(caller).await?,
-            },
-        };
-        let used = match (self.purse(), caller.member()) {
-            (Ok(_), None) => Some(self.budget_use(None, caller).await?),
-            _ => None,
-        };
-        let caps_leave = used.map(|used| {
-            let left = |limit: Usdc, window: crate::journal::WindowUse| limit.saturating_sub(window.signed);
-            left(limits.per_hour, used.hour)
-                .min(left(limits.per_day, used.day))
-                .min(left(limits.per_agent, used.agent))
-                .min(limits.per_request)
-                .min(limits.per_payment)
-        });
-        Ok(DemandView {
-            protocol: offer.protocol.as_str().into(),
-            price: Some(offer.amount),
-            payee: Some(offer.payee.to_string()),
-            token: Some(offer.token.to_string()),
-            chain_id: Some(offer.chain_id),
-            host: asked.host.clone(),
-            caps_leave,
-            asks_person: asked.unknown || limits.approve.needs_person(ApprovalKind::Request, offer.amount),
-            refused,
-            worst_case: Some(worst_case(offer.protocol).into()),
-        })
-    }
-
     /// Asks, and pays where that is asked for. Where a person must say yes first, waits for that as long as the operator says,
     /// and then asks anew: a demand does not live as long as a person thinks.
     async fn buy(
@@ -204,7 +130,7 @@ impl Local {
     }
 
     /// Who is asked. A list that forbids it counts before it is contacted.
-    async fn asked_for(&self, call: &PaymentCall, caller: &Caller) -> Result<Asked, Failure> {
+    pub(super) async fn asked_for(&self, call: &PaymentCall, caller: &Caller) -> Result<Asked, Failure> {
         let longest = self.services.config.requests.max_request_bytes;
         let made = |url: &str| WebRequest::new(url, &call.method, &call.headers, call.body.as_deref(), longest);
         let (request, listing) = match &call.target {
@@ -248,7 +174,12 @@ impl Local {
         Ok(known.catalogue.listings.iter().find(same).cloned())
     }
 
-    async fn ask_unpaid(&self, asked: &Asked, call: &PaymentCall, progress: &Progress) -> Result<Answered, Failure> {
+    pub(super) async fn ask_unpaid(
+        &self,
+        asked: &Asked,
+        call: &PaymentCall,
+        progress: &Progress,
+    ) -> Result<Answered, Failure> {
         self.services.know_time().await?;
         progress.say(format!("asking {}", quoted(&asked.host, 100)));
         let config = &self.services.config.requests;
@@ -339,7 +270,7 @@ impl Local {
     }
 }
 
-const BY_CHANNEL: &str = "it is paid by payment channels (DRAIN), not by single payments";
+pub(super) const BY_CHANNEL: &str = "it is paid by payment channels (DRAIN), not by single payments";
 
 /// Whether a person named the host.
 fn names(limits: &Limits, request: &WebRequest) -> bool {
@@ -369,7 +300,7 @@ fn endpoint(listing: &Listing) -> Result<String, Failure> {
 }
 
 /// The caller's own maximum, and what one payment may be. The rest is the journal's to decide.
-fn too_dear(call: &PaymentCall, limits: &Limits, price: Usdc) -> Result<(), Failure> {
+pub(super) fn too_dear(call: &PaymentCall, limits: &Limits, price: Usdc) -> Result<(), Failure> {
     if let Some(most) = call.max_cost.filter(|most| price > *most) {
         return Err(Failure::unspent(
             Code::LimitReached,
@@ -389,7 +320,7 @@ fn not_payable(host: &str, reasons: &[NotPayable]) -> Failure {
     )
 }
 
-fn against(host: &str, reasons: &[NotPayable]) -> String {
+pub(super) fn against(host: &str, reasons: &[NotPayable]) -> String {
     let host = quoted(host, 100);
     if reasons.is_empty() {
         return format!("{host} asks for payment by a protocol that is not known");
@@ -398,7 +329,7 @@ fn against(host: &str, reasons: &[NotPayable]) -> String {
     format!("{host} asks for payment in no way that is paid: {}", reasons.join("; "))
 }
 
-fn reply(answer: Answer, demand: Option<DemandView>) -> PaymentReply {
+pub(super) fn reply(answer: Answer, demand: Option<DemandView>) -> PaymentReply {
     let notes = answer.cut.as_ref().map(|cut| format!("the answer is not whole: {cut}")).into_iter().collect();
     PaymentReply {
         status: answer.status.as_u16(),

@@ -1,0 +1,88 @@
+//! What a request to whoever wants to be paid by HTTP 402 would cost.
+
+use drain_protocol::Usdc;
+use drain_protocol::demand::Offer;
+
+use super::Local;
+use super::requesting::{Answered, Asked, BY_CHANNEL, against, reply, too_dear};
+use crate::api::{DemandView, PaymentCall, PaymentReply, Progress};
+use crate::error::Failure;
+use crate::journal::WindowUse;
+use crate::payment::worst_case;
+use crate::policy::Caller;
+use crate::policy::approvals::ApprovalKind;
+
+impl Local {
+    /// What a request would cost. It is sent once, without a payment and without its body: whoever asks what something costs
+    /// does not want it done.
+    pub(super) async fn quote_request(
+        &self,
+        call: PaymentCall,
+        caller: Caller,
+        progress: Progress,
+    ) -> Result<PaymentReply, Failure> {
+        if !["GET", "POST"].contains(&call.method.as_str()) {
+            return Err(Failure::argument("method", "a quote asks by GET or POST"));
+        }
+        let call = PaymentCall { body: None, ..call };
+        let asked = self.asked_for(&call, &caller).await?;
+        let answered = self.ask_unpaid(&asked, &call, &progress).await?;
+        let view = DemandView { host: asked.host.clone(), ..DemandView::default() };
+        Ok(match answered {
+            Answered::Unpaid(answer) => reply(answer, None),
+            Answered::Drain(answer) => {
+                reply(answer, Some(DemandView { protocol: "drain".into(), refused: Some(BY_CHANNEL.into()), ..view }))
+            }
+            Answered::NotPayable(answer, reasons) => {
+                let protocol = reasons.first().map_or("unknown", |reason| reason.protocol.as_str());
+                let refused = Some(against(&asked.host, &reasons));
+                reply(answer, Some(DemandView { protocol: protocol.into(), refused, ..view }))
+            }
+            Answered::Offer(answer, offer) => {
+                let view = self.view(&asked, &offer, &call, &caller).await?;
+                reply(answer, Some(view))
+            }
+        })
+    }
+
+    async fn view(
+        &self,
+        asked: &Asked,
+        offer: &Offer,
+        call: &PaymentCall,
+        caller: &Caller,
+    ) -> Result<DemandView, Failure> {
+        let limits = &caller.limits;
+        let refused = match self.purse() {
+            Err(failure) => Some(failure.message),
+            Ok(_) => match too_dear(call, limits, offer.amount) {
+                Err(failure) => Some(failure.message),
+                Ok(()) => self.refused(caller).await?,
+            },
+        };
+        let used = match (self.purse(), caller.member()) {
+            (Ok(_), None) => Some(self.budget_use(None, caller).await?),
+            _ => None,
+        };
+        let caps_leave = used.map(|used| {
+            let left = |limit: Usdc, window: WindowUse| limit.saturating_sub(window.signed);
+            left(limits.per_hour, used.hour)
+                .min(left(limits.per_day, used.day))
+                .min(left(limits.per_agent, used.agent))
+                .min(limits.per_request)
+                .min(limits.per_payment)
+        });
+        Ok(DemandView {
+            protocol: offer.protocol.as_str().into(),
+            price: Some(offer.amount),
+            payee: Some(offer.payee.to_string()),
+            token: Some(offer.token.to_string()),
+            chain_id: Some(offer.chain_id),
+            host: asked.host.clone(),
+            caps_leave,
+            asks_person: asked.unknown || limits.approve.needs_person(ApprovalKind::Request, offer.amount),
+            refused,
+            worst_case: Some(worst_case(offer.protocol).into()),
+        })
+    }
+}
