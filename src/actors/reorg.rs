@@ -31,8 +31,8 @@ pub(super) async fn look(services: &Services, purse: &Purse, last: u64) -> Resul
         if settled.block_number.saturating_add(DEEP_ENOUGH) < last {
             break;
         }
-        let now = match services.chain.block_hash_agreed(settled.block_number).await {
-            Ok(hash) => hash,
+        let now = match services.chain.block_agreed(settled.block_number).await {
+            Ok(block) => block.hash,
             // The other branch is shorter so far, or nobody answers: asked again at the next look.
             Err(error @ (ChainError::Unavailable { .. } | ChainError::Disagreement { .. })) => {
                 tracing::debug!(%error, "a recorded block could not be compared");

@@ -8,6 +8,7 @@ use drain_protocol::Address;
 use drain_signers::Capabilities;
 use tokio::sync::{Notify, watch};
 
+use super::payments::AllUnderway;
 use crate::answers::Answers;
 use crate::chain::Chain;
 use crate::clock::Clock;
@@ -85,6 +86,8 @@ pub struct Purse {
     pub decisions: watch::Sender<()>,
     /// Rings when a payment without a channel was signed: the chain is to be asked what became of it.
     pub paid: Arc<Notify>,
+    /// Such payments whose request is on its way.
+    pub underway: AllUnderway,
 }
 
 impl Purse {

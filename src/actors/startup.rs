@@ -7,6 +7,7 @@ use drain_protocol::Address;
 use drain_signers::Signer;
 use tokio::sync::watch;
 
+use super::payments::AllUnderway;
 use super::services::{Purse, Services};
 use super::supervisor::WithKey;
 use crate::answers::Answers;
@@ -85,6 +86,7 @@ pub(super) async fn wallet(services: &Services, signer: Signer, hold: Hold) -> R
         signer: signer.capabilities(),
         decisions: watch::Sender::new(()),
         paid: Arc::default(),
+        underway: AllUnderway::default(),
     };
     Ok((WithKey { purse, signer, channels }, lock))
 }

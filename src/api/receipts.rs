@@ -44,6 +44,12 @@ pub struct ReceiptView {
     /// Whom a payment without a channel pays.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payee: Option<String>,
+    /// Who was asked for such a payment: host, and port where it is not the usual one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The nonce of its signed transfer (EIP-3009), by which the chain tells whether it was taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transfer_nonce: Option<String>,
     /// The transaction that took such a payment, by its payee's word.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transaction: Option<String>,

@@ -109,14 +109,14 @@ impl Chain {
             .await
     }
 
-    /// The hash of the block of this number, by the word of two endpoints, or of the one where a single one is configured.
-    pub async fn block_hash_agreed(&self, number: u64) -> Result<B256, ChainError> {
+    /// The block of this number, by the word of two endpoints, or of the one where a single one is configured.
+    pub async fn block_agreed(&self, number: u64) -> Result<Head, ChainError> {
         let params = json!([BlockNumberOrTag::Number(number), false]);
-        let hash = |value| header(value)?.map(|block| block.hash).ok_or_else(gone);
-        let said = self.pool().ask_two("eth_getBlockByNumber", &params, Some(number), hash).await?;
-        let mut hashes = said.iter().filter_map(|(_, hash)| *hash);
-        match (hashes.next(), hashes.all(|other| Some(other) == said.first().and_then(|(_, hash)| *hash))) {
-            (Some(hash), true) => Ok(hash),
+        let block = |value| header(value)?.ok_or_else(gone);
+        let said = self.pool().ask_two("eth_getBlockByNumber", &params, Some(number), block).await?;
+        let mut blocks = said.iter().filter_map(|(_, block)| *block);
+        match (blocks.next(), blocks.all(|other| Some(other) == said.first().and_then(|(_, block)| *block))) {
+            (Some(block), true) => Ok(block),
             _ => Err(ChainError::Disagreement { what: format!("there are several blocks {number}") }),
         }
     }

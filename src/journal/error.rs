@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use drain_protocol::duration::ChannelDuration;
 use drain_protocol::text::shell_word;
 
-use super::{ApprovalId, ApprovalState, DiskTrouble, Frozen, ReceiptId, trouble};
+use super::{ApprovalId, ApprovalState, DiskTrouble, Frozen, PaymentId, ReceiptId, trouble};
 use crate::error::{Code, Failure, Money};
 use crate::policy::books::NoVoucher;
 use crate::policy::budgets::{OverLimit, Rule};
@@ -104,6 +104,14 @@ pub enum JournalError {
         before: String,
         /// Whom it names now.
         now: String,
+    },
+    /// A server asks for payment with a challenge that was signed for already (M15).
+    #[error("{host} asks for payment with a challenge that was signed for already, receipt {receipt}")]
+    ChallengeUsed {
+        /// Who is asked.
+        host: String,
+        /// That payment.
+        receipt: PaymentId,
     },
     /// No such channel, voucher or transaction.
     #[error("the journal knows no {0}")]
@@ -225,6 +233,11 @@ impl From<JournalError> for Failure {
                     "A person who knows that the change is right runs: drain-mcp providers --trust {}",
                     shell_word(&host)
                 ),
+            ),
+            JournalError::ChallengeUsed { .. } => Self::unspent(
+                Code::NotPayable,
+                text,
+                "Call again in a second: a server that makes its challenges from the time has another one then.",
             ),
             JournalError::Repeated(receipt) => Self {
                 code: Code::RequestUnknown,

@@ -133,6 +133,11 @@ pub(super) fn because_nobody_knows(db: &Db<'_>, unread: &[String]) -> Result<(),
     Ok(())
 }
 
+/// Money went by a signature that was not to be (M11).
+pub(super) fn because_of_a_claim(db: &Db<'_>, who: &Who, reason: &str, at: u64) -> Result<(), JournalError> {
+    freeze(db, who, FreezeSource::Claim, reason, at).map(drop)
+}
+
 impl Journal {
     /// The operator freezes the wallet. The first reason stays. True when the operator had not frozen it before.
     pub async fn freeze(&self, reason: String, at: u64) -> Result<bool, JournalError> {

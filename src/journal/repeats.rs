@@ -13,7 +13,7 @@ use crate::policy::repeat::RequestKey;
 pub struct Earlier {
     /// The voucher or the payment.
     pub receipt: ReceiptId,
-    /// Beside the receipt, what its answer is kept under: the channel's id on chain, or the payment's payee.
+    /// Beside the receipt, what its answer is kept under: the channel's id on chain, or the transfer's nonce.
     pub place: Option<String>,
     /// SHA-256 of what it asked.
     pub body: B256,
@@ -82,14 +82,14 @@ fn of_vouchers(db: &Db<'_>, agent: &str, key: &RequestKey, since: i64) -> Result
 /// The last of our own payments without a channel for it.
 fn of_payments(db: &Db<'_>, agent: &str, key: &RequestKey, since: i64) -> Result<Option<Placed>, JournalError> {
     let mut statement = db.prepare_cached(
-        "SELECT id, state, payee, amount AS bound, cost, request_body, answer_hash, created_at, audit FROM payments \
+        "SELECT id, state, transfer_nonce, amount AS bound, cost, request_body, answer_hash, created_at, audit FROM payments \
          WHERE agent = ?1 AND request_key = ?2 AND created_at >= ?3 ORDER BY audit DESC LIMIT 1",
     )?;
     let mut rows = statement.query(params![agent, key.id.as_str(), since])?;
     let Some(r) = &rows.next()? else { return Ok(None) };
     let payment = Earlier {
         receipt: ReceiptId::Payment(PaymentId(r.get("id")?)),
-        place: r.get("payee")?,
+        place: r.get("transfer_nonce")?,
         body: row::parsed(r, "request_body")?,
         bound: usdc(r, "bound")?,
         end: end(r)?,

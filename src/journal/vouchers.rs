@@ -279,7 +279,7 @@ fn signable(record: &ChannelRecord) -> Result<ChannelId, JournalError> {
 }
 
 /// What the caller may know of: an agent of the fleet its own part.
-fn spent_today(db: &Db<'_>, who: &Who, at: u64) -> Result<Usdc, JournalError> {
+pub(super) fn spent_today(db: &Db<'_>, who: &Who, at: u64) -> Result<Usdc, JournalError> {
     if let Some(agent) = who.member() {
         return members::spent_today(db, agent, at);
     }

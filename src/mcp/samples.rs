@@ -170,6 +170,8 @@ pub(super) fn receipt() -> ReceiptView {
         provider: ATTACK.into(),
         protocol: "drain".into(),
         payee: None,
+        host: None,
+        transfer_nonce: None,
         transaction: None,
         channel: None,
         model: ATTACK.into(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use drain_protocol::B256;
 use drain_protocol::demand::Credential;
 use drain_protocol::text::one_line;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -13,6 +14,7 @@ use reqwest::{Method, Request, StatusCode, Url};
 use crate::api::Body;
 use crate::error::{Code, Failure};
 use crate::http_client::{HttpClient, HttpError, RequestLimits};
+use crate::policy::repeat::sha256;
 
 /// Headers of a caller's own.
 const MOST_HEADERS: usize = 32;
@@ -77,6 +79,10 @@ impl WebRequest {
             return Err(Failure::argument("url", format!("it is longer than {LONGEST_URL} bytes")));
         }
         let mut url: Url = url.trim().parse().map_err(|error| Failure::argument("url", error))?;
+        // The same host to a name server, and another one to the operator's lists.
+        if url.host_str().is_some_and(|host| host.ends_with('.')) {
+            return Err(Failure::argument("url", "its host ends with a dot; write it without"));
+        }
         // What stands behind # is never sent.
         url.set_fragment(None);
         let method = match method.trim().to_ascii_uppercase().as_str() {
@@ -121,6 +127,12 @@ impl WebRequest {
     /// Method and path, for records: a query may hold secrets.
     pub fn what(&self) -> String {
         one_line(&format!("{} {}", self.method, self.url.path()), 200)
+    }
+
+    /// SHA-256 of method, URL and body: what a person's yes is for.
+    pub fn hash(&self) -> B256 {
+        let head = format!("{}\n{}\n", self.method, self.url);
+        sha256([head.as_bytes(), self.body.as_deref().unwrap_or_default()].concat())
     }
 
     /// Whether the caller sends a header of this name itself.
@@ -173,9 +185,10 @@ fn own_headers(headers: &BTreeMap<String, String>) -> Result<HeaderMap, Failure>
 }
 
 impl Answer {
-    /// The values of a header, by its lower-case name.
+    /// The values of a header, by its lower-case name. One that is no text is one that cannot be read, and not none.
     pub fn values(&self, name: &str) -> Vec<&str> {
-        self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect()
+        let text = |value| std::str::from_utf8(value).unwrap_or("\u{fffd}");
+        self.headers.get_all(name).iter().map(|value| text(value.as_bytes())).collect()
     }
 
     /// The body as text where it is text.

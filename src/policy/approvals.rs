@@ -48,7 +48,7 @@ pub struct Subject {
     pub amount: Usdc,
     /// How long a deposit is locked, in seconds; zero for a request.
     pub duration: u64,
-    /// Hash of the provider's pinned prices.
+    /// Hash of the provider's pinned prices; of a request without a channel that of what is sent.
     pub prices: B256,
 }
 

@@ -160,16 +160,15 @@ impl Parties {
     /// Whether a provider may be paid at all.
     pub fn check(&self, party: Party<'_>) -> Result<(), NotAllowed> {
         let wallet = format!("{:#x}", party.wallet);
-        let is_provider = |name: &String| {
-            name.eq_ignore_ascii_case(party.id)
-                || name.eq_ignore_ascii_case(&wallet)
-                || name.eq_ignore_ascii_case(party.host)
-        };
+        let is_there = |name: &String| name.eq_ignore_ascii_case(&wallet) || name.eq_ignore_ascii_case(party.host);
+        let is_provider = |name: &String| name.eq_ignore_ascii_case(party.id) || is_there(name);
+        // A listing may call itself by another one's host or wallet: that allows it nothing.
+        let is_allowed = |name: &String| if is_place(name) { is_there(name) } else { is_provider(name) };
         let is_category = |name: &String| name.eq_ignore_ascii_case(party.category);
         if self.deny_providers.iter().any(is_provider) {
             return Err(NotAllowed::DeniedProvider);
         }
-        if self.allow_providers.as_ref().is_some_and(|only| !only.iter().any(is_provider)) {
+        if self.allow_providers.as_ref().is_some_and(|only| !only.iter().any(is_allowed)) {
             return Err(NotAllowed::NotAnAllowedProvider);
         }
         if self.deny_categories.iter().any(is_category) {
@@ -215,6 +214,12 @@ impl Parties {
     }
 }
 
+/// Whether a name is a wallet or a host of the internet, and so can be no id.
+fn is_place(name: &str) -> bool {
+    let top = name.rsplit_once('.').map(|(_, top)| top);
+    name.parse::<Address>().is_ok() || top.is_some_and(|top| top.len() > 1 && top.chars().all(char::is_alphabetic))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,6 +246,14 @@ mod tests {
         }
         let other = Parties { allow_providers: Some(names(&["other"])), ..Parties::default() };
         assert_eq!(other.check(PARTY), Err(NotAllowed::NotAnAllowedProvider));
+        // M5: an id is the listing's own word; it is no place.
+        for id in ["api.good.com", "0xcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd"] {
+            let (allow, posing) = (Some(names(&[id])), Party { id, ..PARTY });
+            let allow = Parties { allow_providers: allow, ..Parties::default() };
+            assert_eq!(allow.check(posing), Err(NotAllowed::NotAnAllowedProvider), "{id}");
+            let deny = Parties { deny_providers: names(&[id]), ..Parties::default() };
+            assert_eq!(deny.check(posing), Err(NotAllowed::DeniedProvider), "{id}");
+        }
     }
 
     #[test]

@@ -270,6 +270,8 @@ fn m5_a_host_that_only_a_model_named_waits_for_a_person() {
         let open = open.iter().find(|question| question.state == "waiting").unwrap();
         runtime.decide(&open.id, Verdict::Deny, Password::new(PASSPHRASE)).await.unwrap();
         unspent(buy(&runtime, get(&server, "/mpp/x")).await, Code::ApprovalDenied);
+        // The answer was to that request, and not to whatever is asked there.
+        unspent(buy(&runtime, get(&server, "/mpp/y")).await, Code::ApprovalNeeded);
         assert_eq!(credentials(&server).len(), 1);
     });
 }

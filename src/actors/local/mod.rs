@@ -204,11 +204,10 @@ impl Local {
 
     /// Lets requests on their way end, within a limit.
     pub(super) async fn idle(&self) {
-        if self.purse().is_err() {
-            return;
-        }
+        let Ok(purse) = self.purse() else { return };
         if let Ok(running) = self.supervisor.send(FindAll).await {
             let idle = futures::future::join_all(running.0.iter().map(|channel| channel.send(Idle)));
+            let idle = futures::future::join(idle, purse.underway.none());
             if tokio::time::timeout(DRAIN_TIME, idle).await.is_err() {
                 tracing::warn!("a request is still on its way; its bound stays reserved");
             }

@@ -24,7 +24,7 @@ impl Local {
         let purse = self.purse()?;
         let found = purse.journal.receipt(parse(id)?, caller.member().map(str::to_owned)).await?;
         let receipt = found.ok_or_else(|| unknown(id))?;
-        let Some(place) = receipt.channel.clone().or(receipt.payee.clone()) else {
+        let Some(place) = receipt.channel.clone().or(receipt.transfer_nonce.clone()) else {
             return Ok(ReceiptDetails { receipt, answer: None });
         };
         let of = AnswerId { receipt: receipt.receipt.clone(), channel: place, agent: receipt.agent.clone() };

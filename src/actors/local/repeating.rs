@@ -187,13 +187,18 @@ impl Local {
         let (journal, now) = (&self.purse()?.journal, self.services.clock.now());
         match journal.earlier(caller.agent.clone(), once.key.clone(), now).await? {
             Some(earlier) if earlier.body != once.key.body => Err(conflict(&format!("receipt {}", earlier.receipt))),
-            Some(earlier) if earlier.end != End::NotCharged => self.answered_again::<R>(earlier, &caller).await,
-            _ => call.pay(self, Some(once), caller, progress).await,
+            Some(earlier) => match self.answered_again::<R>(&earlier, &caller).await? {
+                Some(reply) => Ok(reply),
+                // Nothing was charged, and nothing came.
+                None if earlier.end == End::NotCharged => call.pay(self, Some(once), caller, progress).await,
+                None => Err(told(earlier)),
+            },
+            None => call.pay(self, Some(once), caller, progress).await,
         }
     }
 
-    /// What became of the first one.
-    async fn answered_again<R: Named>(&self, earlier: Earlier, caller: &Caller) -> Outcome<R::Reply> {
+    /// The first one's answer, while it is kept.
+    async fn answered_again<R: Named>(&self, earlier: &Earlier, caller: &Caller) -> Outcome<Option<R::Reply>> {
         let receipt = earlier.receipt.to_string();
         let kept = match &earlier.place {
             None => Ok(None),
@@ -207,11 +212,12 @@ impl Local {
             None
         });
         if let Some(kept) = kept
-            && let Some(reply) = R::again(self, &earlier, kept, caller).await?
+            && let Some(reply) = R::again(self, earlier, kept, caller).await?
         {
-            return Ok(R::noted(reply, "repeated: this is the first answer, and nothing was paid again"));
+            let note = "repeated: this is the first answer, and nothing was paid again";
+            return Ok(Some(R::noted(reply, note)));
         }
-        Err(told(receipt, earlier))
+        Ok(None)
     }
 }
 
@@ -264,7 +270,8 @@ fn conflict(with: &str) -> Failure {
 }
 
 /// No answer can be given, and the request is not sent again.
-fn told(receipt: String, earlier: Earlier) -> Failure {
+fn told(earlier: Earlier) -> Failure {
+    let receipt = earlier.receipt.to_string();
     let spent = |receipt: String, amount: Usdc| Money::Spent { receipt, amount };
     let anew = "If the answer is still wanted, send the request under another requestId: that is paid anew.";
     match earlier.end {

@@ -16,7 +16,7 @@ use crate::journal::audit::{Kind, Wanted};
 use crate::journal::{Earlier, PaymentIntent, ReceiptId};
 use crate::payment::offer::Judged;
 use crate::payment::{Answer, Choice, WebRequest, choose, request};
-use crate::policy::limits::Party;
+use crate::policy::limits::{NotAllowed, Party};
 use crate::policy::repeat::IdempotencyKey;
 use crate::policy::{Caller, Limits};
 use drain_signers::Policy;
@@ -78,17 +78,20 @@ impl Local {
         progress: &Progress,
     ) -> Result<Bought, Failure> {
         let purse = self.purse()?;
-        let (answered, (), balance) = futures::try_join!(
+        let (answered, known, balance) = futures::join!(
             self.ask_unpaid(asked, call, progress),
             self.know_token(),
             self.balance_of_usdc(purse.address)
-        )?;
-        let offer = match answered {
+        );
+        // What is free is given whatever the chain says.
+        let offer = match answered? {
             Answered::Unpaid(answer) => return Ok(Bought::Done(Box::new(reply(answer, None)))),
             Answered::Drain(_) => return Err(self.by_channel(asked).await),
             Answered::NotPayable(_, reasons) => return Err(not_payable(&asked.host, &reasons)),
             Answered::Offer(_, offer) => *offer,
         };
+        known?;
+        let balance = balance?;
         self.recorded(asked, offer.amount, too_dear(call, &caller.limits, offer.amount))?;
         if balance < offer.amount {
             return Err(Failure::unspent(
@@ -117,6 +120,7 @@ impl Local {
             provider_id: asked.provider_id.clone(),
             category: asked.category.clone(),
             what: asked.request.what(),
+            request: asked.request.hash(),
             ask_person: asked.unknown,
             limits: caller.limits.clone(),
             agent: caller.agent.clone(),
@@ -141,37 +145,45 @@ impl Local {
             }
             Target::Url(url) => {
                 let request = made(url)?;
-                let named = names(&caller.limits, &request);
                 // Whom a person names is paid whether or not the directory answers.
-                let listing = if named { None } else { self.listed_at(&request).await? };
+                let listing = match self.named(caller, &request) {
+                    true => None,
+                    false => self.listed_at(&request, caller).await?,
+                };
                 (request, listing)
             }
         };
         let host = request.host();
-        let unknown = listing.is_none() && !names(&caller.limits, &request);
+        let unknown = listing.is_none() && !self.named(caller, &request);
         let provider_id = listing.as_ref().map_or_else(|| host.clone(), |listing| listing.id.clone());
         let category = listing.map(|listing| listing.category).unwrap_or_default();
-        let party = Party {
-            id: &provider_id,
-            wallet: Address::ZERO,
-            host: request.url().host_str().unwrap_or_default(),
-            category: &category,
-        };
-        let allowed = caller.limits.parties.check_before_payee(party).map_err(Failure::from);
+        let allowed = allowed(caller, &request, &provider_id, &category).map_err(Failure::from);
         let asked = Asked { request, host, provider_id: provider_id.clone(), category: category.clone(), unknown };
         self.recorded(&asked, Usdc::ZERO, allowed)?;
         Ok(asked)
     }
 
-    /// The MPP listing whose endpoint is at the same place.
-    async fn listed_at(&self, request: &WebRequest) -> Result<Option<Listing>, Failure> {
+    /// The MPP listing whose endpoint is at the same place. Of several there the first that is not paid, if there is one: no
+    /// listing beside another one makes that payable.
+    async fn listed_at(&self, request: &WebRequest, caller: &Caller) -> Result<Option<Listing>, Failure> {
         let known = self.catalogue().await?;
         let here = request.url().origin();
         let same = |listing: &&Listing| {
             let url = endpoint(listing).ok().and_then(|url| url.parse::<reqwest::Url>().ok());
             url.is_some_and(|url| url.origin() == here)
         };
-        Ok(known.catalogue.listings.iter().find(same).cloned())
+        let all: Vec<&Listing> = known.catalogue.listings.iter().filter(same).collect();
+        let denied = all.iter().find(|it| allowed(caller, request, &it.id, &it.category).is_err());
+        Ok(denied.or(all.first()).map(|listing| (*listing).clone()))
+    }
+
+    /// Whether a person named the host: who owns the wallet, or who wrote the agent's limits. The list of another process that
+    /// shares the wallet only narrows (M5).
+    fn named(&self, caller: &Caller, request: &WebRequest) -> bool {
+        let (host, name) = (request.host(), request.url().host_str().unwrap_or_default());
+        let by = if caller.member().is_some() { &caller.limits } else { &self.services.config.limits };
+        caller.limits.pay_hosts.contains(&host)
+            || by.parties.allow_providers.as_ref().is_some_and(|only| only.iter().any(|allowed| allowed == name))
     }
 
     pub(super) async fn ask_unpaid(
@@ -272,11 +284,10 @@ impl Local {
 
 pub(super) const BY_CHANNEL: &str = "it is paid by payment channels (DRAIN), not by single payments";
 
-/// Whether a person named the host.
-fn names(limits: &Limits, request: &WebRequest) -> bool {
-    let (host, name) = (request.host(), request.url().host_str().unwrap_or_default());
-    limits.pay_hosts.contains(&host)
-        || limits.parties.allow_providers.as_ref().is_some_and(|only| only.iter().any(|allowed| allowed == name))
+/// Whether the lists let it be asked.
+fn allowed(caller: &Caller, request: &WebRequest, id: &str, category: &str) -> Result<(), NotAllowed> {
+    let host = request.url().host_str().unwrap_or_default();
+    caller.limits.parties.check_before_payee(Party { id, wallet: Address::ZERO, host, category })
 }
 
 /// Where an MPP listing is asked.
@@ -385,7 +396,7 @@ impl Named for PaymentCall {
             state: if receipt.charged.is_some() { "paid" } else { "reserved" }.into(),
             amount: receipt.bound,
             payee: receipt.payee.unwrap_or_default(),
-            host: receipt.provider,
+            host: receipt.host.unwrap_or_default(),
             chain_id: local.services.config.chain.chain_id,
             transaction: receipt.transaction,
             spent_today: purse.journal.spent_today(local.services.clock.now()).await?,

@@ -5,6 +5,7 @@
 //! its server says.
 
 mod purchase;
+mod underway;
 
 use std::time::Duration;
 
@@ -12,13 +13,14 @@ use actix::{Addr, WeakAddr};
 
 use super::services::{Purse, Services};
 use super::supervisor::Supervisor;
-use crate::chain::ChainError;
+use crate::chain::{ChainError, Head};
 use crate::error::Failure;
 use crate::journal::{BookedPayment as Booked, OnChain, OpenPayment};
 use crate::metrics;
 use crate::notify::EventKind;
 
 pub(super) use purchase::{Bought, Purchase, unkept};
+pub use underway::AllUnderway;
 
 /// Payments that one look asks about.
 const AT_ONCE: u32 = 100;
@@ -56,23 +58,36 @@ impl Follower {
 
     /// Asks about each that is open; gives how many still are.
     async fn look(&self) -> Result<usize, Failure> {
-        let open = self.purse.journal.open_payments(AT_ONCE).await?;
-        if open.is_empty() {
-            return Ok(0);
-        }
-        let number = self.services.chain.finalized_number().await?;
-        let Some(block) = self.services.chain.block(number).await? else { return Ok(open.len()) };
-        let mut left = open.len();
-        for payment in open {
-            let Some(said) = self.of(&payment, number, block.timestamp).await? else { continue };
-            let booked = self.purse.journal.payment_on_chain(payment.id, said, self.services.clock.now()).await?;
-            left -= 1;
-            if let Some(Booked { agent, provider, amount }) = &booked {
-                metrics::spent(agent, provider, *amount);
+        let journal = &self.purse.journal;
+        let (mut left, mut block, mut last) = (0, None, None);
+        loop {
+            let open = journal.open_payments(last, AT_ONCE).await?;
+            let Some(newest) = open.last() else { return Ok(left) };
+            last = Some(newest.id);
+            let block = match block {
+                Some(block) => block,
+                None => {
+                    let number = self.services.chain.finalized_number().await?;
+                    *block.insert(self.services.chain.block_agreed(number).await?)
+                }
+            };
+            for payment in open {
+                // One that cannot be asked about keeps none behind it waiting.
+                let said = self.of(&payment, block).await.unwrap_or_else(|error| {
+                    tracing::warn!(payment = %payment.id, %error, "what became of a payment is not known yet");
+                    None
+                });
+                let Some(said) = said else {
+                    left += 1;
+                    continue;
+                };
+                let booked = journal.payment_on_chain(payment.id, said, self.services.clock.now()).await?;
+                if let Some(Booked { agent, provider, amount }) = &booked {
+                    metrics::spent(agent, provider, *amount);
+                }
+                self.tell(&payment, said);
             }
-            self.tell(&payment, said);
         }
-        Ok(left)
     }
 
     fn tell(&self, payment: &OpenPayment, said: OnChain) {
@@ -93,12 +108,15 @@ impl Follower {
         }
     }
 
-    /// What the chain says of one, as of a block that stays; `None` while it may still be taken.
-    async fn of(&self, payment: &OpenPayment, block: u64, time: u64) -> Result<Option<OnChain>, ChainError> {
-        let OpenPayment { token, nonce, valid_before, .. } = *payment;
-        if self.services.chain.transfer_used(token, self.purse.address, nonce, block).await? {
+    /// What the chain says of one, as of a block that stays; `None` while it may still be taken, or its request is on its way.
+    async fn of(&self, payment: &OpenPayment, block: Head) -> Result<Option<OnChain>, ChainError> {
+        let OpenPayment { id, token, nonce, valid_before, .. } = *payment;
+        if self.purse.underway.has(id) {
+            return Ok(None);
+        }
+        if self.services.chain.transfer_used(token, self.purse.address, nonce, block.number).await? {
             return Ok(Some(OnChain::Taken));
         }
-        Ok((time >= valid_before).then_some(OnChain::NeverTaken))
+        Ok((block.timestamp >= valid_before).then_some(OnChain::NeverTaken))
     }
 }

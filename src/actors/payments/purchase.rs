@@ -12,6 +12,7 @@ use reqwest::StatusCode;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::underway::Underway;
 use crate::actors::services::{Purse, Services, ask};
 use crate::actors::signer::{SignPayment, SignerActor};
 use crate::answers::AnswerId;
@@ -49,11 +50,20 @@ pub struct Purchase {
 struct Paying {
     of: Purchase,
     id: PaymentId,
+    spent_before: Usdc,
+    _underway: Underway,
 }
 
 impl Purchase {
-    /// Pays, where the journal gives leave. What has begun goes on to its end and is recorded, whoever leaves meanwhile.
+    /// Pays, where the journal gives leave. What was signed goes on to its end and is recorded, whoever leaves meanwhile.
     pub async fn buy(self, now: u64) -> Result<Bought, Failure> {
+        let gone = CancellationToken::new();
+        let _waited_for = gone.clone().drop_guard();
+        let done = tokio::spawn(self.decided(now, gone)).await;
+        done.unwrap_or_else(|panic| Err(Failure::internal(panic.to_string()).with_money(Money::Unknown)))
+    }
+
+    async fn decided(self, now: u64, gone: CancellationToken) -> Result<Bought, Failure> {
         let leave = match self.purse.journal.authorize_payment(self.intent.clone(), now).await {
             Err(JournalError::NeedsPerson) => {
                 let subject = self.intent.subject();
@@ -63,19 +73,19 @@ impl Purchase {
             leave => leave?,
         };
         reach(Point::PaymentAuthorized);
-        let gone = CancellationToken::new();
-        let waited_for = gone.clone().drop_guard();
-        let paying = Paying { id: leave.id(), of: self };
-        let done = tokio::spawn(paying.pay(leave, gone)).await;
-        drop(waited_for);
-        done.unwrap_or_else(|panic| Err(Failure::internal(panic.to_string()).with_money(Money::Unknown)))
-            .map(|reply| Bought::Done(Box::new(reply)))
+        let underway = self.purse.underway.begin(leave.id());
+        let paying = Paying { id: leave.id(), spent_before: leave.spent_today(), of: self, _underway: underway };
+        paying.pay(leave, gone).await.map(|reply| Bought::Done(Box::new(reply)))
     }
 }
 
 impl Paying {
     async fn pay(self, leave: AuthorizedPayment, gone: CancellationToken) -> Result<PaymentReply, Failure> {
         let transfer = leave.transfer();
+        if gone.is_cancelled() {
+            self.ended(PaymentEnd::Unsent { note: "nobody waits for it".into() }, PaymentOutcome::Unsent);
+            return Err(Failure::unspent(Code::Cancelled, "Nobody waits for this request any more", "Call again."));
+        }
         let sign = SignPayment { leave, progress: self.of.progress.clone(), gone };
         let signature = match ask(&self.of.signer, sign).await {
             Ok(signature) => signature,
@@ -132,7 +142,6 @@ impl Paying {
         } else {
             PaymentEnd::Unknown { answer: hash, note: said(&answer, receipt.is_some()) }
         };
-        let spent_before = self.of.purse.journal.spent_today(self.of.services.clock.now()).await;
         if good {
             kept.cost = if taken.is_some() { self.amount() } else { Usdc::ZERO };
             self.keep(&kept).await;
@@ -151,7 +160,7 @@ impl Paying {
         if !recorded {
             notes.push("the outcome could not be recorded; the chain tells it later".into());
         }
-        let spent_today = spent_before?.saturating_add(kept.cost);
+        let spent_today = self.spent_before.saturating_add(kept.cost);
         Ok(PaymentReply {
             status: answer.status.as_u16(),
             content_type: answer.content_type(),
@@ -245,7 +254,8 @@ impl Paying {
     async fn keep(&self, answer: &KeptAnswer) {
         let id = AnswerId {
             receipt: self.id.to_string(),
-            channel: format!("{:#x}", self.payee()),
+            // An account uses a nonce once: never another payment's, also where a journal was lost.
+            channel: format!("{:#x}", self.of.intent.transfer.nonce),
             agent: self.of.intent.agent.clone(),
         };
         if let Err(error) = self.of.purse.answers.keep(id, answer).await {

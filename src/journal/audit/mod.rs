@@ -200,6 +200,7 @@ fn refusal(error: &JournalError) -> Option<Refusal> {
         JournalError::NotAllowed(why) => by(why.variable()),
         JournalError::SetAside { .. } => by("set_aside"),
         JournalError::PayeeChanged { .. } => by("payee"),
+        JournalError::ChallengeUsed { .. } => by("challenge"),
         JournalError::NeedsPerson => by("approval"),
         JournalError::Repeated(_) | JournalError::OtherRequest(_) => by("request_id"),
         JournalError::TooManyQuestions(_) => by("questions"),

@@ -7,8 +7,8 @@ use super::super::db::{Db, params};
 use super::super::row::{self, column};
 use super::super::usage::{self, Payer};
 use super::super::writer::When;
-use super::super::{Journal, JournalError, PaymentId, members, records, settling};
-use super::key_of;
+use super::super::{Journal, JournalError, PaymentId, freeze, members, records, settling};
+use super::{key_of, pins};
 use crate::policy::score::Event;
 
 /// How a payment ended, as far as its server told.
@@ -77,14 +77,14 @@ impl Journal {
         self.writer.submit(When::Later, move |db| ended(db, &who, id, &end, at)).map(drop)
     }
 
-    /// Payments of which the chain has not said yet what became of them, the oldest first.
-    pub async fn open_payments(&self, most: u32) -> Result<Vec<OpenPayment>, JournalError> {
+    /// Payments of which the chain has not said yet what became of them, the oldest behind `after` first.
+    pub async fn open_payments(&self, after: Option<PaymentId>, most: u32) -> Result<Vec<OpenPayment>, JournalError> {
         self.writer
             .run(move |db| {
                 let mut statement = db.prepare_cached(
-                    "SELECT id, token, transfer_nonce, valid_before, state = 'not_charged' AS unsent FROM payments WHERE confirmed = 0 ORDER BY id LIMIT ?1",
+                    "SELECT id, token, transfer_nonce, valid_before, state = 'not_charged' AS unsent FROM payments WHERE confirmed = 0 AND id > ?2 ORDER BY id LIMIT ?1",
                 )?;
-                let mut rows = statement.query(params![most])?;
+                let mut rows = statement.query(params![most, after.map_or(0, |id| id.0)])?;
                 let mut found = Vec::new();
                 while let Some(r) = &rows.next()? {
                     found.push(OpenPayment {
@@ -173,12 +173,16 @@ fn ended(db: &Db<'_>, who: &Who, id: PaymentId, end: &PaymentEnd, at: u64) -> Re
         return Ok(());
     }
     match end {
+        // The payee's record waits for the chain's word: a claim is no history.
         PaymentEnd::Taken { answer, .. } => book(db, who, id, &before, answer.is_some(), at),
         PaymentEnd::Unknown { note, .. } => {
             let entry = Entry { decided: Some(before.decided), ..Entry::recorded(Kind::Unknown) };
             told(db, who, &before, entry, format!("{id}: {note}"))
         }
-        PaymentEnd::Unsent { note } => give_back(db, who, id, &before, &format!("never sent ({note})"), at),
+        PaymentEnd::Unsent { note } => {
+            give_back(db, who, id, &before, &format!("never sent ({note})"), at)?;
+            pins::forget_unpaid(db, id)
+        }
     }
 }
 
@@ -189,8 +193,10 @@ fn on_chain(db: &Db<'_>, who: &Who, id: PaymentId, said: OnChain, at: u64) -> Re
     }
     let mut booked = None;
     match (said, before.state.as_str()) {
-        // Never sent, and yet taken: the follower raises the alarm.
         (OnChain::Taken, "in_flight" | "not_charged") => {
+            if before.state == "not_charged" {
+                taken_unsent(db, who, id, &before, at)?;
+            }
             book(db, who, id, &before, before.answered, at)?;
             booked =
                 Some(Booked { agent: before.agent.clone(), provider: before.provider.clone(), amount: before.amount });
@@ -200,11 +206,33 @@ fn on_chain(db: &Db<'_>, who: &Who, id: PaymentId, said: OnChain, at: u64) -> Re
         }
         _ => {}
     }
+    if said == OnChain::Taken {
+        let event = if before.answered { Event::Answered } else { Event::Failed };
+        let events = [event, Event::Booked { charged: before.amount, disputed: Usdc::ZERO }];
+        records::count_of(db, &before.provider, &events, at)?;
+    }
     db.prepare_cached("UPDATE payments SET confirmed = 1 WHERE id = ?1")?.execute([id.0])?;
     Ok(booked)
 }
 
-/// The money is gone: it is spent, and counts for or against its payee.
+/// Never sent, and yet taken: budgets count it again, and the wallet is frozen as for any signature that is not ours (M11).
+fn taken_unsent(db: &Db<'_>, who: &Who, id: PaymentId, before: &Standing, at: u64) -> Result<(), JournalError> {
+    let payer = Payer { provider: &before.provider, agent: &before.agent, newcomer: before.newcomer };
+    usage::add(db, payer, before.counted_at, before.amount.as_i64())?;
+    db.prepare_cached("UPDATE payments SET growth = amount WHERE id = ?1")?.execute([id.0])?;
+    let reason =
+        format!("payment {id} never left this process and was taken all the same: somebody else may have the key");
+    let entry = Entry {
+        rule: Some("m11".into()),
+        decided: Some(before.decided),
+        amount: Some(before.amount),
+        ..Entry::recorded(Kind::Alarm)
+    };
+    told(db, who, before, entry, reason.clone())?;
+    freeze::because_of_a_claim(db, who, &reason, at)
+}
+
+/// The money is gone: it is spent.
 fn book(db: &Db<'_>, who: &Who, id: PaymentId, before: &Standing, answered: bool, at: u64) -> Result<(), JournalError> {
     let amount = before.amount;
     db.prepare_cached("UPDATE payments SET state = 'settled', cost = amount, settled_at = ?2 WHERE id = ?1")?
@@ -212,8 +240,6 @@ fn book(db: &Db<'_>, who: &Who, id: PaymentId, before: &Standing, answered: bool
     let outcome = if answered { "paid and answered" } else { "paid, and no answer came" };
     let entry = Entry { decided: Some(before.decided), charged: Some(amount), ..Entry::recorded(Kind::Settlement) };
     told(db, who, before, entry, format!("{id}: {outcome}"))?;
-    let event = if answered { Event::Answered } else { Event::Failed };
-    records::count_of(db, &before.provider, &[event, Event::Booked { charged: amount, disputed: Usdc::ZERO }], at)?;
     spent(db, &before.agent, amount.as_i64(), at)
 }
 

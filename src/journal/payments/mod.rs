@@ -12,14 +12,14 @@ pub use ending::{Booked as BookedPayment, OnChain, OpenPayment, PaymentEnd};
 use std::sync::Arc;
 
 use drain_protocol::demand::Protocol;
-use drain_protocol::{Asset, B256, Transfer};
+use drain_protocol::{Asset, B256, Transfer, Usdc};
 
 use super::audit::{self, Entry, Kind, Who};
-use super::db::{Db, params};
+use super::db::{Db, Optional, params};
 use super::freeze::refuse_frozen_by;
 use super::row::{address, column};
 use super::usage::{self, Payer};
-use super::{ApprovalId, Journal, JournalError, PaymentId, approvals, provider_key, records, repeats};
+use super::{ApprovalId, Journal, JournalError, PaymentId, approvals, provider_key, records, repeats, vouchers};
 use crate::clock::Moment;
 use crate::policy::Limits;
 use crate::policy::approvals::{ApprovalKind, Subject};
@@ -44,6 +44,8 @@ pub struct PaymentIntent {
     pub category: String,
     /// Method and path, for the record.
     pub what: String,
+    /// SHA-256 of what is sent.
+    pub request: B256,
     /// Nobody but a model named the host: a person must say yes whatever the amount (M5).
     pub ask_person: bool,
     /// The operator's limits of today (M3, M5).
@@ -64,6 +66,7 @@ pub struct AuthorizedPayment {
     asset: Asset,
     transfer: Transfer,
     now: u64,
+    spent_today: Usdc,
 }
 
 impl PaymentIntent {
@@ -73,14 +76,14 @@ impl PaymentIntent {
             kind: ApprovalKind::Request,
             agent: self.agent.clone(),
             provider_id: self.provider_id.clone(),
-            provider_name: self.provider_id.clone(),
+            provider_name: format!("{}, {}", self.provider_id, self.what),
             wallet: self.transfer.to,
             host: self.host.clone(),
             chain_id: self.asset.chain_id,
             contract: self.asset.token,
             amount: self.transfer.value,
             duration: 0,
-            prices: B256::ZERO,
+            prices: self.request,
         }
     }
 
@@ -91,6 +94,14 @@ impl PaymentIntent {
 
     fn needs_person(&self) -> bool {
         self.ask_person || self.limits.approve.needs_person(ApprovalKind::Request, self.transfer.value)
+    }
+}
+
+/// A host without its port.
+fn host_name(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, _)) if !host.ends_with(']') => name,
+        _ => host,
     }
 }
 
@@ -115,6 +126,10 @@ impl AuthorizedPayment {
     /// The time by which it was decided.
     pub const fn now(&self) -> u64 {
         self.now
+    }
+    /// Charged since midnight UTC, without this one.
+    pub const fn spent_today(&self) -> Usdc {
+        self.spent_today
     }
 }
 
@@ -142,10 +157,15 @@ fn authorize(db: &Db<'_>, who: &Who, intent: &PaymentIntent, now: u64) -> Result
     if let Some(key) = &intent.key {
         repeats::refuse(db, &intent.agent, key, intent.moment.at)?;
     }
-    let host = intent.host.rsplit_once(':').map_or(intent.host.as_str(), |(host, _)| host);
-    let party = Party { id: &intent.provider_id, wallet: transfer.to, host, category: &intent.category };
+    let party = Party {
+        id: &intent.provider_id,
+        wallet: transfer.to,
+        host: host_name(&intent.host),
+        category: &intent.category,
+    };
     limits.parties.check(party).map_err(JournalError::NotAllowed)?;
     may_pay(limits, transfer.value).map_err(JournalError::OverLimit)?;
+    refuse_used(db, intent)?;
     pins::check(db, intent)?;
     let provider = intent.provider_key();
     let standing = records::load(db, &provider)?;
@@ -196,7 +216,17 @@ fn authorize(db: &Db<'_>, who: &Who, intent: &PaymentIntent, now: u64) -> Result
         intent.key.as_ref().map(|key| key.id.as_str()),
         intent.key.as_ref().map(|key| key.body.to_string())
     ])?;
-    Ok(AuthorizedPayment { id, asset: *asset, transfer: *transfer, now })
+    let spent_today = vouchers::spent_today(db, who, intent.moment.at)?;
+    Ok(AuthorizedPayment { id, asset: *asset, transfer: *transfer, now, spent_today })
+}
+
+/// A challenge that was signed for before would be one payment for two requests.
+fn refuse_used(db: &Db<'_>, intent: &PaymentIntent) -> Result<(), JournalError> {
+    let used: Option<i64> = db
+        .prepare_cached("SELECT id FROM payments WHERE transfer_nonce = ?1")?
+        .query_row([format!("{:#x}", intent.transfer.nonce)], |r| r.get(0))
+        .optional()?;
+    used.map_or(Ok(()), |id| Err(JournalError::ChallengeUsed { host: intent.host.clone(), receipt: PaymentId(id) }))
 }
 
 /// Asks every budget, and charges them with all of it (M3, M4). Gives the time at which it was counted.

@@ -3,11 +3,12 @@
 use super::super::audit::{self, Entry, Kind};
 use super::super::db::{Db, Optional, params};
 use super::super::row::{address, column};
-use super::super::{Journal, JournalError, records};
+use super::super::{Journal, JournalError, PaymentId, records};
 use super::{PaymentIntent, key_of};
 
 /// In the transaction that authorizes.
 pub(super) fn check(db: &Db<'_>, intent: &PaymentIntent) -> Result<(), JournalError> {
+    check_place(db, intent)?;
     let (payee, chain_id) = (address(intent.transfer.to), column(intent.asset.chain_id)?);
     let pinned: Option<String> = db
         .prepare_cached("SELECT payee FROM payee_pins WHERE host = ?1 AND chain_id = ?2")?
@@ -24,6 +25,33 @@ pub(super) fn check(db: &Db<'_>, intent: &PaymentIntent) -> Result<(), JournalEr
             Ok(())
         }
     }
+}
+
+/// A listing that was paid at one host and is at another now is another one, whatever its id says.
+fn check_place(db: &Db<'_>, intent: &PaymentIntent) -> Result<(), JournalError> {
+    if intent.provider_id == intent.host {
+        return Ok(());
+    }
+    let before: Option<String> = db
+        .prepare_cached(
+            "SELECT p.host FROM payments p WHERE p.provider_id = ?1 AND p.host <> ?2 \
+             AND EXISTS (SELECT 1 FROM payee_pins k WHERE k.host = p.host) \
+             AND NOT EXISTS (SELECT 1 FROM payments h WHERE h.provider_id = ?1 AND h.host = ?2) ORDER BY p.id DESC LIMIT 1",
+        )?
+        .query_row(params![intent.provider_id, intent.host], |r| r.get(0))
+        .optional()?;
+    let (host, now) = (intent.provider_id.clone(), intent.host.clone());
+    before.map_or(Ok(()), |before| Err(JournalError::PayeeChanged { host, before, now }))
+}
+
+/// What was never paid pins nobody.
+pub(super) fn forget_unpaid(db: &Db<'_>, id: PaymentId) -> Result<(), JournalError> {
+    db.prepare_cached(
+        "DELETE FROM payee_pins WHERE host = (SELECT host FROM payments WHERE id = ?1) AND NOT EXISTS \
+         (SELECT 1 FROM payments p WHERE p.host = payee_pins.host AND p.payee = payee_pins.payee AND p.state <> 'not_charged')",
+    )?
+    .execute([id.0])?;
+    Ok(())
 }
 
 impl Journal {

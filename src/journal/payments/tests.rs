@@ -32,6 +32,7 @@ fn wish(bench: &Bench, amount: u32, agent: &str, number: u8, when: Moment) -> Pa
         provider_id: "api.example".into(),
         category: String::new(),
         what: "POST /things".into(),
+        request: B256::ZERO,
         ask_person: false,
         limits: Arc::new(bench.limits.clone()),
         agent: agent.into(),
@@ -102,7 +103,7 @@ async fn the_chain_ends_what_its_server_did_not() {
         bench.journal.payment_ended_later(id, unknown(), at(1).at).unwrap();
     }
     bench.restart();
-    let open = bench.journal.open_payments(10).await.unwrap();
+    let open = bench.journal.open_payments(None, 10).await.unwrap();
     assert_eq!(open.iter().map(|payment| payment.id).collect::<Vec<_>>(), [lost, late]);
     assert_eq!((open[0].nonce, open[0].valid_before), (B256::repeat_byte(1), at(60).at));
     assert_eq!(bench.journal.spent_today(at(2).at).await.unwrap(), Usdc::ZERO);
@@ -110,7 +111,7 @@ async fn the_chain_ends_what_its_server_did_not() {
     bench.journal.payment_on_chain(late, OnChain::Taken, at(61).at).await.unwrap();
     // Once.
     bench.journal.payment_on_chain(late, OnChain::NeverTaken, at(62).at).await.unwrap();
-    assert_eq!(bench.journal.open_payments(10).await.unwrap(), []);
+    assert_eq!(bench.journal.open_payments(None, 10).await.unwrap(), []);
     assert_eq!(bench.journal.spent_today(at(62).at).await.unwrap(), Usdc::new(30));
     assert_eq!(bench.reads("SELECT SUM(amount) FROM usage WHERE scope = 'agent ann'"), 30);
     // What was taken without an answer counts against the host; what was not taken does not.
@@ -130,7 +131,32 @@ async fn a_receipt_that_lies_is_taken_back() {
     bench.journal.payment_on_chain(id, OnChain::NeverTaken, at(61).at).await.unwrap();
     assert_eq!(bench.journal.spent_today(at(62).at).await.unwrap(), Usdc::ZERO);
     assert_eq!(bench.reads("SELECT SUM(amount) FROM usage"), 0);
+    // It made no history either.
+    assert_eq!(bench.journal.provider_records().await.unwrap(), std::collections::HashMap::new());
     assert_eq!(bench.problems(), Vec::<String>::new());
+}
+
+/// M11: what never left and was taken all the same is spent, counts in every budget, and freezes the wallet.
+#[tokio::test]
+async fn m11_what_never_left_and_was_taken_freezes() {
+    let bench = Bench::new(|_| {});
+    let id = pay(&bench, wish(&bench, 100, "ann", 1, at(0))).await.unwrap();
+    bench.journal.payment_ended_later(id, PaymentEnd::Unsent { note: "x".into() }, at(1).at).unwrap();
+    bench.journal.payment_on_chain(id, OnChain::Taken, at(2).at).await.unwrap();
+    assert_eq!(bench.journal.spent_today(at(3).at).await.unwrap(), Usdc::new(100));
+    assert_eq!(bench.reads("SELECT SUM(amount) FROM usage WHERE scope = 'agent ann'"), 100);
+    assert!(bench.journal.frozen().await.unwrap().unwrap().reason.contains("p1"));
+    assert_eq!(bench.problems(), Vec::<String>::new());
+}
+
+/// M15: a challenge is signed for once: two requests would be one payment.
+#[tokio::test]
+async fn m15_a_challenge_is_paid_once() {
+    let bench = Bench::new(|_| {});
+    let first = pay(&bench, wish(&bench, 10, "ann", 1, at(0))).await.unwrap();
+    let again = pay(&bench, wish(&bench, 10, "ann", 1, at(1))).await;
+    assert!(matches!(again, Err(JournalError::ChallengeUsed { receipt, .. }) if receipt == first));
+    assert_eq!(bench.reads("SELECT SUM(amount) FROM usage WHERE scope = 'agent ann'"), 10);
 }
 
 /// A signature that never left is worth nothing to anybody.
@@ -171,6 +197,45 @@ async fn m14_another_payee_waits_for_a_person() {
     assert!(bench.journal.trust_payee("api.example".into()).await.unwrap());
     pay(&bench, other).await.unwrap();
     assert!(!bench.journal.trust_payee("nobody.example".into()).await.unwrap());
+}
+
+/// M14: a listing that was paid at one host and is at another one now waits for a person, whoever else is paid there.
+#[tokio::test]
+async fn m14_a_listing_at_another_host_waits_for_a_person() {
+    let bench = Bench::new(|_| {});
+    let listed = |number, id: &str, host: &str| PaymentIntent {
+        provider_id: id.into(),
+        host: host.into(),
+        ..wish(&bench, 1, "ann", number, at(0))
+    };
+    pay(&bench, listed(1, "maps", "maps.example")).await.unwrap();
+    pay(&bench, listed(2, "evil", "evil.example:8443")).await.unwrap();
+    let moved = || listed(3, "maps", "evil.example:8443");
+    assert!(matches!(pay(&bench, moved()).await, Err(JournalError::PayeeChanged { .. })));
+    pay(&bench, listed(4, "maps", "maps.example")).await.unwrap();
+    assert!(bench.journal.trust_payee("maps".into()).await.unwrap());
+    pay(&bench, moved()).await.unwrap();
+}
+
+/// M14: a payment that never left pins nobody: a person who refuses a wrong payee is not bound to it.
+#[tokio::test]
+async fn m14_what_never_left_pins_nobody() {
+    let bench = Bench::new(|_| {});
+    let wrong = pay(&bench, wish(&bench, 1, "ann", 1, at(0))).await.unwrap();
+    bench.journal.payment_ended_later(wrong, PaymentEnd::Unsent { note: "x".into() }, at(1).at).unwrap();
+    let mut right = wish(&bench, 1, "ann", 2, at(2));
+    right.transfer.to = Address::repeat_byte(10);
+    pay(&bench, right).await.unwrap();
+    assert!(matches!(pay(&bench, wish(&bench, 1, "ann", 3, at(3))).await, Err(JournalError::PayeeChanged { .. })));
+}
+
+#[test]
+fn hosts_are_known_without_their_port() {
+    for (host, name) in
+        [("a.example", "a.example"), ("a.example:81", "a.example"), ("[::1]", "[::1]"), ("[::1]:81", "[::1]")]
+    {
+        assert_eq!(super::host_name(host), name);
+    }
 }
 
 /// M15: one payment for a name, whichever way the request is paid.

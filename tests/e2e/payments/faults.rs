@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use drain_mcp::api::PaymentCall;
 use drain_mcp::error::{Code, Money};
 use drain_protocol::{Address, Usdc};
 use drain_sandbox::PaidFaults;
@@ -235,6 +236,41 @@ fn m3_a_payment_that_is_taken_late_was_reserved_all_the_time() {
     });
 }
 
+/// A server that takes the money first and works longer than the chain needs is an honest one.
+#[test]
+fn a_slow_answer_is_an_answer() {
+    in_system(async {
+        let world = World::start().await;
+        let runtime = world.runtime().await;
+        let server = &world.sandbox.paid;
+        server.set(|faults| faults.hang = Some(Duration::from_secs(4)));
+        let reply = buy(&runtime, get(server, "/mpp/x")).await.unwrap();
+        assert_eq!((paid(&reply).state.as_str(), paid(&reply).spent_today), ("paid", usdc(PRICE)));
+        resolved(&world).await;
+        assert_eq!(world.journaled("SELECT answered * 10 + failed FROM provider_records"), 10);
+        assert_eq!(runtime.budget().await.unwrap().spent_today, usdc(PRICE));
+        assert_eq!(runtime.receipt("p1").await.unwrap().receipt.outcome, "answered");
+    });
+}
+
+/// M15: what was answered is answered again, also where its money was never taken.
+#[test]
+fn m15_what_was_answered_and_never_taken_is_not_asked_for_again() {
+    in_system(async {
+        let world = World::start().await;
+        let runtime = world.runtime().await;
+        let server = &world.sandbox.paid;
+        server.set(|faults| faults.lie = Times::next(1));
+        let named = || PaymentCall { request_id: Some("one".parse().unwrap()), ..get(server, "/x402v2/x") };
+        let first = buy(&runtime, named()).await.unwrap();
+        world.advance(601).await;
+        resolved(&world).await;
+        let again = buy(&runtime, named()).await.unwrap();
+        assert_eq!(again.body, first.body);
+        assert_eq!(credentials(server).len(), 1);
+    });
+}
+
 /// A server that takes money and gives nothing is set aside like any provider.
 #[test]
 fn a_server_that_only_takes_is_set_aside() {
@@ -246,6 +282,7 @@ fn a_server_that_only_takes_is_set_aside() {
         for _ in 0..5 {
             failed(buy(&runtime, get(server, "/mpp/x")).await, Code::AnswerLost);
         }
+        resolved(&world).await;
         let aside = failed(buy(&runtime, get(server, "/mpp/x")).await, Code::ProviderSetAside);
         assert_eq!(aside.money, Money::NotSpent);
         assert_eq!(credentials(server).len(), 5);
