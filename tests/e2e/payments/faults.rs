@@ -243,7 +243,7 @@ fn a_slow_answer_is_an_answer() {
         let world = World::start().await;
         let runtime = world.runtime().await;
         let server = &world.sandbox.paid;
-        server.set(|faults| faults.hang = Some(Duration::from_secs(4)));
+        server.set(|faults| faults.hang = Some(Duration::from_secs(8)));
         let reply = buy(&runtime, get(server, "/mpp/x")).await.unwrap();
         assert_eq!((paid(&reply).state.as_str(), paid(&reply).spent_today), ("paid", usdc(PRICE)));
         resolved(&world).await;
