@@ -241,7 +241,9 @@ fn m3_a_payment_that_is_taken_late_was_reserved_all_the_time() {
 fn a_slow_answer_is_an_answer() {
     in_system(async {
         let world = World::start().await;
-        let runtime = world.runtime().await;
+        let mut config = world.config();
+        config.requests.timeout = Duration::from_secs(30);
+        let runtime = world.runtime_with(config).await;
         let server = &world.sandbox.paid;
         server.set(|faults| faults.hang = Some(Duration::from_secs(8)));
         let reply = buy(&runtime, get(server, "/mpp/x")).await.unwrap();
