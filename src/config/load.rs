@@ -313,7 +313,7 @@ fn limits(layers: &mut Layers) -> Result<Limits, ConfigError> {
         per_request: layers.or_table(Key::MaxPerRequest, values::amount)?,
         per_channel: layers.or_table(Key::MaxPerChannel, values::amount)?,
         per_payment: layers.or_table(Key::MaxPerPayment, values::amount)?,
-        pay_hosts: names(layers, Key::PayHosts)?.unwrap_or_default(),
+        pay_hosts: hosts(layers, Key::PayHosts)?.unwrap_or_default(),
         per_hour: layers.or_table(Key::MaxPerHour, values::amount)?,
         per_day: layers.or_table(Key::MaxPerDay, values::amount)?,
         per_provider: layers.or_table(Key::MaxPerProvider, values::amount)?,
@@ -375,6 +375,11 @@ fn notify(layers: &mut Layers) -> Result<NotifyConfig, ConfigError> {
 /// Several names, in lower case; `None` where nothing is set.
 fn names(layers: &mut Layers, key: Key) -> Result<Option<Vec<String>>, ConfigError> {
     layers.get(key)?.map(|raw| values::names(&raw.items()).map_err(|bad| bad.at(&raw.name))).transpose()
+}
+
+/// Several hosts; `None` where nothing is set.
+fn hosts(layers: &mut Layers, key: Key) -> Result<Option<Vec<String>>, ConfigError> {
+    layers.get(key)?.map(|raw| values::hosts(&raw.items()).map_err(|bad| bad.at(&raw.name))).transpose()
 }
 
 fn requests(layers: &mut Layers) -> Result<RequestConfig, ConfigError> {

@@ -147,7 +147,11 @@ fn every_variable_has_an_effect() {
         (Key::Tools, "read", "tools: Read"),
         (Key::MaxPerRequest, "0.5", "per_request: Usdc(500000)"),
         (Key::MaxPerPayment, "0.3", "per_payment: Usdc(300000)"),
-        (Key::PayHosts, "Api.example, b.example:8443", "pay_hosts: [\"api.example\", \"b.example:8443\"]"),
+        (
+            Key::PayHosts,
+            "Api.example, b.example:8443 https://c.example:443/ bücher.example",
+            "pay_hosts: [\"api.example\", \"b.example:8443\", \"c.example\", \"xn--bcher-kva.example\"]",
+        ),
         (Key::MaxPerHour, "6", "per_hour: Usdc(6000000)"),
         (Key::MaxPerDay, "7", "per_day: Usdc(7000000)"),
         (Key::MaxPerProvider, "8", "per_provider: Usdc(8000000)"),

@@ -12,6 +12,7 @@ use reqwest::Url;
 
 use super::error::{Bad, quoted};
 use super::tools::Toolset;
+use crate::http_client::host_of;
 pub use crate::http_client::is_loopback;
 use crate::policy::Pol;
 use crate::policy::approvals::Via;
@@ -231,6 +232,21 @@ pub(super) fn names(items: &[&str]) -> Result<Vec<String>, Bad> {
     Ok(items.iter().map(|name| name.to_ascii_lowercase()).collect())
 }
 
+/// Several hosts, at least one, each as [`host_of`] spells it.
+pub(super) fn hosts(items: &[&str]) -> Result<Vec<String>, Bad> {
+    let host = |item: &&str| {
+        let url = plain_url(item)?;
+        if url.path() != "/" || url.query().is_some() || url.host_str().is_some_and(|host| host.ends_with('.')) {
+            return Err(Bad::new(
+                "it is not a host alone",
+                "Write for example api.example.com, or data.example.org:8443",
+            ));
+        }
+        Ok(host_of(&url))
+    };
+    names(items)?.iter().map(|item| host(&item.as_str())).collect()
+}
+
 /// Several texts, separated by commas or blanks.
 pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty())
@@ -255,9 +271,8 @@ pub(super) fn path(text: &str, person: Option<&Path>) -> Result<PathBuf, Bad> {
 
 /// A URL as it may be shown: scheme, host and port. User, path and query can be credentials (M12).
 pub fn shown_url(url: &Url) -> String {
-    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     let more = if url.path().len() > 1 || url.query().is_some() { "/…" } else { "" };
-    format!("{}://{}{port}{more}", url.scheme(), url.host_str().unwrap_or("?"))
+    format!("{}://{}{more}", url.scheme(), host_of(url))
 }
 
 #[cfg(test)]

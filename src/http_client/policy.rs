@@ -61,6 +61,12 @@ pub fn check_url(url: &Url, policy: UrlPolicy) -> Result<(), UrlError> {
     }
 }
 
+/// A URL's host as lists and records have it: lower case, with its port where that is not the usual one.
+pub fn host_of(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
 /// Whether `url` stays on this host: a loopback address, or the name localhost.
 pub fn is_loopback(url: &Url) -> bool {
     match literal(url) {

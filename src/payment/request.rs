@@ -13,7 +13,7 @@ use reqwest::{Method, Request, StatusCode, Url};
 
 use crate::api::Body;
 use crate::error::{Code, Failure};
-use crate::http_client::{HttpClient, HttpError, RequestLimits};
+use crate::http_client::{HttpClient, HttpError, RequestLimits, host_of};
 use crate::policy::repeat::sha256;
 
 /// Headers of a caller's own.
@@ -117,11 +117,7 @@ impl WebRequest {
 
     /// The host, and its port where that is not the usual one; lower case.
     pub fn host(&self) -> String {
-        let host = self.url.host_str().unwrap_or_default().to_ascii_lowercase();
-        match self.url.port() {
-            Some(port) => format!("{host}:{port}"),
-            None => host,
-        }
+        host_of(&self.url)
     }
 
     /// Method and path, for records: a query may hold secrets.

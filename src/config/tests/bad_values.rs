@@ -58,7 +58,7 @@ fn bad_values_name_their_variable() {
         (Key::MaxPerHour, &["much"]),
         (Key::MaxPerDay, &["1e3"]),
         (Key::MaxPerPayment, &["-1", "0.0000001"]),
-        (Key::PayHosts, &[","]),
+        (Key::PayHosts, &[",", "a.example/x", "a.example.", "ftp://a.example", "a.example:x"]),
         (Key::MaxPerProvider, &["0.0000001"]),
         (Key::MaxPerAgent, &["1,5"]),
         (Key::MaxNewcomers, &["x"]),
