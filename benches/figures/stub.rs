@@ -134,7 +134,6 @@ impl Stub {
     }
 
     /// Gives an account as much as the agent's wallet began with.
-    #[cfg(feature = "postgres")]
     pub fn fund(&mut self, account: Address) -> Result<()> {
         writeln!(self.stdin, "fund {account}")?;
         self.answer().map(drop)
