@@ -98,9 +98,9 @@ fn kind(kind: Kind) -> String {
         Kind::Flag => "true or false".into(),
         Kind::Count => "a whole number from 1".into(),
         Kind::Number => "a number".into(),
-        Kind::Messages => "a list of `role` and `content`".into(),
+        Kind::Messages | Kind::MessagesBriefly => "a list of `role` and `content`".into(),
         Kind::Map => "an object of texts".into(),
-        Kind::Any => "text or JSON".into(),
+        Kind::Object => "a JSON object, or a text".into(),
     }
 }
 

@@ -32,10 +32,12 @@ pub enum Kind {
     Number,
     /// A conversation.
     Messages,
+    /// A conversation that another tool's schema describes: a list of tools is read at every turn.
+    MessagesBriefly,
     /// Texts by their names.
     Map,
-    /// Any JSON.
-    Any,
+    /// A JSON object.
+    Object,
 }
 
 impl Param {
@@ -62,8 +64,8 @@ impl Param {
             Kind::Flag => json!({ "type": "boolean" }),
             Kind::Count => json!({ "type": "integer", "minimum": 1 }),
             Kind::Number => json!({ "type": "number" }),
-            Kind::Map => json!({ "type": "object" }),
-            Kind::Any => json!({}),
+            Kind::MessagesBriefly => json!({ "type": "array", "items": { "type": "object" } }),
+            Kind::Map | Kind::Object => json!({ "type": "object" }),
             Kind::Messages => json!({
                 "type": "array",
                 "items": {

@@ -17,12 +17,12 @@ use crate::mcp::schema;
 pub const TOOL: Definition = Definition {
     name: "mpp_chat",
     title: "MPP chat",
-    about: "Ask an LLM that is listed with protocol mpp, without a channel.",
+    about: "Ask an LLM listed with protocol mpp, without a channel.",
     hints: Hints { read_only: false, destructive: true, idempotent: false, open_world: true },
     effect: Effect::Pays,
     params: &[
         Param::required("provider", Kind::Text, "Id or URL").or(&["providerId"]),
-        Param::required("messages", Kind::Any, "As of drain_chat"),
+        Param::required("messages", Kind::MessagesBriefly, "As of drain_chat"),
         Param::optional("model", Kind::Text, ""),
         Param::optional("maxTokens", Kind::Count, "").or(&["max_completion_tokens"]),
         Param::optional("temperature", Kind::Number, ""),

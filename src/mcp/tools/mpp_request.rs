@@ -12,12 +12,12 @@ use crate::mcp::schema;
 pub const TOOL: Definition = Definition {
     name: "mpp_request",
     title: "MPP request",
-    about: "pay_request by MPP alone; the method is POST unless given.",
+    about: "pay_request by MPP alone; POST unless given.",
     hints: Hints { read_only: false, destructive: true, idempotent: false, open_world: true },
     effect: Effect::Pays,
     params: &[
         Param::required("url", Kind::Text, ""),
-        Param::optional("body", Kind::Any, ""),
+        Param::optional("body", Kind::Object, ""),
         Param::optional("method", Kind::Text, ""),
     ],
     output: schema::output_schema::<pay_request::Reply>,

@@ -20,15 +20,15 @@ pub(super) const METHODS: &[&str] = &["GET", "POST", "PUT", "PATCH", "DELETE"];
 pub const TOOL: Definition = Definition {
     name: "pay_request",
     title: "Paid request",
-    about: "Send an HTTP request, and pay once where it is answered 402 (MPP, x402). The caps hold; a person is asked for \
-            hosts that nobody listed.",
+    about: "Send an HTTP request, and pay once if answered 402 (MPP, x402). A person is asked for hosts that \
+            nobody listed.",
     hints: Hints { read_only: false, destructive: true, idempotent: false, open_world: true },
     effect: Effect::Pays,
     params: &[
         Param::required("url", Kind::Text, ""),
         Param::optional("method", Kind::OneOf(METHODS), ""),
         Param::optional("headers", Kind::Map, ""),
-        Param::optional("body", Kind::Any, "Text, or JSON"),
+        Param::optional("body", Kind::Text, ""),
         Param::optional("maxCost", Kind::Text, ""),
         Param::optional("requestId", Kind::Text, "").or(&["idempotencyKey"]),
     ],
