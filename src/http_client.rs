@@ -25,7 +25,7 @@ pub use address::{AddressClass, classify};
 pub use body::{read_bounded, read_prefix, read_watched};
 pub use call::{CallError, CallErrorReason, join, origin};
 pub use error::HttpError;
-pub use policy::{UrlError, UrlPolicy, check_url, host_of, is_loopback};
+pub use policy::{UrlError, UrlPolicy, check_url, host_and_port, is_loopback};
 
 /// Longest wait for name, connection and TLS together.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

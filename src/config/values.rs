@@ -12,7 +12,7 @@ use reqwest::Url;
 
 use super::error::{Bad, quoted};
 use super::tools::Toolset;
-use crate::http_client::host_of;
+use crate::http_client::host_and_port;
 pub use crate::http_client::is_loopback;
 use crate::policy::Pol;
 use crate::policy::approvals::Via;
@@ -232,7 +232,7 @@ pub(super) fn names(items: &[&str]) -> Result<Vec<String>, Bad> {
     Ok(items.iter().map(|name| name.to_ascii_lowercase()).collect())
 }
 
-/// Several hosts, at least one, each as [`host_of`] spells it.
+/// Several hosts, at least one, each as [`host_and_port`] spells it.
 pub(super) fn hosts(items: &[&str]) -> Result<Vec<String>, Bad> {
     let host = |item: &&str| {
         let url = plain_url(item)?;
@@ -242,7 +242,7 @@ pub(super) fn hosts(items: &[&str]) -> Result<Vec<String>, Bad> {
                 "Write for example api.example.com, or data.example.org:8443",
             ));
         }
-        Ok(host_of(&url))
+        Ok(host_and_port(&url))
     };
     names(items)?.iter().map(|item| host(&item.as_str())).collect()
 }
@@ -272,7 +272,7 @@ pub(super) fn path(text: &str, person: Option<&Path>) -> Result<PathBuf, Bad> {
 /// A URL as it may be shown: scheme, host and port. User, path and query can be credentials (M12).
 pub fn shown_url(url: &Url) -> String {
     let more = if url.path().len() > 1 || url.query().is_some() { "/…" } else { "" };
-    format!("{}://{}{more}", url.scheme(), host_of(url))
+    format!("{}://{}{more}", url.scheme(), host_and_port(url))
 }
 
 #[cfg(test)]

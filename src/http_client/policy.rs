@@ -62,7 +62,7 @@ pub fn check_url(url: &Url, policy: UrlPolicy) -> Result<(), UrlError> {
 }
 
 /// A URL's host as lists and records have it: lower case, with its port where that is not the usual one.
-pub fn host_of(url: &Url) -> String {
+pub fn host_and_port(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }

@@ -160,7 +160,8 @@ impl ChannelRecord {
     }
 }
 
-fn host_of(api_url: &str) -> String {
+/// The host of a URL, without its port; empty where it is no URL.
+pub(super) fn host_of(api_url: &str) -> String {
     let url = reqwest::Url::parse(api_url);
     url.ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
 }

@@ -85,6 +85,7 @@ pub use ids::{IntentId, PaymentId, Receipt, ReceiptId, TxId};
 pub use location::{Hold, Holder, Holders, Location, Lock, take};
 pub use members::{Leave, Member, Seen, Share, among};
 pub use openings::{KnownOpenings, Whose};
+pub(crate) use payments::key_of as payee_key;
 pub use payments::{AuthorizedPayment, BookedPayment, OnChain, OpenPayment, PaymentEnd, PaymentIntent};
 pub use pins::{FirstSight, Pin, PinCheck};
 pub use reorgs::Settled;

@@ -13,7 +13,7 @@ use reqwest::{Method, Request, StatusCode, Url};
 
 use crate::api::Body;
 use crate::error::{Code, Failure};
-use crate::http_client::{HttpClient, HttpError, RequestLimits, host_of};
+use crate::http_client::{HttpClient, HttpError, RequestLimits, host_and_port};
 use crate::policy::repeat::sha256;
 
 /// Headers of a caller's own.
@@ -117,7 +117,7 @@ impl WebRequest {
 
     /// The host, and its port where that is not the usual one; lower case.
     pub fn host(&self) -> String {
-        host_of(&self.url)
+        host_and_port(&self.url)
     }
 
     /// Method and path, for records: a query may hold secrets.

@@ -210,6 +210,20 @@ fn a_quote_tells_price_payee_and_worst_case() {
     });
 }
 
+/// M3: what a budget would refuse is told by the quote, by the rule that decides when it is paid.
+#[test]
+fn m3_a_quote_tells_what_the_budgets_refuse() {
+    in_system(async {
+        let world = World::start().await;
+        let runtime = world.runtime_with(limited(&world, |limits| limits.newcomers = usdc("0.009"))).await;
+        let server = &world.sandbox.paid;
+        let demand = runtime.quote_request(get(server, "/mpp/x")).await.unwrap().demand.unwrap();
+        assert_eq!(demand.caps_leave, Some(usdc("0.009")));
+        let paid = unspent(buy(&runtime, get(server, "/mpp/x")).await, Code::LimitReached);
+        assert!(demand.refused.as_ref().is_some_and(|why| paid.message.contains(why.as_str())), "{demand:?} {paid:?}");
+    });
+}
+
 /// M3, M4: each limit refuses before anything is signed, and what vouchers have used counts too.
 #[test]
 fn m3_what_is_too_dear_is_not_signed() {

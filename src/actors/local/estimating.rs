@@ -1,16 +1,17 @@
 //! What a request to whoever wants to be paid by HTTP 402 would cost.
 
-use drain_protocol::Usdc;
 use drain_protocol::demand::Offer;
 
 use super::Local;
+use super::quoting::{caps_leave, told};
 use super::requesting::{Answered, Asked, BY_CHANNEL, against, reply, too_dear};
 use crate::api::{DemandView, PaymentCall, PaymentReply, Progress};
 use crate::error::Failure;
-use crate::journal::WindowUse;
+use crate::journal::payee_key;
 use crate::payment::worst_case;
 use crate::policy::Caller;
 use crate::policy::approvals::ApprovalKind;
+use crate::policy::budgets::{NewVoucher, may_sign};
 
 impl Local {
     /// What a request would cost. It is sent once, without a payment and without its body: whoever asks what something costs
@@ -52,35 +53,28 @@ impl Local {
         call: &PaymentCall,
         caller: &Caller,
     ) -> Result<DemandView, Failure> {
-        let limits = &caller.limits;
-        let refused = match self.purse() {
-            Err(failure) => Some(failure.message),
-            Ok(_) => match too_dear(call, limits, offer.amount) {
-                Err(failure) => Some(failure.message),
-                Ok(()) => self.refused(caller).await?,
-            },
+        let (limits, amount) = (&caller.limits, offer.amount);
+        let (caps_leave, refused) = match self.purse() {
+            Err(failure) => (None, Some(failure.message)),
+            Ok(_) => {
+                let key = payee_key(&format!("{:#x}", offer.payee), &asked.host);
+                let used = self.budget_use(Some(key), caller).await?;
+                let wanted = NewVoucher { bound: amount, growth: amount, newcomer: used.newcomer };
+                let dear = too_dear(call, limits, amount).err().map(|failure| failure.message);
+                let over = told(may_sign(limits, &used.signed(), wanted), caller);
+                let left = caps_leave(caller, &used).map(|left| left.min(limits.per_request).min(limits.per_payment));
+                (left, self.refused(caller).await?.or(dear).or(over))
+            }
         };
-        let used = match (self.purse(), caller.member()) {
-            (Ok(_), None) => Some(self.budget_use(None, caller).await?),
-            _ => None,
-        };
-        let caps_leave = used.map(|used| {
-            let left = |limit: Usdc, window: WindowUse| limit.saturating_sub(window.signed);
-            left(limits.per_hour, used.hour)
-                .min(left(limits.per_day, used.day))
-                .min(left(limits.per_agent, used.agent))
-                .min(limits.per_request)
-                .min(limits.per_payment)
-        });
         Ok(DemandView {
             protocol: offer.protocol.as_str().into(),
-            price: Some(offer.amount),
+            price: Some(amount),
             payee: Some(offer.payee.to_string()),
             token: Some(offer.token.to_string()),
             chain_id: Some(offer.chain_id),
             host: asked.host.clone(),
             caps_leave,
-            asks_person: asked.unknown || limits.approve.needs_person(ApprovalKind::Request, offer.amount),
+            asks_person: asked.unknown || limits.approve.needs_person(ApprovalKind::Request, amount),
             refused,
             worst_case: Some(worst_case(offer.protocol).into()),
         })

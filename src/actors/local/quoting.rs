@@ -201,7 +201,7 @@ impl Local {
 }
 
 /// The most that may be newly signed for a provider now. What others of the wallet use is not an agent's to know.
-fn caps_leave(caller: &Caller, used: &BudgetUse) -> Option<Usdc> {
+pub(super) fn caps_leave(caller: &Caller, used: &BudgetUse) -> Option<Usdc> {
     let (limits, Signed { hour, day, provider, agent, newcomers }) = (&caller.limits, used.signed());
     let mut windows = vec![
         (limits.per_hour, hour),
@@ -216,7 +216,7 @@ fn caps_leave(caller: &Caller, used: &BudgetUse) -> Option<Usdc> {
     left.filter(|_| caller.member().is_none())
 }
 
-fn told(decided: Result<(), OverLimit>, caller: &Caller) -> Option<String> {
+pub(super) fn told(decided: Result<(), OverLimit>, caller: &Caller) -> Option<String> {
     let over = decided.err()?;
     let over = if caller.member().is_some() { over.for_an_agent() } else { over };
     Some(over.to_string())

@@ -15,6 +15,7 @@ use drain_protocol::demand::Protocol;
 use drain_protocol::{Asset, B256, Transfer, Usdc};
 
 use super::audit::{self, Entry, Kind, Who};
+use super::channel::host_of;
 use super::db::{Db, Optional, params};
 use super::freeze::refuse_frozen_by;
 use super::row::{address, column};
@@ -97,17 +98,13 @@ impl PaymentIntent {
     }
 }
 
-/// A host without its port.
-fn host_name(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, _)) if !host.ends_with(']') => name,
-        _ => host,
-    }
+/// As a channel's provider is known by, so that one that is paid both ways has one record.
+pub(crate) fn key_of(payee: &str, host: &str) -> String {
+    provider_key(payee, &url_of(host))
 }
 
-/// As a channel's provider is known by, so that one that is paid both ways has one record.
-pub(in crate::journal) fn key_of(payee: &str, host: &str) -> String {
-    provider_key(payee, &format!("https://{host}"))
+fn url_of(host: &str) -> String {
+    format!("https://{host}")
 }
 
 impl AuthorizedPayment {
@@ -157,12 +154,8 @@ fn authorize(db: &Db<'_>, who: &Who, intent: &PaymentIntent, now: u64) -> Result
     if let Some(key) = &intent.key {
         repeats::refuse(db, &intent.agent, key, intent.moment.at)?;
     }
-    let party = Party {
-        id: &intent.provider_id,
-        wallet: transfer.to,
-        host: host_name(&intent.host),
-        category: &intent.category,
-    };
+    let host = host_of(&url_of(&intent.host));
+    let party = Party { id: &intent.provider_id, wallet: transfer.to, host: &host, category: &intent.category };
     limits.parties.check(party).map_err(JournalError::NotAllowed)?;
     may_pay(limits, transfer.value).map_err(JournalError::OverLimit)?;
     refuse_used(db, intent)?;

@@ -234,7 +234,7 @@ fn hosts_are_known_without_their_port() {
     for (host, name) in
         [("a.example", "a.example"), ("a.example:81", "a.example"), ("[::1]", "[::1]"), ("[::1]:81", "[::1]")]
     {
-        assert_eq!(super::host_name(host), name);
+        assert_eq!(super::host_of(&super::url_of(host)), name);
     }
 }
 
