@@ -95,8 +95,12 @@ async fn m15_killed_in_the_middle_of_a_request_it_is_not_sent_again() {
         let thin = agents.len() - 1;
         world.sandbox.llm.set(|faults| faults.slow = Some(Duration::from_secs(60)));
         let (sent, text) = (vouchers(&world.sandbox.llm).len(), format!("lost {round}"));
-        let asked = begin(&mut agents[thin], "drain_chat", chat(&id, &text)).await;
+        let params =
+            json!({ "name": "drain_chat", "arguments": chat(&id, &text), "_meta": { "progressToken": "before" } });
+        let asked = agents[thin].ask("tools/call", params).await;
         until("the voucher has left", async || vouchers(&world.sandbox.llm).len() == sent + 1).await;
+        // It was told by which receipt to ask, before the one who told it dies.
+        while !agents[thin].next().await["params"]["message"].as_str().is_some_and(|said| said.contains("receipt")) {}
         let left = vouchers(&world.sandbox.llm).pop().unwrap();
         assert_eq!(killed.kill().await.code, None);
         let lost = end(&mut agents[thin], asked).await;

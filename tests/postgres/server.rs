@@ -91,13 +91,14 @@ impl Server {
         made.stdout
     }
 
-    /// Puts it back in the place of a schema.
+    /// Puts it back in the place of a schema, in one transaction: a replica that finds none would make its own between. Of two that wait
+    /// for each other the replica is the one that gives in.
     pub fn restore(&self, database: &str, dump: &[u8], schema: &str) {
         let file = self.folder.path().join("dump.sql");
-        std::fs::write(&file, dump).unwrap();
-        self.sql(database, &format!("DROP SCHEMA {schema} CASCADE"));
+        let first = format!("SET deadlock_timeout = '60s'; DROP SCHEMA {schema} CASCADE;\n");
+        std::fs::write(&file, [first.as_bytes(), dump].concat()).unwrap();
         let back =
-            self.client("psql", database).args(["-qX", "-v", "ON_ERROR_STOP=1", "-f"]).arg(file).output().unwrap();
+            self.client("psql", database).args(["-qX1", "-v", "ON_ERROR_STOP=1", "-f"]).arg(file).output().unwrap();
         assert!(back.status.success(), "{}", String::from_utf8_lossy(&back.stderr));
     }
 

@@ -34,13 +34,15 @@ pub(super) fn waits() -> bool {
     HELD.load(Ordering::SeqCst) > 0
 }
 
-/// The turn, after a wait that is longer the more this process has, and always shorter than `longest`. With none it has it now.
-pub(super) async fn mine(longest: Duration) -> MutexGuard<'static, ()> {
+/// The turn, after a wait that is longer the more this process has. With none it has it now; with any it waits for longer than
+/// one `look`, within which all others have seen that the wallet is free, and for less than two.
+pub(super) async fn mine(look: Duration) -> MutexGuard<'static, ()> {
     let free = Instant::now();
     loop {
         let turn = TURN.lock().await;
         let held = u32::try_from(HELD.load(Ordering::SeqCst)).unwrap_or(u32::MAX).min(1_000);
-        let left = (longest * held / (held + 1)).saturating_sub(free.elapsed());
+        let wait = if held == 0 { Duration::ZERO } else { look + look * held / (held + 1) };
+        let left = wait.saturating_sub(free.elapsed());
         if left.is_zero() {
             return turn;
         }

@@ -122,7 +122,8 @@ impl Server {
             .connect_timeout(CONNECT)
             .keepalives_idle(UNHEARD)
             .tcp_user_timeout(UNHEARD);
-        Ok(Self { config: Arc::new(config), lease: hand_over * 7 / 10, look: hand_over / 10 })
+        // A lease that ends, a look, and the longest turn (`actors/sharing/turn.rs`): nine tenths, the rest is for taking it.
+        Ok(Self { config: Arc::new(config), lease: hand_over * 7 / 10, look: hand_over / 15 })
     }
 
     /// Between two looks at a journal that another process holds.

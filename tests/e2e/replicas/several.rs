@@ -40,7 +40,7 @@ async fn held(replica: &Served) -> usize {
 }
 
 async fn start(fleet: &mut Fleet) -> Served {
-    let env = fleet.env().without("DRAIN_PRIVATE_KEY").with("DRAIN_JOURNAL_LEASE", "10s");
+    let env = fleet.env().without("DRAIN_PRIVATE_KEY").with("DRAIN_JOURNAL_LEASE", "20s");
     Served::start_with(&env, &["serve"]).await
 }
 
