@@ -131,7 +131,8 @@ mod armed {
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use rustix::process::{Signal, getpid, kill_process};
+    use rustix::process::{Signal, kill_process};
+    use rustix::thread::gettid;
 
     use super::{Point, VARIABLE};
 
@@ -185,8 +186,9 @@ mod armed {
             Action::Kill => Signal::KILL,
             Action::Stop => Signal::STOP,
         };
-        // The signal is delivered before the call returns; if it could not be sent, the test waits in vain and fails.
-        let _ = kill_process(getpid(), signal);
+        // To this very thread, which ends or stops the others: sent to the process, it is delivered whenever the first of its
+        // threads runs again, and this one goes on until then. If it could not be sent, the test waits in vain and fails.
+        let _ = kill_process(gettid(), signal);
     }
 }
 

@@ -2,6 +2,8 @@
 #![no_main]
 
 use drain_protocol::demand::{Demand, Protocol, read, receipt};
+use drain_protocol::tempo::Gas;
+use drain_protocol::{Asset, PaymentOrder, TempoTransfer};
 use libfuzzer_sys::fuzz_target;
 
 const NOW: u64 = 1_800_000_000;
@@ -17,7 +19,7 @@ fuzz_target!(|data: &[u8]| {
         let here = HEADERS.iter().position(|header| name.eq_ignore_ascii_case(header));
         here.map(|at| &*lines[at]).into_iter().collect::<Vec<_>>()
     };
-    for protocol in [Protocol::Mpp, Protocol::X402V1, Protocol::X402V2] {
+    for protocol in Protocol::ALL {
         let _ = receipt(protocol, header);
     }
     let Ok(Demand::Payment(offers)) = read(header, parts.next().unwrap_or_default()) else { return };
@@ -26,6 +28,13 @@ fuzz_target!(|data: &[u8]| {
         let transfer = offer.transfer(Default::default(), NOW, LONGEST, Default::default());
         assert!(left <= LONGEST && transfer.valid_before <= NOW + LONGEST, "a signature outlives what is allowed");
         assert_eq!((transfer.to, transfer.value), (offer.payee, offer.amount));
-        let _ = offer.credential(&transfer, &[0; 65]);
+        let order = match offer.protocol {
+            Protocol::MppTempo => {
+                let gas = Gas { limit: 100_000, price: 20_000_000_000, tip: 0 };
+                PaymentOrder::Tempo(TempoTransfer { chain_id: offer.chain_id, token: offer.token, transfer, gas })
+            }
+            _ => PaymentOrder::Authorization { asset: Asset::usdc(offer.chain_id, offer.token), transfer },
+        };
+        let _ = offer.credential(&order, &[0; 65]);
     }
 });

@@ -1,9 +1,11 @@
-//! A payment of its own, without a channel: a transfer of USDC that its owner signs and its recipient sends (EIP-3009).
+//! A payment of its own, without a channel: a transfer that its owner signs and its recipient sends, of USDC (EIP-3009) or over
+//! Tempo.
 
 use alloy::primitives::{Address, B256, U256};
 use alloy::sol_types::{Eip712Domain, SolStruct};
 
 use crate::deployment::{AMOY, AMOY_USDC, POLYGON, POLYGON_USDC};
+use crate::tempo::TempoTransfer;
 use crate::usdc::Usdc;
 
 // The token's names: they are part of the signed hash.
@@ -94,5 +96,53 @@ impl Transfer {
             nonce: self.nonce,
         }
         .eip712_hash_struct()
+    }
+}
+
+/// What is signed to pay for one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PaymentOrder {
+    /// An authorization of the token's own (EIP-3009): whoever sends it pays its gas.
+    Authorization {
+        /// Chain and token.
+        asset: Asset,
+        /// What is paid to whom, and until when.
+        transfer: Transfer,
+    },
+    /// A transaction of Tempo's: its gas is paid with it.
+    Tempo(TempoTransfer),
+}
+
+impl PaymentOrder {
+    /// What is paid to whom, and until when.
+    pub const fn transfer(&self) -> &Transfer {
+        match self {
+            Self::Authorization { transfer, .. } => transfer,
+            Self::Tempo(order) => &order.transfer,
+        }
+    }
+
+    /// On which chain.
+    pub const fn chain_id(&self) -> u64 {
+        match self {
+            Self::Authorization { asset, .. } => asset.chain_id,
+            Self::Tempo(order) => order.chain_id,
+        }
+    }
+
+    /// With which token.
+    pub const fn token(&self) -> Address {
+        match self {
+            Self::Authorization { asset, .. } => asset.token,
+            Self::Tempo(order) => order.token,
+        }
+    }
+
+    /// The most that it can cost, gas included.
+    pub fn at_most(&self) -> Usdc {
+        match self {
+            Self::Authorization { transfer, .. } => transfer.value,
+            Self::Tempo(order) => order.at_most(),
+        }
     }
 }

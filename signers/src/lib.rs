@@ -2,8 +2,8 @@
 //!
 //! The way of a signature, in reading order:
 //!
-//! 1. [`request`]: what can be signed. A voucher, a transfer that pays for one request, or one of seven transactions;
-//!    calldata and target are built there.
+//! 1. [`request`]: what can be signed. A voucher, a transfer that pays for one request (of USDC, or over Tempo), or one of
+//!    seven transactions; calldata and target are built there.
 //! 2. [`rules`]: what is refused, whatever the layers above decided.
 //! 3. [`signer`]: the only door for the runtime. Checks the rules, asks the backend, and checks what an outside backend
 //!    answers by recovering the signer's address.
@@ -33,7 +33,7 @@ use std::fmt::{self, Debug};
 use std::sync::Arc;
 use std::time::Duration;
 
-use drain_protocol::Address;
+use drain_protocol::{Address, TempoTransfer};
 use futures::future::BoxFuture;
 
 #[cfg(feature = "aws")]
@@ -44,7 +44,9 @@ pub use ledger::{DeviceProblem, HdPath, LedgerSettings};
 pub use local::LocalBackend;
 pub use phrase::Phrase;
 pub use prompt::Prompt;
-pub use request::{Call, Message, SignedTransaction, TransactionRequest, TransferRequest, VoucherRequest};
+pub use request::{
+    Call, Message, SignedTransaction, TempoRequest, TransactionRequest, TransferRequest, VoucherRequest,
+};
 pub use rules::{Policy, Refusal};
 pub use secret::Secret;
 pub use signer::Signer;
@@ -63,6 +65,9 @@ pub trait Backend: Send + Sync + Debug {
         request: &TransactionRequest,
         prompt: &Prompt,
     ) -> BoxFuture<'_, Result<SignedTransaction, SignerError>>;
+
+    /// Signs a transfer over Tempo, exactly: r||s||v as of a message. Only where [`Capabilities::tempo`] says so.
+    fn sign_tempo(&self, order: &TempoTransfer, prompt: &Prompt) -> BoxFuture<'_, Result<[u8; 65], SignerError>>;
 
     /// The account whose key this is.
     fn address(&self) -> Address;
@@ -83,6 +88,8 @@ pub struct Capabilities {
     pub interactive: bool,
     /// Shows a person what is signed, rather than its hash.
     pub clear_signing: bool,
+    /// Signs transactions of Tempo's own type. A device's app does not know them.
+    pub tempo: bool,
     /// Signs within this process. What comes from outside is checked by recovering the signer's address.
     pub in_process: bool,
     /// What a signature takes when nothing is wrong, the person's time included.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use alloy::consensus::SignableTransaction;
 use alloy::primitives::Signature;
-use drain_protocol::{Address, B256};
+use drain_protocol::{Address, B256, TempoTransfer};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use secp256k1::SECP256K1;
@@ -74,6 +74,10 @@ impl Backend for LocalBackend {
         ready(signed.map(|(signature, _)| SignedTransaction::assemble(unsigned, signature))).boxed()
     }
 
+    fn sign_tempo(&self, order: &TempoTransfer, _: &Prompt) -> BoxFuture<'_, Result<[u8; 65], SignerError>> {
+        ready(self.sign(order.signing_hash()).map(|(_, bytes)| bytes)).boxed()
+    }
+
     fn address(&self) -> Address {
         self.address
     }
@@ -83,6 +87,7 @@ impl Backend for LocalBackend {
             kind: self.kind,
             interactive: false,
             clear_signing: false,
+            tempo: true,
             in_process: true,
             typical_latency: Duration::from_micros(50),
             concurrency: usize::MAX,

@@ -1,5 +1,5 @@
-//! What can be signed: a voucher, a transfer that pays for one request, or one of the known transactions. Nothing else has
-//! a type.
+//! What can be signed: a voucher, a transfer that pays for one request (of USDC, or over Tempo), or one of the known
+//! transactions. Nothing else has a type.
 
 use alloy::consensus::{SignableTransaction, TxEip1559};
 use alloy::primitives::{Bytes, Signature, TxKind, keccak256};
@@ -7,7 +7,9 @@ use alloy::sol_types::Eip712Domain;
 use alloy::sol_types::SolCall;
 use drain_protocol::contract::{DrainChannel, Erc20};
 use drain_protocol::duration::ChannelDuration;
-use drain_protocol::{Address, Asset, B256, ChannelId, Deployment, Domain, Transfer, U256, Usdc, Voucher};
+use drain_protocol::{
+    Address, Asset, B256, ChannelId, Deployment, Domain, TempoTransfer, Transfer, U256, Usdc, Voucher,
+};
 
 /// V1's session fee: one cent, exactly (protocol.md section 9).
 pub const SESSION_FEE: Usdc = Usdc::new(10_000);
@@ -31,6 +33,15 @@ pub struct TransferRequest {
     /// What is paid to whom, and until when.
     pub transfer: Transfer,
     /// The time by which its validity is judged, in Unix seconds.
+    pub now: u64,
+}
+
+/// A payment for one request over Tempo: a transaction that whoever has it can send, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TempoRequest {
+    /// What is paid to whom, with which gas, and until when.
+    pub order: TempoTransfer,
+    /// The time by which its validity is judged, in Unix seconds of Tempo's chain.
     pub now: u64,
 }
 

@@ -1,9 +1,9 @@
 //! The signer's own last checks. They trust nothing above them: not the policy, not the journal, not an agent.
 
-use drain_protocol::{Address, Asset, Deployment, Generation, Usdc};
+use drain_protocol::{Address, Asset, Deployment, Generation, Transfer, Usdc, tempo};
 
 use crate::error::SignerError;
-use crate::request::{Call, TransactionRequest, TransferRequest, VoucherRequest};
+use crate::request::{Call, TempoRequest, TransactionRequest, TransferRequest, VoucherRequest};
 
 /// What this signer may sign. Everything that is not allowed here is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct Policy {
     pub deployments: Vec<Deployment>,
     /// The tokens that transfers may pay with, from the built-in table or the operator (M8). Empty at first: none.
     pub assets: Vec<Asset>,
+    /// Tempo's chain, where transfers pay over it too. At first none is signed.
+    pub tempo: Option<u64>,
     /// The most that one transfer may pay.
     pub max_transfer: Usdc,
     /// Who may be sent USDC or coin: the operator's treasury. Empty at first: nobody.
@@ -71,6 +73,14 @@ pub enum Refusal {
     /// More than one transfer may pay (M3).
     #[error("it pays {amount} USDC, the most for one request is {most}")]
     AboveTransferLimit {
+        /// What was asked.
+        amount: Usdc,
+        /// The most allowed.
+        most: Usdc,
+    },
+    /// More gas than a transfer over Tempo may cost.
+    #[error("its gas may cost {amount} USDC, the most is {most}")]
+    GasCost {
         /// What was asked.
         amount: Usdc,
         /// The most allowed.
@@ -155,6 +165,7 @@ impl Refusal {
             Self::UnknownAsset { .. } => "unknown_asset",
             Self::WrongPayer { .. } => "wrong_payer",
             Self::AboveTransferLimit { .. } => "above_transfer_limit",
+            Self::GasCost { .. } => "gas_cost",
             Self::ValidTooLong { .. } => "valid_too_long",
             Self::WrongGeneration { .. } => "wrong_generation",
             Self::ZeroAmount { .. } => "zero_amount",
@@ -177,12 +188,16 @@ impl Policy {
     /// The longest that a transfer that pays for a request may be valid, in seconds.
     pub const MAX_TRANSFER_TIME: u64 = 600;
 
+    /// The most that the gas of a transfer over Tempo may cost: some ten times the usual.
+    pub const MAX_GAS_COST: Usdc = Usdc::new(50_000);
+
     /// Channels on these deployments, no transfers, no unlimited allowance, the usual gas ceilings.
     pub const fn new(chain_id: u64, deployments: Vec<Deployment>) -> Self {
         Self {
             chain_id,
             deployments,
             assets: Vec::new(),
+            tempo: None,
             max_transfer: Usdc::ZERO,
             recipients: Vec::new(),
             unlimited_allowance: false,
@@ -207,16 +222,46 @@ impl Policy {
     /// Whether the account `own` may sign a transfer that pays for one request.
     pub fn check_transfer(&self, request: &TransferRequest, own: Address) -> Result<(), SignerError> {
         let TransferRequest { asset, transfer, now } = request;
-        let call = "transfer";
         self.check_chain(asset.chain_id)?;
         if !self.assets.contains(asset) {
             return Err(Refusal::UnknownAsset { token: asset.token, chain_id: asset.chain_id }.into());
         }
+        self.check_payment(transfer, asset.token, own, *now, Self::MAX_TRANSFER_TIME)
+    }
+
+    /// Whether the account `own` may sign a transfer that pays for one request over Tempo.
+    pub fn check_tempo(&self, request: &TempoRequest, own: Address) -> Result<(), SignerError> {
+        let TempoRequest { order, now } = request;
+        let chain_id = order.chain_id;
+        match self.tempo {
+            Some(allowed) if allowed != chain_id => {
+                return Err(Refusal::WrongChain { asked: chain_id, allowed }.into());
+            }
+            Some(_) if tempo::tokens(chain_id).contains(&order.token) => {}
+            _ => return Err(Refusal::UnknownAsset { token: order.token, chain_id }.into()),
+        }
+        let amount = order.gas.most();
+        if amount > Self::MAX_GAS_COST {
+            return Err(Refusal::GasCost { amount, most: Self::MAX_GAS_COST }.into());
+        }
+        self.check_payment(&order.transfer, order.token, own, *now, tempo::LONGEST)
+    }
+
+    /// What holds for every transfer that pays for one request.
+    fn check_payment(
+        &self,
+        transfer: &Transfer,
+        token: Address,
+        own: Address,
+        now: u64,
+        longest: u64,
+    ) -> Result<(), SignerError> {
+        let call = "transfer";
         if transfer.from != own {
             return Err(Refusal::WrongPayer { from: transfer.from, own }.into());
         }
         self.check_counterparty(call, transfer.to, own)?;
-        if transfer.to == asset.token {
+        if transfer.to == token {
             return Err(Refusal::WrongCounterparty { call, address: transfer.to, role: "the token itself" }.into());
         }
         if transfer.value.is_zero() {
@@ -225,9 +270,9 @@ impl Policy {
         if transfer.value > self.max_transfer {
             return Err(Refusal::AboveTransferLimit { amount: transfer.value, most: self.max_transfer }.into());
         }
-        let seconds = if transfer.valid_after < *now { transfer.valid_before.saturating_sub(*now) } else { 0 };
-        if !(1..=Self::MAX_TRANSFER_TIME).contains(&seconds) {
-            return Err(Refusal::ValidTooLong { seconds, most: Self::MAX_TRANSFER_TIME }.into());
+        let seconds = if transfer.valid_after < now { transfer.valid_before.saturating_sub(now) } else { 0 };
+        if !(1..=longest).contains(&seconds) {
+            return Err(Refusal::ValidTooLong { seconds, most: longest }.into());
         }
         Ok(())
     }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use alloy::consensus::TxEip1559;
 use alloy::consensus::transaction::{RlpEcdsaDecodableTx, SignerRecoverable};
 use drain_protocol::voucher::verify_signature;
-use drain_protocol::{Address, SignedVoucher};
+use drain_protocol::{Address, B256, SignedVoucher};
 
 use crate::error::SignerError;
 use crate::prompt::Prompt;
-use crate::request::{Message, SignedTransaction, TransactionRequest, TransferRequest, VoucherRequest};
+use crate::request::{Message, SignedTransaction, TempoRequest, TransactionRequest, TransferRequest, VoucherRequest};
 use crate::rules::Policy;
 use crate::{Backend, Capabilities, SharedBackend};
 
@@ -59,10 +59,22 @@ impl Signer {
         self.sign_message((*request).into(), prompt).await
     }
 
+    /// Signs a transfer that pays for one request over Tempo. The caller has it durable already (M1).
+    pub async fn sign_tempo(&self, request: &TempoRequest, prompt: &Prompt) -> Result<[u8; 65], SignerError> {
+        self.policy.check_tempo(request, self.address())?;
+        let signature = self.backend.sign_tempo(&request.order, prompt).await?;
+        self.check_signature(request.order.signing_hash(), signature)
+    }
+
     async fn sign_message(&self, message: Message, prompt: &Prompt) -> Result<[u8; 65], SignerError> {
         let signature = self.backend.sign_message(&message, prompt).await?;
+        self.check_signature(message.digest(), signature)
+    }
+
+    /// What comes from outside of this process is of this account, over what was asked.
+    fn check_signature(&self, digest: B256, signature: [u8; 65]) -> Result<[u8; 65], SignerError> {
         if !self.capabilities().in_process {
-            verify_signature(message.digest(), &signature, self.address()).map_err(|e| self.bad_signature(e))?;
+            verify_signature(digest, &signature, self.address()).map_err(|e| self.bad_signature(e))?;
         }
         Ok(signature)
     }

@@ -35,6 +35,8 @@ pub struct Services {
     pub marketplace: MarketplaceClient,
     /// The RPC endpoints.
     pub chain: Chain,
+    /// Tempo's, where requests are paid over it too.
+    pub tempo: Option<Chain>,
     /// Both clocks.
     pub clock: Clock,
     /// Tells the operator of events.

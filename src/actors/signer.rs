@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use actix::{Actor, Context, Handler, Message, ResponseFuture};
-use drain_protocol::SignedVoucher;
+use drain_protocol::{PaymentOrder, SignedVoucher};
 use drain_signers::{
-    Prompt, SignedTransaction, Signer, SignerError, TransactionRequest, TransferRequest, VoucherRequest,
+    Prompt, SignedTransaction, Signer, SignerError, TempoRequest, TransactionRequest, TransferRequest, VoucherRequest,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -82,13 +82,21 @@ impl Handler<SignPayment> for SignerActor {
 
     fn handle(&mut self, SignPayment { leave, progress, gone }: SignPayment, _: &mut Self::Context) -> Self::Result {
         let signer = self.signer.clone();
-        let request = TransferRequest { asset: leave.asset(), transfer: leave.transfer(), now: leave.now() };
         Box::pin(async move {
             let (prompt, begun) = (prompt(progress), Instant::now());
+            let now = leave.now();
+            let sign = async {
+                match *leave.order() {
+                    PaymentOrder::Authorization { asset, transfer } => {
+                        signer.sign_transfer(&TransferRequest { asset, transfer, now }, &prompt).await
+                    }
+                    PaymentOrder::Tempo(order) => signer.sign_tempo(&TempoRequest { order, now }, &prompt).await,
+                }
+            };
             // Dropped, the backend asks no longer. What was never handed out is worth nothing to anybody.
             tokio::select! {
                 biased;
-                signed = signer.sign_transfer(&request, &prompt) => {
+                signed = sign => {
                     measured(&signer, Signed::Payment, begun, signed.as_ref().err());
                     signed.map_err(failure)
                 }

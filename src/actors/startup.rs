@@ -37,6 +37,7 @@ pub(super) fn services(config: Config) -> Result<Services, Failure> {
         marketplace: MarketplaceClient::new(http.clone(), &config.marketplace),
         http,
         chain: Chain::new(&config.chain)?,
+        tempo: config.tempo.as_ref().map(Chain::new).transpose()?,
         clock: Clock::default(),
         notifier: Notifier::start(&config.notify),
         config: Arc::new(config),

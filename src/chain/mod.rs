@@ -17,6 +17,7 @@ pub mod reads;
 mod replies;
 mod rpc;
 mod shown;
+mod tempo;
 #[cfg(test)]
 mod tests;
 pub mod track;
@@ -44,6 +45,7 @@ pub use pool::{EndpointHealth, Sent};
 pub use reads::{Fee, Head, OnChainChannel, Transaction};
 #[cfg(fuzzing)]
 pub use replies::read_reply;
+pub use tempo::TempoOutcome;
 pub use track::{Attempt, Finality, Progress, Slot, Way};
 
 use pool::Pool;

@@ -9,10 +9,9 @@ use drain_signers::{LocalBackend, Policy, SharedBackend, Signer, SignerError, ke
 use super::password::resolve;
 use super::prompt::{Terminal, terminal_failed};
 use super::{kms, ledger};
-use crate::config::{ChainConfig, Config, Password, SignerConfig};
+use crate::config::{Config, Password, SignerConfig};
 use crate::error::{Code, Failure};
 use crate::payment::is_built;
-use crate::policy::Limits;
 
 /// What to do where a password is needed and cannot be typed.
 pub(super) const NO_PASSWORD: &str = "Set DRAIN_KEYSTORE_PASSWORD_FILE to a file that holds it (chmod 600), \
@@ -33,7 +32,7 @@ pub fn failed(error: &SignerError) -> Failure {
 
 /// What the signer may sign: channels on the configured contracts, payments of single requests as large as one may be where
 /// this build makes them, and transfers to `recipients` alone.
-fn policy(chain: &ChainConfig, limits: &Limits, recipients: Vec<Address>) -> Policy {
+fn policy(Config { chain, tempo, limits, .. }: &Config, recipients: Vec<Address>) -> Policy {
     let mut assets = Vec::new();
     if is_built(Protocol::Mpp) || is_built(Protocol::X402V2) {
         assets.extend(chain.deployments.first().map(|on| Asset::usdc(chain.chain_id, on.usdc)));
@@ -42,6 +41,7 @@ fn policy(chain: &ChainConfig, limits: &Limits, recipients: Vec<Address>) -> Pol
         recipients,
         unlimited_allowance: limits.unlimited_allowance,
         assets,
+        tempo: tempo.as_ref().filter(|_| is_built(Protocol::MppTempo)).map(|chain| chain.chain_id),
         max_transfer: limits.per_payment.min(limits.per_request),
         ..Policy::new(chain.chain_id, chain.deployments.clone())
     }
@@ -67,7 +67,7 @@ pub(super) fn take(config: &mut Config, recipients: Vec<Address>) -> Closed {
     // The operator's own account can always be sent to.
     let treasury = config.treasury.as_ref().map(|treasury| treasury.address);
     let recipients = recipients.into_iter().chain(treasury).collect();
-    let policy = policy(&config.chain, &config.limits, recipients);
+    let policy = policy(config, recipients);
     Closed { signer: std::mem::replace(&mut config.signer, SignerConfig::None), policy }
 }
 

@@ -1,6 +1,6 @@
 //! Which chain, over which endpoints, with which contracts.
 
-use drain_protocol::{Deployment, Generation, deployment};
+use drain_protocol::{Deployment, Generation, deployment, tempo};
 use reqwest::Url;
 
 use super::ChainConfig;
@@ -30,6 +30,17 @@ pub(super) fn resolve(layers: &mut Layers) -> Result<ChainConfig, ConfigError> {
     })
 }
 
+/// Tempo's chain: no contract of ours is there, and all else is as on the wallet's own.
+pub(super) fn tempo(layers: &mut Layers, own: &ChainConfig) -> Result<Option<ChainConfig>, ConfigError> {
+    let chain_id = layers.or_table(Key::TempoChainId, |text| match text.parse() {
+        Ok(id @ (tempo::MAINNET | tempo::TESTNET)) => Ok(id),
+        _ => Err(Bad::new(format!("{} is no chain of Tempo's", quoted(text)), "Set it to 4217 or 42431")),
+    })?;
+    let Some(raw) = layers.get(Key::TempoUrls)? else { return Ok(None) };
+    let rpc_urls = urls(layers, &raw)?;
+    Ok(Some(ChainConfig { chain_id, rpc_urls, deployments: Vec::new(), generation: None, ..own.clone() }))
+}
+
 fn rpc_urls(layers: &mut Layers, chain_id: u64) -> Result<Vec<Url>, ConfigError> {
     let spec = Key::RpcUrls.spec();
     let raw = match (layers.get(Key::RpcUrls)?, chain_id) {
@@ -44,6 +55,10 @@ fn rpc_urls(layers: &mut Layers, chain_id: u64) -> Result<Vec<Url>, ConfigError>
             .at(spec.env));
         }
     };
+    urls(layers, &raw)
+}
+
+fn urls(layers: &mut Layers, raw: &Raw) -> Result<Vec<Url>, ConfigError> {
     let mut urls: Vec<Url> = Vec::new();
     for (index, word) in values::words(&raw.text).enumerate() {
         // The position, not the text: it may be a credential.

@@ -200,6 +200,7 @@ impl Reader<'_> {
         };
         let lists = [
             Key::RpcUrls,
+            Key::TempoUrls,
             Key::Contract,
             Key::AllowProviders,
             Key::DenyProviders,

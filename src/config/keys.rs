@@ -145,6 +145,10 @@ keys! {
         "v1 or v2: the generation of a DRAIN_CONTRACT that names none; without DRAIN_CONTRACT, the one to open on whatever providers say.";
     Usdc: "DRAIN_USDC", Some("chain.usdc"), None, Plain, "the chain's native USDC",
         "The token that your own DRAIN_CONTRACT holds. It counts only together with DRAIN_CONTRACT.";
+    TempoUrls: "DRAIN_TEMPO_RPC_URL", Some("chain.tempo_rpc_urls"), Some("chain.tempo_rpc_urls_file"), Private, "none",
+        "RPC endpoints of Tempo's chain, as in DRAIN_RPC_URL. Without one nothing is paid over Tempo, whose dollars and gas are the same account's there.";
+    TempoChainId: "DRAIN_TEMPO_CHAIN_ID", Some("chain.tempo_chain_id"), None, Plain, "4217",
+        "4217 is Tempo, 42431 its test network.";
     Confirmations: "DRAIN_CONFIRMATIONS", Some("chain.confirmations"), None, Plain, "16",
         "Blocks on top of a transaction before it is final, where the node knows no finalized block.";
     PollInterval: "DRAIN_POLL_INTERVAL", Some("chain.poll_interval"), None, Plain, "5s",

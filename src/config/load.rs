@@ -46,6 +46,7 @@ impl Config {
 
         let journal = journal::settings(&mut layers)?;
         let chain = chain::resolve(&mut layers)?;
+        let tempo = chain::tempo(&mut layers, &chain)?;
         let marketplace = marketplace(&mut layers)?;
         let treasury = treasury::settings(&mut layers)?;
         let signer = signer(&mut layers, &home)?;
@@ -84,6 +85,7 @@ impl Config {
             home,
             journal,
             chain,
+            tempo,
             marketplace,
             wallet,
             signer,

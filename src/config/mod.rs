@@ -68,6 +68,8 @@ pub struct Config {
     pub journal: JournalConfig,
     /// The chain.
     pub chain: ChainConfig,
+    /// Tempo's chain, where requests are paid over it too.
+    pub tempo: Option<ChainConfig>,
     /// The marketplace.
     pub marketplace: MarketplaceConfig,
     /// The wallet's name, where there are several.

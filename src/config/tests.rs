@@ -84,6 +84,16 @@ fn empty_variables_count_as_unset() {
     assert_eq!(format!("{config:?}"), format!("{:?}", ok(&[])));
 }
 
+#[test]
+fn tempo_is_a_chain_of_its_own() {
+    assert!(ok(&[("DRAIN_TEMPO_CHAIN_ID", "42431")]).tempo.is_none(), "nothing is paid there without an endpoint");
+    let urls = ("DRAIN_TEMPO_RPC_URL", "https://rpc.tempo.xyz https://other.example");
+    let tempo = ok(&[urls]).tempo.unwrap();
+    assert_eq!((tempo.chain_id, tempo.rpc_urls.len(), tempo.deployments.len()), (4_217, 2, 0));
+    let test = ok(&[urls, ("DRAIN_TEMPO_CHAIN_ID", "42431"), ("DRAIN_CHAIN_ID", "80002")]);
+    assert_eq!((test.chain.chain_id, test.tempo.unwrap().chain_id), (80_002, 42_431));
+}
+
 /// Every variable changes what it says it changes.
 #[test]
 fn every_variable_has_an_effect() {
@@ -130,6 +140,8 @@ fn every_variable_has_an_effect() {
         (Key::SweepsPerDay, "2", ""),
         (Key::ChainId, "80002", "chain_id: 80002"),
         (Key::RpcUrls, "http://127.0.0.1:8545", "rpc_urls: [\"http://127.0.0.1:8545\"]"),
+        (Key::TempoUrls, "http://127.0.0.1:8546", "rpc_urls: [\"http://127.0.0.1:8546\"]"),
+        (Key::TempoChainId, "42431", ""),
         (Key::RpcTimeout, "3s", "rpc_timeout: 3s"),
         (Key::Contract, &own, "deployments: [Deployment { generation: V1"),
         (Key::ContractGeneration, "v1", "generation: Some(V1)"),

@@ -53,7 +53,7 @@ pub(super) fn begin() {
         for actor in [Actor::Directory, Actor::Signer, Actor::Wallet, Actor::Channel, Actor::Journal] {
             FAMILIES.actor_mailbox_depth.shift([actor.as_ref()], 0);
         }
-        for protocol in [Protocol::Mpp, Protocol::X402V1, Protocol::X402V2].into_iter().filter(|it| is_built(*it)) {
+        for protocol in Protocol::ALL.into_iter().filter(|it| is_built(*it)) {
             for outcome in PaymentOutcome::VARIANTS {
                 FAMILIES.payments_total.begin([protocol.as_str(), outcome.as_ref()]);
             }

@@ -12,11 +12,14 @@ pub use offer::{Choice, choose};
 pub use request::{Answer, WebRequest};
 
 use drain_protocol::demand::Protocol;
+use drain_protocol::tempo;
+use drain_signers::Policy;
 
 /// Whether this build pays by a protocol.
 pub const fn is_built(protocol: Protocol) -> bool {
     match protocol {
         Protocol::Mpp => cfg!(feature = "mpp"),
+        Protocol::MppTempo => cfg!(feature = "tempo"),
         Protocol::X402V1 | Protocol::X402V2 => cfg!(feature = "x402"),
     }
 }
@@ -25,7 +28,16 @@ pub const fn is_built(protocol: Protocol) -> bool {
 pub const fn feature(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Mpp => "mpp",
+        Protocol::MppTempo => "tempo",
         Protocol::X402V1 | Protocol::X402V2 => "x402",
+    }
+}
+
+/// The longest that a payment is valid, in seconds.
+pub const fn longest(protocol: Protocol) -> u64 {
+    match protocol {
+        Protocol::MppTempo => tempo::LONGEST,
+        Protocol::Mpp | Protocol::X402V1 | Protocol::X402V2 => Policy::MAX_TRANSFER_TIME,
     }
 }
 
@@ -34,6 +46,9 @@ pub const fn worst_case(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Mpp => {
             "exactly the price, once, by the payee, within the challenge's time; it is taken before the answer is made, so the answer may fail all the same"
+        }
+        Protocol::MppTempo => {
+            "exactly the price, and gas of at most 0.05 USDC, once, within half a minute; it is taken before the answer is made, so the answer may fail all the same"
         }
         Protocol::X402V1 | Protocol::X402V2 => {
             "exactly the price, once, by the payee, within the time; whoever sees the payment may use it for another request of the same price there, and it can be taken although the answer failed"

@@ -2,10 +2,9 @@
 
 use drain_protocol::demand::{NotPayable, Offer, Protocol};
 use drain_protocol::{Address, Asset, Usdc};
-use drain_signers::Policy;
 
 use super::request::WebRequest;
-use super::{feature, is_built};
+use super::{feature, is_built, longest};
 
 /// Less time than this is not worth signing for.
 const SHORTEST: u64 = 5;
@@ -24,6 +23,8 @@ pub struct Choice {
 pub struct Judged<'a> {
     /// The token that is paid with.
     pub asset: &'a Asset,
+    /// Tempo's chain, or why nothing is paid over it.
+    pub tempo: Result<u64, &'static str>,
     /// The account that pays.
     pub own: Address,
     /// The chain's time.
@@ -52,6 +53,8 @@ const fn rank(offer: &Offer) -> (Usdc, u8) {
         Protocol::Mpp => 0,
         Protocol::X402V2 => 1,
         Protocol::X402V1 => 2,
+        // Gas comes on top.
+        Protocol::MppTempo => 3,
     };
     (offer.amount, protocol)
 }
@@ -62,11 +65,20 @@ fn payable(offer: Offer, request: &WebRequest, judged: Judged<'_>) -> Result<Off
         let feature = feature(offer.protocol);
         return not(format!("this drain-mcp is built without {feature}; build with --features {feature}"));
     }
-    if judged.mpp_only && offer.protocol != Protocol::Mpp {
+    if judged.mpp_only && !matches!(offer.protocol, Protocol::Mpp | Protocol::MppTempo) {
         return not("only MPP was asked for".into());
     }
+    if offer.protocol == Protocol::MppTempo {
+        match judged.tempo {
+            Err(why) => return not(why.into()),
+            Ok(chain_id) if chain_id != offer.chain_id => {
+                return not(format!("it is on chain {}; paid is on Tempo's chain {chain_id}", offer.chain_id));
+            }
+            Ok(_) => {}
+        }
+    }
     offer.check_asset(judged.asset)?;
-    if offer.payee == judged.own || offer.payee == judged.asset.token {
+    if offer.payee == judged.own || offer.payee == offer.token {
         return not(format!("{} cannot be paid: it is this wallet, or the token itself", offer.payee));
     }
     if request.has(offer.credential_header()) {
@@ -75,11 +87,12 @@ fn payable(offer: Offer, request: &WebRequest, judged: Judged<'_>) -> Result<Off
             offer.credential_header()
         ));
     }
-    let left = offer.seconds_left(judged.now, Policy::MAX_TRANSFER_TIME);
+    let longest = longest(offer.protocol);
+    let left = offer.seconds_left(judged.now, longest);
     if left.is_none_or(|left| left < SHORTEST) {
         return not(match left {
             Some(left) => format!("{left} s are left to pay, which is too little"),
-            None => format!("it would be valid for more than {} s", Policy::MAX_TRANSFER_TIME),
+            None => format!("it would be valid for more than {longest} s"),
         });
     }
     Ok(offer)

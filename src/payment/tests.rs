@@ -41,7 +41,7 @@ fn chosen(mpp: u64, x402: u64, mpp_only: bool) -> Option<(Protocol, u64)> {
     };
     let Ok(Demand::Payment(offers)) = demand::read(of, b"") else { panic!() };
     let asset = Asset::usdc(137, POLYGON_USDC);
-    let judged = Judged { asset: &asset, own: Address::repeat_byte(1), now: NOW, mpp_only };
+    let judged = Judged { asset: &asset, tempo: Err("not set"), own: Address::repeat_byte(1), now: NOW, mpp_only };
     let choice = choose(offers, &request(), judged);
     choice.offer.map(|offer| (offer.protocol, offer.amount.units()))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use drain_mcp::api::{ChannelState, Progress, SendAmount};
 use drain_mcp::error::Code;
-use drain_protocol::Address;
+use drain_protocol::{Address, TempoTransfer};
 use drain_sandbox::contracts::CHANNEL_V2;
 use drain_sandbox::provider::Times;
 use drain_signers::{Backend, LocalBackend, Message, Prompt, SignedTransaction, SignerError, TransactionRequest};
@@ -108,6 +108,10 @@ impl Backend for Faulty {
         prompt: &Prompt,
     ) -> BoxFuture<'_, Result<SignedTransaction, SignerError>> {
         self.key.sign_transaction(request, prompt)
+    }
+
+    fn sign_tempo(&self, order: &TempoTransfer, prompt: &Prompt) -> BoxFuture<'_, Result<[u8; 65], SignerError>> {
+        self.key.sign_tempo(order, prompt)
     }
 
     fn address(&self) -> Address {

@@ -17,10 +17,20 @@ pub struct Node {
 impl Node {
     /// Every block is final at once, as on the sandbox's own chain.
     pub fn start(chain_id: u64) -> Self {
+        Self::start_with(chain_id, &[])
+    }
+
+    /// Tempo's kind of chain, with a block each second. Its rich account is none of ours.
+    pub fn tempo(chain_id: u64) -> Self {
+        Self::start_with(chain_id, &["--network", "tempo", "--block-time", "1", "--mnemonic-seed-unsafe", "7"])
+    }
+
+    fn start_with(chain_id: u64, more: &[&str]) -> Self {
         let program = std::env::var_os("DRAIN_TEST_ANVIL").expect("DRAIN_TEST_ANVIL is anvil's program; see .ci/run");
         let mut process = Command::new(program)
             .args(["--host", "127.0.0.1", "--port", "0", "--slots-in-an-epoch", "0"])
             .args(["--accounts", "1", "--chain-id", &chain_id.to_string()])
+            .args(more)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()

@@ -1,5 +1,5 @@
 //! Other people's clients against real processes: MCP's SDKs of Python and TypeScript, the inspector, the conformance suite,
-//! OpenAI's own clients, and servers that want to be paid by 402. `DRAIN_TEST_CLIENTS` is the folder that `.ci/clients` fills.
+//! OpenAI's own clients, and servers that want to be paid by 402, over Tempo too. `DRAIN_TEST_CLIENTS` is the folder that `.ci/clients` fills.
 
 mod browser;
 mod conformance;
@@ -7,6 +7,8 @@ mod inspector;
 mod openai;
 #[cfg(all(feature = "mpp", feature = "x402"))]
 mod pay402;
+#[cfg(all(feature = "tempo", feature = "x402"))]
+mod tempo;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -12,8 +12,9 @@ use std::fmt;
 
 use alloy::primitives::{Address, B256};
 
+use crate::tempo;
 use crate::text::one_line;
-use crate::transfer::{Asset, Transfer};
+use crate::transfer::{Asset, PaymentOrder, Transfer};
 use crate::usdc::Usdc;
 
 /// More offers than this in one answer are not read.
@@ -26,6 +27,8 @@ const LONGEST_HEADER: usize = 64 * 1024;
 pub enum Protocol {
     /// The "Payment" authentication scheme, method `evm`.
     Mpp,
+    /// The same scheme, method `tempo`.
+    MppTempo,
     /// x402, first version.
     X402V1,
     /// x402, second version.
@@ -33,10 +36,14 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Mpp, Self::MppTempo, Self::X402V1, Self::X402V2];
+
     /// Its name in metrics, records and answers.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Mpp => "mpp",
+            Self::MppTempo => "mpp_tempo",
             Self::X402V1 => "x402v1",
             Self::X402V2 => "x402v2",
         }
@@ -44,7 +51,7 @@ impl Protocol {
 
     /// The protocol of a name.
     pub fn named(name: &str) -> Option<Self> {
-        [Self::Mpp, Self::X402V1, Self::X402V2].into_iter().find(|protocol| protocol.as_str() == name)
+        Self::ALL.into_iter().find(|protocol| protocol.as_str() == name)
     }
 }
 
@@ -52,6 +59,7 @@ impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Mpp => "MPP",
+            Self::MppTempo => "MPP over Tempo",
             Self::X402V1 => "x402 v1",
             Self::X402V2 => "x402 v2",
         })
@@ -91,6 +99,8 @@ pub struct Offer {
 enum Time {
     /// Unix seconds.
     Until(u64),
+    /// Unix seconds at most; sooner is as good.
+    By(u64),
     /// Seconds from now.
     Within(u64),
 }
@@ -164,7 +174,7 @@ pub fn read<'a>(headers: impl Fn(&str) -> Vec<&'a str>, body: &[u8]) -> Result<D
 /// What a server says of a payment, in the header of its protocol. Read on every status: money may be gone on any.
 pub fn receipt<'a>(protocol: Protocol, headers: impl Fn(&str) -> Vec<&'a str>) -> Option<PaymentReceipt> {
     match protocol {
-        Protocol::Mpp => mpp::receipt(&headers("payment-receipt")),
+        Protocol::Mpp | Protocol::MppTempo => mpp::receipt(&headers("payment-receipt")),
         Protocol::X402V1 => x402::receipt(&headers("x-payment-response")),
         Protocol::X402V2 => x402::receipt(&headers("payment-response")),
     }
@@ -172,8 +182,17 @@ pub fn receipt<'a>(protocol: Protocol, headers: impl Fn(&str) -> Vec<&'a str>) -
 
 impl Offer {
     /// What stands against paying with `asset`, whatever the amount: it is another token, or the server gives it another
-    /// name, so that its signature would be for another contract.
+    /// name, so that its signature would be for another contract. Over Tempo its own table is what counts.
     pub fn check_asset(&self, asset: &Asset) -> Result<(), NotPayable> {
+        if self.protocol == Protocol::MppTempo {
+            return match tempo::tokens(self.chain_id).contains(&self.token) {
+                true => Ok(()),
+                false => Err(self.refused(format!(
+                    "it asks for the token {} on chain {}, which is no dollar that is known there",
+                    self.token, self.chain_id
+                ))),
+            };
+        }
         if (self.chain_id, self.token) != (asset.chain_id, asset.token) {
             return Err(self.refused(format!(
                 "it asks for the token {} on chain {}; paid is with {} on chain {} alone",
@@ -199,6 +218,7 @@ impl Offer {
     pub fn seconds_left(&self, now: u64, longest: u64) -> Option<u64> {
         match self.time {
             Time::Until(at) => Some(at.saturating_sub(now)).filter(|left| *left <= longest),
+            Time::By(at) => Some(at.saturating_sub(now).min(longest)),
             Time::Within(seconds) => Some(seconds.min(longest)),
         }
     }
@@ -207,22 +227,24 @@ impl Offer {
     /// that nobody has used; MPP binds its own to the challenge.
     pub fn transfer(&self, from: Address, now: u64, longest: u64, random: B256) -> Transfer {
         let nonce = match &self.terms {
+            Terms::Mpp(challenge) if self.protocol == Protocol::MppTempo => challenge.memo(),
             Terms::Mpp(challenge) => challenge.nonce(),
             Terms::V1(_) | Terms::V2(_) => random,
         };
         let valid_before = match self.time {
             Time::Until(at) => at,
+            Time::By(at) => at.min(now.saturating_add(longest)),
             Time::Within(seconds) => now.saturating_add(seconds.min(longest)),
         };
         Transfer { from, to: self.payee, value: self.amount, valid_after: 0, valid_before, nonce }
     }
 
-    /// The header that pays with a signed transfer.
-    pub fn credential(&self, transfer: &Transfer, signature: &[u8; 65]) -> Credential {
+    /// The header that pays with a signed order.
+    pub fn credential(&self, order: &PaymentOrder, signature: &[u8; 65]) -> Credential {
         match &self.terms {
-            Terms::Mpp(challenge) => challenge.credential(self.chain_id, transfer, signature),
-            Terms::V1(terms) => terms.credential(transfer, signature),
-            Terms::V2(terms) => terms.credential(transfer, signature),
+            Terms::Mpp(challenge) => challenge.credential(order, signature),
+            Terms::V1(terms) => terms.credential(order.transfer(), signature),
+            Terms::V2(terms) => terms.credential(order.transfer(), signature),
         }
     }
 

@@ -1,4 +1,4 @@
-//! MPP: the "Payment" authentication scheme, method `evm`, intent `charge`.
+//! MPP: the "Payment" authentication scheme, methods `evm` and `tempo`, intent `charge`.
 
 use std::time::UNIX_EPOCH;
 
@@ -10,9 +10,11 @@ use http_auth::parser::ChallengeParser;
 use serde::{Deserialize, Serialize};
 
 use super::{Credential, LONGEST_HEADER, NotPayable, Offer, PaymentReceipt, Protocol, Terms, Time, address, amount};
-use crate::transfer::Transfer;
+use crate::tempo;
+use crate::transfer::PaymentOrder;
 
 const MPP: Protocol = Protocol::Mpp;
+const TEMPO: Protocol = Protocol::MppTempo;
 const AUTHORIZATION: &str = "authorization";
 /// Where a challenge leaves `Authorization` to the caller's own.
 const PAYMENT_AUTHORIZATION: &str = "payment-authorization";
@@ -46,17 +48,23 @@ struct Request {
     amount: String,
     currency: String,
     recipient: String,
+    #[serde(default)]
     method_details: Details,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Details {
-    chain_id: u64,
+    chain_id: Option<u64>,
     #[serde(default)]
     credential_types: Vec<String>,
     #[serde(default)]
     splits: serde_json::Value,
+    /// Tempo: whether the server pays the gas.
+    #[serde(default)]
+    fee_payer: bool,
+    /// Tempo: who may send the transaction; both where nothing is said.
+    supported_modes: Option<Vec<String>>,
 }
 
 /// Every challenge of the scheme in these headers; one line may hold several, and others beside them.
@@ -92,42 +100,57 @@ fn offer(challenge: &ChallengeRef<'_>) -> Result<Offer, NotPayable> {
             .ok_or_else(|| NotPayable::new(MPP, format!("it has no {name}")))
     };
     let (method, intent) = (required("method")?, required("intent")?);
-    if (method.as_str(), intent.as_str()) != ("evm", "charge") {
-        return Err(NotPayable::new(
-            MPP,
-            format!("method {method:?} with intent {intent:?} is not paid; evm/charge is"),
-        ));
-    }
+    let protocol = match (method.as_str(), intent.as_str()) {
+        ("evm", "charge") => MPP,
+        ("tempo", "charge") => TEMPO,
+        _ => {
+            let what = format!("method {method:?} with intent {intent:?} is not paid; evm/charge and tempo/charge are");
+            return Err(NotPayable::new(MPP, what));
+        }
+    };
+    let not = |reason: String| NotPayable::new(protocol, reason);
     let named_header = optional("header");
     let header = match named_header.as_deref() {
         None => AUTHORIZATION,
         Some(name) if name.eq_ignore_ascii_case(AUTHORIZATION) => AUTHORIZATION,
         Some(name) if name.eq_ignore_ascii_case(PAYMENT_AUTHORIZATION) => PAYMENT_AUTHORIZATION,
-        Some(name) => return Err(NotPayable::new(MPP, format!("it wants the payment in the header {name:?}"))),
+        Some(name) => return Err(not(format!("it wants the payment in the header {name:?}"))),
     };
     let (request, expires) = (required("request")?, required("expires")?);
-    let json = URL_SAFE_NO_PAD
-        .decode(request.trim_end_matches('='))
-        .map_err(|_| NotPayable::new(MPP, "its request is not base64"))?;
+    let json =
+        URL_SAFE_NO_PAD.decode(request.trim_end_matches('=')).map_err(|_| not("its request is not base64".into()))?;
     let asked: Request = serde_json::from_slice(&json)
-        .map_err(|error| NotPayable::new(MPP, format!("its request is not what evm/charge needs ({error})")))?;
-    if !asked.method_details.credential_types.iter().any(|kind| kind == "authorization") {
-        return Err(NotPayable::new(MPP, "it takes no authorization (EIP-3009), and nothing else is signed"));
+        .map_err(|error| not(format!("its request is not what {method}/charge needs ({error})")))?;
+    let details = &asked.method_details;
+    let chain_id = match protocol {
+        TEMPO => details.chain_id.unwrap_or(tempo::MAINNET),
+        _ => details.chain_id.ok_or_else(|| not("it names no chain".into()))?,
+    };
+    if !matches!(&details.splits, serde_json::Value::Null) {
+        return Err(not("it splits the amount between several payees".into()));
     }
-    if !matches!(&asked.method_details.splits, serde_json::Value::Null) {
-        return Err(NotPayable::new(MPP, "it splits the amount between several payees"));
+    if protocol == MPP && !details.credential_types.iter().any(|kind| kind == "authorization") {
+        return Err(not("it takes no authorization (EIP-3009), and nothing else is signed".into()));
+    }
+    if protocol == TEMPO && details.fee_payer {
+        // Its transaction would be another one than was signed, which nobody could find by its hash.
+        return Err(not("it wants to pay the gas itself, and only a whole transaction is signed".into()));
+    }
+    if details.supported_modes.as_ref().is_some_and(|modes| !modes.iter().any(|mode| mode == "pull")) {
+        return Err(not("it does not send the transaction itself".into()));
     }
     let until = humantime::parse_rfc3339(&expires)
         .ok()
         .and_then(|at| at.duration_since(UNIX_EPOCH).ok())
-        .ok_or_else(|| NotPayable::new(MPP, "the time at which it expires cannot be read"))?;
+        .ok_or_else(|| not("the time at which it expires cannot be read".into()))?
+        .as_secs();
     Ok(Offer {
-        protocol: MPP,
-        chain_id: asked.method_details.chain_id,
-        token: address(MPP, "currency", &asked.currency)?,
-        payee: address(MPP, "recipient", &asked.recipient)?,
-        amount: amount(MPP, &asked.amount)?,
-        time: Time::Until(until.as_secs()),
+        protocol,
+        chain_id,
+        token: address(protocol, "currency", &asked.currency)?,
+        payee: address(protocol, "recipient", &asked.recipient)?,
+        amount: amount(protocol, &asked.amount)?,
+        time: if protocol == TEMPO { Time::By(until) } else { Time::Until(until) },
         terms: Terms::Mpp(Challenge {
             id: required("id")?,
             realm: required("realm")?,
@@ -152,16 +175,36 @@ struct Sent<'a> {
 }
 
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Payload {
-    r#type: &'static str,
-    from: String,
-    to: String,
-    value: String,
-    valid_after: String,
-    valid_before: String,
-    nonce: String,
-    signature: String,
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+enum Payload {
+    Authorization {
+        from: String,
+        to: String,
+        value: String,
+        valid_after: String,
+        valid_before: String,
+        nonce: String,
+        signature: String,
+    },
+    /// The whole transaction, in a field of that name.
+    Transaction { signature: String },
+}
+
+impl Payload {
+    fn of(order: &PaymentOrder, signature: &[u8; 65]) -> Self {
+        match order {
+            PaymentOrder::Authorization { transfer, .. } => Self::Authorization {
+                from: transfer.from.to_string(),
+                to: transfer.to.to_string(),
+                value: transfer.value.units().to_string(),
+                valid_after: transfer.valid_after.to_string(),
+                valid_before: transfer.valid_before.to_string(),
+                nonce: format!("{:#x}", transfer.nonce),
+                signature: alloy::hex::encode_prefixed(signature),
+            },
+            PaymentOrder::Tempo(order) => Self::Transaction { signature: order.signed(signature).0.to_string() },
+        }
+    }
 }
 
 impl Challenge {
@@ -170,20 +213,16 @@ impl Challenge {
         keccak256([self.id.as_bytes(), self.realm.as_bytes()].concat())
     }
 
-    pub fn credential(&self, chain_id: u64, transfer: &Transfer, signature: &[u8; 65]) -> Credential {
-        let payload = Payload {
-            r#type: "authorization",
-            from: transfer.from.to_string(),
-            to: transfer.to.to_string(),
-            value: transfer.value.units().to_string(),
-            valid_after: transfer.valid_after.to_string(),
-            valid_before: transfer.valid_before.to_string(),
-            nonce: format!("{:#x}", transfer.nonce),
-            signature: alloy::hex::encode_prefixed(signature),
-        };
-        let source = format!("did:pkh:eip155:{chain_id}:{}", transfer.from);
+    /// The same for Tempo's transfers.
+    pub fn memo(&self) -> B256 {
+        tempo::memo(&self.id, &self.realm)
+    }
+
+    pub fn credential(&self, order: &PaymentOrder, signature: &[u8; 65]) -> Credential {
+        let source = format!("did:pkh:eip155:{}:{}", order.chain_id(), order.transfer().from);
+        let sent = Sent { challenge: self, payload: Payload::of(order, signature), source };
         // Strings and maps of strings: nothing in it can fail to be JSON.
-        let json = serde_json::to_vec(&Sent { challenge: self, payload, source }).unwrap_or_default();
+        let json = serde_json::to_vec(&sent).unwrap_or_default();
         Credential { header: self.header, value: format!("Payment {}", URL_SAFE_NO_PAD.encode(json)) }
     }
 }

@@ -1,8 +1,10 @@
 //! Recorded exchanges with npm's mppx and x402 servers (`vectors-402.json`), and what strangers may send.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use alloy::primitives::{B256, keccak256};
+use alloy::rlp::Decodable;
 use alloy::signers::SignerSync;
 use alloy::signers::local::PrivateKeySigner;
 use base64::Engine;
@@ -11,6 +13,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::tempo::TempoTransfer;
 
 static VECTORS: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(include_str!("../../vectors-402.json")).unwrap());
@@ -83,21 +86,99 @@ fn every_recorded_demand_is_read() {
             "mpp" | "dual" => &[Protocol::Mpp, Protocol::X402V2],
             "x402v2" if exchange["response"]["decoded"].get("payment-required").is_some() => &[Protocol::X402V2],
             "x402v1" => &[Protocol::X402V1],
-            // Tempo's own transactions, and an answer of a failed settlement without a demand.
-            "mpp-tempo" | "x402v2" => &[],
+            "mpp-tempo" => &[Protocol::MppTempo],
+            // An answer of a failed settlement without a demand.
+            "x402v2" => &[],
             other => panic!("{other}"),
         };
         assert_eq!(protocols, expected, "{}: {:?}", exchange["scenario"], demand(exchange));
         for offer in offers {
             assert_eq!(offer.check_asset(&asset()), Ok(()));
-            assert_eq!(offer.payee.to_string(), VECTORS["fixed"]["payee"].as_str().unwrap());
+            if offer.protocol != Protocol::MppTempo {
+                assert_eq!(offer.payee.to_string(), VECTORS["fixed"]["payee"].as_str().unwrap());
+            }
             read += 1;
         }
     }
     assert!(read > 150, "{read}");
-    let tempo = exchanges().iter().find(|exchange| exchange["peer"] == "mpp-tempo").unwrap();
-    let Ok(Demand::Payment(offers)) = demand(tempo) else { panic!() };
-    assert!(offers[0].as_ref().unwrap_err().reason.contains("tempo"));
+}
+
+/// The items of an RLP list.
+fn items(raw: &[u8]) -> Vec<Vec<u8>> {
+    let mut rest = alloy::rlp::Header::decode_bytes(&mut &*raw, true).unwrap();
+    let mut items = Vec::new();
+    while !rest.is_empty() {
+        let (before, header) = (rest, alloy::rlp::Header::decode(&mut rest).unwrap());
+        let start = before.len() - rest.len();
+        items.push(before[..start + header.payload_length].to_vec());
+        rest = &rest[header.payload_length..];
+    }
+    items
+}
+
+fn int(item: &[u8]) -> u64 {
+    u64::decode(&mut &*item).unwrap()
+}
+
+/// What npm's mppx signed and Tempo's chain took, ours signs too, but that ours says in which token the gas is paid.
+#[test]
+fn every_recorded_payment_over_tempo_is_made_again() {
+    let mut made = 0;
+    for pair in exchanges().windows(2) {
+        let [unpaid, paid] = pair else { continue };
+        if unpaid["peer"] != "mpp-tempo" || paid["response"]["status"] != 200 {
+            continue;
+        }
+        let offer = payable(unpaid).remove(0);
+        let sent = &carried(paid).unwrap().1["credential"];
+        let raw = alloy::hex::decode(sent["payload"]["signature"].as_str().unwrap()).unwrap();
+        let theirs = items(&raw[1..]);
+        let payer: Address = sent["source"].as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap();
+        let valid_before = int(&theirs[8]);
+        let mut transfer = offer.transfer(payer, valid_before - tempo::LONGEST, tempo::LONGEST, B256::ZERO);
+        assert_eq!(transfer.valid_before, valid_before);
+        // By this theirs tells equal ones apart; ours has a challenge for each.
+        transfer.valid_after = int(&theirs[9]);
+        let gas = tempo::Gas { limit: int(&theirs[3]), price: int(&theirs[2]).into(), tip: int(&theirs[1]).into() };
+        let order = TempoTransfer { chain_id: offer.chain_id, token: offer.token, transfer, gas };
+
+        let signature = <[u8; 65]>::try_from(&theirs[13][2..]).unwrap();
+        let ours = items(&order.signed(&signature).0[1..]);
+        let differ: Vec<usize> = (0..14).filter(|field| ours[*field] != theirs[*field]).collect();
+        assert_eq!((ours.len(), theirs.len(), differ), (14, 14, vec![10]), "{}", unpaid["scenario"]);
+        assert_eq!(theirs[10], [0x80]);
+        // What is hashed to be signed: all fields but the signature.
+        let hashed = |fields: &[Vec<u8>]| {
+            let mut whole = vec![raw[0]];
+            let payload = fields.concat();
+            alloy::rlp::Header { list: true, payload_length: payload.len() }.encode(&mut whole);
+            keccak256([whole, payload].concat())
+        };
+        crate::voucher::verify_signature(hashed(&theirs[..13]), &signature, payer).unwrap();
+        assert_eq!(hashed(&ours[..13]), order.signing_hash());
+        let receipt = receipt(Protocol::MppTempo, |name| values(&paid["response"], name)).unwrap();
+        assert_eq!(receipt.transaction, Some(keccak256(&raw)));
+
+        let credential = offer.credential(&PaymentOrder::Tempo(order), &signature);
+        let value = credential.value.trim_start_matches("Payment ");
+        let mut ours: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(value).unwrap()).unwrap();
+        let (raw, hash) = order.signed(&signature);
+        assert_eq!((&ours["payload"]["signature"], hash), (&json!(raw), keccak256(&raw)));
+        ours["payload"]["signature"] = sent["payload"]["signature"].clone();
+        assert_eq!(&ours, sent);
+        made += 1;
+    }
+    assert_eq!(made, 2);
+}
+
+#[test]
+fn the_gas_of_tempo_is_paid_in_units_of_the_token() {
+    // 105,100 gas at 20 billion parts: 2,102 units.
+    let gas = tempo::Gas { limit: 105_100, price: 20_000_000_000, tip: 0 };
+    assert_eq!(gas.most(), Usdc::new(2_102));
+    assert_eq!(tempo::Gas { price: 20_000_000_001, ..gas }.most(), Usdc::new(2_103), "rounded up");
+    assert_eq!(tempo::Gas { price: u128::MAX, ..gas }.most(), Usdc::MAX);
+    assert_eq!(tempo::Gas { limit: u64::MAX, price: u128::from(u64::MAX), ..gas }.most(), Usdc::MAX);
 }
 
 /// What the reference clients signed and sent for an offer, ours signs and sends: digest, signature and credential.
@@ -117,7 +198,7 @@ fn every_recorded_payment_is_made_again() {
     }
     assert_eq!(signatures, 71);
 
-    let mut credentials = [0; 3];
+    let mut credentials = BTreeMap::new();
     for pair in exchanges().windows(2) {
         let [unpaid, paid] = pair else { continue };
         let Some((protocol, carried)) = carried(paid) else { continue };
@@ -137,7 +218,8 @@ fn every_recorded_payment_is_made_again() {
         let ours = offer.transfer(before.from, 0, u64::MAX, before.nonce);
         assert_eq!((ours.from, ours.to, ours.value, ours.nonce), (before.from, before.to, before.value, before.nonce));
         let signature = crate::voucher::parse_signature(typed["signature"].as_str().unwrap()).unwrap();
-        let credential = offer.credential(&before, &signature);
+        let credential =
+            offer.credential(&PaymentOrder::Authorization { asset: asset(), transfer: before }, &signature);
         assert_eq!(credential.header, offer.credential_header());
         let engine = if protocol == Protocol::Mpp { &URL_SAFE_NO_PAD } else { &STANDARD };
         let value = credential.value.trim_start_matches("Payment ");
@@ -149,9 +231,9 @@ fn every_recorded_payment_is_made_again() {
         // Some clients write addresses in lower case.
         let folded = |sent: &Value| sent.to_string().to_lowercase();
         assert_eq!(folded(&ours), folded(&theirs), "{}", paid["scenario"]);
-        credentials[protocol as usize] += 1;
+        *credentials.entry(protocol.as_str()).or_insert(0) += 1;
     }
-    assert!(credentials.iter().all(|count| *count >= 1), "{credentials:?}");
+    assert_eq!(credentials.keys().copied().collect::<Vec<_>>(), ["mpp", "x402v1", "x402v2"]);
 }
 
 /// A receipt is found where there is one, on every status, and none is made up.
@@ -228,6 +310,29 @@ fn an_mpp_challenge_is_refused_for_what_is_not_paid() {
     ];
     for (part, change) in cases {
         let refused = of_challenge(&challenge(change)).unwrap_err();
+        assert!(refused.reason.contains(part), "{part}: {refused}");
+    }
+    let tempo: [(&str, Change); 5] = [
+        ("no dollar", |request, _| request["currency"] = json!(Address::repeat_byte(9))),
+        ("chain 137", |request, _| request["methodDetails"]["chainId"] = json!(137)),
+        ("gas", |request, _| request["methodDetails"]["feePayer"] = json!(true)),
+        ("send", |request, _| request["methodDetails"]["supportedModes"] = json!(["push"])),
+        ("splits", |request, _| request["methodDetails"]["splits"] = json!([{ "recipient": "0x", "amount": "1" }])),
+    ];
+    let over_tempo = |change: Change| {
+        of_challenge(&challenge(|request, params| {
+            params[2].1 = "tempo".into();
+            request["currency"] = json!(tempo::tokens(tempo::MAINNET)[0]);
+            request["methodDetails"] = json!({});
+            change(request, params);
+        }))
+        .and_then(|offer| offer.check_asset(&asset()).map(|()| offer))
+    };
+    let offer = over_tempo(|_, _| {}).unwrap();
+    assert_eq!((offer.protocol, offer.chain_id), (Protocol::MppTempo, tempo::MAINNET));
+    assert_eq!(offer.seconds_left(1_795_170_000, 25), Some(25), "it need not be valid for as long as the challenge");
+    for (part, change) in tempo {
+        let refused = over_tempo(change).unwrap_err();
         assert!(refused.reason.contains(part), "{part}: {refused}");
     }
     for amount in ["-1", "1.5", "0x10", "1e3", "", "9223372036854775808"] {
@@ -315,7 +420,7 @@ proptest! {
         for (auth, required) in [(challenge.as_str(), header.as_str()), (&format!("Payment {challenge}"), &encoded)] {
             let of = |name: &str| match name { "www-authenticate" => vec![auth], "payment-required" => vec![required], _ => Vec::new() };
             let _ = read(of, body.as_bytes());
-            for protocol in [Protocol::Mpp, Protocol::X402V1, Protocol::X402V2] {
+            for protocol in Protocol::ALL {
                 let _ = receipt(protocol, |_| vec![required]);
             }
         }

@@ -8,7 +8,7 @@ use alloy::primitives::Signature;
 use alloy::signers::Signer as _;
 use alloy_signer_aws::aws_sdk_kms::Client;
 use alloy_signer_aws::{AwsSigner, AwsSignerError};
-use drain_protocol::{Address, B256};
+use drain_protocol::{Address, B256, TempoTransfer};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::{OnceCell, Semaphore};
@@ -146,6 +146,11 @@ impl Backend for KmsBackend {
         async move { Ok(SignedTransaction::assemble(unsigned, signed.await?)) }.boxed()
     }
 
+    fn sign_tempo(&self, order: &TempoTransfer, prompt: &Prompt) -> BoxFuture<'_, Result<[u8; 65], SignerError>> {
+        let signed = self.sign(order.signing_hash(), prompt.clone());
+        async move { Ok(signed.await?.as_bytes()) }.boxed()
+    }
+
     fn address(&self) -> Address {
         self.address
     }
@@ -155,6 +160,7 @@ impl Backend for KmsBackend {
             kind: KIND,
             interactive: false,
             clear_signing: false,
+            tempo: true,
             in_process: false,
             typical_latency: Duration::from_millis(50),
             concurrency: self.settings.concurrency,

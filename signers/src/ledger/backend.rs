@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy::primitives::Signature;
-use drain_protocol::Address;
+use drain_protocol::{Address, TempoTransfer};
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, ready};
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::timeout;
 
@@ -141,6 +141,11 @@ impl Backend for LedgerBackend {
         .boxed()
     }
 
+    /// The device's Ethereum app does not know Tempo's transactions.
+    fn sign_tempo(&self, _: &TempoTransfer, _: &Prompt) -> BoxFuture<'_, Result<[u8; 65], SignerError>> {
+        ready(Err(DeviceProblem::NoTempo.into())).boxed()
+    }
+
     fn address(&self) -> Address {
         self.device.address
     }
@@ -150,6 +155,7 @@ impl Backend for LedgerBackend {
             kind: "ledger",
             interactive: true,
             clear_signing: true,
+            tempo: false,
             in_process: false,
             typical_latency: Duration::from_secs(20),
             concurrency: 1,

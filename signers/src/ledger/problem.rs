@@ -33,6 +33,11 @@ pub enum DeviceProblem {
         "the Ledger refuses what it cannot show in full; in its Ethereum app open Settings and switch on Blind signing (the device then signs calls and messages of which it shows a hash only: compare what drain-mcp says it asks for), then try again"
     )]
     BlindSigningOff,
+    /// Its app has no such transactions.
+    #[error(
+        "the Ledger's Ethereum app cannot sign transactions of Tempo; another service, or a wallet with a key of its own, can be used instead"
+    )]
+    NoTempo,
     /// The person said no.
     #[error("it was rejected on the Ledger; if that was not meant, try again and approve it")]
     Rejected,
@@ -112,6 +117,7 @@ impl DeviceProblem {
             Self::WrongApp { .. } => "ledger_wrong_app",
             Self::AppTooOld { .. } => "ledger_app_too_old",
             Self::BlindSigningOff => "ledger_blind_signing_off",
+            Self::NoTempo => "ledger_no_tempo",
             Self::Rejected => "ledger_rejected",
             Self::Busy => "ledger_busy",
             Self::NotAllowed => "ledger_not_allowed",

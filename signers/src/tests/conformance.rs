@@ -7,7 +7,7 @@ use drain_protocol::{ChannelId, Deployment, Domain, Nonce, Usdc, Voucher};
 use futures::FutureExt;
 use serde_json::Value;
 
-use super::fixtures::{KEY, list, open, text, transfer, v1, v2, voucher};
+use super::fixtures::{KEY, list, open, tempo_transfer, text, transfer, v1, v2, voucher};
 use crate::sealed::Cost;
 use crate::{Call, LocalBackend, Message, Prompt, Secret, SharedBackend, TransactionRequest, VoucherRequest, keystore};
 
@@ -53,6 +53,16 @@ pub async fn behaves(backend: &SharedBackend, restarted: &SharedBackend) {
     let payment = transfer(backend.address());
     let signature = backend.sign_message(&payment.into(), &Prompt::nobody()).await.unwrap();
     assert_eq!(verify_signature(Message::from(payment).digest(), &signature, backend.address()).map(|_| ()), Ok(()));
+    let paying = crate::Signer::from_shared(backend.clone(), super::fixtures::paying());
+    let over_tempo = tempo_transfer(backend.address());
+    match paying.sign_tempo(&over_tempo, &Prompt::nobody()).await {
+        Ok(signature) => {
+            let digest = over_tempo.order.signing_hash();
+            assert_eq!(verify_signature(digest, &signature, backend.address()).map(|_| ()), Ok(()));
+            assert!(backend.capabilities().tempo);
+        }
+        Err(error) => assert_eq!((error.code(), backend.capabilities().tempo), ("ledger_no_tempo", false)),
+    }
     let signed = backend.sign_transaction(&open(), &Prompt::nobody()).await.unwrap();
     assert_eq!(alloy::primitives::keccak256(&signed.raw), signed.hash);
 

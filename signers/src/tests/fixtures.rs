@@ -3,10 +3,12 @@
 use std::sync::LazyLock;
 
 use drain_protocol::deployment::{POLYGON, builtin};
-use drain_protocol::{Address, Asset, B256, ChannelId, Deployment, Nonce, Transfer, Usdc, Voucher};
+use drain_protocol::{
+    Address, Asset, B256, ChannelId, Deployment, Nonce, TempoTransfer, Transfer, Usdc, Voucher, tempo,
+};
 use serde_json::Value;
 
-use crate::{Call, Policy, Secret, TransactionRequest, TransferRequest, VoucherRequest};
+use crate::{Call, Policy, Secret, TempoRequest, TransactionRequest, TransferRequest, VoucherRequest};
 
 /// Anvil's first key.
 pub const KEY: &str = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
@@ -91,7 +93,17 @@ pub fn transfer(from: Address) -> TransferRequest {
     }
 }
 
+/// The same over Tempo, for half a minute.
+pub fn tempo_transfer(from: Address) -> TempoRequest {
+    let TransferRequest { transfer, now, .. } = transfer(from);
+    let gas = tempo::Gas { limit: 105_100, price: 20_000_000_000, tip: 0 };
+    let transfer = Transfer { valid_before: now + tempo::LONGEST, ..transfer };
+    let (chain_id, token) = (tempo::MAINNET, tempo::tokens(tempo::MAINNET)[0]);
+    TempoRequest { order: TempoTransfer { chain_id, token, transfer, gas }, now }
+}
+
 /// A policy by which transfers of up to five USDC are signed.
 pub fn paying() -> Policy {
-    Policy { assets: vec![Asset::usdc(POLYGON, v2().usdc)], max_transfer: Usdc::new(5_000_000), ..policy() }
+    let assets = vec![Asset::usdc(POLYGON, v2().usdc)];
+    Policy { assets, tempo: Some(tempo::MAINNET), max_transfer: Usdc::new(5_000_000), ..policy() }
 }

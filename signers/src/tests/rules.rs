@@ -2,10 +2,10 @@
 
 use drain_protocol::contract::Generation;
 use drain_protocol::deployment::{AMOY, POLYGON_USDC_E};
-use drain_protocol::{Address, Deployment, Domain, U256, Usdc};
+use drain_protocol::{Address, Deployment, Domain, U256, Usdc, tempo};
 
 use super::fixtures::*;
-use crate::{Call, SignerError, TransactionRequest, TransferRequest, VoucherRequest};
+use crate::{Call, SignerError, TempoRequest, TransactionRequest, TransferRequest, VoucherRequest};
 
 fn code(result: Result<(), SignerError>) -> &'static str {
     match result {
@@ -70,6 +70,31 @@ fn m8_transfers() {
     assert_eq!(check(|request| request.transfer.valid_after = request.now), "valid_too_long");
     // Without a word of the operator nothing is paid this way.
     assert_eq!(code(policy().check_transfer(&transfer(own()), own())), "unknown_asset");
+}
+
+/// M3, M8: the same over Tempo, with gas that costs little.
+#[test]
+fn m8_transfers_over_tempo() {
+    let check = |change: fn(&mut TempoRequest)| {
+        let mut request = tempo_transfer(own());
+        change(&mut request);
+        code(paying().check_tempo(&request, own()))
+    };
+    assert_eq!(check(|_| {}), "ok");
+    assert_eq!(check(|request| request.order.chain_id = tempo::TESTNET), "wrong_chain");
+    assert_eq!(check(|request| request.order.token = v2().usdc), "unknown_asset");
+    assert_eq!(check(|request| request.order.transfer.from = other()), "wrong_payer");
+    assert_eq!(check(|request| request.order.transfer.to = own()), "wrong_counterparty");
+    assert_eq!(check(|request| request.order.transfer.to = request.order.token), "wrong_counterparty");
+    assert_eq!(check(|request| request.order.transfer.value = Usdc::ZERO), "zero_amount");
+    assert_eq!(check(|request| request.order.transfer.value = Usdc::new(5_000_001)), "above_transfer_limit");
+    assert_eq!(check(|request| request.order.transfer.valid_before += 1), "valid_too_long");
+    assert_eq!(check(|request| request.order.transfer.valid_before = request.now), "valid_too_long");
+    assert_eq!(check(|request| request.order.gas = tempo::Gas { limit: 2_500_000, ..request.order.gas }), "ok");
+    assert_eq!(check(|request| request.order.gas = tempo::Gas { limit: 2_500_001, ..request.order.gas }), "gas_cost");
+    assert_eq!(check(|request| request.order.gas = tempo::Gas { price: u128::MAX, ..request.order.gas }), "gas_cost");
+    // Without a word of the operator nothing is paid this way.
+    assert_eq!(code(policy().check_tempo(&tempo_transfer(own()), own())), "unknown_asset");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use alloy::primitives::{Signature, U256};
-use drain_protocol::{Address, Usdc};
+use drain_protocol::{Address, TempoTransfer, Usdc};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
@@ -49,6 +49,17 @@ impl Backend for Liar {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let (right, request) = (self.inner.sign_transaction(request, &Prompt::nobody()), request.clone());
         async move { Ok((self.transaction)(&request, right.await?)) }.boxed()
+    }
+
+    fn sign_tempo(&self, order: &TempoTransfer, _: &Prompt) -> BoxFuture<'_, Result<[u8; 65], SignerError>> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let right = self.inner.sign_tempo(order, &Prompt::nobody());
+        async move {
+            let mut signature = right.await?;
+            (self.voucher)(&mut signature);
+            Ok(signature)
+        }
+        .boxed()
     }
 
     fn address(&self) -> Address {

@@ -6,6 +6,7 @@ mod budget;
 mod choosing;
 mod estimating;
 mod market;
+mod ordering;
 mod overview;
 mod paying;
 mod quoting;

@@ -1,11 +1,12 @@
 //! Requests to whoever wants to be paid by HTTP 402: asked without a payment first, then judged, then paid once.
 
-use drain_protocol::demand::{self, Demand, NotPayable, Offer};
+use drain_protocol::demand::{self, Demand, NotPayable, Offer, Protocol};
 use drain_protocol::directory::{Listing, ListingProtocol};
 use drain_protocol::text::quoted;
-use drain_protocol::{Address, Asset, B256, Usdc};
+use drain_protocol::{Address, B256, Usdc};
 
 use super::Local;
+use super::ordering::Ordered;
 use super::repeating::{Named, Running};
 use crate::actors::channel::Once;
 use crate::actors::payments::{Bought, Purchase, unkept};
@@ -19,7 +20,6 @@ use crate::payment::{Answer, Choice, WebRequest, choose, request};
 use crate::policy::limits::{NotAllowed, Party};
 use crate::policy::repeat::IdempotencyKey;
 use crate::policy::{Caller, Limits};
-use drain_signers::Policy;
 
 /// Who is asked, and on whose word.
 pub(super) struct Asked {
@@ -78,11 +78,7 @@ impl Local {
         progress: &Progress,
     ) -> Result<Bought, Failure> {
         let purse = self.purse()?;
-        let (answered, known, balance) = futures::join!(
-            self.ask_unpaid(asked, call, progress),
-            self.know_token(),
-            self.balance_of_usdc(purse.address)
-        );
+        let (answered, funds) = futures::join!(self.ask_unpaid(asked, call, progress), self.funds());
         // What is free is given whatever the chain says.
         let offer = match answered? {
             Answered::Unpaid(answer) => return Ok(Bought::Done(Box::new(reply(answer, None)))),
@@ -90,32 +86,17 @@ impl Local {
             Answered::NotPayable(_, reasons) => return Err(not_payable(&asked.host, &reasons)),
             Answered::Offer(_, offer) => *offer,
         };
-        known?;
-        let balance = balance?;
         self.recorded(asked, offer.amount, too_dear(call, &caller.limits, offer.amount))?;
-        if balance < offer.amount {
-            return Err(Failure::unspent(
-                Code::InsufficientUsdc,
-                format!(
-                    "{} asks for {} USDC, and the wallet {} holds {balance} USDC outside of channels",
-                    quoted(&asked.host, 100),
-                    offer.amount,
-                    purse.address
-                ),
-                "A person sends native USDC to the wallet, or closes a channel.",
-            ));
-        }
+        let Ordered { order, now } = self.order(&asked.host, &offer, funds).await?;
+        self.recorded(asked, order.at_most(), too_dear(call, &caller.limits, order.at_most()))?;
         // Held to its end: who leaves before may withdraw it, and who leaves after it began may not.
         let turn = once.map(|once| once.turn.clone().try_lock_owned()).transpose();
         let Ok(_turn) = turn else {
             return Err(Failure::unspent(Code::Cancelled, "Nobody waits for this request any more", "Call again."));
         };
-        let now = self.services.clock.block_time();
-        let transfer = offer.transfer(purse.address, now, Policy::MAX_TRANSFER_TIME, B256::random());
         let intent = PaymentIntent {
             protocol: offer.protocol,
-            asset: self.asset()?,
-            transfer,
+            order,
             host: asked.host.clone(),
             provider_id: asked.provider_id.clone(),
             category: asked.category.clone(),
@@ -210,51 +191,12 @@ impl Local {
         let own = self.purse().map(|purse| purse.address).unwrap_or_default();
         let now = self.services.clock.block_time();
         let asset = self.asset()?;
-        let Choice { offer, refused } =
-            choose(offers, &asked.request, Judged { asset: &asset, own, now, mpp_only: call.mpp_only });
+        let judged = Judged { asset: &asset, tempo: self.tempo(), own, now, mpp_only: call.mpp_only };
+        let Choice { offer, refused } = choose(offers, &asked.request, judged);
         Ok(match offer {
             Some(offer) => Answered::Offer(answer, Box::new(offer)),
             None => Answered::NotPayable(answer, refused),
         })
-    }
-
-    /// The token that is paid with: the chain's USDC, by the table or the operator (M8).
-    fn asset(&self) -> Result<Asset, Failure> {
-        let chain = &self.services.config.chain;
-        let token = chain.deployments.first().map(|deployment| deployment.usdc);
-        token.map(|token| Asset::usdc(chain.chain_id, token)).ok_or_else(|| {
-            Failure::unspent(
-                Code::NotPayable,
-                format!("no USDC is known on chain {}", chain.chain_id),
-                "A person sets DRAIN_CONTRACT and DRAIN_USDC, or DRAIN_CHAIN_ID.",
-            )
-        })
-    }
-
-    /// That the token checks signatures in the domain that its table says: asked once.
-    async fn know_token(&self) -> Result<(), Failure> {
-        let asset = self.asset()?;
-        self.token
-            .get_or_try_init(|| async {
-                let found = self.services.chain.token_domain(asset.token).await?;
-                if found == asset.separator() {
-                    return Ok(());
-                }
-                Err(Failure::unspent(
-                    Code::ContractFrozen,
-                    format!(
-                        "the token {} signs in another domain than {:?} version {}: a payment would be worth nothing there",
-                        asset.token, asset.name, asset.version
-                    ),
-                    "A person looks at DRAIN_USDC and at the RPC endpoints (drain-mcp doctor).",
-                ))
-            })
-            .await
-            .copied()
-    }
-
-    async fn balance_of_usdc(&self, account: Address) -> Result<Usdc, Failure> {
-        Ok(self.services.chain.usdc_balance(self.asset()?.token, account).await?)
     }
 
     /// A refusal that did not need the journal's word is recorded all the same.
@@ -390,6 +332,9 @@ impl Named for PaymentCall {
         let Some(receipt) = purse.journal.receipt(earlier.receipt, caller.member().map(str::to_owned)).await? else {
             return Ok(None);
         };
+        let own = &local.services.config.chain;
+        let over_tempo = receipt.protocol == Protocol::MppTempo.as_str();
+        let chain = local.services.config.tempo.as_ref().filter(|_| over_tempo).unwrap_or(own);
         let payment = Payment {
             receipt: receipt.receipt,
             protocol: receipt.protocol,
@@ -397,7 +342,7 @@ impl Named for PaymentCall {
             amount: receipt.bound,
             payee: receipt.payee.unwrap_or_default(),
             host: receipt.host.unwrap_or_default(),
-            chain_id: local.services.config.chain.chain_id,
+            chain_id: chain.chain_id,
             transaction: receipt.transaction,
             spent_today: purse.journal.spent_today(local.services.clock.now()).await?,
         };

@@ -10,10 +10,11 @@ mod underway;
 use std::time::Duration;
 
 use actix::{Addr, WeakAddr};
+use tokio::sync::OnceCell;
 
 use super::services::{Purse, Services};
 use super::supervisor::Supervisor;
-use crate::chain::{ChainError, Head};
+use crate::chain::{Chain, ChainError, Head, TempoOutcome};
 use crate::error::Failure;
 use crate::journal::{BookedPayment as Booked, OnChain, OpenPayment};
 use crate::metrics;
@@ -59,19 +60,15 @@ impl Follower {
     /// Asks about each that is open; gives how many still are.
     async fn look(&self) -> Result<usize, Failure> {
         let journal = &self.purse.journal;
-        let (mut left, mut block, mut last) = (0, None, None);
+        let (mut left, mut last) = (0, None);
+        let (own, tempo) = (LastBlock::of(Some(&self.services.chain)), LastBlock::of(self.services.tempo.as_ref()));
         loop {
             let open = journal.open_payments(last, AT_ONCE).await?;
             let Some(newest) = open.last() else { return Ok(left) };
             last = Some(newest.id);
-            let block = match block {
-                Some(block) => block,
-                None => {
-                    let number = self.services.chain.finalized_number().await?;
-                    *block.insert(self.services.chain.block_agreed(number).await?)
-                }
-            };
             for payment in open {
+                let over_tempo = payment.chain_id != self.services.config.chain.chain_id;
+                let block = if over_tempo { &tempo } else { &own };
                 // One that cannot be asked about keeps none behind it waiting.
                 let said = self.of(&payment, block).await.unwrap_or_else(|error| {
                     tracing::warn!(payment = %payment.id, %error, "what became of a payment is not known yet");
@@ -94,7 +91,7 @@ impl Follower {
         let id = payment.id;
         match (payment.unsent, said) {
             (true, OnChain::NeverTaken) => {}
-            (true, OnChain::Taken) => {
+            (true, OnChain::Taken { .. } | OnChain::Reverted { .. }) => {
                 let what = format!(
                     "payment {id} never left this process and was taken all the same: somebody else may have the key"
                 );
@@ -103,20 +100,52 @@ impl Follower {
             }
             (false, said) => {
                 tracing::info!(payment = %id, ?said, "the chain says what became of a payment");
-                metrics::payment_on_chain(said == OnChain::Taken);
+                metrics::payment_on_chain(matches!(said, OnChain::Taken { .. }));
             }
         }
     }
 
     /// What the chain says of one, as of a block that stays; `None` while it may still be taken, or its request is on its way.
-    async fn of(&self, payment: &OpenPayment, block: Head) -> Result<Option<OnChain>, ChainError> {
-        let OpenPayment { id, token, nonce, valid_before, .. } = *payment;
+    async fn of(&self, payment: &OpenPayment, last: &LastBlock<'_>) -> Result<Option<OnChain>, ChainError> {
+        let OpenPayment { id, token, nonce, valid_before, value, transaction, .. } = *payment;
         if self.purse.underway.has(id) {
             return Ok(None);
         }
-        if self.services.chain.transfer_used(token, self.purse.address, nonce, block.number).await? {
-            return Ok(Some(OnChain::Taken));
-        }
-        Ok((block.timestamp >= valid_before).then_some(OnChain::NeverTaken))
+        let (chain, block) = last.known().await?;
+        let taken = if chain.chain_id() == self.services.config.chain.chain_id {
+            let used = chain.transfer_used(token, self.purse.address, nonce, block.number).await?;
+            used.then_some(OnChain::Taken { cost: value })
+        } else if let Some(hash) = transaction {
+            let outcome = chain.tempo_outcome(hash, block.number).await?;
+            outcome.map(|TempoOutcome { success, gas }| match success {
+                true => OnChain::Taken { cost: value.saturating_add(gas) },
+                false => OnChain::Reverted { cost: gas },
+            })
+        } else {
+            // Its transaction is recorded before anybody has it: there is none.
+            None
+        };
+        Ok(taken.or_else(|| (block.timestamp >= valid_before).then_some(OnChain::NeverTaken)))
+    }
+}
+
+/// The newest block of a chain that stays, read once.
+struct LastBlock<'a> {
+    chain: Option<&'a Chain>,
+    block: OnceCell<Head>,
+}
+
+impl<'a> LastBlock<'a> {
+    fn of(chain: Option<&'a Chain>) -> Self {
+        Self { chain, block: OnceCell::new() }
+    }
+
+    async fn known(&self) -> Result<(&'a Chain, Head), ChainError> {
+        let chain = self.chain.ok_or_else(|| ChainError::Unavailable {
+            reason: "it was paid over Tempo, and DRAIN_TEMPO_RPC_URL is not set any more".into(),
+        })?;
+        let block =
+            self.block.get_or_try_init(|| async { chain.block_agreed(chain.finalized_number().await?).await }).await?;
+        Ok((chain, *block))
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use drain_protocol::demand::{self, Offer};
 use drain_protocol::text::{one_line, quoted};
-use drain_protocol::{Address, Usdc};
+use drain_protocol::{Address, PaymentOrder, Usdc};
 use reqwest::StatusCode;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -81,7 +81,9 @@ impl Purchase {
 
 impl Paying {
     async fn pay(self, leave: AuthorizedPayment, gone: CancellationToken) -> Result<PaymentReply, Failure> {
-        let transfer = leave.transfer();
+        let order = *leave.order();
+        // By which time it is valid, and since when.
+        let (now, since) = (leave.now(), Instant::now());
         if gone.is_cancelled() {
             self.ended(PaymentEnd::Unsent { note: "nobody waits for it".into() }, PaymentOutcome::Unsent);
             return Err(Failure::unspent(Code::Cancelled, "Nobody waits for this request any more", "Call again."));
@@ -96,8 +98,17 @@ impl Paying {
             }
         };
         reach(Point::PaymentSigned);
+        if let PaymentOrder::Tempo(order) = &order
+            && let Err(error) = self.of.purse.journal.payment_signed(self.id, order.signed(&signature).1).await
+        {
+            self.ended(
+                PaymentEnd::Unsent { note: "its transaction could not be recorded".into() },
+                PaymentOutcome::Unsent,
+            );
+            return Err(Failure::from(error).with_money(Money::NotSpent));
+        }
         // A person's press may have taken longer than the payment is good for.
-        if self.of.services.clock.block_time() >= transfer.valid_before {
+        if now + since.elapsed().as_secs() >= order.transfer().valid_before {
             self.ended(PaymentEnd::Unsent { note: "signed too late".into() }, PaymentOutcome::Unsent);
             return Err(Failure::unspent(
                 Code::LedgerNoAnswer,
@@ -105,12 +116,12 @@ impl Paying {
                 "Call again, and confirm sooner.",
             ));
         }
-        let (id, amount, host) = (self.id, transfer.value, &self.of.intent.host);
-        tracing::info!(payment = %id, host, %amount, payee = %transfer.to, "payment signed");
+        let (id, amount, host) = (self.id, self.amount(), &self.of.intent.host);
+        tracing::info!(payment = %id, host, %amount, payee = %self.payee(), "payment signed");
         self.of.progress.say(format!("sent to {} ({amount} USDC, receipt {id})", quoted(host, 100)));
         let config = &self.of.services.config.requests;
         let limits = request::limits(config.timeout, config.max_answer_bytes);
-        let credential = self.of.offer.credential(&transfer, &signature);
+        let credential = self.of.offer.credential(&order, &signature);
         let begun = Instant::now();
         let answer = self.of.request.send(&self.of.services.http, Some(&credential), limits).await;
         drop(credential);
@@ -227,12 +238,13 @@ impl Paying {
         )
     }
 
+    /// The most that it costs: gas of Tempo's is known when the chain has told.
     fn amount(&self) -> Usdc {
-        self.of.intent.transfer.value
+        self.of.intent.order.at_most()
     }
 
     fn payee(&self) -> Address {
-        self.of.intent.transfer.to
+        self.of.intent.order.transfer().to
     }
 
     /// Records how it ended, and has the chain asked. False where it could not be recorded.
@@ -255,7 +267,7 @@ impl Paying {
         let id = AnswerId {
             receipt: self.id.to_string(),
             // An account uses a nonce once: never another payment's, also where a journal was lost.
-            channel: format!("{:#x}", self.of.intent.transfer.nonce),
+            channel: format!("{:#x}", self.of.intent.order.transfer().nonce),
             agent: self.of.intent.agent.clone(),
         };
         if let Err(error) = self.of.purse.answers.keep(id, answer).await {

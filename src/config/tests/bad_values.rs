@@ -29,6 +29,8 @@ fn bad_values_name_their_variable() {
         (Key::SweepsPerDay, &["-1", "1.5"]),
         (Key::ChainId, &["0", "-1", "polygon", "1e3", "99999999999", "1"]),
         (Key::RpcUrls, &["wss://x.example", "ftp://x.example", "https://", ","]),
+        (Key::TempoUrls, &["wss://x.example", ","]),
+        (Key::TempoChainId, &["137", "tempo"]),
         (Key::RpcTimeout, &["0", "-1s", "fast", "2d"]),
         (
             Key::Contract,

@@ -1,7 +1,8 @@
--- Payments of single requests, without a channel: each is one signed transfer that its payee may send (EIP-3009).
+-- Payments of single requests, without a channel: each is one signed transfer that its payee may send (EIP-3009, or a
+-- transaction over Tempo).
 CREATE TABLE payments (
     id             INTEGER PRIMARY KEY,
-    protocol       TEXT    NOT NULL CHECK (protocol IN ('mpp', 'x402v1', 'x402v2')),
+    protocol       TEXT    NOT NULL CHECK (protocol IN ('mpp', 'mpp_tempo', 'x402v1', 'x402v2')),
     chain_id       INTEGER NOT NULL,
     wallet         TEXT    NOT NULL,
     token          TEXT    NOT NULL,
@@ -12,18 +13,21 @@ CREATE TABLE payments (
     provider_id    TEXT    NOT NULL,
     -- Method and path.
     what           TEXT    NOT NULL,
+    -- The most that it can cost; over Tempo with its gas.
     amount         INTEGER NOT NULL CHECK (amount > 0),
-    -- What budgets count of it; zero once it can never be taken.
-    growth         INTEGER NOT NULL CHECK (growth IN (0, amount)),
+    -- How much of that is for gas, at most.
+    gas            INTEGER NOT NULL,
+    -- What budgets count of it: what it cost once the chain has said so, zero where it can never be taken.
+    growth         INTEGER NOT NULL CHECK (growth BETWEEN 0 AND amount),
     valid_before   INTEGER NOT NULL,
-    -- The token takes each once.
+    -- The token takes each once; over Tempo the transfer's memo.
     transfer_nonce TEXT    NOT NULL UNIQUE,
     state          TEXT    NOT NULL CHECK (state IN ('in_flight', 'settled', 'not_charged')),
     -- What was booked for it.
     cost           INTEGER,
     -- The chain has said, at a block that stays, what became of it.
     confirmed      INTEGER NOT NULL DEFAULT 0,
-    -- The transaction that took it, by the payee's word.
+    -- The transaction that took it, by the payee's word; over Tempo the one that was signed.
     tx_hash        TEXT,
     note           TEXT,
     created_at     INTEGER NOT NULL,

@@ -40,12 +40,18 @@ pub enum PaymentEnd {
 pub struct OpenPayment {
     /// Which.
     pub id: PaymentId,
+    /// On which chain.
+    pub chain_id: u64,
     /// The token's contract.
     pub token: Address,
     /// The transfer's nonce.
     pub nonce: B256,
     /// From then on it can never be taken, in Unix seconds of block time.
     pub valid_before: u64,
+    /// The transaction that was signed, where it is one of Tempo's; else the one that its server names, if it does.
+    pub transaction: Option<B256>,
+    /// What it pays, without gas.
+    pub value: Usdc,
     /// It never left, by what its process knew.
     pub unsent: bool,
 }
@@ -65,7 +71,15 @@ pub struct Booked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnChain {
     /// The transfer was sent: the money is the payee's.
-    Taken,
+    Taken {
+        /// What it cost, gas included.
+        cost: Usdc,
+    },
+    /// The transaction was sent and did nothing: its gas is gone, and the payee has nothing.
+    Reverted {
+        /// What the gas cost.
+        cost: Usdc,
+    },
     /// It was not, and its time is over: it never can be.
     NeverTaken,
 }
@@ -77,21 +91,36 @@ impl Journal {
         self.writer.submit(When::Later, move |db| ended(db, &who, id, &end, at)).map(drop)
     }
 
+    /// Records the transaction that was signed, before anybody has it: by its hash the chain can be asked what became of it.
+    pub async fn payment_signed(&self, id: PaymentId, hash: B256) -> Result<(), JournalError> {
+        self.writer
+            .run(move |db| {
+                db.prepare_cached("UPDATE payments SET tx_hash = ?2 WHERE id = ?1")?
+                    .execute(params![id.0, format!("{hash:#x}")])
+                    .map(drop)
+                    .map_err(Into::into)
+            })
+            .await
+    }
+
     /// Payments of which the chain has not said yet what became of them, the oldest behind `after` first.
     pub async fn open_payments(&self, after: Option<PaymentId>, most: u32) -> Result<Vec<OpenPayment>, JournalError> {
         self.writer
             .run(move |db| {
                 let mut statement = db.prepare_cached(
-                    "SELECT id, token, transfer_nonce, valid_before, state = 'not_charged' AS unsent FROM payments WHERE confirmed = 0 AND id > ?2 ORDER BY id LIMIT ?1",
+                    "SELECT id, chain_id, token, transfer_nonce, valid_before, tx_hash, amount, gas, state = 'not_charged' AS unsent FROM payments WHERE confirmed = 0 AND id > ?2 ORDER BY id LIMIT ?1",
                 )?;
                 let mut rows = statement.query(params![most, after.map_or(0, |id| id.0)])?;
                 let mut found = Vec::new();
                 while let Some(r) = &rows.next()? {
                     found.push(OpenPayment {
                         id: PaymentId(r.get("id")?),
+                        chain_id: row::unsigned(r, "chain_id")?,
                         token: row::parsed(r, "token")?,
                         nonce: row::parsed(r, "transfer_nonce")?,
                         valid_before: row::unsigned(r, "valid_before")?,
+                        transaction: r.get::<_, Option<String>>("tx_hash")?.and_then(|hash| hash.parse().ok()),
+                        value: row::usdc(r, "amount")?.saturating_sub(row::usdc(r, "gas")?),
                         unsent: r.get("unsent")?,
                     });
                 }
@@ -161,7 +190,7 @@ fn ended(db: &Db<'_>, who: &Who, id: PaymentId, end: &PaymentEnd, at: u64) -> Re
     };
     // The chain's word may be quicker than the server's.
     db.prepare_cached(
-        "UPDATE payments SET answer_hash = COALESCE(?2, answer_hash), tx_hash = COALESCE(?3, tx_hash), note = COALESCE(?4, note) WHERE id = ?1",
+        "UPDATE payments SET answer_hash = COALESCE(?2, answer_hash), tx_hash = COALESCE(tx_hash, ?3), note = COALESCE(?4, note) WHERE id = ?1",
     )?
     .execute(params![
         id.0,
@@ -174,7 +203,7 @@ fn ended(db: &Db<'_>, who: &Who, id: PaymentId, end: &PaymentEnd, at: u64) -> Re
     }
     match end {
         // The payee's record waits for the chain's word: a claim is no history.
-        PaymentEnd::Taken { answer, .. } => book(db, who, id, &before, answer.is_some(), at),
+        PaymentEnd::Taken { answer, .. } => book(db, who, id, &before, before.amount, outcome(answer.is_some()), at),
         PaymentEnd::Unknown { note, .. } => {
             let entry = Entry { decided: Some(before.decided), ..Entry::recorded(Kind::Unknown) };
             told(db, who, &before, entry, format!("{id}: {note}"))
@@ -192,23 +221,32 @@ fn on_chain(db: &Db<'_>, who: &Who, id: PaymentId, said: OnChain, at: u64) -> Re
         return Ok(None);
     }
     let mut booked = None;
-    match (said, before.state.as_str()) {
-        (OnChain::Taken, "in_flight" | "not_charged") => {
+    let cost = match said {
+        OnChain::Taken { cost } | OnChain::Reverted { cost } => Some(cost.min(before.amount)),
+        OnChain::NeverTaken => None,
+    };
+    match (cost, before.state.as_str()) {
+        (Some(cost), "in_flight" | "not_charged") => {
             if before.state == "not_charged" {
                 taken_unsent(db, who, id, &before, at)?;
             }
-            book(db, who, id, &before, before.answered, at)?;
-            booked =
-                Some(Booked { agent: before.agent.clone(), provider: before.provider.clone(), amount: before.amount });
+            let reverted = matches!(said, OnChain::Reverted { .. });
+            let told = if reverted { "its transaction failed, and its gas is gone" } else { outcome(before.answered) };
+            book(db, who, id, &before, cost, told, at)?;
+            booked = Some(Booked { agent: before.agent.clone(), provider: before.provider.clone(), amount: cost });
         }
-        (OnChain::NeverTaken, "in_flight" | "settled") => {
+        (Some(cost), "settled") => correct(db, who, id, &before, cost)?,
+        (None, "in_flight" | "settled") => {
             give_back(db, who, id, &before, "its time is over and it was never taken", at)?;
         }
         _ => {}
     }
-    if said == OnChain::Taken {
+    if let Some(cost) = cost {
+        free(db, id, &before, cost)?;
+    }
+    if let OnChain::Taken { cost } = said {
         let event = if before.answered { Event::Answered } else { Event::Failed };
-        let events = [event, Event::Booked { charged: before.amount, disputed: Usdc::ZERO }];
+        let events = [event, Event::Booked { charged: cost.min(before.amount), disputed: Usdc::ZERO }];
         records::count_of(db, &before.provider, &events, at)?;
     }
     db.prepare_cached("UPDATE payments SET confirmed = 1 WHERE id = ?1")?.execute([id.0])?;
@@ -232,15 +270,52 @@ fn taken_unsent(db: &Db<'_>, who: &Who, id: PaymentId, before: &Standing, at: u6
     freeze::because_of_a_claim(db, who, &reason, at)
 }
 
+const fn outcome(answered: bool) -> &'static str {
+    if answered { "paid and answered" } else { "paid, and no answer came" }
+}
+
 /// The money is gone: it is spent.
-fn book(db: &Db<'_>, who: &Who, id: PaymentId, before: &Standing, answered: bool, at: u64) -> Result<(), JournalError> {
-    let amount = before.amount;
-    db.prepare_cached("UPDATE payments SET state = 'settled', cost = amount, settled_at = ?2 WHERE id = ?1")?
-        .execute(params![id.0, column(at)?])?;
-    let outcome = if answered { "paid and answered" } else { "paid, and no answer came" };
-    let entry = Entry { decided: Some(before.decided), charged: Some(amount), ..Entry::recorded(Kind::Settlement) };
+fn book(
+    db: &Db<'_>,
+    who: &Who,
+    id: PaymentId,
+    before: &Standing,
+    cost: Usdc,
+    outcome: &str,
+    at: u64,
+) -> Result<(), JournalError> {
+    db.prepare_cached("UPDATE payments SET state = 'settled', cost = ?2, settled_at = ?3 WHERE id = ?1")?
+        .execute(params![id.0, cost.as_i64(), column(at)?])?;
+    let entry = Entry { decided: Some(before.decided), charged: Some(cost), ..Entry::recorded(Kind::Settlement) };
     told(db, who, before, entry, format!("{id}: {outcome}"))?;
-    spent(db, &before.agent, amount.as_i64(), at)
+    spent(db, &before.agent, cost.as_i64(), at)
+}
+
+/// It was booked with the most that it could cost, and cost less: gas is known at the end only.
+fn correct(db: &Db<'_>, who: &Who, id: PaymentId, before: &Standing, cost: Usdc) -> Result<(), JournalError> {
+    let (Some(booked), Some(then)) = (before.cost, before.settled_at) else { return Ok(()) };
+    let less = booked.saturating_sub(cost);
+    if less.is_zero() {
+        return Ok(());
+    }
+    db.prepare_cached("UPDATE payments SET cost = ?2 WHERE id = ?1")?.execute(params![id.0, cost.as_i64()])?;
+    let entry = Entry { decided: Some(before.decided), refunded: Some(less), ..Entry::recorded(Kind::Settlement) };
+    told(db, who, before, entry, format!("{id}: it cost less, {cost} USDC"))?;
+    spent(db, &before.agent, -less.as_i64(), then)
+}
+
+/// Budgets have again what was set aside for it and not used.
+fn free(db: &Db<'_>, id: PaymentId, before: &Standing, cost: Usdc) -> Result<(), JournalError> {
+    let less = before.amount.saturating_sub(cost);
+    if less.is_zero() {
+        return Ok(());
+    }
+    let payer = Payer { provider: &before.provider, agent: &before.agent, newcomer: before.newcomer };
+    usage::add(db, payer, before.counted_at, -less.as_i64())?;
+    db.prepare_cached("UPDATE payments SET growth = ?2 WHERE id = ?1")?
+        .execute(params![id.0, cost.as_i64()])
+        .map(drop)?;
+    Ok(())
 }
 
 /// The money can never be taken: budgets have it again, and what was booked is taken back.

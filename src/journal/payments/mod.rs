@@ -12,7 +12,7 @@ pub use ending::{Booked as BookedPayment, OnChain, OpenPayment, PaymentEnd};
 use std::sync::Arc;
 
 use drain_protocol::demand::Protocol;
-use drain_protocol::{Asset, B256, Transfer, Usdc};
+use drain_protocol::{B256, PaymentOrder, Usdc};
 
 use super::audit::{self, Entry, Kind, Who};
 use super::channel::host_of;
@@ -33,10 +33,8 @@ use crate::policy::repeat::RequestKey;
 pub struct PaymentIntent {
     /// By which protocol.
     pub protocol: Protocol,
-    /// With which token.
-    pub asset: Asset,
     /// What is to be signed.
-    pub transfer: Transfer,
+    pub order: PaymentOrder,
     /// Who is asked: host, and port where it is not the usual one.
     pub host: String,
     /// The listing's id where the directory lists it, else the host.
@@ -64,8 +62,7 @@ pub struct PaymentIntent {
 #[derive(Debug)]
 pub struct AuthorizedPayment {
     id: PaymentId,
-    asset: Asset,
-    transfer: Transfer,
+    order: PaymentOrder,
     now: u64,
     spent_today: Usdc,
 }
@@ -78,11 +75,12 @@ impl PaymentIntent {
             agent: self.agent.clone(),
             provider_id: self.provider_id.clone(),
             provider_name: format!("{}, {}", self.provider_id, self.what),
-            wallet: self.transfer.to,
+            wallet: self.order.transfer().to,
             host: self.host.clone(),
-            chain_id: self.asset.chain_id,
-            contract: self.asset.token,
-            amount: self.transfer.value,
+            chain_id: self.order.chain_id(),
+            contract: self.order.token(),
+            // Its gas differs from one try to the next, and is bounded by the signer.
+            amount: self.order.transfer().value,
             duration: 0,
             prices: self.request,
         }
@@ -90,11 +88,11 @@ impl PaymentIntent {
 
     /// The key of the payee's record: wallet and host, as of every provider.
     pub fn provider_key(&self) -> String {
-        key_of(&address(self.transfer.to), &self.host)
+        key_of(&address(self.order.transfer().to), &self.host)
     }
 
     fn needs_person(&self) -> bool {
-        self.ask_person || self.limits.approve.needs_person(ApprovalKind::Request, self.transfer.value)
+        self.ask_person || self.limits.approve.needs_person(ApprovalKind::Request, self.order.at_most())
     }
 }
 
@@ -112,13 +110,9 @@ impl AuthorizedPayment {
     pub const fn id(&self) -> PaymentId {
         self.id
     }
-    /// With which token.
-    pub const fn asset(&self) -> Asset {
-        self.asset
-    }
     /// What to sign.
-    pub const fn transfer(&self) -> Transfer {
-        self.transfer
+    pub const fn order(&self) -> &PaymentOrder {
+        &self.order
     }
     /// The time by which it was decided.
     pub const fn now(&self) -> u64 {
@@ -139,7 +133,7 @@ impl Journal {
             let provider = intent.provider_id.clone();
             let wanted = Entry {
                 provider: Some(&provider),
-                amount: Some(intent.transfer.value),
+                amount: Some(intent.order.at_most()),
                 ..Entry::refused(Kind::Payment)
             };
             audit::decided(db, &who, wanted, |db| authorize(db, &who, &intent, now))
@@ -149,7 +143,8 @@ impl Journal {
 }
 
 fn authorize(db: &Db<'_>, who: &Who, intent: &PaymentIntent, now: u64) -> Result<AuthorizedPayment, JournalError> {
-    let PaymentIntent { transfer, asset, limits, .. } = intent;
+    let PaymentIntent { order, limits, .. } = intent;
+    let (transfer, amount) = (order.transfer(), order.at_most());
     refuse_frozen_by(db, limits, intent.moment.at)?;
     if let Some(key) = &intent.key {
         repeats::refuse(db, &intent.agent, key, intent.moment.at)?;
@@ -157,7 +152,7 @@ fn authorize(db: &Db<'_>, who: &Who, intent: &PaymentIntent, now: u64) -> Result
     let host = host_of(&url_of(&intent.host));
     let party = Party { id: &intent.provider_id, wallet: transfer.to, host: &host, category: &intent.category };
     limits.parties.check(party).map_err(JournalError::NotAllowed)?;
-    may_pay(limits, transfer.value).map_err(JournalError::OverLimit)?;
+    may_pay(limits, amount).map_err(JournalError::OverLimit)?;
     refuse_used(db, intent)?;
     pins::check(db, intent)?;
     let provider = intent.provider_key();
@@ -176,29 +171,29 @@ fn authorize(db: &Db<'_>, who: &Who, intent: &PaymentIntent, now: u64) -> Result
             rule: Some(if approval.is_some() { "approval" } else { "limits" }.into()),
             provider: Some(&intent.provider_id),
             approval,
-            amount: Some(transfer.value),
-            growth: Some(transfer.value),
-            bound: Some(transfer.value),
+            amount: Some(amount),
+            growth: Some(amount),
+            bound: Some(amount),
             ..Entry::allowed(Kind::Payment)
         }
         .told(format!("{id}: {} to {} at {}", intent.protocol, transfer.to, intent.host)),
     )?;
     db.prepare_cached(
-        "INSERT INTO payments (id, protocol, chain_id, wallet, token, payee, host, provider_id, what, amount, growth, valid_before, \
+        "INSERT INTO payments (id, protocol, chain_id, wallet, token, payee, host, provider_id, what, amount, growth, gas, valid_before, \
          transfer_nonce, state, created_at, agent, newcomer, counted_at, audit, request_key, request_body) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, ?11, ?12, 'in_flight', ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, ?20, ?11, ?12, 'in_flight', ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
     )?
     .execute(params![
         id.0,
         intent.protocol.as_str(),
-        column(asset.chain_id)?,
+        column(order.chain_id())?,
         address(transfer.from),
-        address(asset.token),
+        address(order.token()),
         address(transfer.to),
         intent.host,
         intent.provider_id,
         intent.what,
-        transfer.value.as_i64(),
+        amount.as_i64(),
         column(transfer.valid_before)?,
         format!("{:#x}", transfer.nonce),
         column(intent.moment.at)?,
@@ -207,17 +202,18 @@ fn authorize(db: &Db<'_>, who: &Who, intent: &PaymentIntent, now: u64) -> Result
         column(counted_at)?,
         decision,
         intent.key.as_ref().map(|key| key.id.as_str()),
-        intent.key.as_ref().map(|key| key.body.to_string())
+        intent.key.as_ref().map(|key| key.body.to_string()),
+        amount.saturating_sub(transfer.value).as_i64()
     ])?;
     let spent_today = vouchers::spent_today(db, who, intent.moment.at)?;
-    Ok(AuthorizedPayment { id, asset: *asset, transfer: *transfer, now, spent_today })
+    Ok(AuthorizedPayment { id, order: *order, now, spent_today })
 }
 
 /// A challenge that was signed for before would be one payment for two requests.
 fn refuse_used(db: &Db<'_>, intent: &PaymentIntent) -> Result<(), JournalError> {
     let used: Option<i64> = db
         .prepare_cached("SELECT id FROM payments WHERE transfer_nonce = ?1")?
-        .query_row([format!("{:#x}", intent.transfer.nonce)], |r| r.get(0))
+        .query_row([format!("{:#x}", intent.order.transfer().nonce)], |r| r.get(0))
         .optional()?;
     used.map_or(Ok(()), |id| Err(JournalError::ChallengeUsed { host: intent.host.clone(), receipt: PaymentId(id) }))
 }
@@ -226,7 +222,7 @@ fn refuse_used(db: &Db<'_>, intent: &PaymentIntent) -> Result<(), JournalError> 
 fn charge_budgets(db: &Db<'_>, intent: &PaymentIntent, payer: Payer<'_>) -> Result<u64, JournalError> {
     let now = usage::known_now(db, intent.moment)?;
     let signed: Signed = usage::signed(db, payer, now)?;
-    let amount = intent.transfer.value;
+    let amount = intent.order.at_most();
     let wanted = NewVoucher { bound: amount, growth: amount, newcomer: payer.newcomer };
     if let Err(over) = may_sign(&intent.limits, &signed, wanted) {
         return Err(JournalError::OverLimit(usage::with_time(db, &intent.limits, payer, over, now)?));

@@ -9,7 +9,7 @@ use super::{PaymentIntent, key_of};
 /// In the transaction that authorizes.
 pub(super) fn check(db: &Db<'_>, intent: &PaymentIntent) -> Result<(), JournalError> {
     check_place(db, intent)?;
-    let (payee, chain_id) = (address(intent.transfer.to), column(intent.asset.chain_id)?);
+    let (payee, chain_id) = (address(intent.order.transfer().to), column(intent.order.chain_id())?);
     let pinned: Option<String> = db
         .prepare_cached("SELECT payee FROM payee_pins WHERE host = ?1 AND chain_id = ?2")?
         .query_row(params![intent.host, chain_id], |r| r.get(0))

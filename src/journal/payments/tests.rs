@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use drain_protocol::demand::Protocol;
 use drain_protocol::deployment::POLYGON_USDC;
-use drain_protocol::{Address, Asset, B256, Transfer, Usdc};
+use drain_protocol::{Address, Asset, B256, PaymentOrder, TempoTransfer, Transfer, Usdc, tempo};
 use proptest::prelude::*;
 
 use super::super::usage_tests::{Bench, START, at};
@@ -17,17 +17,17 @@ use crate::policy::repeat::{RequestKey, sha256};
 
 fn wish(bench: &Bench, amount: u32, agent: &str, number: u8, when: Moment) -> PaymentIntent {
     let asset = Asset::usdc(137, POLYGON_USDC);
+    let transfer = Transfer {
+        from: Address::repeat_byte(1),
+        to: Address::repeat_byte(9),
+        value: Usdc::new(amount),
+        valid_after: 0,
+        valid_before: when.at + 60,
+        nonce: B256::repeat_byte(number),
+    };
     PaymentIntent {
         protocol: Protocol::Mpp,
-        asset,
-        transfer: Transfer {
-            from: Address::repeat_byte(1),
-            to: Address::repeat_byte(9),
-            value: Usdc::new(amount),
-            valid_after: 0,
-            valid_before: when.at + 60,
-            nonce: B256::repeat_byte(number),
-        },
+        order: PaymentOrder::Authorization { asset, transfer },
         host: "api.example".into(),
         provider_id: "api.example".into(),
         category: String::new(),
@@ -39,6 +39,25 @@ fn wish(bench: &Bench, amount: u32, agent: &str, number: u8, when: Moment) -> Pa
         key: None,
         moment: when,
     }
+}
+
+/// The same to another payee.
+fn to(mut intent: PaymentIntent, payee: Address) -> PaymentIntent {
+    let PaymentOrder::Authorization { transfer, .. } = &mut intent.order else { panic!() };
+    transfer.to = payee;
+    intent
+}
+
+/// The same over Tempo, with gas of up to 20 units.
+fn over_tempo(intent: PaymentIntent) -> PaymentIntent {
+    let gas = tempo::Gas { limit: 1_000, price: 20_000_000_000, tip: 0 };
+    let (chain_id, transfer) = (tempo::MAINNET, *intent.order.transfer());
+    let order = TempoTransfer { chain_id, token: tempo::tokens(chain_id)[0], transfer, gas };
+    PaymentIntent { protocol: Protocol::MppTempo, order: PaymentOrder::Tempo(order), ..intent }
+}
+
+fn taken(cost: u32) -> OnChain {
+    OnChain::Taken { cost: Usdc::new(cost) }
 }
 
 async fn pay(bench: &Bench, intent: PaymentIntent) -> Result<PaymentId, JournalError> {
@@ -108,7 +127,7 @@ async fn the_chain_ends_what_its_server_did_not() {
     assert_eq!((open[0].nonce, open[0].valid_before), (B256::repeat_byte(1), at(60).at));
     assert_eq!(bench.journal.spent_today(at(2).at).await.unwrap(), Usdc::ZERO);
     bench.journal.payment_on_chain(lost, OnChain::NeverTaken, at(61).at).await.unwrap();
-    bench.journal.payment_on_chain(late, OnChain::Taken, at(61).at).await.unwrap();
+    bench.journal.payment_on_chain(late, taken(30), at(61).at).await.unwrap();
     // Once.
     bench.journal.payment_on_chain(late, OnChain::NeverTaken, at(62).at).await.unwrap();
     assert_eq!(bench.journal.open_payments(None, 10).await.unwrap(), []);
@@ -136,13 +155,41 @@ async fn a_receipt_that_lies_is_taken_back() {
     assert_eq!(bench.problems(), Vec::<String>::new());
 }
 
+/// M3, M4: over Tempo gas counts as the price does, at most before, and as it was at the end.
+#[tokio::test]
+async fn m4_gas_counts_as_it_was() {
+    let mut bench = Bench::new(|limits| limits.per_hour = Usdc::new(100));
+    assert_eq!(over(pay(&bench, over_tempo(wish(&bench, 81, "ann", 1, at(0)))).await), Rule::PerHour);
+    let id = pay(&bench, over_tempo(wish(&bench, 80, "ann", 1, at(0)))).await.unwrap();
+    let hash = B256::repeat_byte(5);
+    bench.journal.payment_signed(id, hash).await.unwrap();
+    bench.journal.payment_ended_later(id, TAKEN, at(1).at).unwrap();
+    assert_eq!(bench.journal.spent_today(at(1).at).await.unwrap(), Usdc::new(100));
+    bench.restart();
+    let open = bench.journal.open_payments(None, 10).await.unwrap().remove(0);
+    // The one that was signed, whatever its server says.
+    assert_eq!((open.transaction, open.chain_id, open.value), (Some(hash), tempo::MAINNET, Usdc::new(80)));
+    bench.journal.payment_on_chain(id, taken(87), at(2).at).await.unwrap();
+    assert_eq!(bench.journal.spent_today(at(2).at).await.unwrap(), Usdc::new(87));
+    assert_eq!(bench.reads("SELECT SUM(amount) FROM usage WHERE scope = 'agent ann'"), 87);
+    // One that failed on the chain costs its gas, and is no history of its payee.
+    let failed = pay(&bench, over_tempo(wish(&bench, 1, "ann", 2, at(3)))).await;
+    assert_eq!(over(failed), Rule::PerHour);
+    let failed = pay(&bench, over_tempo(wish(&bench, 1, "ann", 2, at(3_700)))).await.unwrap();
+    bench.journal.payment_on_chain(failed, OnChain::Reverted { cost: Usdc::new(6) }, at(3_701).at).await.unwrap();
+    assert_eq!(bench.reads("SELECT SUM(cost) FROM payments"), 93);
+    let record = bench.journal.provider_records().await.unwrap().into_values().next().unwrap();
+    assert_eq!((record.answered, record.failed, record.charged), (1, 0, Usdc::new(87)));
+    assert_eq!(bench.problems(), Vec::<String>::new());
+}
+
 /// M11: what never left and was taken all the same is spent, counts in every budget, and freezes the wallet.
 #[tokio::test]
 async fn m11_what_never_left_and_was_taken_freezes() {
     let bench = Bench::new(|_| {});
     let id = pay(&bench, wish(&bench, 100, "ann", 1, at(0))).await.unwrap();
     bench.journal.payment_ended_later(id, PaymentEnd::Unsent { note: "x".into() }, at(1).at).unwrap();
-    bench.journal.payment_on_chain(id, OnChain::Taken, at(2).at).await.unwrap();
+    bench.journal.payment_on_chain(id, taken(100), at(2).at).await.unwrap();
     assert_eq!(bench.journal.spent_today(at(3).at).await.unwrap(), Usdc::new(100));
     assert_eq!(bench.reads("SELECT SUM(amount) FROM usage WHERE scope = 'agent ann'"), 100);
     assert!(bench.journal.frozen().await.unwrap().unwrap().reason.contains("p1"));
@@ -180,7 +227,7 @@ async fn m5_a_person_is_asked_and_the_yes_counts_once() {
     // More than was asked for, or another payee, is another question.
     assert!(matches!(pay(&bench, asked(101)).await, Err(JournalError::NeedsPerson)));
     pay(&bench, asked(100)).await.unwrap();
-    let again = PaymentIntent { transfer: wish(&bench, 100, "ann", 2, at(0)).transfer, ..asked(100) };
+    let again = PaymentIntent { order: wish(&bench, 100, "ann", 2, at(0)).order, ..asked(100) };
     assert!(matches!(pay(&bench, again).await, Err(JournalError::NeedsPerson)));
     // Nothing of what was refused counts.
     assert_eq!(bench.reads("SELECT SUM(amount) FROM usage WHERE scope = 'agent ann'"), 100);
@@ -191,8 +238,7 @@ async fn m5_a_person_is_asked_and_the_yes_counts_once() {
 async fn m14_another_payee_waits_for_a_person() {
     let bench = Bench::new(|_| {});
     pay(&bench, wish(&bench, 1, "ann", 1, at(0))).await.unwrap();
-    let mut other = wish(&bench, 1, "ann", 2, at(0));
-    other.transfer.to = Address::repeat_byte(10);
+    let other = to(wish(&bench, 1, "ann", 2, at(0)), Address::repeat_byte(10));
     assert!(matches!(pay(&bench, other.clone()).await, Err(JournalError::PayeeChanged { .. })));
     assert!(bench.journal.trust_payee("api.example".into()).await.unwrap());
     pay(&bench, other).await.unwrap();
@@ -223,9 +269,7 @@ async fn m14_what_never_left_pins_nobody() {
     let bench = Bench::new(|_| {});
     let wrong = pay(&bench, wish(&bench, 1, "ann", 1, at(0))).await.unwrap();
     bench.journal.payment_ended_later(wrong, PaymentEnd::Unsent { note: "x".into() }, at(1).at).unwrap();
-    let mut right = wish(&bench, 1, "ann", 2, at(2));
-    right.transfer.to = Address::repeat_byte(10);
-    pay(&bench, right).await.unwrap();
+    pay(&bench, to(wish(&bench, 1, "ann", 2, at(2)), Address::repeat_byte(10))).await.unwrap();
     assert!(matches!(pay(&bench, wish(&bench, 1, "ann", 3, at(3))).await, Err(JournalError::PayeeChanged { .. })));
 }
 
@@ -290,14 +334,22 @@ async fn receipts_are_listed_with_those_of_channels() {
 enum Step {
     Pay(u32),
     Ended(usize, u8),
-    OnChain(usize, bool),
+    OnChain(usize, OnChain),
+}
+
+fn said() -> impl Strategy<Value = OnChain> {
+    (0u8..3, 0u32..300).prop_map(|(which, cost)| match which {
+        0 => taken(cost),
+        1 => OnChain::Reverted { cost: Usdc::new(cost) },
+        _ => OnChain::NeverTaken,
+    })
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         (1u32..200).prop_map(Step::Pay),
         (any::<usize>(), 0u8..3).prop_map(|(which, how)| Step::Ended(which, how)),
-        (any::<usize>(), any::<bool>()).prop_map(|(which, taken)| Step::OnChain(which, taken)),
+        (any::<usize>(), said()).prop_map(|(which, said)| Step::OnChain(which, said)),
     ]
 }
 
@@ -311,7 +363,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let bench = Bench::new(|limits| limits.per_day = Usdc::new(1_000));
-            let mut ids = Vec::new();
+            let (mut ids, mut stolen) = (Vec::new(), 0);
             for (number, step) in (0u8..).zip(&steps) {
                 let when = at(u64::from(number));
                 match *step {
@@ -324,8 +376,14 @@ proptest! {
                         };
                         bench.journal.payment_ended_later(ids[which % ids.len()], end, when.at).unwrap();
                     }
-                    Step::OnChain(which, taken) if !ids.is_empty() => {
-                        let said = if taken { OnChain::Taken } else { OnChain::NeverTaken };
+                    Step::OnChain(which, said) if !ids.is_empty() => {
+                        if said != OnChain::NeverTaken {
+                            // What never left and was taken by somebody counts over every limit.
+                            stolen += bench.reads(&format!(
+                                "SELECT COALESCE(SUM(amount), 0) FROM payments WHERE id = {} AND state = 'not_charged' AND confirmed = 0",
+                                ids[which % ids.len()].0
+                            ));
+                        }
                         bench.journal.payment_on_chain(ids[which % ids.len()], said, when.at).await.unwrap();
                     }
                     Step::Ended(..) | Step::OnChain(..) => {}
@@ -336,7 +394,7 @@ proptest! {
             prop_assert_eq!(counted, bench.reads("SELECT COALESCE(SUM(growth), 0) FROM payments"));
             let spent = bench.reads("SELECT COALESCE(SUM(charged), 0) FROM spent_by_day");
             prop_assert_eq!(spent, bench.reads("SELECT COALESCE(SUM(cost), 0) FROM payments"));
-            prop_assert!(counted <= 1_000);
+            prop_assert!(counted <= 1_000 + stolen);
             prop_assert_eq!(bench.problems(), Vec::<String>::new());
             Ok(())
         })?;

@@ -1,8 +1,8 @@
 // A shop that sells over HTTP 402 with the reference packages of a protocol, and settles on a chain.
 //
-//     node peer.mjs mppx|x402v2|x402v1|dual        the folder of node_modules in TOOLS
+//     node peer.mjs mppx|tempo|x402v2|x402v1|dual        the folder of node_modules in TOOLS
 //
-// In the environment: RPC_URL (chain 137), PAYEE, SETTLER_KEY (has coins for gas), and perhaps TOKEN, TOKEN_NAME, TOKEN_VERSION, PORT,
+// In the environment: RPC_URL (chain 137; for `tempo` Tempo's test chain), PAYEE, SETTLER_KEY (has coins for gas), and perhaps TOKEN, TOKEN_NAME, TOKEN_VERSION, PORT,
 // REDIRECT_TO (the whole address /redirect leads to). Its first line is {"url"}, and then there is one for each request it answered:
 // {"method","path","status","credential"}, the last being null or the protocol of what was sent as payment. It ends with its stdin.
 //
@@ -24,6 +24,8 @@ const { polygon } = await load("viem/chains");
 
 const { RPC_URL, PAYEE, SETTLER_KEY, REDIRECT_TO, PORT = "0" } = process.env;
 const { TOKEN = "0x3c499c542cEF5E3811e1192ce70d8cC03d5c3359", TOKEN_NAME = "USD Coin", TOKEN_VERSION = "2" } = process.env;
+/** pathUSD, a dollar of Tempo's. */
+const TEMPO_TOKEN = "0x20c0000000000000000000000000000000000000";
 const domain = { name: TOKEN_NAME, version: TOKEN_VERSION };
 const network = `eip155:${polygon.id}`;
 const decimals = 6;
@@ -86,6 +88,22 @@ async function mppx() {
     const until = () => (seconds ? { expires: Expires.seconds(seconds) } : {});
     return (...request) => pay.charge({ amount, ...until() })(...request);
   });
+  return (request, response, next) => {
+    const gate = gates[`${request.method} ${request.path}`];
+    return gate ? gate(request, response, next) : next();
+  };
+}
+
+/** mppx over Tempo: it sends the buyer's transaction itself, before the handler. */
+async function tempo() {
+  const { Mppx } = await load("mppx/express");
+  const { tempo } = await load("mppx/server");
+  const { createClient } = await load("viem");
+  const { tempoModerato } = await load("viem/chains");
+  const client = createClient({ chain: tempoModerato, transport: http(RPC_URL), pollingInterval: 20 });
+  const terms = { currency: TEMPO_TOKEN, recipient: PAYEE, testnet: true, getClient: () => client };
+  const pay = Mppx.create({ methods: [tempo.charge(terms)], realm: "shop.test", secretKey });
+  const gates = forEach(({ units }) => pay.charge({ amount: formatUnits(BigInt(units), decimals) }));
   return (request, response, next) => {
     const gate = gates[`${request.method} ${request.path}`];
     return gate ? gate(request, response, next) : next();
@@ -163,7 +181,7 @@ function credential({ headers }) {
   return headers["x-payment"] ? "x402v1" : null;
 }
 
-const gate = await { mppx, x402v2, x402v1, dual }[process.argv[2]]();
+const gate = await { mppx, tempo, x402v2, x402v1, dual }[process.argv[2]]();
 const app = express();
 app.use((request, response, next) => {
   const { method, path } = request;

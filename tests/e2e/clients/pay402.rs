@@ -12,28 +12,33 @@ use crate::harness::{World, usdc};
 use crate::process_harness::{Agent, Answer, Env, Greeting, PATIENCE, until, world};
 use crate::survivor::Life;
 
-const LINES: Greeting = Greeting::Lines("2025-11-25");
+pub(super) const LINES: Greeting = Greeting::Lines("2025-11-25");
 /// A public test key: it only pays the gas of settlements.
 const SETTLER: &str = "0x5de4111afa1a4b94908f83103eb1f1706367c2e68ca870fc3fb9a804cdab365a";
 const SETTLER_ADDRESS: &str = "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC";
-const PAYEE: Address = Address::repeat_byte(0x53);
+pub(super) const PAYEE: Address = Address::repeat_byte(0x53);
 const PRICE: &str = "0.01";
 
 /// A reference server. It ends with its stdin.
-struct Peer {
+pub(super) struct Peer {
     _child: Child,
     _stdin: ChildStdin,
     stdout: Lines<BufReader<ChildStdout>>,
-    url: String,
+    pub url: String,
 }
 
 impl Peer {
     async fn start(clients: &Clients, world: &World, kind: &str, redirect: &str) -> Self {
         let rpc = world.sandbox.observer().rpc();
         rpc.call("anvil_setBalance", json!([SETTLER_ADDRESS, "0x56bc75e2d63100000"])).await.unwrap();
+        Self::on(clients, world.sandbox.rpc_url(), kind, redirect).await
+    }
+
+    /// On a chain of any kind.
+    pub async fn on(clients: &Clients, rpc_url: &str, kind: &str, redirect: &str) -> Self {
         let env = Env::default()
             .with("TOOLS", clients.0.join("pay402").display().to_string())
-            .with("RPC_URL", world.sandbox.rpc_url())
+            .with("RPC_URL", rpc_url)
             .with("PAYEE", PAYEE.to_string())
             .with("SETTLER_KEY", SETTLER)
             .with("REDIRECT_TO", redirect);
@@ -48,7 +53,7 @@ impl Peer {
     }
 
     /// How many payments it was sent, up to the next request of `/free`.
-    async fn payments(&mut self) -> usize {
+    pub async fn payments(&mut self) -> usize {
         reqwest::get(format!("{}/free", self.url)).await.unwrap();
         let mut count = 0;
         loop {
@@ -63,7 +68,7 @@ impl Peer {
 }
 
 /// The process, and the peer's host as one that a person named.
-fn env(world: &World, peer: &Peer) -> Env {
+pub(super) fn env(world: &World, peer: &Peer) -> Env {
     Env::of(world)
         .with("DRAIN_PAY_HOSTS", peer.url.trim_start_matches("http://"))
         .with("DRAIN_MAX_NEWCOMERS", "20")
@@ -74,7 +79,7 @@ async fn received(world: &World) -> Usdc {
     world.sandbox.observer().usdc_balance(PAYEE).await.unwrap()
 }
 
-async fn pay(agent: &mut Agent, peer: &Peer, path: &str) -> Answer {
+pub(super) async fn pay(agent: &mut Agent, peer: &Peer, path: &str) -> Answer {
     agent.call("pay_request", json!({ "url": format!("{}{path}", peer.url) })).await
 }
 

@@ -1,0 +1,152 @@
+//! A payment over Tempo: one transfer of a stablecoin in a transaction of Tempo's own type (0x76), which the payee sends.
+//!
+//! Its nonce is the "expiring" one: the chain takes the transaction once, within half a minute, or never.
+
+use alloy::primitives::{Address, B256, Bytes, U256, address, keccak256};
+use alloy::rlp::{BufMut, Encodable, Header};
+use alloy::sol_types::SolCall;
+
+use crate::transfer::Transfer;
+use crate::usdc::Usdc;
+
+alloy::sol! {
+    function transferWithMemo(address to, uint256 amount, bytes32 memo) external;
+}
+
+/// Tempo's chain.
+pub const MAINNET: u64 = 4_217;
+/// Its test chain: nothing there has any value.
+pub const TESTNET: u64 = 42_431;
+/// For how many seconds a payment is valid at most: the chain takes none that is valid for more than 30.
+pub const LONGEST: u64 = 25;
+
+const TYPE: u8 = 0x76;
+/// The key of the nonce that expires.
+const EXPIRING: U256 = U256::MAX;
+/// The price of gas is in parts of 10^18 of a dollar, a token's unit is 10^-6.
+const PARTS_PER_UNIT: u128 = 1_000_000_000_000;
+
+const PATH_USD: Address = address!("20c0000000000000000000000000000000000000");
+const USDC: Address = address!("20C000000000000000000000b9537d11c60E8b50");
+const OUSD: Address = address!("20c0000000000000000000006a37DA5C996874BE");
+
+/// The tokens of a chain that are dollars of six decimals. Nobody else's word counts for that (M8).
+pub const fn tokens(chain_id: u64) -> &'static [Address] {
+    match chain_id {
+        MAINNET => &[USDC, PATH_USD, OUSD],
+        TESTNET => &[PATH_USD, OUSD],
+        _ => &[],
+    }
+}
+
+/// The gas of a transaction, which is paid in the token that is transferred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gas {
+    /// The most gas.
+    pub limit: u64,
+    /// The most for a unit of gas, tip included, in 10^-18 dollars.
+    pub price: u128,
+    /// The tip in it.
+    pub tip: u128,
+}
+
+impl Gas {
+    /// The most that it can cost, or [`Usdc::MAX`] where it is more.
+    pub fn most(&self) -> Usdc {
+        cost(self.limit, self.price)
+    }
+}
+
+/// What so much gas at this price costs, rounded up, or [`Usdc::MAX`] where it is more: no limit allows that.
+pub fn cost(gas: u64, price: u128) -> Usdc {
+    let units = u128::from(gas).saturating_mul(price).div_ceil(PARTS_PER_UNIT);
+    u64::try_from(units).ok().and_then(Usdc::from_units).unwrap_or(Usdc::MAX)
+}
+
+/// What is signed: one transfer with its memo, nothing else, and the gas in the same token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TempoTransfer {
+    /// Which chain.
+    pub chain_id: u64,
+    /// Which token.
+    pub token: Address,
+    /// What is paid to whom, and until when. Its nonce is the transfer's memo, bound to the challenge that it answers.
+    pub transfer: Transfer,
+    /// What it may cost beside.
+    pub gas: Gas,
+}
+
+impl TempoTransfer {
+    /// Amount and gas together, at most.
+    pub fn at_most(&self) -> Usdc {
+        self.transfer.value.saturating_add(self.gas.most())
+    }
+
+    /// The call of the token.
+    pub fn calldata(&self) -> Bytes {
+        let Transfer { to, value, nonce, .. } = self.transfer;
+        transferWithMemoCall { to, amount: value.to_u256(), memo: nonce }.abi_encode().into()
+    }
+
+    /// The hash that its owner signs.
+    pub fn signing_hash(&self) -> B256 {
+        keccak256(self.encoded(None))
+    }
+
+    /// The signed transaction, as the payee sends it, and its hash.
+    pub fn signed(&self, signature: &[u8; 65]) -> (Bytes, B256) {
+        let raw = self.encoded(Some(signature));
+        let hash = keccak256(&raw);
+        (raw.into(), hash)
+    }
+
+    fn encoded(&self, signature: Option<&[u8; 65]>) -> Vec<u8> {
+        let Gas { limit, price, tip } = self.gas;
+        let mut call = Vec::new();
+        self.token.encode(&mut call);
+        U256::ZERO.encode(&mut call);
+        self.calldata().encode(&mut call);
+        let call = list(&call);
+
+        let mut fields = Vec::new();
+        self.chain_id.encode(&mut fields);
+        tip.encode(&mut fields);
+        price.encode(&mut fields);
+        limit.encode(&mut fields);
+        fields.extend(list(&call));
+        // No access list.
+        fields.extend(list(&[]));
+        EXPIRING.encode(&mut fields);
+        0u64.encode(&mut fields);
+        self.transfer.valid_before.encode(&mut fields);
+        self.transfer.valid_after.encode(&mut fields);
+        self.token.encode(&mut fields);
+        // Nobody else pays the gas, and no other keys are named.
+        fields.put_u8(alloy::rlp::EMPTY_STRING_CODE);
+        fields.extend(list(&[]));
+        if let Some(signature) = signature {
+            signature[..].encode(&mut fields);
+        }
+        let mut raw = vec![TYPE];
+        raw.extend(list(&fields));
+        raw
+    }
+}
+
+fn list(payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(payload.len() + 9);
+    Header { list: true, payload_length: payload.len() }.encode(&mut out);
+    out.extend_from_slice(payload);
+    out
+}
+
+/// The memo that binds a transfer to the challenge that it answers: MPP's tag and version, then parts of the hashes of who
+/// asks and of the challenge's id. No client is named.
+pub fn memo(id: &str, realm: &str) -> B256 {
+    let mut memo = [0u8; 32];
+    memo[..4].copy_from_slice(&keccak256("mpp")[..4]);
+    memo[4] = 1;
+    memo[5..15].copy_from_slice(&keccak256(realm)[..10]);
+    memo[25..].copy_from_slice(&keccak256(id)[..7]);
+    memo.into()
+}

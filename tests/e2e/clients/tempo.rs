@@ -1,0 +1,164 @@
+//! mppx's server over Tempo, on anvil's kind of that chain, which takes one payment of an account and hangs at the next: each
+//! payment has a chain of its own.
+
+use std::time::Duration;
+
+use drain_protocol::{Address, Usdc, tempo};
+use drain_sandbox::rpc::RpcClient;
+use serde_json::{Value, json};
+
+use super::Clients;
+use super::pay402::{LINES, PAYEE, Peer, env, pay};
+use crate::anvil::Node;
+use crate::harness::{World, usdc};
+use crate::process_harness::{Agent, Env, until, world};
+use crate::survivor::Life;
+
+/// A world, and beside it Tempo's test chain with a server that is paid there.
+struct Tempo {
+    node: Node,
+    rpc: RpcClient,
+    peer: Peer,
+    world: World,
+}
+
+impl Tempo {
+    /// The wallet has a dollar there.
+    async fn start() -> Self {
+        let (node, world) = (Node::tempo(tempo::TESTNET), world().await);
+        let rpc = RpcClient::new(&node.url).unwrap();
+        let rich = rpc.call("eth_accounts", json!([])).await.unwrap()[0].clone();
+        let data = format!("0xa9059cbb{:0>64}{:0>64x}", format!("{:x}", world.agent()), 1_000_000);
+        let sent = json!([{ "from": rich, "to": token(), "data": data }]);
+        rpc.call("eth_sendTransaction", sent).await.unwrap();
+        let tempo = Self { peer: Peer::on(&Clients::find(), &node.url, "tempo", "").await, node, rpc, world };
+        until("the wallet has money there", async || tempo.balance(tempo.world.agent()).await == usdc("1")).await;
+        tempo
+    }
+
+    fn env(&self) -> Env {
+        env(&self.world, &self.peer)
+            .with("DRAIN_TEMPO_RPC_URL", self.node.url.clone())
+            .with("DRAIN_TEMPO_CHAIN_ID", "42431")
+    }
+
+    async fn balance(&self, account: Address) -> Usdc {
+        let data = format!("0x70a08231{:0>64}", format!("{account:x}"));
+        let call = json!([{ "to": token(), "data": data }, "latest"]);
+        let answer = self.rpc.call("eth_call", call).await.unwrap();
+        let units = u64::from_str_radix(&answer.as_str().unwrap()[2..], 16).unwrap();
+        Usdc::from_units(units).unwrap()
+    }
+
+    /// What the wallet has paid there by now, gas included.
+    async fn gone(&self) -> Usdc {
+        usdc("1").saturating_sub(self.balance(self.world.agent()).await)
+    }
+
+    async fn until_the_chain_told(&self) {
+        until("the chain tells", async || {
+            self.world.journaled("SELECT COUNT(*) FROM payments WHERE confirmed = 0") == 0
+        })
+        .await;
+    }
+}
+
+fn token() -> Address {
+    tempo::tokens(tempo::TESTNET)[0]
+}
+
+/// Quoted, refused, paid once, and booked to the unit with its gas.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs others' clients: .ci/clients, and anvil"]
+async fn a_server_is_paid_over_tempo_and_its_gas_is_booked_as_it_was() {
+    let mut tempo = Tempo::start().await;
+    let mut agent = Agent::start(&tempo.env(), LINES).await;
+    let request = json!({ "request": { "url": format!("{}/cheap", tempo.peer.url) } });
+    let quote = agent.ok("drain_quote", request).await;
+    let told = &quote.data["request"];
+    assert_eq!(
+        (&told["protocol"], &told["price"], &told["chain_id"]),
+        (&json!("mpp_tempo"), &json!("0.01"), &json!(42431))
+    );
+    assert!(told["worst_case"].as_str().unwrap().contains("gas"), "{}", quote.text);
+    assert_eq!(pay(&mut agent, &tempo.peer, "/dear").await.data["code"], "limit_reached");
+    let capped = json!({ "url": format!("{}/cheap", tempo.peer.url), "maxCost": "0.01" });
+    // The price alone would be within it.
+    assert_eq!(agent.call("pay_request", capped).await.data["code"], "limit_reached");
+    assert_eq!((tempo.peer.payments().await, tempo.gone().await), (0, Usdc::ZERO));
+
+    let wish = json!({ "url": format!("{}/cheap", tempo.peer.url), "requestId": "one" });
+    let paid = agent.ok("pay_request", wish.clone()).await;
+    let payment = &paid.data["payment"];
+    assert_eq!((&payment["protocol"], &payment["state"]), (&json!("mpp_tempo"), &json!("paid")), "{}", paid.text);
+    let receipt = tempo.rpc.call("eth_getTransactionReceipt", json!([payment["transaction"]])).await.unwrap();
+    assert_eq!(receipt["status"], "0x1");
+    assert_eq!(agent.ok("pay_request", wish).await.data["answer"], paid.data["answer"]);
+    assert_eq!((tempo.peer.payments().await, tempo.balance(PAYEE).await), (1, usdc("0.01")));
+    tempo.until_the_chain_told().await;
+    let budget = agent.ok("drain_budget", json!({})).await;
+    let gone = tempo.gone().await;
+    assert!(gone > usdc("0.01") && gone < usdc("0.02"), "{gone}");
+    assert_eq!(budget.data["spent_today"], gone.to_string(), "{}", budget.text);
+    agent.leave().await;
+}
+
+/// The server takes the money and fails.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs others' clients: .ci/clients, and anvil"]
+async fn what_a_server_takes_over_tempo_and_fails_is_spent() {
+    let tempo = Tempo::start().await;
+    let mut agent = Agent::start(&tempo.env(), LINES).await;
+    let failed = pay(&mut agent, &tempo.peer, "/fails").await;
+    assert_eq!(
+        (&failed.data["code"], &failed.data["money"]["state"]),
+        (&json!("answer_lost"), &json!("spent")),
+        "{}",
+        failed.text
+    );
+    tempo.until_the_chain_told().await;
+    let budget = agent.ok("drain_budget", json!({})).await;
+    assert_eq!(budget.data["spent_today"], tempo.gone().await.to_string());
+    agent.leave().await;
+}
+
+/// M1, M15: killed between signature and sending nothing is spent, killed after it the chain tells what was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs others' clients: .ci/clients, and anvil"]
+async fn m15_a_death_on_the_way_over_tempo_costs_what_the_chain_says() {
+    for (point, sent) in [("payment-signed", 0), ("payment-sent", 1)] {
+        let mut tempo = Tempo::start().await;
+        let wish = json!({ "url": format!("{}/cheap", tempo.peer.url), "requestId": point });
+        let deadly = tempo.env().with("DRAIN_TEST_POINT", format!("{point}=kill@1"));
+        let mut life = Life::start(&deadly).await.unwrap();
+        assert!(life.call("pay_request", wish.clone()).await.is_err());
+        assert_eq!(life.end().await.0, Some(9));
+        let mut agent = Agent::start(&tempo.env(), LINES).await;
+        let again = agent.call("pay_request", wish).await;
+        assert_eq!(again.data["code"], "request_unknown", "{point}: {}", again.text);
+        // Half a minute of the chain's own time.
+        tempo.rpc.call("evm_increaseTime", json!([Duration::from_secs(60).as_secs()])).await.unwrap();
+        tempo.until_the_chain_told().await;
+        let budget = agent.ok("drain_budget", json!({})).await;
+        let gone = tempo.gone().await;
+        assert_eq!((tempo.peer.payments().await, gone.is_zero()), (sent, sent == 0), "{point}");
+        assert_eq!(budget.data["spent_today"], if sent == 0 { Value::from("0.00") } else { gone.to_string().into() });
+        agent.leave().await;
+    }
+}
+
+/// Where no person named an endpoint of Tempo's nothing is signed for it, and it says what to set.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs others' clients: .ci/clients, and anvil"]
+async fn m8_without_an_endpoint_of_tempo_nothing_is_paid_there() {
+    let mut tempo = Tempo::start().await;
+    let other = tempo.env().with("DRAIN_TEMPO_CHAIN_ID", "4217");
+    for (env, part) in [(env(&tempo.world, &tempo.peer), "DRAIN_TEMPO_RPC_URL"), (other, "chain 42431")] {
+        let mut agent = Agent::start(&env, LINES).await;
+        let refused = pay(&mut agent, &tempo.peer, "/cheap").await;
+        assert_eq!(refused.data["code"], "not_payable", "{}", refused.text);
+        assert!(refused.text.contains(part), "{}", refused.text);
+        agent.leave().await;
+    }
+    assert_eq!((tempo.peer.payments().await, tempo.gone().await), (0, Usdc::ZERO));
+}
