@@ -3,9 +3,10 @@
 use drain_protocol::demand::Offer;
 
 use super::Local;
+use super::by_channel::not_listed;
 use super::quoting::{caps_leave, told};
-use super::requesting::{Answered, Asked, BY_CHANNEL, against, reply, too_dear};
-use crate::api::{DemandView, PaymentCall, PaymentReply, Progress};
+use super::requesting::{Answered, Asked, against, reply, too_dear};
+use crate::api::{Body, DemandView, PaymentCall, PaymentReply, Progress};
 use crate::error::Failure;
 use crate::journal::payee_key;
 use crate::payment::worst_case;
@@ -15,7 +16,7 @@ use crate::policy::budgets::{NewVoucher, may_sign};
 
 impl Local {
     /// What a request would cost. It is sent once, without a payment and without its body: whoever asks what something costs
-    /// does not want it done.
+    /// does not want it done. The chat of a listed provider is not sent at all: its price is known.
     pub(super) async fn quote_request(
         &self,
         call: PaymentCall,
@@ -25,6 +26,18 @@ impl Local {
         if !["GET", "POST"].contains(&call.method.as_str()) {
             return Err(Failure::argument("method", "a quote asks by GET or POST"));
         }
+        let asked = self.asked_for(&call, &caller).await?;
+        if let Some(view) = self.view_by_channel(&asked, &call, &caller).await? {
+            let body = Body::Text(String::new());
+            return Ok(PaymentReply {
+                status: 402,
+                content_type: None,
+                body,
+                payment: None,
+                demand: Some(view),
+                notes: Vec::new(),
+            });
+        }
         let call = PaymentCall { body: None, ..call };
         let asked = self.asked_for(&call, &caller).await?;
         let answered = self.ask_unpaid(&asked, &call, &progress).await?;
@@ -32,7 +45,8 @@ impl Local {
         Ok(match answered {
             Answered::Unpaid(answer) => reply(answer, None),
             Answered::Drain(answer) => {
-                reply(answer, Some(DemandView { protocol: "drain".into(), refused: Some(BY_CHANNEL.into()), ..view }))
+                let refused = Some(not_listed(&asked.host, 0).message);
+                reply(answer, Some(DemandView { protocol: "drain".into(), refused, ..view }))
             }
             Answered::NotPayable(answer, reasons) => {
                 let protocol = reasons.first().map_or("unknown", |reason| reason.protocol.as_str());

@@ -3,6 +3,7 @@
 
 mod asking;
 mod budget;
+mod by_channel;
 mod choosing;
 mod estimating;
 mod market;

@@ -11,7 +11,7 @@ use super::repeating::{Named, Running};
 use crate::actors::channel::Once;
 use crate::actors::payments::{Bought, Purchase, unkept};
 use crate::actors::{opening, person};
-use crate::api::{DemandView, KeptAnswer, Payment, PaymentCall, PaymentReply, Progress, Target};
+use crate::api::{ChatCall, DemandView, KeptAnswer, Payment, PaymentCall, PaymentReply, Progress, Target};
 use crate::error::{Code, Failure};
 use crate::journal::audit::{Kind, Wanted};
 use crate::journal::{Earlier, PaymentIntent, ReceiptId};
@@ -82,7 +82,10 @@ impl Local {
         // What is free is given whatever the chain says.
         let offer = match answered? {
             Answered::Unpaid(answer) => return Ok(Bought::Done(Box::new(reply(answer, None)))),
-            Answered::Drain(_) => return Err(self.by_channel(asked).await),
+            Answered::Drain(_) => {
+                let paid = self.pay_by_channel(asked, call, once.cloned(), caller.clone(), progress.clone());
+                return Ok(Bought::Done(Box::new(Box::pin(paid).await?)));
+            }
             Answered::NotPayable(_, reasons) => return Err(not_payable(&asked.host, &reasons)),
             Answered::Offer(_, offer) => *offer,
         };
@@ -207,24 +210,7 @@ impl Local {
         }
         result
     }
-
-    /// Which tool pays a provider that is paid by channels.
-    async fn by_channel(&self, asked: &Asked) -> Failure {
-        let here = asked.request.url().origin();
-        let at = |listing: &&Listing| listing.api_url.parse::<reqwest::Url>().is_ok_and(|url| url.origin() == here);
-        let known = self.catalogue().await.ok();
-        let listing = known.as_ref().and_then(|known| known.catalogue.listings.iter().find(at));
-        let how = match listing {
-            Some(listing) => format!("Use drain_chat with provider {}.", quoted(&listing.id, 80)),
-            None => {
-                "It is not in the directory: a person lists it in the configuration, then drain_chat pays it.".into()
-            }
-        };
-        Failure::unspent(Code::NotPayable, format!("{}: {BY_CHANNEL}", quoted(&asked.host, 100)), how)
-    }
 }
-
-pub(super) const BY_CHANNEL: &str = "it is paid by payment channels (DRAIN), not by single payments";
 
 /// Whether the lists let it be asked.
 fn allowed(caller: &Caller, request: &WebRequest, id: &str, category: &str) -> Result<(), NotAllowed> {
@@ -326,9 +312,14 @@ impl Named for PaymentCall {
         caller: &Caller,
     ) -> Result<Option<PaymentReply>, Failure> {
         let purse = local.purse()?;
-        let (ReceiptId::Payment(_), Some((status, content_type, body))) = (earlier.receipt, unkept(&kept)) else {
-            return Ok(None);
-        };
+        if let ReceiptId::Voucher(_) = earlier.receipt {
+            let reply = ChatCall::again(local, earlier, kept, caller).await?;
+            return Ok(match reply {
+                Some(reply) => Some(local.answer_of_chat(reply, caller).await),
+                None => None,
+            });
+        }
+        let Some((status, content_type, body)) = unkept(&kept) else { return Ok(None) };
         let Some(receipt) = purse.journal.receipt(earlier.receipt, caller.member().map(str::to_owned)).await? else {
             return Ok(None);
         };

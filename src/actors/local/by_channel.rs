@@ -1,0 +1,185 @@
+//! Requests whose server is paid by payment channels (DRAIN): where one is the chat of a listed provider, it is paid as such.
+
+use drain_protocol::chat::parse_messages;
+use drain_protocol::directory::{Listing, ListingProtocol};
+use drain_protocol::text::quoted;
+use serde::Deserialize;
+use serde_json::{Number, Value};
+
+use super::Local;
+use super::requesting::Asked;
+use crate::actors::channel::Once;
+use crate::api::{
+    Body, ChatCall, ChatReply, DemandView, PayFrom, Payment, PaymentCall, PaymentReply, Progress, ProviderWish,
+    QuoteCall, QuoteInput,
+};
+use crate::error::{Code, Failure};
+use crate::http_client::host_and_port;
+use crate::policy::Caller;
+
+const WORST_CASE: &str = "the price, which is the most that the request can cost, out of a channel's deposit; what a provider takes beyond its price closes the channel";
+
+/// A chat, as providers take it. What else a body may hold is not passed on, and so it is refused.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Chat {
+    model: String,
+    messages: Value,
+    max_tokens: Option<u32>,
+    temperature: Option<Number>,
+    stream: Option<bool>,
+}
+
+impl Local {
+    /// Pays for a request that its server wants to be paid for from a channel.
+    pub(super) async fn pay_by_channel(
+        &self,
+        asked: &Asked,
+        call: &PaymentCall,
+        once: Option<Once>,
+        caller: Caller,
+        progress: Progress,
+    ) -> Result<PaymentReply, Failure> {
+        let (chat, listing) = self.as_chat(asked, call).await?;
+        let paid = self.pay(chat, once, caller.clone(), progress).await;
+        let reply = paid.map_err(|failure| match failure.code {
+            // A request by its URL has no argument for it.
+            Code::ChannelNeeded => {
+                let id = quoted(&listing.id, 80);
+                let next = format!("Open one with drain_open_channel and provider {id}, then call again. Or use drain_chat with maxDeposit.");
+                Failure { next, ..failure }
+            }
+            _ => failure,
+        })?;
+        Ok(self.answer_of_chat(reply, &caller).await)
+    }
+
+    /// The same answer as one of a request.
+    pub(super) async fn answer_of_chat(&self, reply: ChatReply, caller: &Caller) -> PaymentReply {
+        let content_type = Some("application/json".to_owned());
+        let paid = match reply {
+            ChatReply::Paid(paid) => paid,
+            ChatReply::ReadFirst { docs } => {
+                let note = "nothing was paid: these are the provider's instructions; call again with a request that follows them";
+                let (status, body) = (402, Body::Text(docs));
+                return PaymentReply {
+                    status,
+                    content_type: None,
+                    body,
+                    payment: None,
+                    demand: None,
+                    notes: vec![note.into()],
+                };
+            }
+        };
+        let channel = paid.channel.channel_id.unwrap_or_default();
+        let record = match channel.parse() {
+            Ok(id) => self.record(id, caller).await.ok(),
+            Err(_) => None,
+        };
+        let (payee, host) = record.map_or_else(Default::default, |record| {
+            let url = record.api_url.parse::<reqwest::Url>().ok();
+            (record.provider_wallet.to_string(), url.map(|url| host_and_port(&url)).unwrap_or_default())
+        });
+        let mut notes = paid.notes;
+        notes.push(format!("paid from the channel {channel}"));
+        let payment = Payment {
+            receipt: paid.receipt,
+            protocol: "drain".into(),
+            state: "paid".into(),
+            amount: paid.cost,
+            payee,
+            host,
+            chain_id: self.services.config.chain.chain_id,
+            transaction: None,
+            spent_today: paid.spent_today,
+        };
+        let body = Body::Text(paid.raw.to_string());
+        PaymentReply { status: 200, content_type, body, payment: Some(payment), demand: None, notes }
+    }
+
+    /// What the chat of a listed provider would cost; `None` where a request is none.
+    pub(super) async fn view_by_channel(
+        &self,
+        asked: &Asked,
+        call: &PaymentCall,
+        caller: &Caller,
+    ) -> Result<Option<DemandView>, Failure> {
+        let Ok((chat, listing)) = self.as_chat(asked, call).await else { return Ok(None) };
+        let ChatCall { from, model, messages, max_tokens, max_cost, .. } = chat;
+        let quote = QuoteCall { from, model, input: QuoteInput::Messages(messages), max_tokens, max_cost };
+        let quote = self.quote(quote, caller).await?;
+        Ok(Some(DemandView {
+            protocol: "drain".into(),
+            price: Some(quote.at_most),
+            payee: Some(listing.provider_address.to_string()),
+            token: Some(self.asset()?.token.to_string()),
+            chain_id: Some(self.services.config.chain.chain_id),
+            host: asked.host.clone(),
+            caps_leave: quote.caps_leave,
+            asks_person: quote.asks_person,
+            refused: quote.refused,
+            worst_case: Some(WORST_CASE.into()),
+        }))
+    }
+
+    /// The chat that a request is, and with whom.
+    async fn as_chat(&self, asked: &Asked, call: &PaymentCall) -> Result<(ChatCall, Listing), Failure> {
+        let listing = self.provider_at(asked).await?;
+        let use_chat = |what: String| {
+            let next = format!("Use drain_chat with provider {}.", quoted(&listing.id, 80));
+            Failure::unspent(Code::NotPayable, format!("{}: {BY_CHANNEL}, and {what}", quoted(&asked.host, 100)), next)
+        };
+        if call.method != "POST" {
+            return Err(use_chat("only a chat that is sent by POST is paid so".into()));
+        }
+        let body = call.body.as_deref().unwrap_or_default();
+        let chat: Chat = serde_json::from_str(body)
+            .map_err(|error| use_chat(format!("the body is no chat that can be passed on ({error})")))?;
+        if chat.stream == Some(true) {
+            return Err(use_chat("its answer is not streamed here".into()));
+        }
+        let longest = self.services.config.requests.max_request_bytes;
+        let messages = parse_messages(&chat.messages, longest).map_err(|why| use_chat(format!("messages: {why}")))?;
+        let wish = ProviderWish { provider: listing.id.clone(), max_deposit: None, duration: None };
+        let chat = ChatCall {
+            from: PayFrom::Provider(wish),
+            model: chat.model,
+            messages,
+            max_tokens: chat.max_tokens,
+            temperature: chat.temperature,
+            max_cost: call.max_cost,
+            request_id: None,
+        };
+        Ok((chat, listing))
+    }
+
+    /// The listed provider whose chat is at exactly this URL.
+    async fn provider_at(&self, asked: &Asked) -> Result<Listing, Failure> {
+        let known = self.catalogue().await?;
+        let here = asked.request.url();
+        let at = |listing: &&Listing| {
+            listing.protocol == ListingProtocol::Drain
+                && format!("{}/v1/chat/completions", listing.api_url.trim_end_matches('/'))
+                    .parse::<reqwest::Url>()
+                    .is_ok_and(|url| url == *here)
+        };
+        let all: Vec<&Listing> = known.catalogue.listings.iter().filter(at).collect();
+        match all.as_slice() {
+            [one] => Ok((*one).clone()),
+            all => Err(not_listed(&asked.host, all.len())),
+        }
+    }
+}
+
+/// A server that is paid by channels, and with so many listed providers' chats at this URL.
+pub(super) fn not_listed(host: &str, listed: usize) -> Failure {
+    let what = if listed == 0 { "no listed provider's chat is" } else { "the chats of several listed providers are" };
+    Failure::unspent(
+        Code::NotPayable,
+        format!("{}: {BY_CHANNEL}, and {what} at this URL", quoted(host, 100)),
+        "Find it with drain_providers and use drain_chat. A person can list one in the configuration.",
+    )
+}
+
+const BY_CHANNEL: &str = "it is paid by payment channels (DRAIN)";
