@@ -20,6 +20,9 @@ pub const TESTNET: u64 = 42_431;
 /// For how many seconds a payment is valid at most: the chain takes none that is valid for more than 30.
 pub const LONGEST: u64 = 25;
 
+/// The most that the gas of one payment may cost: some ten times the usual.
+pub const MOST_GAS: Usdc = Usdc::new(50_000);
+
 const TYPE: u8 = 0x76;
 /// The key of the nonce that expires.
 const EXPIRING: U256 = U256::MAX;
@@ -140,7 +143,7 @@ fn list(payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The memo that binds a transfer to the challenge that it answers: MPP's tag and version, then parts of the hashes of who
+/// The memo that binds a transfer to the challenge that it answers. The chain takes a memo more than once: MPP's tag and version, then parts of the hashes of who
 /// asks and of the challenge's id. No client is named.
 pub fn memo(id: &str, realm: &str) -> B256 {
     let mut memo = [0u8; 32];

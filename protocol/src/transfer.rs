@@ -5,7 +5,7 @@ use alloy::primitives::{Address, B256, U256};
 use alloy::sol_types::{Eip712Domain, SolStruct};
 
 use crate::deployment::{AMOY, AMOY_USDC, POLYGON, POLYGON_USDC};
-use crate::tempo::TempoTransfer;
+use crate::tempo::{self, TempoTransfer};
 use crate::usdc::Usdc;
 
 // The token's names: they are part of the signed hash.
@@ -135,6 +135,14 @@ impl PaymentOrder {
         match self {
             Self::Authorization { asset, .. } => asset.token,
             Self::Tempo(order) => order.token,
+        }
+    }
+
+    /// What a person says yes to: the same from one try to the next, whatever gas costs meanwhile.
+    pub fn asked_for(&self) -> Usdc {
+        match self {
+            Self::Authorization { transfer, .. } => transfer.value,
+            Self::Tempo(order) => order.transfer.value.saturating_add(tempo::MOST_GAS),
         }
     }
 

@@ -188,9 +188,6 @@ impl Policy {
     /// The longest that a transfer that pays for a request may be valid, in seconds.
     pub const MAX_TRANSFER_TIME: u64 = 600;
 
-    /// The most that the gas of a transfer over Tempo may cost: some ten times the usual.
-    pub const MAX_GAS_COST: Usdc = Usdc::new(50_000);
-
     /// Channels on these deployments, no transfers, no unlimited allowance, the usual gas ceilings.
     pub const fn new(chain_id: u64, deployments: Vec<Deployment>) -> Self {
         Self {
@@ -241,8 +238,8 @@ impl Policy {
             _ => return Err(Refusal::UnknownAsset { token: order.token, chain_id }.into()),
         }
         let amount = order.gas.most();
-        if amount > Self::MAX_GAS_COST {
-            return Err(Refusal::GasCost { amount, most: Self::MAX_GAS_COST }.into());
+        if amount > tempo::MOST_GAS {
+            return Err(Refusal::GasCost { amount, most: tempo::MOST_GAS }.into());
         }
         self.check_payment(&order.transfer, order.token, own, *now, tempo::LONGEST)
     }

@@ -50,6 +50,9 @@ pub struct ReceiptView {
     /// The nonce of its signed transfer (EIP-3009), by which the chain tells whether it was taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transfer_nonce: Option<String>,
+    /// Without a channel: on which chain.
+    #[serde(skip)]
+    pub chain_id: Option<u64>,
     /// The transaction that took such a payment, by its payee's word.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transaction: Option<String>,

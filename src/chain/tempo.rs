@@ -1,16 +1,23 @@
 //! Tempo's chain: what gas a transfer needs there, and what became of one.
 
-use alloy::primitives::{Bytes, U256};
+use alloy::eips::BlockNumberOrTag;
+use alloy::primitives::{Bytes, U64, U256};
 use drain_protocol::tempo::{self, Gas};
 use drain_protocol::{Address, B256, Usdc};
+use serde::Deserialize;
 use serde_json::json;
 
 use super::events::Receipt;
 use super::pool::number;
+use super::reads::{Head, plain};
 use super::{Chain, ChainError};
 
 /// A little more than what was estimated, as Tempo's own clients allow for the signature.
 const MARGIN: u64 = 5_000;
+/// What Tempo's own clients give on top of the base fee, for a unit of gas.
+const TIP: u128 = 1_000_000_000;
+/// More blocks than this are not half a minute of that chain.
+const MOST_BLOCKS: u64 = 600;
 
 /// What a transaction over Tempo did, at a block that stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,10 +28,18 @@ pub struct TempoOutcome {
     pub gas: Usdc,
 }
 
+/// A block's time and what it holds.
+#[derive(Deserialize)]
+struct Block {
+    timestamp: U64,
+    transactions: Vec<B256>,
+}
+
 impl Chain {
-    /// The gas that a call of a token needs in a transaction of Tempo's type whose nonce expires, and its price now.
+    /// The gas that a call of a token needs in a transaction of Tempo's type whose nonce expires, at the price of this block.
     pub async fn tempo_gas(
         &self,
+        head: Head,
         from: Address,
         token: Address,
         data: Bytes,
@@ -34,35 +49,63 @@ impl Chain {
             "type": "0x76", "from": from, "feeToken": token, "calls": [{ "to": token, "value": "0x0", "input": data }],
             "nonceKey": U256::MAX, "nonce": "0x0", "validBefore": format!("{valid_before:#x}"),
         }]);
-        let (limit, fees) = futures::join!(self.pool().read("eth_estimateGas", &call, number), self.fees());
-        let fees = fees?;
-        Ok(Gas {
-            limit: limit?.saturating_add(MARGIN),
-            price: fees.max_fee_per_gas,
-            tip: fees.max_priority_fee_per_gas,
-        })
+        let limit: u64 = self.pool().read("eth_estimateGas", &call, number).await?;
+        let base = head.base_fee.ok_or_else(|| ChainError::malformed("a block of Tempo's without a base fee"))?;
+        let price = base.saturating_mul(2).saturating_add(TIP);
+        Ok(Gas { limit: limit.saturating_add(MARGIN), price, tip: TIP })
     }
 
     /// What became of a transaction as of a final block, by the word of two endpoints where there are two; `None` where none
-    /// of them has it there.
+    /// of them has it there. That alone is no proof: [`Chain::tempo_absent`] is.
     pub async fn tempo_outcome(&self, hash: B256, block: u64) -> Result<Option<TempoOutcome>, ChainError> {
         let read = |value| Receipt::read(value, hash);
         let said = self.pool().ask_two("eth_getTransactionReceipt", &json!([hash]), Some(block), read).await?;
         let mut said =
             said.into_iter().map(|(_, receipt)| receipt.flatten().filter(|receipt| receipt.block_number <= block));
+        let cost = |receipt: &Receipt| (receipt.gas_used, receipt.effective_gas_price);
         let first = said.next().flatten();
         let agreed = said.all(|other| match (&first, &other) {
             (None, None) => true,
-            (Some(one), Some(other)) => one.agrees_with(other),
+            (Some(one), Some(other)) => one.agrees_with(other) && cost(one) == cost(other),
             _ => false,
         });
         if !agreed {
             let what = format!("the endpoints tell different things of the transaction {hash:#x}");
             return Err(ChainError::Disagreement { what });
         }
-        Ok(first.map(|receipt| TempoOutcome {
+        let Some(receipt) = first else { return Ok(None) };
+        if receipt.effective_gas_price == 0 {
+            return Err(ChainError::malformed("a receipt without the price of its gas"));
+        }
+        Ok(Some(TempoOutcome {
             success: receipt.success,
             gas: tempo::cost(receipt.gas_used, receipt.effective_gas_price),
         }))
+    }
+
+    /// Whether no block in which a transaction was valid holds it: each of them is read, on two endpoints where there are two,
+    /// up to the final block `last`. A node that lags or forgets gives no blocks, or says so of its receipts alone.
+    pub async fn tempo_absent(&self, hash: B256, valid_before: u64, last: u64) -> Result<bool, ChainError> {
+        // Signed no earlier than this, by the chain's own time.
+        let since = valid_before.saturating_sub(tempo::LONGEST).saturating_sub(1);
+        let first = self.first_block_since(since, last).await?.saturating_sub(1);
+        for number in first..=last.min(first.saturating_add(MOST_BLOCKS)) {
+            let params = json!([BlockNumberOrTag::Number(number), false]);
+            let said = self.pool().ask_two("eth_getBlockByNumber", &params, Some(number), plain::<Block>).await?;
+            let blocks: Vec<Block> = said.into_iter().filter_map(|(_, block)| block).collect();
+            let times = || blocks.iter().map(|block| block.timestamp.to::<u64>());
+            if blocks.iter().any(|block| block.transactions.contains(&hash)) {
+                return Ok(false);
+            }
+            // One endpoint alone does not choose where the search begins.
+            if blocks.is_empty() || number == first && number > 0 && times().any(|time| time >= since) {
+                let what = format!("the endpoints tell of different blocks {number}");
+                return Err(ChainError::Disagreement { what });
+            }
+            if times().all(|time| time >= valid_before) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }

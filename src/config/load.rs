@@ -79,7 +79,7 @@ impl Config {
         };
         let requests = requests(&mut layers)?;
         let serve = serve::settings(&mut layers)?;
-        let play_money = play_money(&mut layers, &chain, &marketplace)?;
+        let play_money = play_money(&mut layers, &chain, tempo.as_ref(), &marketplace)?;
         warnings.append(&mut layers.warnings);
         Ok(Self {
             home,
@@ -406,14 +406,20 @@ fn requests(layers: &mut Layers) -> Result<RequestConfig, ConfigError> {
 
 /// The mark says that nothing has any value. A node of one's own may serve the real chain, so it takes a marketplace on
 /// this machine too, as the sandbox has: together they are nobody's real set-up.
-fn play_money(layers: &mut Layers, chain: &ChainConfig, marketplace: &MarketplaceConfig) -> Result<bool, ConfigError> {
+fn play_money(
+    layers: &mut Layers,
+    chain: &ChainConfig,
+    tempo: Option<&ChainConfig>,
+    marketplace: &MarketplaceConfig,
+) -> Result<bool, ConfigError> {
     let Some(raw) = layers.get(Key::PlayMoney)? else { return Ok(false) };
     let wished = raw.parse(values::switch)?;
-    let here = chain.rpc_urls.iter().chain([&marketplace.directory_url]).all(is_loopback);
+    let tempo = tempo.into_iter().flat_map(|tempo| &tempo.rpc_urls);
+    let here = chain.rpc_urls.iter().chain(tempo).chain([&marketplace.directory_url]).all(is_loopback);
     if wished && !here {
         return Err(Bad::new(
             "it is on, but an RPC endpoint or the directory is not on this machine: money may be real",
-            "Unset it, or set DRAIN_RPC_URL and DRAIN_DIRECTORY_URL to the sandbox",
+            "Unset it, or set DRAIN_RPC_URL and DRAIN_DIRECTORY_URL to the sandbox, and DRAIN_TEMPO_RPC_URL to nothing",
         )
         .at(raw.name));
     }

@@ -14,10 +14,10 @@ use crate::times::rfc3339;
 const SELECT: &str = "SELECT * FROM ( \
      SELECT v.intent, v.nonce, 'drain' AS protocol, v.amount, v.bound, v.model, v.state, v.cost, v.disputed, v.note, v.created_at, \
      v.settled_at, v.agent, v.request_key, v.answer_hash, c.channel_id, c.provider_id, CAST(NULL AS TEXT) AS payee, CAST(NULL AS TEXT) AS tx_hash, \
-     CAST(NULL AS TEXT) AS host, CAST(NULL AS TEXT) AS transfer_nonce \
+     CAST(NULL AS TEXT) AS host, CAST(NULL AS TEXT) AS transfer_nonce, CAST(NULL AS BIGINT) AS chain_id \
      FROM vouchers v JOIN channels c USING (intent) WHERE v.state != 'probe' \
      UNION ALL SELECT 0, id, protocol, amount, amount, what, state, cost, 0, note, created_at, settled_at, agent, request_key, answer_hash, \
-     NULL, provider_id, payee, tx_hash, host, transfer_nonce FROM payments) r WHERE (CAST(?1 AS TEXT) IS NULL OR agent = ?1)";
+     NULL, provider_id, payee, tx_hash, host, transfer_nonce, chain_id FROM payments) r WHERE (CAST(?1 AS TEXT) IS NULL OR agent = ?1)";
 
 impl Journal {
     /// Receipts that this agent of a fleet sees, or all, newest first.
@@ -113,6 +113,7 @@ fn view(r: &Row<'_>) -> Result<ReceiptView, JournalError> {
         payee: r.get("payee")?,
         host: r.get("host")?,
         transfer_nonce: r.get("transfer_nonce")?,
+        chain_id: r.get::<_, Option<i64>>("chain_id")?.and_then(|id| u64::try_from(id).ok()),
         transaction: r.get("tx_hash")?,
         channel: r.get("channel_id")?,
         model: clean(r.get("model")?),

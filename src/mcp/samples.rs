@@ -172,6 +172,7 @@ pub(super) fn receipt() -> ReceiptView {
         payee: None,
         host: None,
         transfer_nonce: None,
+        chain_id: None,
         transaction: None,
         channel: None,
         model: ATTACK.into(),

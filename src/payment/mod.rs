@@ -48,7 +48,7 @@ pub const fn worst_case(protocol: Protocol) -> &'static str {
             "exactly the price, once, by the payee, within the challenge's time; it is taken before the answer is made, so the answer may fail all the same"
         }
         Protocol::MppTempo => {
-            "exactly the price, and gas of at most 0.05 USDC, once, within half a minute; it is taken before the answer is made, so the answer may fail all the same"
+            "the price, in which gas is counted as high as it may be, once, within half a minute; it is taken before the answer is made, so the answer may fail all the same"
         }
         Protocol::X402V1 | Protocol::X402V2 => {
             "exactly the price, once, by the payee, within the time; whoever sees the payment may use it for another request of the same price there, and it can be taken although the answer failed"

@@ -1,7 +1,7 @@
 //! Which of several ways to pay is used. They are alternatives for one price: exactly one is.
 
 use drain_protocol::demand::{NotPayable, Offer, Protocol};
-use drain_protocol::{Address, Asset, Usdc};
+use drain_protocol::{Address, Asset, Usdc, tempo};
 
 use super::request::WebRequest;
 use super::{feature, is_built, longest};
@@ -12,7 +12,7 @@ const SHORTEST: u64 = 5;
 /// What is paid, or why nothing is.
 #[derive(Debug)]
 pub struct Choice {
-    /// The cheapest that can be paid; of equal ones MPP, whose payment is bound to its challenge, then the newer x402.
+    /// The cheapest that can be paid, gas included; of equal ones MPP, whose payment is bound to its challenge, then the newer x402.
     pub offer: Option<Offer>,
     /// What stands against the others.
     pub refused: Vec<NotPayable>,
@@ -48,15 +48,14 @@ pub fn choose(offers: Vec<Result<Offer, NotPayable>>, request: &WebRequest, judg
     choice
 }
 
-const fn rank(offer: &Offer) -> (Usdc, u8) {
-    let protocol = match offer.protocol {
-        Protocol::Mpp => 0,
-        Protocol::X402V2 => 1,
-        Protocol::X402V1 => 2,
+fn rank(offer: &Offer) -> (Usdc, u8) {
+    match offer.protocol {
+        Protocol::Mpp => (offer.amount, 0),
+        Protocol::X402V2 => (offer.amount, 1),
+        Protocol::X402V1 => (offer.amount, 2),
         // Gas comes on top.
-        Protocol::MppTempo => 3,
-    };
-    (offer.amount, protocol)
+        Protocol::MppTempo => (offer.amount.saturating_add(tempo::MOST_GAS), 3),
+    }
 }
 
 fn payable(offer: Offer, request: &WebRequest, judged: Judged<'_>) -> Result<Offer, NotPayable> {

@@ -1,6 +1,7 @@
 //! What a request to whoever wants to be paid by HTTP 402 would cost.
 
-use drain_protocol::demand::Offer;
+use drain_protocol::Usdc;
+use drain_protocol::demand::{Offer, Protocol};
 
 use super::Local;
 use super::by_channel::not_listed;
@@ -67,7 +68,15 @@ impl Local {
         call: &PaymentCall,
         caller: &Caller,
     ) -> Result<DemandView, Failure> {
-        let (limits, amount) = (&caller.limits, offer.amount);
+        let limits = &caller.limits;
+        // Gas of Tempo's is part of what it costs, and known when its chain was asked.
+        let (amount, asked_for, unable) = match offer.protocol {
+            Protocol::MppTempo => match self.order(&asked.host, offer, Ok(Usdc::MAX)).await {
+                Ok(ordered) => (ordered.order.at_most(), ordered.order.asked_for(), None),
+                Err(failure) => (offer.amount, offer.amount, Some(failure.message)),
+            },
+            Protocol::Mpp | Protocol::X402V1 | Protocol::X402V2 => (offer.amount, offer.amount, None),
+        };
         let (caps_leave, refused) = match self.purse() {
             Err(failure) => (None, Some(failure.message)),
             Ok(_) => {
@@ -77,7 +86,7 @@ impl Local {
                 let dear = too_dear(call, limits, amount).err().map(|failure| failure.message);
                 let over = told(may_sign(limits, &used.signed(), wanted), caller);
                 let left = caps_leave(caller, &used).map(|left| left.min(limits.per_request).min(limits.per_payment));
-                (left, self.refused(caller).await?.or(dear).or(over))
+                (left, self.refused(caller).await?.or(dear).or(over).or(unable))
             }
         };
         Ok(DemandView {
@@ -88,7 +97,7 @@ impl Local {
             chain_id: Some(offer.chain_id),
             host: asked.host.clone(),
             caps_leave,
-            asks_person: asked.unknown || limits.approve.needs_person(ApprovalKind::Request, amount),
+            asks_person: asked.unknown || limits.approve.needs_person(ApprovalKind::Request, asked_for),
             refused,
             worst_case: Some(worst_case(offer.protocol).into()),
         })

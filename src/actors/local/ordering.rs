@@ -1,7 +1,7 @@
 //! What is to be signed for an offer, and whether the wallet has the money for it.
 
 use drain_protocol::demand::{Offer, Protocol};
-use drain_protocol::tempo::Gas;
+use drain_protocol::tempo::{self, Gas};
 use drain_protocol::text::quoted;
 use drain_protocol::{Address, Asset, B256, PaymentOrder, TempoTransfer, Usdc};
 
@@ -9,6 +9,9 @@ use super::Local;
 use crate::chain::Chain;
 use crate::error::{Code, Failure};
 use crate::payment::longest;
+
+/// How far Tempo's clock may be ahead of the machine's, in seconds.
+const CLOCKS_APART: u64 = 60;
 
 /// What is to be signed, and the time by which it is valid.
 pub(super) struct Ordered {
@@ -26,13 +29,15 @@ impl Local {
         funds: Result<Usdc, Failure>,
     ) -> Result<Ordered, Failure> {
         let own = self.purse()?.address;
-        let (ordered, balance, next) = match (offer.protocol, &self.services.tempo) {
-            (Protocol::MppTempo, Some(chain)) => {
+        let (ordered, balance, next) = match offer.protocol {
+            Protocol::MppTempo => {
+                let chain = self.services.tempo.as_ref().ok_or_else(|| Failure::internal("no chain of Tempo's"))?;
+                let latest = self.services.clock.now().saturating_add(CLOCKS_APART);
                 let (ordered, balance) =
-                    futures::try_join!(over_tempo(chain, offer, own), balance(chain, offer.token, own))?;
+                    futures::try_join!(over_tempo(chain, offer, own, latest), balance(chain, offer.token, own))?;
                 (ordered, balance, "A person sends that token to the same account on Tempo.")
             }
-            _ => {
+            Protocol::Mpp | Protocol::X402V1 | Protocol::X402V2 => {
                 let now = self.services.clock.block_time();
                 let transfer = offer.transfer(own, now, longest(offer.protocol), B256::random());
                 let order = PaymentOrder::Authorization { asset: self.asset()?, transfer };
@@ -109,11 +114,24 @@ async fn balance(chain: &Chain, token: Address, account: Address) -> Result<Usdc
     Ok(chain.usdc_balance(token, account).await?)
 }
 
-async fn over_tempo(chain: &Chain, offer: &Offer, own: Address) -> Result<Ordered, Failure> {
-    let now = chain.head().await?.timestamp;
+/// `latest` is the machine's own time and a little: an endpoint that names a later one gets no payment for later.
+async fn over_tempo(chain: &Chain, offer: &Offer, own: Address, latest: u64) -> Result<Ordered, Failure> {
+    let head = chain.head().await?;
+    let now = head.timestamp.min(latest);
     let transfer = offer.transfer(own, now, longest(offer.protocol), B256::ZERO);
     let unpriced = Gas { limit: 0, price: 0, tip: 0 };
     let mut order = TempoTransfer { chain_id: offer.chain_id, token: offer.token, transfer, gas: unpriced };
-    order.gas = chain.tempo_gas(own, offer.token, order.calldata(), transfer.valid_before).await?;
+    order.gas = chain.tempo_gas(head, own, offer.token, order.calldata(), transfer.valid_before).await?;
+    if order.gas.most() > tempo::MOST_GAS {
+        return Err(Failure::unspent(
+            Code::ChainUnavailable,
+            format!(
+                "gas on Tempo would cost up to {} USDC, and {} are the most that is paid",
+                order.gas.most(),
+                tempo::MOST_GAS
+            ),
+            "Call again later; if it stays, a person looks at DRAIN_TEMPO_RPC_URL.",
+        ));
+    }
     Ok(Ordered { order: PaymentOrder::Tempo(order), now })
 }

@@ -1,6 +1,6 @@
 //! Requests to whoever wants to be paid by HTTP 402: asked without a payment first, then judged, then paid once.
 
-use drain_protocol::demand::{self, Demand, NotPayable, Offer, Protocol};
+use drain_protocol::demand::{self, Demand, NotPayable, Offer};
 use drain_protocol::directory::{Listing, ListingProtocol};
 use drain_protocol::text::quoted;
 use drain_protocol::{Address, B256, Usdc};
@@ -323,9 +323,6 @@ impl Named for PaymentCall {
         let Some(receipt) = purse.journal.receipt(earlier.receipt, caller.member().map(str::to_owned)).await? else {
             return Ok(None);
         };
-        let own = &local.services.config.chain;
-        let over_tempo = receipt.protocol == Protocol::MppTempo.as_str();
-        let chain = local.services.config.tempo.as_ref().filter(|_| over_tempo).unwrap_or(own);
         let payment = Payment {
             receipt: receipt.receipt,
             protocol: receipt.protocol,
@@ -333,7 +330,7 @@ impl Named for PaymentCall {
             amount: receipt.bound,
             payee: receipt.payee.unwrap_or_default(),
             host: receipt.host.unwrap_or_default(),
-            chain_id: chain.chain_id,
+            chain_id: receipt.chain_id.unwrap_or(local.services.config.chain.chain_id),
             transaction: receipt.transaction,
             spent_today: purse.journal.spent_today(local.services.clock.now()).await?,
         };

@@ -90,7 +90,7 @@ impl Follower {
     fn tell(&self, payment: &OpenPayment, said: OnChain) {
         let id = payment.id;
         match (payment.unsent, said) {
-            (true, OnChain::NeverTaken) => {}
+            (true, OnChain::NeverTaken { .. }) => {}
             (true, OnChain::Taken { .. } | OnChain::Reverted { .. }) => {
                 let what = format!(
                     "payment {id} never left this process and was taken all the same: somebody else may have the key"
@@ -107,25 +107,25 @@ impl Follower {
 
     /// What the chain says of one, as of a block that stays; `None` while it may still be taken, or its request is on its way.
     async fn of(&self, payment: &OpenPayment, last: &LastBlock<'_>) -> Result<Option<OnChain>, ChainError> {
-        let OpenPayment { id, token, nonce, valid_before, value, transaction, .. } = *payment;
+        let OpenPayment { id, chain_id, token, nonce, valid_before, value, transaction, .. } = *payment;
         if self.purse.underway.has(id) {
             return Ok(None);
         }
-        let (chain, block) = last.known().await?;
-        let taken = if chain.chain_id() == self.services.config.chain.chain_id {
+        let (chain, block) = last.known(chain_id).await?;
+        let over = block.timestamp >= valid_before;
+        let never = OnChain::NeverTaken { transaction };
+        if chain_id == self.services.config.chain.chain_id {
             let used = chain.transfer_used(token, self.purse.address, nonce, block.number).await?;
-            used.then_some(OnChain::Taken { cost: value })
-        } else if let Some(hash) = transaction {
-            let outcome = chain.tempo_outcome(hash, block.number).await?;
-            outcome.map(|TempoOutcome { success, gas }| match success {
-                true => OnChain::Taken { cost: value.saturating_add(gas) },
-                false => OnChain::Reverted { cost: gas },
-            })
-        } else {
-            // Its transaction is recorded before anybody has it: there is none.
-            None
-        };
-        Ok(taken.or_else(|| (block.timestamp >= valid_before).then_some(OnChain::NeverTaken)))
+            return Ok(if used { Some(OnChain::Taken { cost: value }) } else { over.then_some(never) });
+        }
+        // A transaction is recorded before anybody has it: without one there is none.
+        let Some(hash) = transaction else { return Ok(over.then_some(never)) };
+        Ok(match chain.tempo_outcome(hash, block.number).await? {
+            Some(TempoOutcome { success: true, gas }) => Some(OnChain::Taken { cost: value.saturating_add(gas) }),
+            Some(TempoOutcome { success: false, gas }) => Some(OnChain::Reverted { cost: gas }),
+            None if over && chain.tempo_absent(hash, valid_before, block.number).await? => Some(never),
+            None => None,
+        })
     }
 }
 
@@ -140,9 +140,12 @@ impl<'a> LastBlock<'a> {
         Self { chain, block: OnceCell::new() }
     }
 
-    async fn known(&self) -> Result<(&'a Chain, Head), ChainError> {
-        let chain = self.chain.ok_or_else(|| ChainError::Unavailable {
-            reason: "it was paid over Tempo, and DRAIN_TEMPO_RPC_URL is not set any more".into(),
+    /// Of the chain of this id, if it is that one.
+    async fn known(&self, chain_id: u64) -> Result<(&'a Chain, Head), ChainError> {
+        let chain = self.chain.filter(|chain| chain.chain_id() == chain_id).ok_or_else(|| ChainError::Unavailable {
+            reason: format!(
+                "it was paid on chain {chain_id}, for which DRAIN_TEMPO_RPC_URL names no endpoint any more"
+            ),
         })?;
         let block =
             self.block.get_or_try_init(|| async { chain.block_agreed(chain.finalized_number().await?).await }).await?;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use drain_protocol::demand::{self, Offer};
 use drain_protocol::text::{one_line, quoted};
-use drain_protocol::{Address, PaymentOrder, Usdc};
+use drain_protocol::{Address, B256, PaymentOrder, Usdc};
 use reqwest::StatusCode;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -51,6 +51,8 @@ struct Paying {
     of: Purchase,
     id: PaymentId,
     spent_before: Usdc,
+    /// Over Tempo the one that was signed.
+    transaction: Option<B256>,
     _underway: Underway,
 }
 
@@ -74,13 +76,19 @@ impl Purchase {
         };
         reach(Point::PaymentAuthorized);
         let underway = self.purse.underway.begin(leave.id());
-        let paying = Paying { id: leave.id(), spent_before: leave.spent_today(), of: self, _underway: underway };
+        let paying = Paying {
+            id: leave.id(),
+            spent_before: leave.spent_today(),
+            of: self,
+            transaction: None,
+            _underway: underway,
+        };
         paying.pay(leave, gone).await.map(|reply| Bought::Done(Box::new(reply)))
     }
 }
 
 impl Paying {
-    async fn pay(self, leave: AuthorizedPayment, gone: CancellationToken) -> Result<PaymentReply, Failure> {
+    async fn pay(mut self, leave: AuthorizedPayment, gone: CancellationToken) -> Result<PaymentReply, Failure> {
         let order = *leave.order();
         // By which time it is valid, and since when.
         let (now, since) = (leave.now(), Instant::now());
@@ -98,8 +106,11 @@ impl Paying {
             }
         };
         reach(Point::PaymentSigned);
-        if let PaymentOrder::Tempo(order) = &order
-            && let Err(error) = self.of.purse.journal.payment_signed(self.id, order.signed(&signature).1).await
+        if let PaymentOrder::Tempo(order) = &order {
+            self.transaction = Some(order.signed(&signature).1);
+        }
+        if let Some(hash) = self.transaction
+            && let Err(error) = self.of.purse.journal.payment_signed(self.id, hash).await
         {
             self.ended(
                 PaymentEnd::Unsent { note: "its transaction could not be recorded".into() },
@@ -147,7 +158,7 @@ impl Paying {
             (false, true) => PaymentOutcome::NoReceipt,
             (false, false) => PaymentOutcome::Lost,
         };
-        let transaction = taken.and_then(|receipt| receipt.transaction);
+        let transaction = self.transaction.or_else(|| taken.and_then(|receipt| receipt.transaction));
         let end = if taken.is_some() {
             PaymentEnd::Taken { transaction, answer: hash }
         } else {
@@ -266,7 +277,7 @@ impl Paying {
     async fn keep(&self, answer: &KeptAnswer) {
         let id = AnswerId {
             receipt: self.id.to_string(),
-            // An account uses a nonce once: never another payment's, also where a journal was lost.
+            // Never another payment's: the journal holds each once, and an account's token too, also where a journal was lost.
             channel: format!("{:#x}", self.of.intent.order.transfer().nonce),
             agent: self.of.intent.agent.clone(),
         };

@@ -5,6 +5,7 @@ mod endpoints;
 mod events;
 mod money;
 mod relay;
+mod tempo;
 mod tracking;
 
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! What becomes of a payment: its server tells something, and the chain has the last word. Each is booked once.
 
+use drain_protocol::demand::Protocol;
 use drain_protocol::{Address, B256, Usdc};
 
 use super::super::audit::{self, Entry, Kind, Who};
@@ -81,7 +82,10 @@ pub enum OnChain {
         cost: Usdc,
     },
     /// It was not, and its time is over: it never can be.
-    NeverTaken,
+    NeverTaken {
+        /// The transaction that was asked for. Over Tempo one that was recorded since is another one, of which nothing was said.
+        transaction: Option<B256>,
+    },
 }
 
 impl Journal {
@@ -155,11 +159,13 @@ struct Standing {
     decided: i64,
     answered: bool,
     confirmed: bool,
+    over_tempo: bool,
+    transaction: Option<B256>,
 }
 
 fn standing(db: &Db<'_>, id: PaymentId) -> Result<Standing, JournalError> {
     let mut statement = db.prepare_cached(
-        "SELECT amount, cost, state, payee, host, provider_id, agent, newcomer, counted_at, settled_at, audit, answer_hash, confirmed \
+        "SELECT amount, cost, state, payee, host, provider_id, agent, newcomer, counted_at, settled_at, audit, answer_hash, confirmed, protocol, tx_hash \
          FROM payments WHERE id = ?1",
     )?;
     let mut rows = statement.query([id.0])?;
@@ -178,6 +184,8 @@ fn standing(db: &Db<'_>, id: PaymentId) -> Result<Standing, JournalError> {
         decided: r.get("audit")?,
         answered: r.get::<_, Option<String>>("answer_hash")?.is_some(),
         confirmed: r.get("confirmed")?,
+        over_tempo: r.get::<_, String>("protocol")? == Protocol::MppTempo.as_str(),
+        transaction: r.get::<_, Option<String>>("tx_hash")?.and_then(|hash| hash.parse().ok()),
     })
 }
 
@@ -223,7 +231,10 @@ fn on_chain(db: &Db<'_>, who: &Who, id: PaymentId, said: OnChain, at: u64) -> Re
     let mut booked = None;
     let cost = match said {
         OnChain::Taken { cost } | OnChain::Reverted { cost } => Some(cost.min(before.amount)),
-        OnChain::NeverTaken => None,
+        OnChain::NeverTaken { transaction } if before.over_tempo && transaction != before.transaction => {
+            return Ok(None);
+        }
+        OnChain::NeverTaken { .. } => None,
     };
     match (cost, before.state.as_str()) {
         (Some(cost), "in_flight" | "not_charged") => {

@@ -79,8 +79,7 @@ impl PaymentIntent {
             host: self.host.clone(),
             chain_id: self.order.chain_id(),
             contract: self.order.token(),
-            // Its gas differs from one try to the next, and is bounded by the signer.
-            amount: self.order.transfer().value,
+            amount: self.order.asked_for(),
             duration: 0,
             prices: self.request,
         }
@@ -92,7 +91,7 @@ impl PaymentIntent {
     }
 
     fn needs_person(&self) -> bool {
-        self.ask_person || self.limits.approve.needs_person(ApprovalKind::Request, self.order.at_most())
+        self.ask_person || self.limits.approve.needs_person(ApprovalKind::Request, self.order.asked_for())
     }
 }
 

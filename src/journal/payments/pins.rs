@@ -1,4 +1,7 @@
-//! Whom a host is paid to: the first one is pinned, and another one waits for a person (M14).
+//! Whom a host is paid to: the first one is pinned, and another one waits for a person (M14), on another chain too. A pin to
+//! nobody is a person's word: the next payee there is accepted.
+
+use drain_protocol::tempo;
 
 use super::super::audit::{self, Entry, Kind};
 use super::super::db::{Db, Optional, params};
@@ -15,11 +18,23 @@ pub(super) fn check(db: &Db<'_>, intent: &PaymentIntent) -> Result<(), JournalEr
         .query_row(params![intent.host, chain_id], |r| r.get(0))
         .optional()?;
     match pinned {
+        Some(open) if open.is_empty() => {
+            db.prepare_cached("UPDATE payee_pins SET payee = ?3, pinned_at = ?4 WHERE host = ?1 AND chain_id = ?2")?
+                .execute(params![intent.host, chain_id, payee, column(intent.moment.at)?])?;
+            Ok(())
+        }
         Some(before) if before != payee => {
             Err(JournalError::PayeeChanged { host: intent.host.clone(), before, now: payee })
         }
         Some(_) => Ok(()),
         None => {
+            let elsewhere: Option<String> = db
+                .prepare_cached("SELECT payee FROM payee_pins WHERE host = ?1 AND payee <> ?2 AND payee <> '' LIMIT 1")?
+                .query_row(params![intent.host, payee], |r| r.get(0))
+                .optional()?;
+            if let Some(before) = elsewhere {
+                return Err(JournalError::PayeeChanged { host: intent.host.clone(), before, now: payee });
+            }
             db.prepare_cached("INSERT INTO payee_pins (host, chain_id, payee, pinned_at) VALUES (?1, ?2, ?3, ?4)")?
                 .execute(params![intent.host, chain_id, payee, column(intent.moment.at)?])?;
             Ok(())
@@ -35,7 +50,7 @@ fn check_place(db: &Db<'_>, intent: &PaymentIntent) -> Result<(), JournalError> 
     let before: Option<String> = db
         .prepare_cached(
             "SELECT p.host FROM payments p WHERE p.provider_id = ?1 AND p.host <> ?2 \
-             AND EXISTS (SELECT 1 FROM payee_pins k WHERE k.host = p.host) \
+             AND EXISTS (SELECT 1 FROM payee_pins k WHERE k.host = p.host AND k.payee <> '') \
              AND NOT EXISTS (SELECT 1 FROM payments h WHERE h.provider_id = ?1 AND h.host = ?2) ORDER BY p.id DESC LIMIT 1",
         )?
         .query_row(params![intent.provider_id, intent.host], |r| r.get(0))
@@ -47,7 +62,7 @@ fn check_place(db: &Db<'_>, intent: &PaymentIntent) -> Result<(), JournalError> 
 /// What was never paid pins nobody.
 pub(super) fn forget_unpaid(db: &Db<'_>, id: PaymentId) -> Result<(), JournalError> {
     db.prepare_cached(
-        "DELETE FROM payee_pins WHERE host = (SELECT host FROM payments WHERE id = ?1) AND NOT EXISTS \
+        "DELETE FROM payee_pins WHERE host = (SELECT host FROM payments WHERE id = ?1) AND payee <> '' AND NOT EXISTS \
          (SELECT 1 FROM payments p WHERE p.host = payee_pins.host AND p.payee = payee_pins.payee AND p.state <> 'not_charged')",
     )?
     .execute([id.0])?;
@@ -56,20 +71,27 @@ pub(super) fn forget_unpaid(db: &Db<'_>, id: PaymentId) -> Result<(), JournalErr
 
 impl Journal {
     /// A person accepts whom a host asks to pay now, and that it is paid again where it was set aside. It is named by itself
-    /// or by its listing's id. False where there was nothing to accept.
-    pub async fn trust_payee(&self, name: String) -> Result<bool, JournalError> {
+    /// or by its listing's id. The wallet's own chain is `chain_id`: whom it asks to pay there and over Tempo may differ. False
+    /// where there was nothing to accept.
+    pub async fn trust_payee(&self, name: String, chain_id: u64) -> Result<bool, JournalError> {
         let who = self.who.clone();
         self.writer
             .run(move |db| {
                 let pinned: Vec<(String, String)> = db
                     .prepare_cached(
-                        "SELECT host, payee FROM payee_pins \
-                         WHERE host = ?1 OR host IN (SELECT host FROM payments WHERE provider_id = ?1)",
+                        "SELECT host, payee FROM payee_pins WHERE payee <> '' \
+                         AND (host = ?1 OR host IN (SELECT host FROM payments WHERE provider_id = ?1))",
                     )?
                     .query_map([&name], |row| Ok((row.get(0)?, row.get(1)?)))?;
                 for (host, payee) in &pinned {
                     records::forgive(db, &key_of(payee, host))?;
-                    db.prepare_cached("DELETE FROM payee_pins WHERE host = ?1")?.execute([host])?;
+                    db.prepare_cached("UPDATE payee_pins SET payee = '' WHERE host = ?1")?.execute([host])?;
+                    for chain_id in [chain_id, tempo::MAINNET, tempo::TESTNET] {
+                        db.prepare_cached(
+                            "INSERT INTO payee_pins (host, chain_id, payee, pinned_at) VALUES (?1, ?2, '', 0) ON CONFLICT DO NOTHING",
+                        )?
+                        .execute(params![host, column(chain_id)?])?;
+                    }
                     let entry =
                         Entry { rule: Some("person".into()), provider: Some(host), ..Entry::allowed(Kind::Trust) };
                     audit::write(db, &who, &entry.told("whom it asks to pay now"))?;

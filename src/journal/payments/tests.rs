@@ -56,6 +56,8 @@ fn over_tempo(intent: PaymentIntent) -> PaymentIntent {
     PaymentIntent { protocol: Protocol::MppTempo, order: PaymentOrder::Tempo(order), ..intent }
 }
 
+const NEVER: OnChain = OnChain::NeverTaken { transaction: None };
+
 fn taken(cost: u32) -> OnChain {
     OnChain::Taken { cost: Usdc::new(cost) }
 }
@@ -126,10 +128,10 @@ async fn the_chain_ends_what_its_server_did_not() {
     assert_eq!(open.iter().map(|payment| payment.id).collect::<Vec<_>>(), [lost, late]);
     assert_eq!((open[0].nonce, open[0].valid_before), (B256::repeat_byte(1), at(60).at));
     assert_eq!(bench.journal.spent_today(at(2).at).await.unwrap(), Usdc::ZERO);
-    bench.journal.payment_on_chain(lost, OnChain::NeverTaken, at(61).at).await.unwrap();
+    bench.journal.payment_on_chain(lost, NEVER, at(61).at).await.unwrap();
     bench.journal.payment_on_chain(late, taken(30), at(61).at).await.unwrap();
     // Once.
-    bench.journal.payment_on_chain(late, OnChain::NeverTaken, at(62).at).await.unwrap();
+    bench.journal.payment_on_chain(late, NEVER, at(62).at).await.unwrap();
     assert_eq!(bench.journal.open_payments(None, 10).await.unwrap(), []);
     assert_eq!(bench.journal.spent_today(at(62).at).await.unwrap(), Usdc::new(30));
     assert_eq!(bench.reads("SELECT SUM(amount) FROM usage WHERE scope = 'agent ann'"), 30);
@@ -147,7 +149,7 @@ async fn a_receipt_that_lies_is_taken_back() {
     let id = pay(&bench, wish(&bench, 100, "ann", 1, at(0))).await.unwrap();
     bench.journal.payment_ended_later(id, TAKEN, at(1).at).unwrap();
     assert_eq!(bench.journal.spent_today(at(2).at).await.unwrap(), Usdc::new(100));
-    bench.journal.payment_on_chain(id, OnChain::NeverTaken, at(61).at).await.unwrap();
+    bench.journal.payment_on_chain(id, NEVER, at(61).at).await.unwrap();
     assert_eq!(bench.journal.spent_today(at(62).at).await.unwrap(), Usdc::ZERO);
     assert_eq!(bench.reads("SELECT SUM(amount) FROM usage"), 0);
     // It made no history either.
@@ -169,6 +171,8 @@ async fn m4_gas_counts_as_it_was() {
     let open = bench.journal.open_payments(None, 10).await.unwrap().remove(0);
     // The one that was signed, whatever its server says.
     assert_eq!((open.transaction, open.chain_id, open.value), (Some(hash), tempo::MAINNET, Usdc::new(80)));
+    // What was asked before it was signed says nothing of it.
+    bench.journal.payment_on_chain(id, NEVER, at(2).at).await.unwrap();
     bench.journal.payment_on_chain(id, taken(87), at(2).at).await.unwrap();
     assert_eq!(bench.journal.spent_today(at(2).at).await.unwrap(), Usdc::new(87));
     assert_eq!(bench.reads("SELECT SUM(amount) FROM usage WHERE scope = 'agent ann'"), 87);
@@ -240,9 +244,27 @@ async fn m14_another_payee_waits_for_a_person() {
     pay(&bench, wish(&bench, 1, "ann", 1, at(0))).await.unwrap();
     let other = to(wish(&bench, 1, "ann", 2, at(0)), Address::repeat_byte(10));
     assert!(matches!(pay(&bench, other.clone()).await, Err(JournalError::PayeeChanged { .. })));
-    assert!(bench.journal.trust_payee("api.example".into()).await.unwrap());
+    assert!(bench.journal.trust_payee("api.example".into(), 137).await.unwrap());
     pay(&bench, other).await.unwrap();
-    assert!(!bench.journal.trust_payee("nobody.example".into()).await.unwrap());
+    assert!(!bench.journal.trust_payee("nobody.example".into(), 137).await.unwrap());
+}
+
+/// M14: to name another chain is to name another payee.
+#[tokio::test]
+async fn m14_another_payee_on_another_chain_waits_for_a_person() {
+    let bench = Bench::new(|_| {});
+    pay(&bench, wish(&bench, 1, "ann", 1, at(0))).await.unwrap();
+    let other = |number| over_tempo(to(wish(&bench, 1, "ann", number, at(0)), Address::repeat_byte(10)));
+    assert!(matches!(pay(&bench, other(2)).await, Err(JournalError::PayeeChanged { .. })));
+    // The same one is no question.
+    pay(&bench, over_tempo(wish(&bench, 1, "ann", 3, at(0)))).await.unwrap();
+    assert!(bench.journal.trust_payee("api.example".into(), 137).await.unwrap());
+    // A person's yes is for both: each chain has its own from then on.
+    pay(&bench, other(4)).await.unwrap();
+    pay(&bench, wish(&bench, 1, "ann", 5, at(0))).await.unwrap();
+    pay(&bench, other(6)).await.unwrap();
+    let third = over_tempo(to(wish(&bench, 1, "ann", 7, at(0)), Address::repeat_byte(11)));
+    assert!(matches!(pay(&bench, third).await, Err(JournalError::PayeeChanged { .. })));
 }
 
 /// M14: a listing that was paid at one host and is at another one now waits for a person, whoever else is paid there.
@@ -259,7 +281,7 @@ async fn m14_a_listing_at_another_host_waits_for_a_person() {
     let moved = || listed(3, "maps", "evil.example:8443");
     assert!(matches!(pay(&bench, moved()).await, Err(JournalError::PayeeChanged { .. })));
     pay(&bench, listed(4, "maps", "maps.example")).await.unwrap();
-    assert!(bench.journal.trust_payee("maps".into()).await.unwrap());
+    assert!(bench.journal.trust_payee("maps".into(), 137).await.unwrap());
     pay(&bench, moved()).await.unwrap();
 }
 
@@ -341,7 +363,7 @@ fn said() -> impl Strategy<Value = OnChain> {
     (0u8..3, 0u32..300).prop_map(|(which, cost)| match which {
         0 => taken(cost),
         1 => OnChain::Reverted { cost: Usdc::new(cost) },
-        _ => OnChain::NeverTaken,
+        _ => NEVER,
     })
 }
 
@@ -377,7 +399,7 @@ proptest! {
                         bench.journal.payment_ended_later(ids[which % ids.len()], end, when.at).unwrap();
                     }
                     Step::OnChain(which, said) if !ids.is_empty() => {
-                        if said != OnChain::NeverTaken {
+                        if said != NEVER {
                             // What never left and was taken by somebody counts over every limit.
                             stolen += bench.reads(&format!(
                                 "SELECT COALESCE(SUM(amount), 0) FROM payments WHERE id = {} AND state = 'not_charged' AND confirmed = 0",

@@ -76,10 +76,10 @@ async fn a_server_is_paid_over_tempo_and_its_gas_is_booked_as_it_was() {
     let request = json!({ "request": { "url": format!("{}/cheap", tempo.peer.url) } });
     let quote = agent.ok("drain_quote", request).await;
     let told = &quote.data["request"];
-    assert_eq!(
-        (&told["protocol"], &told["price"], &told["chain_id"]),
-        (&json!("mpp_tempo"), &json!("0.01"), &json!(42431))
-    );
+    assert_eq!((&told["protocol"], &told["chain_id"]), (&json!("mpp_tempo"), &json!(42431)));
+    // With what its gas may cost.
+    let price = usdc(told["price"].as_str().unwrap());
+    assert!(price > usdc("0.01") && price < usdc("0.02"), "{price}");
     assert!(told["worst_case"].as_str().unwrap().contains("gas"), "{}", quote.text);
     assert_eq!(pay(&mut agent, &tempo.peer, "/dear").await.data["code"], "limit_reached");
     let capped = json!({ "url": format!("{}/cheap", tempo.peer.url), "maxCost": "0.01" });

@@ -17,7 +17,7 @@ use crate::harness::{World, failed, in_system, unspent, until, usdc};
 fn m8_what_is_not_paid_is_not_signed() {
     in_system(async {
         type Change = fn(&mut PaidFaults);
-        let cases: [(&str, Change, &str); 20] = [
+        let cases: [(&str, Change, &str); 21] = [
             ("mpp", |faults| faults.network = Some("eip155:8453".into()), "chain 8453"),
             ("x402v2", |faults| faults.network = Some("eip155:8453".into()), "chain 8453"),
             ("x402v2", |faults| faults.network = Some("solana:mainnet".into()), "network"),
@@ -31,7 +31,8 @@ fn m8_what_is_not_paid_is_not_signed() {
             ("x402v2", |faults| faults.permit2 = true, "permit2"),
             ("mpp", |faults| faults.splits = true, "splits"),
             ("mpp", |faults| faults.intent = Some("session".into()), "session"),
-            ("mpp", |faults| faults.method = Some("tempo".into()), "tempo"),
+            ("mpp", |faults| faults.method = Some("tempo".into()), "DRAIN_TEMPO_RPC_URL"),
+            ("mpp", |faults| faults.method = Some("stripe".into()), "stripe"),
             ("mpp", |faults| faults.credential_types = Some(vec!["permit2".into()]), "authorization"),
             ("mpp", |faults| faults.expires_in = Some(-5), "0 s are left"),
             ("mpp", |faults| faults.expires_in = Some(3), "left"),

@@ -20,7 +20,7 @@ CREATE TABLE payments (
     -- What budgets count of it: what it cost once the chain has said so, zero where it can never be taken.
     growth         BIGINT NOT NULL CHECK (growth BETWEEN 0 AND amount),
     valid_before   BIGINT NOT NULL,
-    -- The token takes each once; over Tempo the transfer's memo.
+    -- The token takes each once; over Tempo the transfer's memo, which is kept to one payment here alone.
     transfer_nonce TEXT    NOT NULL UNIQUE,
     state          TEXT    NOT NULL CHECK (state IN ('in_flight', 'settled', 'not_charged')),
     -- What was booked for it.

@@ -1,0 +1,111 @@
+//! What becomes of a payment over Tempo, by nodes that forget, lag and lie.
+
+use alloy::primitives::B256;
+use axum::extract::State;
+use axum::{Json, Router, routing::post};
+use serde_json::{Value, json};
+
+use super::*;
+
+const HASH: B256 = B256::repeat_byte(0x76);
+/// The block in which it is, where it is anywhere; each block is a second after the one before.
+const PLACE: u64 = 1_000;
+const VALID_BEFORE: u64 = time(PLACE + 3);
+const LAST: u64 = 5_000;
+
+const fn time(number: u64) -> u64 {
+    1_800_000_000 + number
+}
+
+/// What a node says.
+#[derive(Clone, Copy)]
+struct Node {
+    /// The block that holds the transaction.
+    holds: Option<u64>,
+    /// What its receipt says of gas: how much, and its price.
+    receipt: Option<(u64, u64)>,
+    /// Later by so many seconds than it is.
+    slow: u64,
+}
+
+impl Node {
+    fn answer(self, request: &Value) -> Value {
+        let number = |value: &Value| u64::from_str_radix(value.as_str().unwrap().trim_start_matches("0x"), 16).unwrap();
+        let params = &request["params"];
+        match request["method"].as_str().unwrap() {
+            "eth_chainId" => json!("0x89"),
+            "eth_blockNumber" => json!(format!("{LAST:#x}")),
+            "eth_getTransactionReceipt" => match (self.receipt, self.holds) {
+                (Some((gas, price)), Some(number)) => json!({
+                    "transactionHash": HASH, "blockNumber": format!("{number:#x}"), "blockHash": B256::repeat_byte(1),
+                    "status": "0x1", "logs": [], "gasUsed": format!("{gas:#x}"), "effectiveGasPrice": format!("{price:#x}"),
+                }),
+                _ => Value::Null,
+            },
+            "eth_getBlockByNumber" => {
+                let number = number(&params[0]);
+                let here = self.holds == Some(number);
+                json!({
+                    "number": format!("{number:#x}"), "hash": B256::repeat_byte(2),
+                    "timestamp": format!("{:#x}", time(number) - self.slow),
+                    "transactions": if here { vec![HASH] } else { vec![B256::ZERO] },
+                })
+            }
+            other => panic!("{other}"),
+        }
+    }
+
+    async fn start(self) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let said = |State(node): State<Self>, Json(request): Json<Value>| async move {
+            Json(json!({ "jsonrpc": "2.0", "id": request["id"], "result": node.answer(&request) }))
+        };
+        let app = Router::new().fallback(post(said)).with_state(self);
+        tokio::spawn(async { axum::serve(listener, app).await });
+        url
+    }
+}
+
+/// What two of them say together: its outcome, and whether it is nowhere.
+async fn told(one: Node, other: Node) -> (Result<Option<TempoOutcome>, ChainError>, Result<bool, ChainError>) {
+    let (one, other) = (one.start().await, other.start().await);
+    let chain = chain_on(&[&one, &other]);
+    (chain.tempo_outcome(HASH, LAST).await, chain.tempo_absent(HASH, VALID_BEFORE, LAST).await)
+}
+
+const TAKEN: Node = Node { holds: Some(PLACE), receipt: Some((60_000, 20_000_000_000)), slow: 0 };
+const FORGETS: Node = Node { receipt: None, ..TAKEN };
+const NOWHERE: Node = Node { holds: None, receipt: None, slow: 0 };
+
+/// M15: a receipt that is not there proves nothing: nodes forget receipts, and lag. Every block in which it could be is read.
+#[tokio::test]
+async fn m15_a_missing_receipt_alone_is_no_proof() {
+    let (outcome, absent) = told(TAKEN, TAKEN).await;
+    assert_eq!(outcome, Ok(Some(TempoOutcome { success: true, gas: Usdc::new(1_200) })));
+    assert_eq!(absent, Ok(false));
+    assert_eq!(told(FORGETS, FORGETS).await, (Ok(None), Ok(false)));
+    assert_eq!(told(NOWHERE, NOWHERE).await, (Ok(None), Ok(true)));
+    // One of two that hides it, whichever is asked first.
+    assert_eq!(told(NOWHERE, FORGETS).await.1, Ok(false));
+    assert_eq!(told(FORGETS, NOWHERE).await.1, Ok(false));
+    assert!(matches!(told(TAKEN, NOWHERE).await.0, Err(ChainError::Disagreement { .. })));
+}
+
+/// One that lies about the times of blocks does not choose which are read.
+#[tokio::test]
+async fn m15_one_endpoint_does_not_choose_where_is_looked() {
+    let late = Node { slow: 100, ..NOWHERE };
+    let (_, absent) = told(late, FORGETS).await;
+    assert_ne!(absent, Ok(true));
+    let (_, absent) = told(FORGETS, late).await;
+    assert_ne!(absent, Ok(true));
+}
+
+#[tokio::test]
+async fn the_price_of_gas_is_told_alike_and_is_not_nothing() {
+    let cheap = Node { receipt: Some((60_000, 1_000_000_000)), ..TAKEN };
+    assert!(matches!(told(TAKEN, cheap).await.0, Err(ChainError::Disagreement { .. })));
+    let free = Node { receipt: Some((60_000, 0)), ..TAKEN };
+    assert!(matches!(told(free, free).await.0, Err(ChainError::Malformed { .. })));
+}
