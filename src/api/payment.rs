@@ -80,7 +80,7 @@ pub enum Body {
 pub struct Payment {
     /// The receipt.
     pub receipt: String,
-    /// `mpp`, `x402v1` or `x402v2`.
+    /// `mpp`, `mpp_tempo`, `x402v1`, `x402v2`, or `drain` from a channel.
     pub protocol: String,
     /// `paid`; or `reserved` where the server did not say that it took the money, until the chain tells.
     pub state: String,
@@ -104,7 +104,7 @@ pub struct Payment {
 /// What an answer with status 402 asks for.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct DemandView {
-    /// `drain`, `mpp`, `x402v1`, `x402v2`, or `unknown`.
+    /// `drain`, `mpp`, `mpp_tempo`, `x402v1`, `x402v2`, or `unknown`.
     pub protocol: String,
     /// What would be paid.
     #[schemars(with = "Option<String>")]

@@ -39,7 +39,7 @@ pub struct ReceiptView {
     pub agent: String,
     /// The provider's id in the directory (untrusted).
     pub provider: String,
-    /// How it was paid: `drain` by a channel's voucher, else `mpp`, `x402v1` or `x402v2` by a payment of its own.
+    /// How it was paid: `drain` by a channel's voucher, else `mpp`, `mpp_tempo`, `x402v1` or `x402v2` by a payment of its own.
     pub protocol: String,
     /// Whom a payment without a channel pays.
     #[serde(skip_serializing_if = "Option::is_none")]

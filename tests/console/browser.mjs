@@ -14,6 +14,7 @@ const { chromium } = need("playwright-core");
 const axe = readFileSync(need.resolve("axe-core/axe.min.js"), "utf8");
 const [, , server, folder] = process.argv;
 const { CHROMIUM, CONSOLE_TOKEN, PASSPHRASE, AGENT_TOKEN } = process.env;
+const MCP = "2026-07-28";
 const RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
 
 const browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox"] });
@@ -35,6 +36,24 @@ async function ask(dear) {
   const headers = { authorization: `Bearer ${AGENT_TOKEN}`, "content-type": "application/json" };
   const reply = await fetch(`${server}/v1/chat/completions`, { method: "POST", headers, body: JSON.stringify(body) });
   return { status: reply.status, code: (await reply.json()).error?.code };
+}
+
+/** What an agent pays without a channel, by MCP. */
+async function payOnce() {
+  const _meta = {
+    "io.modelcontextprotocol/protocolVersion": MCP, "io.modelcontextprotocol/clientInfo": { name: "test", version: "1" },
+    "io.modelcontextprotocol/clientCapabilities": {},
+  };
+  const name = "mpp_chat";
+  const params = { name, arguments: { provider: "sim-mpp", messages: [{ role: "user", content: "hello" }] }, _meta };
+  const headers = {
+    authorization: `Bearer ${AGENT_TOKEN}`, accept: "application/json, text/event-stream", "content-type": "application/json",
+    "mcp-protocol-version": MCP, "mcp-method": "tools/call", "mcp-name": name,
+  };
+  const body = JSON.stringify({ jsonrpc: "2.0", id: 1, method: "tools/call", params });
+  const text = await (await fetch(`${server}/mcp`, { method: "POST", headers, body })).text();
+  const messages = [text, ...text.split("\n").map((line) => line.replace(/^data: ?/, ""))].filter((line) => line.startsWith("{"));
+  return JSON.parse(messages.find((line) => line.includes('"result"'))).result.structuredContent;
 }
 
 /** Nothing is wider than the screen, and nothing is unreadable or without a name. In a world of its own: the page's policy stays. */
@@ -142,6 +161,18 @@ await page.locator("#ask-input").fill(PASSPHRASE);
 await page.keyboard.press("Enter");
 await page.locator("#freeze:not(.frozen)").waitFor();
 assert.equal((await ask(false)).status, 200);
+
+// A payment without a channel: a question as any other, then a receipt beside the channel's.
+assert.equal((await payOnce()).code, "approval_needed");
+await page.locator('[data-key^="approve:"]').waitFor();
+await looksGood(page, "payment-question");
+await page.locator('[data-key^="approve:"]').click();
+await page.locator("#ask-input").fill(PASSPHRASE);
+await page.keyboard.press("Enter");
+await page.locator("#ask").waitFor({ state: "hidden" });
+assert.equal((await payOnce()).payment.state, "paid");
+await page.locator("#receipts tbody tr", { hasText: "sim-mpp" }).waitFor();
+await looksGood(page, "payment");
 
 // Closed: the rest comes back.
 await page.locator('[data-key^="close:"]').first().click();

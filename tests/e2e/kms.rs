@@ -41,11 +41,18 @@ async fn m12_opens_pays_and_closes_and_shows_no_credential() {
     for text in ["one", "two"] {
         agent.ok("drain_chat", chat(&channel, text)).await;
     }
+    // And one without a channel.
+    let single = cfg!(feature = "mpp");
+    if single {
+        let hello = json!({ "provider": "sim-mpp", "messages": [{ "role": "user", "content": "three" }] });
+        let paid = agent.ok("mpp_chat", hello).await;
+        assert_eq!(paid.data["payment"]["state"], "paid", "{}", paid.text);
+    }
     agent.ok("drain_cooperative_close", json!({ "channelId": channel })).await;
     let ended = agent.leave().await;
 
-    // Once, however many signatures: two transactions to open, two vouchers, one close.
-    assert_eq!((key.asked("GetPublicKey"), key.asked("Sign")), (1, 5));
+    // Once, however many signatures: two transactions to open, two vouchers, one close, and the payment.
+    assert_eq!((key.asked("GetPublicKey"), key.asked("Sign")), (1, 5 + usize::from(single)));
     let mut everything = ended.everything();
     for request in vouchers(&world.sandbox.llm) {
         everything += &format!("{request:?}");

@@ -12,6 +12,8 @@ use drain_signers::ledger::{Connect, HdPath, LedgerBackend};
 use serde_json::json;
 
 use crate::harness::{World, ask, figures, in_system, open, unspent, until, usdc, view, wish};
+#[cfg(all(feature = "mpp", feature = "tempo"))]
+use crate::payments::{buy, get};
 use crate::process_harness::{Agent, Env, Greeting, chat, world as process_world};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -51,6 +53,36 @@ fn every_signature_is_a_press() {
         assert_eq!(view(&runtime, channel).await.requests, 3);
         runtime.cooperative_close(channel, drain_mcp::api::Progress::none()).await.unwrap();
         assert_eq!(device.screens().len(), 6);
+    });
+}
+
+/// A payment without a channel is a press too, and the screen shows whom and how much. What the device's app does not know is
+/// refused before anybody is asked to press.
+#[cfg(all(feature = "mpp", feature = "tempo"))]
+#[test]
+fn m5_a_single_payment_is_a_press() {
+    in_system(async {
+        let shows = LedgerPeerConfig { keys: Keys::One(AGENT_KEY), raw_messages: true, ..LedgerPeerConfig::default() };
+        let (world, device) = (World::start().await, LedgerPeer::start(shows).await.unwrap());
+        let mut config = world.config();
+        let elsewhere = drain_mcp::config::ChainConfig { chain_id: 4_217, ..config.chain.clone() };
+        config.tempo = Some(elsewhere);
+        let connect = Connect::Tcp(device.address().to_string());
+        let backend = LedgerBackend::new(connect, HdPath::default(), world.agent(), PATIENCE);
+        let runtime = world.runtime_of(config, backend).await;
+        let server = &world.sandbox.paid;
+        let reply = buy(&runtime, get(server, "/mpp/x")).await.unwrap();
+        assert_eq!(reply.payment.unwrap().state, "paid");
+        let shown = device.screens();
+        assert_eq!(shown.len(), 1, "{shown:?}");
+        let payee = server.payee().to_string();
+        assert!(shown[0].iter().any(|screen| screen.contains(&payee)), "{shown:?}");
+        assert!(shown[0].iter().any(|screen| screen.contains("10000")), "{shown:?}");
+
+        server.set(|faults| faults.method = Some("tempo".into()));
+        let refused = unspent(buy(&runtime, get(server, "/mpp/x")).await, Code::NotPayable);
+        assert!(refused.message.contains("signer does not know"), "{refused:?}");
+        assert_eq!(device.screens().len(), 1);
     });
 }
 

@@ -3,6 +3,7 @@
 use drain_protocol::chat::parse_messages;
 use drain_protocol::directory::{Listing, ListingProtocol};
 use drain_protocol::text::quoted;
+use reqwest::Url;
 use serde::Deserialize;
 use serde_json::{Number, Value};
 
@@ -17,6 +18,8 @@ use crate::error::{Code, Failure};
 use crate::http_client::host_and_port;
 use crate::policy::Caller;
 
+/// Where a provider's chat is, below its base address.
+const CHAT: &str = "/v1/chat/completions";
 const WORST_CASE: &str = "the price, which is the most that the request can cost, out of a channel's deposit; what a provider takes beyond its price closes the channel";
 
 /// A chat, as providers take it. What else a body may hold is not passed on, and so it is refused.
@@ -78,7 +81,7 @@ impl Local {
             Err(_) => None,
         };
         let (payee, host) = record.map_or_else(Default::default, |record| {
-            let url = record.api_url.parse::<reqwest::Url>().ok();
+            let url = record.api_url.parse::<Url>().ok();
             (record.provider_wallet.to_string(), url.map(|url| host_and_port(&url)).unwrap_or_default())
         });
         let mut notes = paid.notes;
@@ -125,11 +128,17 @@ impl Local {
 
     /// The chat that a request is, and with whom.
     async fn as_chat(&self, asked: &Asked, call: &PaymentCall) -> Result<(ChatCall, Listing), Failure> {
-        let listing = self.provider_at(asked).await?;
+        let mut all = self.chats_at(asked.request.url()).await?;
+        let (Some(listing), true) = (all.pop(), all.is_empty()) else {
+            return Err(not_listed(&asked.host, all.len()));
+        };
         let use_chat = |what: String| {
             let next = format!("Use drain_chat with provider {}.", quoted(&listing.id, 80));
             Failure::unspent(Code::NotPayable, format!("{}: {BY_CHANNEL}, and {what}", quoted(&asked.host, 100)), next)
         };
+        if call.mpp_only {
+            return Err(use_chat("only MPP was asked for".into()));
+        }
         if call.method != "POST" {
             return Err(use_chat("only a chat that is sent by POST is paid so".into()));
         }
@@ -154,27 +163,23 @@ impl Local {
         Ok((chat, listing))
     }
 
-    /// The listed provider whose chat is at exactly this URL.
-    async fn provider_at(&self, asked: &Asked) -> Result<Listing, Failure> {
-        let known = self.catalogue().await?;
-        let here = asked.request.url();
-        let at = |listing: &&Listing| {
-            listing.protocol == ListingProtocol::Drain
-                && format!("{}/v1/chat/completions", listing.api_url.trim_end_matches('/'))
-                    .parse::<reqwest::Url>()
-                    .is_ok_and(|url| url == *here)
-        };
-        let all: Vec<&Listing> = known.catalogue.listings.iter().filter(at).collect();
-        match all.as_slice() {
-            [one] => Ok((*one).clone()),
-            all => Err(not_listed(&asked.host, all.len())),
+    /// The listed providers whose chat is at exactly this URL. The directory is asked for what may be one alone.
+    pub(super) async fn chats_at(&self, url: &Url) -> Result<Vec<Listing>, Failure> {
+        if !url.path().ends_with(CHAT) {
+            return Ok(Vec::new());
         }
+        let known = self.catalogue().await?;
+        let at = |listing: &&Listing| {
+            let chat = format!("{}{CHAT}", listing.api_url.trim_end_matches('/')).parse::<Url>();
+            listing.protocol == ListingProtocol::Drain && chat.is_ok_and(|chat| chat == *url)
+        };
+        Ok(known.catalogue.listings.iter().filter(at).cloned().collect())
     }
 }
 
-/// A server that is paid by channels, and with so many listed providers' chats at this URL.
-pub(super) fn not_listed(host: &str, listed: usize) -> Failure {
-    let what = if listed == 0 { "no listed provider's chat is" } else { "the chats of several listed providers are" };
+/// A server that is paid by channels, and with more listed providers' chats at this URL than one, or none.
+pub(super) fn not_listed(host: &str, more: usize) -> Failure {
+    let what = if more == 0 { "no listed provider's chat is" } else { "the chats of several listed providers are" };
     Failure::unspent(
         Code::NotPayable,
         format!("{}: {BY_CHANNEL}, and {what} at this URL", quoted(host, 100)),

@@ -139,6 +139,11 @@ impl Local {
         };
         let host = request.host();
         let unknown = listing.is_none() && !self.named(caller, &request);
+        // A provider that is paid by channels is known by its listing too; no single payment to it is allowed by that.
+        let listing = match listing {
+            None => self.chats_at(request.url()).await.unwrap_or_default().pop(),
+            listed => listed,
+        };
         let provider_id = listing.as_ref().map_or_else(|| host.clone(), |listing| listing.id.clone());
         let category = listing.map(|listing| listing.category).unwrap_or_default();
         let allowed = allowed(caller, &request, &provider_id, &category).map_err(Failure::from);

@@ -15,6 +15,24 @@ const OLD_HEAD: u64 = 60;
 /// The fee that the sources name for V2; a higher one is worth a look.
 const USUAL_FEE_BPS: u16 = 200;
 
+/// What the wallet holds on Tempo's chain.
+pub(super) fn over_tempo(chain_id: u64, held: &[(Address, Usdc)]) -> Line {
+    let money: Vec<String> = held
+        .iter()
+        .filter(|(_, amount)| !amount.is_zero())
+        .map(|(token, amount)| format!("{amount} of {token}"))
+        .collect();
+    if money.is_empty() {
+        let tokens: Vec<String> = held.iter().map(|(token, _)| token.to_string()).collect();
+        return Line::warn(
+            "tempo",
+            format!("the wallet holds nothing on Tempo's chain {chain_id}"),
+            format!("To pay over Tempo send a few dollars there to the same address; tokens: {}.", tokens.join(", ")),
+        );
+    }
+    Line::ok("tempo", format!("the wallet holds on Tempo's chain {chain_id}: {}", money.join(", ")))
+}
+
 /// A failure as a line.
 pub(super) fn failed(check: &'static str, failure: impl Into<Failure>) -> Line {
     let failure = failure.into();

@@ -25,10 +25,15 @@ pub(super) async fn everything(config: &Config) -> Report {
     checks.extend(
         config.warnings.iter().map(|warning| Line::warn("config", warning.clone(), "See docs/configuration.md.")),
     );
-    let (journal, chain, directory) =
-        futures::join!(records(config, address), chain(config, address), directory(config));
+    let (journal, chain, tempo, directory) = futures::join!(
+        records(config, address),
+        chain(config, address),
+        over_tempo(config, address),
+        directory(config)
+    );
     checks.extend(journal);
     checks.extend(chain);
+    checks.extend(tempo);
     checks.push(directory);
     Report::new(checks)
 }
@@ -176,6 +181,29 @@ async fn chain(config: &Config, address: Option<Address>) -> Vec<Line> {
     if let Some(address) = address {
         lines.extend(money(config, &chain, address).await);
     }
+    lines
+}
+
+/// Tempo's chain, where requests are paid over it too.
+async fn over_tempo(config: &Config, address: Option<Address>) -> Vec<Line> {
+    let Some(tempo) = &config.tempo else { return Vec::new() };
+    let seen = join_all(
+        tempo
+            .rpc_urls
+            .iter()
+            .map(|url| endpoint(shown_url(url), ChainConfig { rpc_urls: vec![url.clone()], ..tempo.clone() })),
+    );
+    let mut lines: Vec<Line> = seen.await.into_iter().map(|(line, _)| line).collect();
+    let (Some(address), Ok(chain)) = (address, Chain::new(tempo)) else { return lines };
+    let tokens = drain_protocol::tempo::tokens(tempo.chain_id);
+    let held = join_all(tokens.iter().map(|token| chain.usdc_balance(*token, address))).await;
+    // A token may not be on a test chain.
+    let known: Vec<(Address, Usdc)> =
+        tokens.iter().zip(&held).filter_map(|(token, held)| Some((*token, held.clone().ok()?))).collect();
+    lines.push(match held.into_iter().find_map(Result::err) {
+        Some(error) if known.is_empty() => failed("tempo", error),
+        _ => judge::over_tempo(tempo.chain_id, &known),
+    });
     lines
 }
 

@@ -17,7 +17,7 @@ async fn the_console_in_a_browser_from_signing_in_to_the_refund() {
     let chromium = std::env::var("DRAIN_TEST_CHROMIUM").expect("DRAIN_TEST_CHROMIUM is the browser; see .ci/run");
     world.sandbox.directory.change("sim-llm", |listing| listing.name = NAME.into());
     let served = Served::start(&env(&world).with("DRAIN_AUTO_OPEN", "1")).await;
-    let token = served.agent("ann", &["--allow-providers", "sim-llm", "--auto-open", "1"]).await;
+    let token = served.agent("ann", &["--allow-providers", "sim-llm,sim-mpp", "--auto-open", "1"]).await;
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("console");
     std::fs::create_dir_all(&folder).unwrap();
     let home = tempfile::tempdir().unwrap();

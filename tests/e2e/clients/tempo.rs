@@ -72,6 +72,8 @@ fn token() -> Address {
 #[ignore = "needs others' clients: .ci/clients, and anvil"]
 async fn a_server_is_paid_over_tempo_and_its_gas_is_booked_as_it_was() {
     let mut tempo = Tempo::start().await;
+    let doctor = tempo.env().run(&["doctor"]).await;
+    assert!(doctor.stdout.contains("the wallet holds on Tempo's chain 42431: 1.00 of 0x20C0"), "{doctor:?}");
     let mut agent = Agent::start(&tempo.env(), LINES).await;
     let request = json!({ "request": { "url": format!("{}/cheap", tempo.peer.url) } });
     let quote = agent.ok("drain_quote", request).await;

@@ -57,6 +57,28 @@ fn m15_a_providers_chat_is_paid_from_its_channel() {
     });
 }
 
+/// M5: the lists know it by its listing, whatever URL it is asked by.
+#[test]
+fn m5_a_providers_chat_is_judged_by_its_listing() {
+    in_system(async {
+        let world = World::start().await;
+        for (allow, deny, code) in [
+            (Some("sim-llm"), None, None),
+            (Some("sim-tools"), None, Some(Code::NotAllowed)),
+            (None, Some("sim-llm"), Some(Code::NotAllowed)),
+        ] {
+            let mut config = world.config();
+            let parties = &mut std::sync::Arc::make_mut(&mut config.limits).parties;
+            parties.allow_providers = allow.map(|id| vec![id.into()]);
+            parties.deny_providers = deny.map(|id: &str| id.into()).into_iter().collect();
+            let runtime = world.runtime_with(config).await;
+            let asked = buy(&runtime, chat(&world, &hello())).await;
+            unspent(asked, code.unwrap_or(Code::ChannelNeeded));
+            runtime.shutdown().await;
+        }
+    });
+}
+
 /// What cannot be passed on is refused, with the tool that can.
 #[test]
 fn what_is_no_chat_is_not_paid_from_a_channel() {
@@ -75,6 +97,7 @@ fn what_is_no_chat_is_not_paid_from_a_channel() {
             with("messages", json!([])),
             with("max_tokens", json!(-1)),
             chat(&world, &json!([1])),
+            PaymentCall { mpp_only: true, ..chat(&world, &hello()) },
         ] {
             let refused = unspent(buy(&runtime, call.clone()).await, Code::NotPayable);
             assert!(refused.next.contains("drain_chat") && refused.next.contains("sim-llm"), "{call:?}: {refused:?}");
