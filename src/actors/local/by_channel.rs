@@ -20,7 +20,7 @@ use crate::policy::Caller;
 
 /// Where a provider's chat is, below its base address.
 const CHAT: &str = "/v1/chat/completions";
-const WORST_CASE: &str = "the price, which is the most that the request can cost, out of a channel's deposit; what a provider takes beyond its price closes the channel";
+const WORST_CASE: &str = "the price, which is the most that the request can cost, out of a channel's deposit; the answer may fail all the same";
 
 /// A chat, as providers take it. What else a body may hold is not passed on, and so it is refused.
 #[derive(Deserialize)]
