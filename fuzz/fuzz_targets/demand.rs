@@ -31,7 +31,13 @@ fuzz_target!(|data: &[u8]| {
         let order = match offer.protocol {
             Protocol::MppTempo => {
                 let gas = Gas { limit: 100_000, price: 20_000_000_000, tip: 0 };
-                PaymentOrder::Tempo(TempoTransfer { chain_id: offer.chain_id, token: offer.token, transfer, gas })
+                PaymentOrder::Tempo(TempoTransfer {
+                    chain_id: offer.chain_id,
+                    token: offer.token,
+                    transfer,
+                    gas,
+                    sponsored: offer.is_sponsored(),
+                })
             }
             _ => PaymentOrder::Authorization { asset: Asset::usdc(offer.chain_id, offer.token), transfer },
         };

@@ -3,7 +3,7 @@
 //! Its nonce is the "expiring" one: the chain takes the transaction once, within half a minute, or never.
 
 use alloy::primitives::{Address, B256, Bytes, U256, address, keccak256};
-use alloy::rlp::{BufMut, Encodable, Header};
+use alloy::rlp::{BufMut, EMPTY_STRING_CODE, Encodable, Header};
 use alloy::sol_types::SolCall;
 
 use crate::transfer::Transfer;
@@ -24,6 +24,8 @@ pub const LONGEST: u64 = 25;
 pub const MOST_GAS: Usdc = Usdc::new(50_000);
 
 const TYPE: u8 = 0x76;
+/// What a sponsor is sent: no transaction yet.
+const SPONSORED: u8 = 0x78;
 /// The key of the nonce that expires.
 const EXPIRING: U256 = U256::MAX;
 /// The price of gas is in parts of 10^18 of a dollar, a token's unit is 10^-6.
@@ -77,12 +79,23 @@ pub struct TempoTransfer {
     pub transfer: Transfer,
     /// What it may cost beside.
     pub gas: Gas,
+    /// Whoever is asked pays the gas: it adds its own signature, and nobody knows the whole transaction's hash before.
+    pub sponsored: bool,
+}
+
+/// What an encoding is for.
+#[derive(Clone, Copy)]
+enum Form<'a> {
+    /// To be signed.
+    Signing,
+    /// To be sent by whoever has it.
+    Signed(&'a [u8; 65]),
 }
 
 impl TempoTransfer {
     /// Amount and gas together, at most.
     pub fn at_most(&self) -> Usdc {
-        self.transfer.value.saturating_add(self.gas.most())
+        if self.sponsored { self.transfer.value } else { self.transfer.value.saturating_add(self.gas.most()) }
     }
 
     /// The call of the token.
@@ -93,17 +106,20 @@ impl TempoTransfer {
 
     /// The hash that its owner signs.
     pub fn signing_hash(&self) -> B256 {
-        keccak256(self.encoded(None))
+        keccak256(self.encoded(Form::Signing))
     }
 
-    /// The signed transaction, as the payee sends it, and its hash.
-    pub fn signed(&self, signature: &[u8; 65]) -> (Bytes, B256) {
-        let raw = self.encoded(Some(signature));
-        let hash = keccak256(&raw);
-        (raw.into(), hash)
+    /// The signed transaction, as the payee sends it; where that pays the gas what it completes first.
+    pub fn signed(&self, signature: &[u8; 65]) -> Bytes {
+        self.encoded(Form::Signed(signature)).into()
     }
 
-    fn encoded(&self, signature: Option<&[u8; 65]>) -> Vec<u8> {
+    /// The hash of the whole transaction, where that is known.
+    pub fn hash(&self, signature: &[u8; 65]) -> Option<B256> {
+        (!self.sponsored).then(|| keccak256(self.signed(signature)))
+    }
+
+    fn encoded(&self, form: Form<'_>) -> Vec<u8> {
         let Gas { limit, price, tip } = self.gas;
         let mut call = Vec::new();
         self.token.encode(&mut call);
@@ -123,14 +139,29 @@ impl TempoTransfer {
         0u64.encode(&mut fields);
         self.transfer.valid_before.encode(&mut fields);
         self.transfer.valid_after.encode(&mut fields);
-        self.token.encode(&mut fields);
-        // Nobody else pays the gas, and no other keys are named.
-        fields.put_u8(alloy::rlp::EMPTY_STRING_CODE);
-        fields.extend(list(&[]));
-        if let Some(signature) = signature {
-            signature[..].encode(&mut fields);
+        // In which token the gas is paid, and by whose signature: here with the transfer's, or whoever is asked chooses both.
+        match (self.sponsored, form) {
+            (false, _) => {
+                self.token.encode(&mut fields);
+                fields.put_u8(EMPTY_STRING_CODE);
+            }
+            (true, Form::Signing) => {
+                fields.put_u8(EMPTY_STRING_CODE);
+                fields.put_u8(0);
+            }
+            (true, Form::Signed(_)) => {
+                fields.put_u8(EMPTY_STRING_CODE);
+                self.transfer.from.encode(&mut fields);
+            }
         }
-        let mut raw = vec![TYPE];
+        // No other keys are named.
+        fields.extend(list(&[]));
+        let mut kind = TYPE;
+        if let Form::Signed(signature) = form {
+            signature[..].encode(&mut fields);
+            kind = if self.sponsored { SPONSORED } else { TYPE };
+        }
+        let mut raw = vec![kind];
         raw.extend(list(&fields));
         raw
     }

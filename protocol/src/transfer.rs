@@ -142,6 +142,7 @@ impl PaymentOrder {
     pub fn asked_for(&self) -> Usdc {
         match self {
             Self::Authorization { transfer, .. } => transfer.value,
+            Self::Tempo(order) if order.sponsored => order.transfer.value,
             Self::Tempo(order) => order.transfer.value.saturating_add(tempo::MOST_GAS),
         }
     }

@@ -238,7 +238,7 @@ impl Policy {
             _ => return Err(Refusal::UnknownAsset { token: order.token, chain_id }.into()),
         }
         let amount = order.gas.most();
-        if amount > tempo::MOST_GAS {
+        if !order.sponsored && amount > tempo::MOST_GAS {
             return Err(Refusal::GasCost { amount, most: tempo::MOST_GAS }.into());
         }
         self.check_payment(&order.transfer, order.token, own, *now, tempo::LONGEST)

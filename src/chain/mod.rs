@@ -45,7 +45,7 @@ pub use pool::{EndpointHealth, Sent};
 pub use reads::{Fee, Head, OnChainChannel, Transaction};
 #[cfg(fuzzing)]
 pub use replies::read_reply;
-pub use tempo::TempoOutcome;
+pub use tempo::{Search, TempoOutcome, Wanted};
 pub use track::{Attempt, Finality, Progress, Slot, Way};
 
 use pool::Pool;

@@ -5,7 +5,7 @@ use alloy::primitives::{Bytes, U64, U256};
 use drain_protocol::tempo::{self, Gas};
 use drain_protocol::{Address, B256, Usdc};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::events::Receipt;
 use super::pool::number;
@@ -28,11 +28,36 @@ pub struct TempoOutcome {
     pub gas: Usdc,
 }
 
-/// A block's time and what it holds.
+/// Which transaction is looked for.
+#[derive(Clone, Copy, Debug)]
+pub enum Wanted {
+    /// The one of this hash.
+    Hash(B256),
+    /// An account's, with a transfer of this memo.
+    Memo {
+        /// Whose.
+        from: Address,
+        /// Its memo.
+        memo: B256,
+    },
+}
+
+/// Where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Search {
+    /// A block holds it.
+    At(B256),
+    /// No block does, and its time is over.
+    Nowhere,
+    /// Nobody knows yet.
+    NotYet,
+}
+
+/// A block's time and what it holds: hashes, or whole transactions.
 #[derive(Deserialize)]
 struct Block {
     timestamp: U64,
-    transactions: Vec<B256>,
+    transactions: Vec<Value>,
 }
 
 impl Chain {
@@ -56,7 +81,7 @@ impl Chain {
     }
 
     /// What became of a transaction as of a final block, by the word of two endpoints where there are two; `None` where none
-    /// of them has it there. That alone is no proof: [`Chain::tempo_absent`] is.
+    /// of them has it there. That alone is no proof: [`Chain::tempo_search`] is.
     pub async fn tempo_outcome(&self, hash: B256, block: u64) -> Result<Option<TempoOutcome>, ChainError> {
         let read = |value| Receipt::read(value, hash);
         let said = self.pool().ask_two("eth_getTransactionReceipt", &json!([hash]), Some(block), read).await?;
@@ -83,19 +108,20 @@ impl Chain {
         }))
     }
 
-    /// Whether no block in which a transaction was valid holds it: each of them is read, on two endpoints where there are two,
-    /// up to the final block `last`. A node that lags or forgets gives no blocks, or says so of its receipts alone.
-    pub async fn tempo_absent(&self, hash: B256, valid_before: u64, last: u64) -> Result<bool, ChainError> {
+    /// Where a transaction is that was valid before this time: each block in which it was valid is read, on two endpoints where
+    /// there are two, up to the final block `last`. A node that lags or forgets gives no blocks, or says so of its receipts alone.
+    pub async fn tempo_search(&self, wanted: Wanted, valid_before: u64, last: u64) -> Result<Search, ChainError> {
         // Signed no earlier than this, by the chain's own time.
         let since = valid_before.saturating_sub(tempo::LONGEST).saturating_sub(1);
         let first = self.first_block_since(since, last).await?.saturating_sub(1);
         for number in first..=last.min(first.saturating_add(MOST_BLOCKS)) {
-            let params = json!([BlockNumberOrTag::Number(number), false]);
+            let whole = matches!(wanted, Wanted::Memo { .. });
+            let params = json!([BlockNumberOrTag::Number(number), whole]);
             let said = self.pool().ask_two("eth_getBlockByNumber", &params, Some(number), plain::<Block>).await?;
             let blocks: Vec<Block> = said.into_iter().filter_map(|(_, block)| block).collect();
             let times = || blocks.iter().map(|block| block.timestamp.to::<u64>());
-            if blocks.iter().any(|block| block.transactions.contains(&hash)) {
-                return Ok(false);
+            if let Some(hash) = blocks.iter().flat_map(|block| &block.transactions).find_map(|one| wanted.is(one)) {
+                return Ok(Search::At(hash));
             }
             // One endpoint alone does not choose where the search begins.
             if blocks.is_empty() || number == first && number > 0 && times().any(|time| time >= since) {
@@ -103,9 +129,24 @@ impl Chain {
                 return Err(ChainError::Disagreement { what });
             }
             if times().all(|time| time >= valid_before) {
-                return Ok(true);
+                return Ok(Search::Nowhere);
             }
         }
-        Ok(false)
+        Ok(Search::NotYet)
+    }
+}
+
+impl Wanted {
+    /// The hash of a block's transaction, if it is the one.
+    fn is(&self, transaction: &Value) -> Option<B256> {
+        match self {
+            Self::Hash(hash) => (transaction.as_str()?.parse::<B256>().ok()? == *hash).then_some(*hash),
+            Self::Memo { from, memo } => {
+                let sender: Address = transaction.get("from")?.as_str()?.parse().ok()?;
+                let calls = transaction.get("calls")?.to_string().to_ascii_lowercase();
+                let held = sender == *from && calls.contains(&format!("{memo:x}"));
+                if held { transaction.get("hash")?.as_str()?.parse().ok() } else { None }
+            }
+        }
     }
 }

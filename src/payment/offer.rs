@@ -53,6 +53,7 @@ fn rank(offer: &Offer) -> (Usdc, u8) {
         Protocol::Mpp => (offer.amount, 0),
         Protocol::X402V2 => (offer.amount, 1),
         Protocol::X402V1 => (offer.amount, 2),
+        Protocol::MppTempo if offer.is_sponsored() => (offer.amount, 3),
         // Gas comes on top.
         Protocol::MppTempo => (offer.amount.saturating_add(tempo::MOST_GAS), 3),
     }

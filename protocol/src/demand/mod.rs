@@ -239,6 +239,11 @@ impl Offer {
         Transfer { from, to: self.payee, value: self.amount, valid_after: 0, valid_before, nonce }
     }
 
+    /// Whether the server pays the gas of a payment over Tempo.
+    pub const fn is_sponsored(&self) -> bool {
+        matches!(&self.terms, Terms::Mpp(challenge) if challenge.sponsored)
+    }
+
     /// The header that pays with a signed order.
     pub fn credential(&self, order: &PaymentOrder, signature: &[u8; 65]) -> Credential {
         match &self.terms {

@@ -40,6 +40,9 @@ pub(super) struct Challenge {
     /// Where the credential goes.
     #[serde(skip)]
     pub header: &'static str,
+    /// Tempo: the server pays the gas.
+    #[serde(skip)]
+    pub sponsored: bool,
 }
 
 #[derive(Deserialize)]
@@ -132,10 +135,6 @@ fn offer(challenge: &ChallengeRef<'_>) -> Result<Offer, NotPayable> {
     if protocol == MPP && !details.credential_types.iter().any(|kind| kind == "authorization") {
         return Err(not("it takes no authorization (EIP-3009), and nothing else is signed".into()));
     }
-    if protocol == TEMPO && details.fee_payer {
-        // Its transaction would be another one than was signed, which nobody could find by its hash.
-        return Err(not("it wants to pay the gas itself, and only a whole transaction is signed".into()));
-    }
     if details.supported_modes.as_ref().is_some_and(|modes| !modes.iter().any(|mode| mode == "pull")) {
         return Err(not("it does not send the transaction itself".into()));
     }
@@ -163,6 +162,7 @@ fn offer(challenge: &ChallengeRef<'_>) -> Result<Offer, NotPayable> {
             opaque: optional("opaque"),
             named_header,
             header,
+            sponsored: details.fee_payer,
         }),
     })
 }
@@ -202,7 +202,7 @@ impl Payload {
                 nonce: format!("{:#x}", transfer.nonce),
                 signature: alloy::hex::encode_prefixed(signature),
             },
-            PaymentOrder::Tempo(order) => Self::Transaction { signature: order.signed(signature).0.to_string() },
+            PaymentOrder::Tempo(order) => Self::Transaction { signature: order.signed(signature).to_string() },
         }
     }
 }

@@ -140,10 +140,10 @@ fn every_recorded_payment_over_tempo_is_made_again() {
         // By this theirs tells equal ones apart; ours has a challenge for each.
         transfer.valid_after = int(&theirs[9]);
         let gas = tempo::Gas { limit: int(&theirs[3]), price: int(&theirs[2]).into(), tip: int(&theirs[1]).into() };
-        let order = TempoTransfer { chain_id: offer.chain_id, token: offer.token, transfer, gas };
+        let order = TempoTransfer { chain_id: offer.chain_id, token: offer.token, transfer, gas, sponsored: false };
 
         let signature = <[u8; 65]>::try_from(&theirs[13][2..]).unwrap();
-        let ours = items(&order.signed(&signature).0[1..]);
+        let ours = items(&order.signed(&signature)[1..]);
         let differ: Vec<usize> = (0..14).filter(|field| ours[*field] != theirs[*field]).collect();
         assert_eq!((ours.len(), theirs.len(), differ), (14, 14, vec![10]), "{}", unpaid["scenario"]);
         assert_eq!(theirs[10], [0x80]);
@@ -159,11 +159,21 @@ fn every_recorded_payment_over_tempo_is_made_again() {
         let receipt = receipt(Protocol::MppTempo, |name| values(&paid["response"], name)).unwrap();
         assert_eq!(receipt.transaction, Some(keccak256(&raw)));
 
+        // Where its server pays the gas: no token for it is signed, and the sender stands where its signature comes.
+        let sponsored = TempoTransfer { sponsored: true, ..order };
+        let sent_to_it = sponsored.signed(&signature);
+        let fields = items(&sent_to_it[1..]);
+        assert_eq!((sent_to_it[0], sponsored.hash(&signature), sponsored.at_most()), (0x78, None, transfer.value));
+        assert_eq!((&fields[..10], fields[10].as_slice(), &fields[12..]), (&theirs[..10], &[0x80][..], &theirs[12..]));
+        assert_eq!(fields[11][1..], payer.0[..]);
+        let placeholder = [&theirs[..11], &[vec![0]], &theirs[12..13]].concat();
+        assert_eq!(hashed(&placeholder), sponsored.signing_hash());
+
         let credential = offer.credential(&PaymentOrder::Tempo(order), &signature);
         let value = credential.value.trim_start_matches("Payment ");
         let mut ours: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(value).unwrap()).unwrap();
-        let (raw, hash) = order.signed(&signature);
-        assert_eq!((&ours["payload"]["signature"], hash), (&json!(raw), keccak256(&raw)));
+        let raw = order.signed(&signature);
+        assert_eq!((&ours["payload"]["signature"], order.hash(&signature)), (&json!(raw), Some(keccak256(&raw))));
         ours["payload"]["signature"] = sent["payload"]["signature"].clone();
         assert_eq!(&ours, sent);
         made += 1;
@@ -312,10 +322,9 @@ fn an_mpp_challenge_is_refused_for_what_is_not_paid() {
         let refused = of_challenge(&challenge(change)).unwrap_err();
         assert!(refused.reason.contains(part), "{part}: {refused}");
     }
-    let tempo: [(&str, Change); 5] = [
+    let tempo: [(&str, Change); 4] = [
         ("no dollar", |request, _| request["currency"] = json!(Address::repeat_byte(9))),
         ("chain 137", |request, _| request["methodDetails"]["chainId"] = json!(137)),
-        ("gas", |request, _| request["methodDetails"]["feePayer"] = json!(true)),
         ("send", |request, _| request["methodDetails"]["supportedModes"] = json!(["push"])),
         ("splits", |request, _| request["methodDetails"]["splits"] = json!([{ "recipient": "0x", "amount": "1" }])),
     ];
@@ -331,6 +340,8 @@ fn an_mpp_challenge_is_refused_for_what_is_not_paid() {
     let offer = over_tempo(|_, _| {}).unwrap();
     assert_eq!((offer.protocol, offer.chain_id), (Protocol::MppTempo, tempo::MAINNET));
     assert_eq!(offer.seconds_left(1_795_170_000, 25), Some(25), "it need not be valid for as long as the challenge");
+    assert!(!offer.is_sponsored());
+    assert!(over_tempo(|request, _| request["methodDetails"]["feePayer"] = json!(true)).unwrap().is_sponsored());
     for (part, change) in tempo {
         let refused = over_tempo(change).unwrap_err();
         assert!(refused.reason.contains(part), "{part}: {refused}");

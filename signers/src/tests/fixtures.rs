@@ -99,7 +99,7 @@ pub fn tempo_transfer(from: Address) -> TempoRequest {
     let gas = tempo::Gas { limit: 105_100, price: 20_000_000_000, tip: 0 };
     let transfer = Transfer { valid_before: now + tempo::LONGEST, ..transfer };
     let (chain_id, token) = (tempo::MAINNET, tempo::tokens(tempo::MAINNET)[0]);
-    TempoRequest { order: TempoTransfer { chain_id, token, transfer, gas }, now }
+    TempoRequest { order: TempoTransfer { chain_id, token, transfer, gas, sponsored: false }, now }
 }
 
 /// A policy by which transfers of up to five USDC are signed.

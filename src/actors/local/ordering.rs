@@ -120,9 +120,15 @@ async fn over_tempo(chain: &Chain, offer: &Offer, own: Address, latest: u64) -> 
     let now = head.timestamp.min(latest);
     let transfer = offer.transfer(own, now, longest(offer.protocol), B256::ZERO);
     let unpriced = Gas { limit: 0, price: 0, tip: 0 };
-    let mut order = TempoTransfer { chain_id: offer.chain_id, token: offer.token, transfer, gas: unpriced };
+    let mut order = TempoTransfer {
+        chain_id: offer.chain_id,
+        token: offer.token,
+        transfer,
+        gas: unpriced,
+        sponsored: offer.is_sponsored(),
+    };
     order.gas = chain.tempo_gas(head, own, offer.token, order.calldata(), transfer.valid_before).await?;
-    if order.gas.most() > tempo::MOST_GAS {
+    if !order.sponsored && order.gas.most() > tempo::MOST_GAS {
         return Err(Failure::unspent(
             Code::ChainUnavailable,
             format!(

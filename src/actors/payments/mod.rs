@@ -10,11 +10,12 @@ mod underway;
 use std::time::Duration;
 
 use actix::{Addr, WeakAddr};
+use drain_protocol::Usdc;
 use tokio::sync::OnceCell;
 
 use super::services::{Purse, Services};
 use super::supervisor::Supervisor;
-use crate::chain::{Chain, ChainError, Head, TempoOutcome};
+use crate::chain::{Chain, ChainError, Head, Search, TempoOutcome, Wanted};
 use crate::error::Failure;
 use crate::journal::{BookedPayment as Booked, OnChain, OpenPayment};
 use crate::metrics;
@@ -107,7 +108,7 @@ impl Follower {
 
     /// What the chain says of one, as of a block that stays; `None` while it may still be taken, or its request is on its way.
     async fn of(&self, payment: &OpenPayment, last: &LastBlock<'_>) -> Result<Option<OnChain>, ChainError> {
-        let OpenPayment { id, chain_id, token, nonce, valid_before, value, transaction, .. } = *payment;
+        let OpenPayment { id, chain_id, token, nonce, valid_before, value, transaction, sponsored, .. } = *payment;
         if self.purse.underway.has(id) {
             return Ok(None);
         }
@@ -118,12 +119,31 @@ impl Follower {
             let used = chain.transfer_used(token, self.purse.address, nonce, block.number).await?;
             return Ok(if used { Some(OnChain::Taken { cost: value }) } else { over.then_some(never) });
         }
-        // A transaction is recorded before anybody has it: without one there is none.
-        let Some(hash) = transaction else { return Ok(over.then_some(never)) };
+        let hash = match transaction {
+            // Its server makes the transaction, and its word for which one it is is only that.
+            _ if sponsored => {
+                if !over {
+                    return Ok(None);
+                }
+                let wanted = Wanted::Memo { from: self.purse.address, memo: nonce };
+                match chain.tempo_search(wanted, valid_before, block.number).await? {
+                    Search::At(hash) => hash,
+                    Search::Nowhere => return Ok(Some(never)),
+                    Search::NotYet => return Ok(None),
+                }
+            }
+            Some(hash) => hash,
+            // A transaction is recorded before anybody has it: without one there is none.
+            None => return Ok(over.then_some(never)),
+        };
+        let paid = |gas| if sponsored { Usdc::ZERO } else { gas };
         Ok(match chain.tempo_outcome(hash, block.number).await? {
-            Some(TempoOutcome { success: true, gas }) => Some(OnChain::Taken { cost: value.saturating_add(gas) }),
-            Some(TempoOutcome { success: false, gas }) => Some(OnChain::Reverted { cost: gas }),
-            None if over && chain.tempo_absent(hash, valid_before, block.number).await? => Some(never),
+            Some(TempoOutcome { success: true, gas }) => Some(OnChain::Taken { cost: value.saturating_add(paid(gas)) }),
+            Some(TempoOutcome { success: false, gas }) => Some(OnChain::Reverted { cost: paid(gas) }),
+            None if over => match chain.tempo_search(Wanted::Hash(hash), valid_before, block.number).await? {
+                Search::Nowhere => Some(never),
+                Search::At(_) | Search::NotYet => None,
+            },
             None => None,
         })
     }

@@ -107,7 +107,7 @@ impl Paying {
         };
         reach(Point::PaymentSigned);
         if let PaymentOrder::Tempo(order) = &order {
-            self.transaction = Some(order.signed(&signature).1);
+            self.transaction = order.hash(&signature);
         }
         if let Some(hash) = self.transaction
             && let Err(error) = self.of.purse.journal.payment_signed(self.id, hash).await

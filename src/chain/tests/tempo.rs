@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use super::*;
 
 const HASH: B256 = B256::repeat_byte(0x76);
+const OWN: Address = Address::repeat_byte(0xab);
+const MEMO: B256 = B256::repeat_byte(0xef);
 /// The block in which it is, where it is anywhere; each block is a second after the one before.
 const PLACE: u64 = 1_000;
 const VALID_BEFORE: u64 = time(PLACE + 3);
@@ -44,11 +46,14 @@ impl Node {
             },
             "eth_getBlockByNumber" => {
                 let number = number(&params[0]);
-                let here = self.holds == Some(number);
+                let hash = if self.holds == Some(number) { HASH } else { B256::ZERO };
+                // Others' transactions may repeat a memo.
+                let from = if hash == HASH { OWN } else { Address::ZERO };
+                let whole = json!({ "hash": hash, "from": from, "calls": [{ "to": OWN, "input": format!("0x95777d59{MEMO:x}") }] });
                 json!({
                     "number": format!("{number:#x}"), "hash": B256::repeat_byte(2),
                     "timestamp": format!("{:#x}", time(number) - self.slow),
-                    "transactions": if here { vec![HASH] } else { vec![B256::ZERO] },
+                    "transactions": if params[1] == true { json!([whole]) } else { json!([hash]) },
                 })
             }
             other => panic!("{other}"),
@@ -68,10 +73,10 @@ impl Node {
 }
 
 /// What two of them say together: its outcome, and whether it is nowhere.
-async fn told(one: Node, other: Node) -> (Result<Option<TempoOutcome>, ChainError>, Result<bool, ChainError>) {
+async fn told(one: Node, other: Node) -> (Result<Option<TempoOutcome>, ChainError>, Result<Search, ChainError>) {
     let (one, other) = (one.start().await, other.start().await);
     let chain = chain_on(&[&one, &other]);
-    (chain.tempo_outcome(HASH, LAST).await, chain.tempo_absent(HASH, VALID_BEFORE, LAST).await)
+    (chain.tempo_outcome(HASH, LAST).await, chain.tempo_search(Wanted::Hash(HASH), VALID_BEFORE, LAST).await)
 }
 
 const TAKEN: Node = Node { holds: Some(PLACE), receipt: Some((60_000, 20_000_000_000)), slow: 0 };
@@ -83,13 +88,27 @@ const NOWHERE: Node = Node { holds: None, receipt: None, slow: 0 };
 async fn m15_a_missing_receipt_alone_is_no_proof() {
     let (outcome, absent) = told(TAKEN, TAKEN).await;
     assert_eq!(outcome, Ok(Some(TempoOutcome { success: true, gas: Usdc::new(1_200) })));
-    assert_eq!(absent, Ok(false));
-    assert_eq!(told(FORGETS, FORGETS).await, (Ok(None), Ok(false)));
-    assert_eq!(told(NOWHERE, NOWHERE).await, (Ok(None), Ok(true)));
+    assert_eq!(absent, Ok(Search::At(HASH)));
+    assert_eq!(told(FORGETS, FORGETS).await, (Ok(None), Ok(Search::At(HASH))));
+    assert_eq!(told(NOWHERE, NOWHERE).await, (Ok(None), Ok(Search::Nowhere)));
     // One of two that hides it, whichever is asked first.
-    assert_eq!(told(NOWHERE, FORGETS).await.1, Ok(false));
-    assert_eq!(told(FORGETS, NOWHERE).await.1, Ok(false));
+    assert_eq!(told(NOWHERE, FORGETS).await.1, Ok(Search::At(HASH)));
+    assert_eq!(told(FORGETS, NOWHERE).await.1, Ok(Search::At(HASH)));
     assert!(matches!(told(TAKEN, NOWHERE).await.0, Err(ChainError::Disagreement { .. })));
+}
+
+/// The same where its server made the transaction: it is found by who signed it and by its memo.
+#[tokio::test]
+async fn m15_what_a_server_completed_is_found_by_its_memo() {
+    for (one, other, found) in
+        [(TAKEN, FORGETS, Search::At(HASH)), (NOWHERE, FORGETS, Search::At(HASH)), (NOWHERE, NOWHERE, Search::Nowhere)]
+    {
+        let chain = chain_on(&[&one.start().await, &other.start().await]);
+        let search = async |from, memo| chain.tempo_search(Wanted::Memo { from, memo }, VALID_BEFORE, LAST).await;
+        assert_eq!(search(OWN, MEMO).await, Ok(found));
+        assert_eq!(search(OWN, B256::ZERO).await, Ok(Search::Nowhere));
+        assert_eq!(search(Address::repeat_byte(1), MEMO).await, Ok(Search::Nowhere));
+    }
 }
 
 /// One that lies about the times of blocks does not choose which are read.
@@ -97,9 +116,9 @@ async fn m15_a_missing_receipt_alone_is_no_proof() {
 async fn m15_one_endpoint_does_not_choose_where_is_looked() {
     let late = Node { slow: 100, ..NOWHERE };
     let (_, absent) = told(late, FORGETS).await;
-    assert_ne!(absent, Ok(true));
+    assert_ne!(absent, Ok(Search::Nowhere));
     let (_, absent) = told(FORGETS, late).await;
-    assert_ne!(absent, Ok(true));
+    assert_ne!(absent, Ok(Search::Nowhere));
 }
 
 #[tokio::test]

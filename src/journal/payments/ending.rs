@@ -53,6 +53,8 @@ pub struct OpenPayment {
     pub transaction: Option<B256>,
     /// What it pays, without gas.
     pub value: Usdc,
+    /// Over Tempo: its server pays the gas, and nobody knew the transaction's hash before.
+    pub sponsored: bool,
     /// It never left, by what its process knew.
     pub unsent: bool,
 }
@@ -112,7 +114,7 @@ impl Journal {
         self.writer
             .run(move |db| {
                 let mut statement = db.prepare_cached(
-                    "SELECT id, chain_id, token, transfer_nonce, valid_before, tx_hash, amount, gas, state = 'not_charged' AS unsent FROM payments WHERE confirmed = 0 AND id > ?2 ORDER BY id LIMIT ?1",
+                    "SELECT id, chain_id, token, transfer_nonce, valid_before, tx_hash, amount, gas, protocol, state = 'not_charged' AS unsent FROM payments WHERE confirmed = 0 AND id > ?2 ORDER BY id LIMIT ?1",
                 )?;
                 let mut rows = statement.query(params![most, after.map_or(0, |id| id.0)])?;
                 let mut found = Vec::new();
@@ -124,6 +126,8 @@ impl Journal {
                         nonce: row::parsed(r, "transfer_nonce")?,
                         valid_before: row::unsigned(r, "valid_before")?,
                         transaction: r.get::<_, Option<String>>("tx_hash")?.and_then(|hash| hash.parse().ok()),
+                        sponsored: r.get::<_, String>("protocol")? == Protocol::MppTempo.as_str()
+                            && row::usdc(r, "gas")?.is_zero(),
                         value: row::usdc(r, "amount")?.saturating_sub(row::usdc(r, "gas")?),
                         unsent: r.get("unsent")?,
                     });

@@ -52,7 +52,7 @@ fn to(mut intent: PaymentIntent, payee: Address) -> PaymentIntent {
 fn over_tempo(intent: PaymentIntent) -> PaymentIntent {
     let gas = tempo::Gas { limit: 1_000, price: 20_000_000_000, tip: 0 };
     let (chain_id, transfer) = (tempo::MAINNET, *intent.order.transfer());
-    let order = TempoTransfer { chain_id, token: tempo::tokens(chain_id)[0], transfer, gas };
+    let order = TempoTransfer { chain_id, token: tempo::tokens(chain_id)[0], transfer, gas, sponsored: false };
     PaymentIntent { protocol: Protocol::MppTempo, order: PaymentOrder::Tempo(order), ..intent }
 }
 
@@ -171,6 +171,7 @@ async fn m4_gas_counts_as_it_was() {
     let open = bench.journal.open_payments(None, 10).await.unwrap().remove(0);
     // The one that was signed, whatever its server says.
     assert_eq!((open.transaction, open.chain_id, open.value), (Some(hash), tempo::MAINNET, Usdc::new(80)));
+    assert!(!open.sponsored);
     // What was asked before it was signed says nothing of it.
     bench.journal.payment_on_chain(id, NEVER, at(2).at).await.unwrap();
     bench.journal.payment_on_chain(id, taken(87), at(2).at).await.unwrap();

@@ -1,6 +1,6 @@
 // A shop that sells over HTTP 402 with the reference packages of a protocol, and settles on a chain.
 //
-//     node peer.mjs mppx|tempo|x402v2|x402v1|dual        the folder of node_modules in TOOLS
+//     node peer.mjs mppx|tempo|sponsored|x402v2|x402v1|dual        the folder of node_modules in TOOLS
 //
 // In the environment: RPC_URL (chain 137; for `tempo` Tempo's test chain), PAYEE, SETTLER_KEY (has coins for gas), and perhaps TOKEN, TOKEN_NAME, TOKEN_VERSION, PORT,
 // REDIRECT_TO (the whole address /redirect leads to). Its first line is {"url"}, and then there is one for each request it answered:
@@ -94,14 +94,16 @@ async function mppx() {
   };
 }
 
-/** mppx over Tempo: it sends the buyer's transaction itself, before the handler. */
-async function tempo() {
+/** mppx over Tempo: it sends the buyer's transaction itself, before the handler. As a sponsor it pays the gas too. */
+const sponsored = () => tempo(privateKeyToAccount(SETTLER_KEY));
+
+async function tempo(feePayer) {
   const { Mppx } = await load("mppx/express");
   const { tempo } = await load("mppx/server");
   const { createClient } = await load("viem");
   const { tempoModerato } = await load("viem/chains");
   const client = createClient({ chain: tempoModerato, transport: http(RPC_URL), pollingInterval: 20 });
-  const terms = { currency: TEMPO_TOKEN, recipient: PAYEE, testnet: true, getClient: () => client };
+  const terms = { currency: TEMPO_TOKEN, recipient: PAYEE, testnet: true, getClient: () => client, ...(feePayer && { feePayer }) };
   const pay = Mppx.create({ methods: [tempo.charge(terms)], realm: "shop.test", secretKey });
   const gates = forEach(({ units }) => pay.charge({ amount: formatUnits(BigInt(units), decimals) }));
   return (request, response, next) => {
@@ -181,7 +183,7 @@ function credential({ headers }) {
   return headers["x-payment"] ? "x402v1" : null;
 }
 
-const gate = await { mppx, tempo, x402v2, x402v1, dual }[process.argv[2]]();
+const gate = await { mppx, tempo, sponsored, x402v2, x402v1, dual }[process.argv[2]]();
 const app = express();
 app.use((request, response, next) => {
   const { method, path } = request;

@@ -15,7 +15,7 @@ use crate::survivor::Life;
 pub(super) const LINES: Greeting = Greeting::Lines("2025-11-25");
 /// A public test key: it only pays the gas of settlements.
 const SETTLER: &str = "0x5de4111afa1a4b94908f83103eb1f1706367c2e68ca870fc3fb9a804cdab365a";
-const SETTLER_ADDRESS: &str = "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC";
+pub(super) const SETTLER_ADDRESS: &str = "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC";
 pub(super) const PAYEE: Address = Address::repeat_byte(0x53);
 const PRICE: &str = "0.01";
 

@@ -8,7 +8,7 @@ use drain_sandbox::rpc::RpcClient;
 use serde_json::{Value, json};
 
 use super::Clients;
-use super::pay402::{LINES, PAYEE, Peer, env, pay};
+use super::pay402::{LINES, PAYEE, Peer, SETTLER_ADDRESS, env, pay};
 use crate::anvil::Node;
 use crate::harness::{World, usdc};
 use crate::process_harness::{Agent, Env, until, world};
@@ -23,15 +23,21 @@ struct Tempo {
 }
 
 impl Tempo {
-    /// The wallet has a dollar there.
     async fn start() -> Self {
+        Self::with("tempo").await
+    }
+
+    /// The wallet has a dollar there, and the server one for gas.
+    async fn with(server: &str) -> Self {
         let (node, world) = (Node::tempo(tempo::TESTNET), world().await);
         let rpc = RpcClient::new(&node.url).unwrap();
         let rich = rpc.call("eth_accounts", json!([])).await.unwrap()[0].clone();
-        let data = format!("0xa9059cbb{:0>64}{:0>64x}", format!("{:x}", world.agent()), 1_000_000);
-        let sent = json!([{ "from": rich, "to": token(), "data": data }]);
-        rpc.call("eth_sendTransaction", sent).await.unwrap();
-        let tempo = Self { peer: Peer::on(&Clients::find(), &node.url, "tempo", "").await, node, rpc, world };
+        for account in [SETTLER_ADDRESS.parse().unwrap(), world.agent()] {
+            let data = format!("0xa9059cbb{:0>64}{:0>64x}", format!("{account:x}"), 1_000_000);
+            let sent = json!([{ "from": rich, "to": token(), "data": data }]);
+            rpc.call("eth_sendTransaction", sent).await.unwrap();
+        }
+        let tempo = Self { peer: Peer::on(&Clients::find(), &node.url, server, "").await, node, rpc, world };
         until("the wallet has money there", async || tempo.balance(tempo.world.agent()).await == usdc("1")).await;
         tempo
     }
@@ -122,6 +128,38 @@ async fn what_a_server_takes_over_tempo_and_fails_is_spent() {
     let budget = agent.ok("drain_budget", json!({})).await;
     assert_eq!(budget.data["spent_today"], tempo.gone().await.to_string());
     agent.leave().await;
+}
+
+/// A server that pays the gas completes the transaction: nobody knows its hash before, and it costs the price alone. Killed
+/// after it was sent, the chain still tells.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs others' clients: .ci/clients, and anvil"]
+async fn m15_a_server_that_pays_the_gas_is_paid_exactly() {
+    for deadly in [false, true] {
+        let mut tempo = Tempo::with("sponsored").await;
+        let wish = json!({ "url": format!("{}/cheap", tempo.peer.url), "requestId": "one", "maxCost": "0.01" });
+        if deadly {
+            let env = tempo.env().with("DRAIN_TEST_POINT", "payment-sent=kill@1");
+            let mut life = Life::start(&env).await.unwrap();
+            assert!(life.call("pay_request", wish.clone()).await.is_err());
+            assert_eq!(life.end().await.0, Some(9));
+        }
+        let mut agent = Agent::start(&tempo.env(), LINES).await;
+        let answered = agent.call("pay_request", wish).await;
+        if deadly {
+            assert_eq!(answered.data["code"], "request_unknown", "{}", answered.text);
+        } else {
+            let payment = &answered.data["payment"];
+            assert_eq!((&payment["state"], &payment["amount"]), (&json!("paid"), &json!("0.01")), "{}", answered.text);
+        }
+        tempo.rpc.call("evm_increaseTime", json!([60])).await.unwrap();
+        tempo.until_the_chain_told().await;
+        let moved = (tempo.peer.payments().await, tempo.gone().await, tempo.balance(PAYEE).await);
+        assert_eq!(moved, (1, usdc("0.01"), usdc("0.01")));
+        let budget = agent.ok("drain_budget", json!({})).await;
+        assert_eq!(budget.data["spent_today"], "0.01", "{deadly}: {}", budget.text);
+        agent.leave().await;
+    }
 }
 
 /// M1, M15: killed between signature and sending nothing is spent, killed after it the chain tells what was.
