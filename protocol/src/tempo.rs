@@ -17,7 +17,7 @@ alloy::sol! {
 pub const MAINNET: u64 = 4_217;
 /// Its test chain: nothing there has any value.
 pub const TESTNET: u64 = 42_431;
-/// For how many seconds a payment is valid at most: the chain takes none that is valid for more than 30.
+/// For how many seconds a payment is valid at most, by the chain's time. That one took none that is valid for more than 30.
 pub const LONGEST: u64 = 25;
 
 /// The most that the gas of one payment may cost: some ten times the usual.
@@ -174,8 +174,8 @@ fn list(payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The memo that binds a transfer to the challenge that it answers. The chain takes a memo more than once: MPP's tag and version, then parts of the hashes of who
-/// asks and of the challenge's id. No client is named.
+/// The memo that binds a transfer to the challenge that it answers: MPP's tag and version, then parts of the hashes of who
+/// asks and of the challenge's id. No client is named. The chain takes a memo more than once.
 pub fn memo(id: &str, realm: &str) -> B256 {
     let mut memo = [0u8; 32];
     memo[..4].copy_from_slice(&keccak256("mpp")[..4]);

@@ -16,8 +16,10 @@ use super::{Chain, ChainError};
 const MARGIN: u64 = 5_000;
 /// What Tempo's own clients give on top of the base fee, for a unit of gas.
 const TIP: u128 = 1_000_000_000;
-/// More blocks than this are not half a minute of that chain.
-const MOST_BLOCKS: u64 = 600;
+/// How long before its end a payment was signed at most, in seconds: a minute that clocks may be apart, and one more.
+const SEARCHED: u64 = tempo::LONGEST + 2 * 60;
+/// More blocks than this are not so much of that chain's time.
+const MOST_BLOCKS: u64 = 1_000;
 
 /// What a transaction over Tempo did, at a block that stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,20 +101,29 @@ impl Chain {
             return Err(ChainError::Disagreement { what });
         }
         let Some(receipt) = first else { return Ok(None) };
-        if receipt.effective_gas_price == 0 {
-            return Err(ChainError::malformed("a receipt without the price of its gas"));
-        }
         Ok(Some(TempoOutcome {
             success: receipt.success,
             gas: tempo::cost(receipt.gas_used, receipt.effective_gas_price),
         }))
     }
 
-    /// Where a transaction is that was valid before this time: each block in which it was valid is read, on two endpoints where
+    /// Whether this is the transaction that is looked for, by the word of two endpoints where there are two.
+    pub async fn tempo_is(&self, wanted: Wanted, hash: B256) -> Result<bool, ChainError> {
+        let said = self.pool().ask_two("eth_getTransactionByHash", &json!([hash]), None, Ok).await?;
+        let mut all = true;
+        for (_, transaction) in said {
+            all &= match transaction {
+                Some(found) if !found.is_null() => wanted.is(&found)? == Some(hash),
+                _ => false,
+            };
+        }
+        Ok(all)
+    }
+
+    /// Where a transaction is that was valid before this time: each block in which it could be is read, on two endpoints where
     /// there are two, up to the final block `last`. A node that lags or forgets gives no blocks, or says so of its receipts alone.
     pub async fn tempo_search(&self, wanted: Wanted, valid_before: u64, last: u64) -> Result<Search, ChainError> {
-        // Signed no earlier than this, by the chain's own time.
-        let since = valid_before.saturating_sub(tempo::LONGEST).saturating_sub(1);
+        let since = valid_before.saturating_sub(SEARCHED);
         let first = self.first_block_since(since, last).await?.saturating_sub(1);
         for number in first..=last.min(first.saturating_add(MOST_BLOCKS)) {
             let whole = matches!(wanted, Wanted::Memo { .. });
@@ -120,13 +131,19 @@ impl Chain {
             let said = self.pool().ask_two("eth_getBlockByNumber", &params, Some(number), plain::<Block>).await?;
             let blocks: Vec<Block> = said.into_iter().filter_map(|(_, block)| block).collect();
             let times = || blocks.iter().map(|block| block.timestamp.to::<u64>());
-            if let Some(hash) = blocks.iter().flat_map(|block| &block.transactions).find_map(|one| wanted.is(one)) {
-                return Ok(Search::At(hash));
+            let mut found = Vec::new();
+            for block in &blocks {
+                let here: Result<Vec<_>, _> = block.transactions.iter().map(|one| wanted.is(one)).collect();
+                found.push(here?.into_iter().flatten().next());
             }
-            // One endpoint alone does not choose where the search begins.
-            if blocks.is_empty() || number == first && number > 0 && times().any(|time| time >= since) {
+            // One endpoint alone chooses neither where the search begins, nor which transaction it is that ends it.
+            let apart = whole && found.iter().any(|other| Some(other) != found.first());
+            if blocks.is_empty() || apart || number == first && number > 0 && times().any(|time| time >= since) {
                 let what = format!("the endpoints tell of different blocks {number}");
                 return Err(ChainError::Disagreement { what });
+            }
+            if let Some(hash) = found.into_iter().flatten().next() {
+                return Ok(Search::At(hash));
             }
             if times().all(|time| time >= valid_before) {
                 return Ok(Search::Nowhere);
@@ -137,15 +154,29 @@ impl Chain {
 }
 
 impl Wanted {
-    /// The hash of a block's transaction, if it is the one.
-    fn is(&self, transaction: &Value) -> Option<B256> {
+    /// The hash of a block's transaction, if it is the one. What cannot be read may be it: that is an error.
+    pub(super) fn is(&self, transaction: &Value) -> Result<Option<B256>, ChainError> {
+        let unreadable = || ChainError::malformed("a transaction in a block of Tempo's");
+        let text = |of: &Value| of.as_str().map(str::to_ascii_lowercase).ok_or_else(unreadable);
         match self {
-            Self::Hash(hash) => (transaction.as_str()?.parse::<B256>().ok()? == *hash).then_some(*hash),
+            Self::Hash(hash) => {
+                let found: B256 = text(transaction)?.parse().map_err(|_| unreadable())?;
+                Ok((found == *hash).then_some(found))
+            }
             Self::Memo { from, memo } => {
-                let sender: Address = transaction.get("from")?.as_str()?.parse().ok()?;
-                let calls = transaction.get("calls")?.to_string().to_ascii_lowercase();
-                let held = sender == *from && calls.contains(&format!("{memo:x}"));
-                if held { transaction.get("hash")?.as_str()?.parse().ok() } else { None }
+                let sender: Address = text(&transaction["from"])?.parse().map_err(|_| unreadable())?;
+                let found: B256 = text(&transaction["hash"])?.parse().map_err(|_| unreadable())?;
+                if sender != *from || text(&transaction["type"])? != "0x76" {
+                    return Ok(None);
+                }
+                let memo = format!("{memo:x}");
+                for call in transaction["calls"].as_array().ok_or_else(unreadable)? {
+                    let data = call.get("input").filter(|data| !data.is_null()).unwrap_or(&call["data"]);
+                    if text(data)?.ends_with(&memo) {
+                        return Ok(Some(found));
+                    }
+                }
+                Ok(None)
             }
         }
     }

@@ -8,11 +8,10 @@ use serde::Deserialize;
 use serde_json::{Number, Value};
 
 use super::Local;
-use super::requesting::Asked;
 use crate::actors::channel::Once;
 use crate::api::{
     Body, ChatCall, ChatReply, DemandView, PayFrom, Payment, PaymentCall, PaymentReply, Progress, ProviderWish,
-    QuoteCall, QuoteInput,
+    QuoteCall, QuoteInput, Target,
 };
 use crate::error::{Code, Failure};
 use crate::http_client::host_and_port;
@@ -34,16 +33,15 @@ struct Chat {
 }
 
 impl Local {
-    /// Pays for a request that its server wants to be paid for from a channel.
+    /// Pays for a request that is the chat of a listed provider from its channel.
     pub(super) async fn pay_by_channel(
         &self,
-        asked: &Asked,
-        call: &PaymentCall,
+        chat: ChatCall,
+        listing: &Listing,
         once: Option<Once>,
         caller: Caller,
         progress: Progress,
     ) -> Result<PaymentReply, Failure> {
-        let (chat, listing) = self.as_chat(asked, call).await?;
         let paid = self.pay(chat, once, caller.clone(), progress).await;
         let reply = paid.map_err(|failure| match failure.code {
             // A request by its URL has no argument for it.
@@ -104,11 +102,11 @@ impl Local {
     /// What the chat of a listed provider would cost; `None` where a request is none.
     pub(super) async fn view_by_channel(
         &self,
-        asked: &Asked,
         call: &PaymentCall,
         caller: &Caller,
     ) -> Result<Option<DemandView>, Failure> {
-        let Ok((chat, listing)) = self.as_chat(asked, call).await else { return Ok(None) };
+        let Target::Url(url) = &call.target else { return Ok(None) };
+        let Ok((chat, listing)) = self.as_chat(url, call).await else { return Ok(None) };
         let ChatCall { from, model, messages, max_tokens, max_cost, .. } = chat;
         let quote = QuoteCall { from, model, input: QuoteInput::Messages(messages), max_tokens, max_cost };
         let quote = self.quote(quote, caller).await?;
@@ -118,7 +116,7 @@ impl Local {
             payee: Some(listing.provider_address.to_string()),
             token: Some(self.asset()?.token.to_string()),
             chain_id: Some(self.services.config.chain.chain_id),
-            host: asked.host.clone(),
+            host: url.parse::<Url>().map(|url| host_and_port(&url)).unwrap_or_default(),
             caps_leave: quote.caps_leave,
             asks_person: quote.asks_person,
             refused: quote.refused,
@@ -126,15 +124,29 @@ impl Local {
         }))
     }
 
+    /// Why a request whose server wants to be paid from a channel is not paid so.
+    pub(super) async fn no_chat(&self, url: &str, call: &PaymentCall) -> Failure {
+        // Listed since it was looked at before.
+        let listed = || Failure::unspent(Code::NotPayable, BY_CHANNEL, "Call again.");
+        self.as_chat(url, call).await.map_or_else(|failure| failure, |_| listed())
+    }
+
     /// The chat that a request is, and with whom.
-    async fn as_chat(&self, asked: &Asked, call: &PaymentCall) -> Result<(ChatCall, Listing), Failure> {
-        let mut all = self.chats_at(asked.request.url()).await?;
+    pub(super) async fn as_chat(&self, url: &str, call: &PaymentCall) -> Result<(ChatCall, Listing), Failure> {
+        let url = url.parse::<Url>().map_err(|_| Failure::argument("url", "it is no URL"))?;
+        let host = quoted(&host_and_port(&url), 100);
+        let mut all = self.chats_at(&url).await?;
         let (Some(listing), true) = (all.pop(), all.is_empty()) else {
-            return Err(not_listed(&asked.host, all.len()));
+            let what = if all.is_empty() { "no listed provider's chat is" } else { "several listed providers are" };
+            return Err(Failure::unspent(
+                Code::NotPayable,
+                format!("{host}: {BY_CHANNEL}, and {what} at this URL"),
+                "Find it with drain_providers and use drain_chat. A person can list one in the configuration.",
+            ));
         };
         let use_chat = |what: String| {
             let next = format!("Use drain_chat with provider {}.", quoted(&listing.id, 80));
-            Failure::unspent(Code::NotPayable, format!("{}: {BY_CHANNEL}, and {what}", quoted(&asked.host, 100)), next)
+            Failure::unspent(Code::NotPayable, format!("{host}: {BY_CHANNEL}, and {what}"), next)
         };
         if call.mpp_only {
             return Err(use_chat("only MPP was asked for".into()));
@@ -164,7 +176,7 @@ impl Local {
     }
 
     /// The listed providers whose chat is at exactly this URL. The directory is asked for what may be one alone.
-    pub(super) async fn chats_at(&self, url: &Url) -> Result<Vec<Listing>, Failure> {
+    async fn chats_at(&self, url: &Url) -> Result<Vec<Listing>, Failure> {
         if !url.path().ends_with(CHAT) {
             return Ok(Vec::new());
         }
@@ -175,16 +187,6 @@ impl Local {
         };
         Ok(known.catalogue.listings.iter().filter(at).cloned().collect())
     }
-}
-
-/// A server that is paid by channels, and with more listed providers' chats at this URL than one, or none.
-pub(super) fn not_listed(host: &str, more: usize) -> Failure {
-    let what = if more == 0 { "no listed provider's chat is" } else { "the chats of several listed providers are" };
-    Failure::unspent(
-        Code::NotPayable,
-        format!("{}: {BY_CHANNEL}, and {what} at this URL", quoted(host, 100)),
-        "Find it with drain_providers and use drain_chat. A person can list one in the configuration.",
-    )
 }
 
 const BY_CHANNEL: &str = "it is paid by payment channels (DRAIN)";

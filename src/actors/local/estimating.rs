@@ -4,7 +4,6 @@ use drain_protocol::Usdc;
 use drain_protocol::demand::{Offer, Protocol};
 
 use super::Local;
-use super::by_channel::not_listed;
 use super::quoting::{caps_leave, told};
 use super::requesting::{Answered, Asked, against, reply, too_dear};
 use crate::api::{Body, DemandView, PaymentCall, PaymentReply, Progress};
@@ -27,8 +26,7 @@ impl Local {
         if !["GET", "POST"].contains(&call.method.as_str()) {
             return Err(Failure::argument("method", "a quote asks by GET or POST"));
         }
-        let asked = self.asked_for(&call, &caller).await?;
-        if let Some(view) = self.view_by_channel(&asked, &call, &caller).await? {
+        if let Some(view) = self.view_by_channel(&call, &caller).await? {
             let body = Body::Text(String::new());
             return Ok(PaymentReply {
                 status: 402,
@@ -39,14 +37,15 @@ impl Local {
                 notes: Vec::new(),
             });
         }
-        let call = PaymentCall { body: None, ..call };
+        let whole = call;
+        let call = PaymentCall { body: None, ..whole.clone() };
         let asked = self.asked_for(&call, &caller).await?;
         let answered = self.ask_unpaid(&asked, &call, &progress).await?;
         let view = DemandView { host: asked.host.clone(), ..DemandView::default() };
         Ok(match answered {
             Answered::Unpaid(answer) => reply(answer, None),
             Answered::Drain(answer) => {
-                let refused = Some(not_listed(&asked.host, 0).message);
+                let refused = Some(self.no_chat(asked.request.url().as_str(), &whole).await.message);
                 reply(answer, Some(DemandView { protocol: "drain".into(), refused, ..view }))
             }
             Answered::NotPayable(answer, reasons) => {

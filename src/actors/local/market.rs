@@ -48,7 +48,8 @@ impl Local {
         let journal = &self.purse()?.journal;
         // The record first: the pin tells which wallet and host it belongs to.
         let lifted = journal.forgive_provider(id.into()).await?;
-        let payee = journal.trust_payee(id.into(), self.services.config.chain.chain_id).await?;
+        let payee =
+            journal.trust_payee(id.into(), self.services.config.chain.chain_id, self.services.clock.now()).await?;
         Ok(journal.forget_provider_pin(id.into()).await? || payee || lifted)
     }
 

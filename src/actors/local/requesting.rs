@@ -55,6 +55,12 @@ impl Local {
         progress: Progress,
     ) -> Result<PaymentReply, Failure> {
         self.purse()?;
+        // Where it is known to be a provider's chat nothing else is asked; what else stands against that is told when its server asks.
+        if let Target::Url(url) = &call.target
+            && let Ok((chat, listing)) = self.as_chat(url, &call).await
+        {
+            return Box::pin(self.pay_by_channel(chat, &listing, once, caller, progress)).await;
+        }
         let asked = self.asked_for(&call, &caller).await?;
         match self.one_try(&asked, &call, once.as_ref(), &caller, &progress).await? {
             Bought::Done(reply) => Ok(*reply),
@@ -82,10 +88,7 @@ impl Local {
         // What is free is given whatever the chain says.
         let offer = match answered? {
             Answered::Unpaid(answer) => return Ok(Bought::Done(Box::new(reply(answer, None)))),
-            Answered::Drain(_) => {
-                let paid = self.pay_by_channel(asked, call, once.cloned(), caller.clone(), progress.clone());
-                return Ok(Bought::Done(Box::new(Box::pin(paid).await?)));
-            }
+            Answered::Drain(_) => return Err(self.no_chat(asked.request.url().as_str(), call).await),
             Answered::NotPayable(_, reasons) => return Err(not_payable(&asked.host, &reasons)),
             Answered::Offer(_, offer) => *offer,
         };
@@ -139,11 +142,6 @@ impl Local {
         };
         let host = request.host();
         let unknown = listing.is_none() && !self.named(caller, &request);
-        // A provider that is paid by channels is known by its listing too; no single payment to it is allowed by that.
-        let listing = match listing {
-            None => self.chats_at(request.url()).await.unwrap_or_default().pop(),
-            listed => listed,
-        };
         let provider_id = listing.as_ref().map_or_else(|| host.clone(), |listing| listing.id.clone());
         let category = listing.map(|listing| listing.category).unwrap_or_default();
         let allowed = allowed(caller, &request, &provider_id, &category).map_err(Failure::from);

@@ -119,13 +119,14 @@ impl Follower {
             let used = chain.transfer_used(token, self.purse.address, nonce, block.number).await?;
             return Ok(if used { Some(OnChain::Taken { cost: value }) } else { over.then_some(never) });
         }
+        let wanted = Wanted::Memo { from: self.purse.address, memo: nonce };
         let hash = match transaction {
-            // Its server makes the transaction, and its word for which one it is is only that.
+            // Its server makes the transaction, and its word for which one it is counts where the chain agrees.
+            Some(claimed) if sponsored && chain.tempo_is(wanted, claimed).await? => claimed,
             _ if sponsored => {
                 if !over {
                     return Ok(None);
                 }
-                let wanted = Wanted::Memo { from: self.purse.address, memo: nonce };
                 match chain.tempo_search(wanted, valid_before, block.number).await? {
                     Search::At(hash) => hash,
                     Search::Nowhere => return Ok(Some(never)),
@@ -136,14 +137,22 @@ impl Follower {
             // A transaction is recorded before anybody has it: without one there is none.
             None => return Ok(over.then_some(never)),
         };
-        let paid = |gas| if sponsored { Usdc::ZERO } else { gas };
+        let paid = |gas: Usdc| match (sponsored, gas.is_zero()) {
+            (true, _) => Ok(Usdc::ZERO),
+            (false, true) => Err(ChainError::malformed("a receipt of gas that cost nothing")),
+            (false, false) => Ok(gas),
+        };
         Ok(match chain.tempo_outcome(hash, block.number).await? {
-            Some(TempoOutcome { success: true, gas }) => Some(OnChain::Taken { cost: value.saturating_add(paid(gas)) }),
-            Some(TempoOutcome { success: false, gas }) => Some(OnChain::Reverted { cost: paid(gas) }),
-            None if over => match chain.tempo_search(Wanted::Hash(hash), valid_before, block.number).await? {
-                Search::Nowhere => Some(never),
-                Search::At(_) | Search::NotYet => None,
-            },
+            Some(TempoOutcome { success: true, gas }) => {
+                Some(OnChain::Taken { cost: value.saturating_add(paid(gas)?) })
+            }
+            Some(TempoOutcome { success: false, gas }) => Some(OnChain::Reverted { cost: paid(gas)? }),
+            None if over && !sponsored => {
+                match chain.tempo_search(Wanted::Hash(hash), valid_before, block.number).await? {
+                    Search::Nowhere => Some(never),
+                    Search::At(_) | Search::NotYet => None,
+                }
+            }
             None => None,
         })
     }

@@ -49,7 +49,7 @@ pub struct OpenPayment {
     pub nonce: B256,
     /// From then on it can never be taken, in Unix seconds of block time.
     pub valid_before: u64,
-    /// The transaction that was signed, where it is one of Tempo's; else the one that its server names, if it does.
+    /// The transaction that was signed, where it is one of Tempo's and whole; else the one that its server names, if it does.
     pub transaction: Option<B256>,
     /// What it pays, without gas.
     pub value: Usdc,
@@ -246,7 +246,7 @@ fn on_chain(db: &Db<'_>, who: &Who, id: PaymentId, said: OnChain, at: u64) -> Re
                 taken_unsent(db, who, id, &before, at)?;
             }
             let reverted = matches!(said, OnChain::Reverted { .. });
-            let told = if reverted { "its transaction failed, and its gas is gone" } else { outcome(before.answered) };
+            let told = if reverted { "its transaction failed on the chain" } else { outcome(before.answered) };
             book(db, who, id, &before, cost, told, at)?;
             booked = Some(Booked { agent: before.agent.clone(), provider: before.provider.clone(), amount: cost });
         }

@@ -26,7 +26,7 @@ use crate::policy::Limits;
 use crate::policy::approvals::{ApprovalKind, Subject};
 use crate::policy::budgets::{NewVoucher, Signed, may_pay, may_sign};
 use crate::policy::limits::Party;
-use crate::policy::repeat::RequestKey;
+use crate::policy::repeat::{RequestKey, sha256};
 
 /// A request that wants to be paid by a transfer of its own.
 #[derive(Clone, Debug)]
@@ -81,7 +81,13 @@ impl PaymentIntent {
             contract: self.order.token(),
             amount: self.order.asked_for(),
             duration: 0,
-            prices: self.request,
+            // Who pays the gas is part of the price.
+            prices: match &self.order {
+                PaymentOrder::Tempo(order) if order.sponsored => {
+                    sha256([self.request.as_slice(), b"sponsored"].concat())
+                }
+                _ => self.request,
+            },
         }
     }
 

@@ -1,5 +1,5 @@
 //! Whom a host is paid to: the first one is pinned, and another one waits for a person (M14), on another chain too. A pin to
-//! nobody is a person's word: the next payee there is accepted.
+//! nobody is a person's word: the next payee there is accepted, for a day.
 
 use drain_protocol::tempo;
 
@@ -9,37 +9,39 @@ use super::super::row::{address, column};
 use super::super::{Journal, JournalError, PaymentId, records};
 use super::{PaymentIntent, key_of};
 
+/// For how many seconds a person's word is open.
+const OPEN: i64 = 24 * 60 * 60;
+
 /// In the transaction that authorizes.
 pub(super) fn check(db: &Db<'_>, intent: &PaymentIntent) -> Result<(), JournalError> {
     check_place(db, intent)?;
     let (payee, chain_id) = (address(intent.order.transfer().to), column(intent.order.chain_id())?);
-    let pinned: Option<String> = db
-        .prepare_cached("SELECT payee FROM payee_pins WHERE host = ?1 AND chain_id = ?2")?
-        .query_row(params![intent.host, chain_id], |r| r.get(0))
+    let now = column(intent.moment.at)?;
+    let pinned: Option<(String, i64)> = db
+        .prepare_cached("SELECT payee, pinned_at FROM payee_pins WHERE host = ?1 AND chain_id = ?2")?
+        .query_row(params![intent.host, chain_id], |r| Ok((r.get(0)?, r.get(1)?)))
         .optional()?;
+    let changed = |before| Err(JournalError::PayeeChanged { host: intent.host.clone(), before, now: payee.clone() });
     match pinned {
-        Some(open) if open.is_empty() => {
-            db.prepare_cached("UPDATE payee_pins SET payee = ?3, pinned_at = ?4 WHERE host = ?1 AND chain_id = ?2")?
-                .execute(params![intent.host, chain_id, payee, column(intent.moment.at)?])?;
-            Ok(())
-        }
-        Some(before) if before != payee => {
-            Err(JournalError::PayeeChanged { host: intent.host.clone(), before, now: payee })
-        }
-        Some(_) => Ok(()),
-        None => {
+        Some((before, _)) if before == payee => return Ok(()),
+        Some((open, at)) if open.is_empty() && now.saturating_sub(at) <= OPEN => {}
+        Some((before, _)) if !before.is_empty() => return changed(before),
+        _ => {
             let elsewhere: Option<String> = db
                 .prepare_cached("SELECT payee FROM payee_pins WHERE host = ?1 AND payee <> ?2 AND payee <> '' LIMIT 1")?
                 .query_row(params![intent.host, payee], |r| r.get(0))
                 .optional()?;
             if let Some(before) = elsewhere {
-                return Err(JournalError::PayeeChanged { host: intent.host.clone(), before, now: payee });
+                return changed(before);
             }
-            db.prepare_cached("INSERT INTO payee_pins (host, chain_id, payee, pinned_at) VALUES (?1, ?2, ?3, ?4)")?
-                .execute(params![intent.host, chain_id, payee, column(intent.moment.at)?])?;
-            Ok(())
         }
     }
+    db.prepare_cached(
+        "INSERT INTO payee_pins (host, chain_id, payee, pinned_at) VALUES (?1, ?2, ?3, ?4) \
+         ON CONFLICT (host, chain_id) DO UPDATE SET payee = excluded.payee, pinned_at = excluded.pinned_at",
+    )?
+    .execute(params![intent.host, chain_id, payee, now])?;
+    Ok(())
 }
 
 /// A listing that was paid at one host and is at another now is another one, whatever its id says.
@@ -73,7 +75,7 @@ impl Journal {
     /// A person accepts whom a host asks to pay now, and that it is paid again where it was set aside. It is named by itself
     /// or by its listing's id. The wallet's own chain is `chain_id`: whom it asks to pay there and over Tempo may differ. False
     /// where there was nothing to accept.
-    pub async fn trust_payee(&self, name: String, chain_id: u64) -> Result<bool, JournalError> {
+    pub async fn trust_payee(&self, name: String, chain_id: u64, at: u64) -> Result<bool, JournalError> {
         let who = self.who.clone();
         self.writer
             .run(move |db| {
@@ -85,12 +87,13 @@ impl Journal {
                     .query_map([&name], |row| Ok((row.get(0)?, row.get(1)?)))?;
                 for (host, payee) in &pinned {
                     records::forgive(db, &key_of(payee, host))?;
-                    db.prepare_cached("UPDATE payee_pins SET payee = '' WHERE host = ?1")?.execute([host])?;
+                    db.prepare_cached("UPDATE payee_pins SET payee = '', pinned_at = ?2 WHERE host = ?1")?
+                        .execute(params![host, column(at)?])?;
                     for chain_id in [chain_id, tempo::MAINNET, tempo::TESTNET] {
                         db.prepare_cached(
-                            "INSERT INTO payee_pins (host, chain_id, payee, pinned_at) VALUES (?1, ?2, '', 0) ON CONFLICT DO NOTHING",
+                            "INSERT INTO payee_pins (host, chain_id, payee, pinned_at) VALUES (?1, ?2, '', ?3) ON CONFLICT DO NOTHING",
                         )?
-                        .execute(params![host, column(chain_id)?])?;
+                        .execute(params![host, column(chain_id)?, column(at)?])?;
                     }
                     let entry =
                         Entry { rule: Some("person".into()), provider: Some(host), ..Entry::allowed(Kind::Trust) };

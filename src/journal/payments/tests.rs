@@ -245,9 +245,9 @@ async fn m14_another_payee_waits_for_a_person() {
     pay(&bench, wish(&bench, 1, "ann", 1, at(0))).await.unwrap();
     let other = to(wish(&bench, 1, "ann", 2, at(0)), Address::repeat_byte(10));
     assert!(matches!(pay(&bench, other.clone()).await, Err(JournalError::PayeeChanged { .. })));
-    assert!(bench.journal.trust_payee("api.example".into(), 137).await.unwrap());
+    assert!(bench.journal.trust_payee("api.example".into(), 137, at(0).at).await.unwrap());
     pay(&bench, other).await.unwrap();
-    assert!(!bench.journal.trust_payee("nobody.example".into(), 137).await.unwrap());
+    assert!(!bench.journal.trust_payee("nobody.example".into(), 137, at(0).at).await.unwrap());
 }
 
 /// M14: to name another chain is to name another payee.
@@ -259,11 +259,17 @@ async fn m14_another_payee_on_another_chain_waits_for_a_person() {
     assert!(matches!(pay(&bench, other(2)).await, Err(JournalError::PayeeChanged { .. })));
     // The same one is no question.
     pay(&bench, over_tempo(wish(&bench, 1, "ann", 3, at(0)))).await.unwrap();
-    assert!(bench.journal.trust_payee("api.example".into(), 137).await.unwrap());
+    assert!(bench.journal.trust_payee("api.example".into(), 137, at(0).at).await.unwrap());
     // A person's yes is for both: each chain has its own from then on.
     pay(&bench, other(4)).await.unwrap();
     pay(&bench, wish(&bench, 1, "ann", 5, at(0))).await.unwrap();
     pay(&bench, other(6)).await.unwrap();
+    // For a day: whoever has the host later finds no yes left over.
+    assert!(bench.journal.trust_payee("api.example".into(), 137, at(0).at).await.unwrap());
+    pay(&bench, wish(&bench, 1, "ann", 8, at(0))).await.unwrap();
+    let late = over_tempo(to(wish(&bench, 1, "ann", 9, at(86_401)), Address::repeat_byte(10)));
+    assert!(matches!(pay(&bench, late).await, Err(JournalError::PayeeChanged { .. })));
+    pay(&bench, other(10)).await.unwrap();
     let third = over_tempo(to(wish(&bench, 1, "ann", 7, at(0)), Address::repeat_byte(11)));
     assert!(matches!(pay(&bench, third).await, Err(JournalError::PayeeChanged { .. })));
 }
@@ -282,7 +288,7 @@ async fn m14_a_listing_at_another_host_waits_for_a_person() {
     let moved = || listed(3, "maps", "evil.example:8443");
     assert!(matches!(pay(&bench, moved()).await, Err(JournalError::PayeeChanged { .. })));
     pay(&bench, listed(4, "maps", "maps.example")).await.unwrap();
-    assert!(bench.journal.trust_payee("maps".into(), 137).await.unwrap());
+    assert!(bench.journal.trust_payee("maps".into(), 137, at(0).at).await.unwrap());
     pay(&bench, moved()).await.unwrap();
 }
 

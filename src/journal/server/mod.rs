@@ -52,8 +52,8 @@ pub struct Server {
     config: Arc<Config>,
     /// How long the server keeps a journal for a holder of whom nothing is heard.
     lease: Duration,
-    /// Between two looks of those who wait for it, and the longest that one who has much lets others go first: with the lease, and
-    /// a start, no more than what the operator allows for all.
+    /// Between two looks of those who wait for it; who has much lets others go first for up to two: with the lease, a look, and a
+    /// start, no more than what the operator allows for all.
     look: Duration,
 }
 
