@@ -154,7 +154,16 @@ async fn every_cent_is_where_the_books_say() {
         assert!(!answer.is_error, "{}", answer.text);
     }
     let operator = Operator::sign_in(&served.url, TOKEN).await.ok().unwrap();
-    until("all is booked", async || operator.wallet().await["channels"][0]["in_flight"] == "0.00").await;
+    // Sums are read anew from time to time: those of the last answer may be a moment behind its channel.
+    until("all is booked and summed up", async || {
+        let wallet = operator.wallet().await;
+        let channel = &wallet["channels"][0];
+        channel["in_flight"] == "0.00"
+            && channel["charged"] == wallet["money"]["charged"]
+            && channel["charged"] == wallet["money"]["spent_today"]
+            && wallet["receipts"].as_array().is_some_and(|all| all.iter().all(|one| one["outcome"] == "answered"))
+    })
+    .await;
     let wallet = operator.wallet().await;
     let shown = served.env.run(&["channels", "--json"]).await.ok_json();
     let (seen, known) = (&wallet["channels"][0], &shown["channels"][0]);
