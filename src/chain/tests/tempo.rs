@@ -142,7 +142,7 @@ fn m15_a_transaction_that_cannot_be_read_is_not_somebody_elses() {
 /// One that lies about the times of blocks does not choose which are read.
 #[tokio::test]
 async fn m15_one_endpoint_does_not_choose_where_is_looked() {
-    let late = Node { slow: 100, ..NOWHERE };
+    let late = Node { slow: 1_000, ..NOWHERE };
     let (_, absent) = told(late, FORGETS).await;
     assert_ne!(absent, Ok(Search::Nowhere));
     let (_, absent) = told(FORGETS, late).await;
