@@ -6,11 +6,14 @@ mod mpp;
 mod x402;
 
 #[cfg(test)]
+mod tempo_tests;
+#[cfg(test)]
 mod tests;
 
 use std::fmt;
 
 use alloy::primitives::{Address, B256};
+use serde::Serialize;
 
 use crate::tempo;
 use crate::text::one_line;
@@ -126,6 +129,31 @@ pub struct NotPayable {
 impl NotPayable {
     fn new(protocol: Protocol, reason: impl AsRef<str>) -> Self {
         Self { protocol, reason: one_line(reason.as_ref(), 200) }
+    }
+}
+
+/// A transfer as both protocols write it: decimal digits and hexadecimal.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Authorization {
+    from: String,
+    to: String,
+    value: String,
+    valid_after: String,
+    valid_before: String,
+    nonce: String,
+}
+
+impl Authorization {
+    fn of(transfer: &Transfer) -> Self {
+        Self {
+            from: transfer.from.to_string(),
+            to: transfer.to.to_string(),
+            value: transfer.value.units().to_string(),
+            valid_after: transfer.valid_after.to_string(),
+            valid_before: transfer.valid_before.to_string(),
+            nonce: format!("{:#x}", transfer.nonce),
+        }
     }
 }
 

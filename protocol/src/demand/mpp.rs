@@ -9,7 +9,10 @@ use http_auth::ChallengeRef;
 use http_auth::parser::ChallengeParser;
 use serde::{Deserialize, Serialize};
 
-use super::{Credential, LONGEST_HEADER, NotPayable, Offer, PaymentReceipt, Protocol, Terms, Time, address, amount};
+use super::{
+    Authorization, Credential, LONGEST_HEADER, NotPayable, Offer, PaymentReceipt, Protocol, Terms, Time, address,
+    amount,
+};
 use crate::tempo;
 use crate::transfer::PaymentOrder;
 
@@ -175,15 +178,11 @@ struct Sent<'a> {
 }
 
 #[derive(Serialize)]
-#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[serde(tag = "type", rename_all = "camelCase")]
 enum Payload {
     Authorization {
-        from: String,
-        to: String,
-        value: String,
-        valid_after: String,
-        valid_before: String,
-        nonce: String,
+        #[serde(flatten)]
+        authorization: Authorization,
         signature: String,
     },
     /// The whole transaction, in a field of that name.
@@ -194,12 +193,7 @@ impl Payload {
     fn of(order: &PaymentOrder, signature: &[u8; 65]) -> Self {
         match order {
             PaymentOrder::Authorization { transfer, .. } => Self::Authorization {
-                from: transfer.from.to_string(),
-                to: transfer.to.to_string(),
-                value: transfer.value.units().to_string(),
-                valid_after: transfer.valid_after.to_string(),
-                valid_before: transfer.valid_before.to_string(),
-                nonce: format!("{:#x}", transfer.nonce),
+                authorization: Authorization::of(transfer),
                 signature: alloy::hex::encode_prefixed(signature),
             },
             PaymentOrder::Tempo(order) => Self::Transaction { signature: order.signed(signature).to_string() },

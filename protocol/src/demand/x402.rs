@@ -6,7 +6,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Credential, NotPayable, Offer, PaymentReceipt, Protocol, Terms, Time, address, amount, single};
+use super::{
+    Authorization, Credential, NotPayable, Offer, PaymentReceipt, Protocol, Terms, Time, address, amount, single,
+};
 use crate::transfer::Transfer;
 
 /// Carries a payment of the first version.
@@ -170,30 +172,9 @@ struct Payload {
     authorization: Authorization,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Authorization {
-    from: String,
-    to: String,
-    value: String,
-    valid_after: String,
-    valid_before: String,
-    nonce: String,
-}
-
 impl Payload {
     fn new(transfer: &Transfer, signature: &[u8; 65]) -> Self {
-        Self {
-            signature: alloy::hex::encode_prefixed(signature),
-            authorization: Authorization {
-                from: transfer.from.to_string(),
-                to: transfer.to.to_string(),
-                value: transfer.value.units().to_string(),
-                valid_after: transfer.valid_after.to_string(),
-                valid_before: transfer.valid_before.to_string(),
-                nonce: format!("{:#x}", transfer.nonce),
-            },
-        }
+        Self { signature: alloy::hex::encode_prefixed(signature), authorization: Authorization::of(transfer) }
     }
 }
 
