@@ -22,7 +22,7 @@ const CLOSE: RequestLimits = RequestLimits::new(Duration::from_secs(15), 64 << 1
 pub const MAX_DOCS_CHARS: usize = 4_000;
 
 /// Where the paid call goes, below the provider's base URL.
-pub(super) const CHAT_PATH: &str = "/v1/chat/completions";
+pub(crate) const CHAT_PATH: &str = "/v1/chat/completions";
 
 /// Talks to providers. Cheap to clone; clones share connections.
 #[derive(Clone, Debug)]

@@ -14,5 +14,6 @@ mod tests;
 
 pub use crate::http_client::RequestLimits;
 pub use chat::{ChatOutcome, Form};
+pub(crate) use client::CHAT_PATH;
 pub use client::{MAX_DOCS_CHARS, ProviderClient};
 pub use error::{ChatError, ProviderError};

@@ -16,9 +16,8 @@ use crate::api::{
 use crate::error::{Code, Failure};
 use crate::http_client::host_and_port;
 use crate::policy::Caller;
+use crate::provider::CHAT_PATH;
 
-/// Where a provider's chat is, below its base address.
-const CHAT: &str = "/v1/chat/completions";
 const WORST_CASE: &str = "the price, which is the most that the request can cost, out of a channel's deposit; the answer may fail all the same";
 
 /// A chat, as providers take it. What else a body may hold is not passed on, and so it is refused.
@@ -177,12 +176,12 @@ impl Local {
 
     /// The listed providers whose chat is at exactly this URL. The directory is asked for what may be one alone.
     async fn chats_at(&self, url: &Url) -> Result<Vec<Listing>, Failure> {
-        if !url.path().ends_with(CHAT) {
+        if !url.path().ends_with(CHAT_PATH) {
             return Ok(Vec::new());
         }
         let known = self.catalogue().await?;
         let at = |listing: &&Listing| {
-            let chat = format!("{}{CHAT}", listing.api_url.trim_end_matches('/')).parse::<Url>();
+            let chat = format!("{}{CHAT_PATH}", listing.api_url.trim_end_matches('/')).parse::<Url>();
             listing.protocol == ListingProtocol::Drain && chat.is_ok_and(|chat| chat == *url)
         };
         Ok(known.catalogue.listings.iter().filter(at).cloned().collect())

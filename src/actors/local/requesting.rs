@@ -20,6 +20,7 @@ use crate::payment::{Answer, Choice, WebRequest, choose, request};
 use crate::policy::limits::{NotAllowed, Party};
 use crate::policy::repeat::IdempotencyKey;
 use crate::policy::{Caller, Limits};
+use crate::provider::CHAT_PATH;
 
 /// Who is asked, and on whose word.
 pub(super) struct Asked {
@@ -237,7 +238,7 @@ fn endpoint(listing: &Listing) -> Result<String, Failure> {
             format!("{} names no endpoint", quoted(&listing.name, 60)),
             "Use another provider.",
         )),
-        None => Ok(format!("{}/v1/chat/completions", listing.api_url.trim_end_matches('/'))),
+        None => Ok(format!("{}{CHAT_PATH}", listing.api_url.trim_end_matches('/'))),
     }
 }
 
