@@ -108,53 +108,59 @@ impl Follower {
 
     /// What the chain says of one, as of a block that stays; `None` while it may still be taken, or its request is on its way.
     async fn of(&self, payment: &OpenPayment, last: &LastBlock<'_>) -> Result<Option<OnChain>, ChainError> {
-        let OpenPayment { id, chain_id, token, nonce, valid_before, value, transaction, sponsored, .. } = *payment;
-        if self.purse.underway.has(id) {
+        if self.purse.underway.has(payment.id) {
             return Ok(None);
         }
-        let (chain, block) = last.known(chain_id).await?;
-        let over = block.timestamp >= valid_before;
-        let never = OnChain::NeverTaken { transaction };
-        if chain_id == self.services.config.chain.chain_id {
-            let used = chain.transfer_used(token, self.purse.address, nonce, block.number).await?;
-            return Ok(if used { Some(OnChain::Taken { cost: value }) } else { over.then_some(never) });
+        let (chain, block) = last.known(payment.chain_id).await?;
+        if payment.chain_id != self.services.config.chain.chain_id {
+            return self.over_tempo(payment, chain, block).await;
         }
-        let wanted = Wanted::Memo { from: self.purse.address, memo: nonce };
-        let hash = match transaction {
+        if chain.transfer_used(payment.token, self.purse.address, payment.nonce, block.number).await? {
+            return Ok(Some(OnChain::Taken { cost: payment.value }));
+        }
+        Ok(payment.never_at(block.timestamp))
+    }
+
+    /// The same over Tempo, where a transaction is what is looked for.
+    async fn over_tempo(
+        &self,
+        payment: &OpenPayment,
+        chain: &Chain,
+        block: Head,
+    ) -> Result<Option<OnChain>, ChainError> {
+        let never = payment.never_at(block.timestamp);
+        let OpenPayment { nonce: memo, valid_before, value, transaction, sponsored, .. } = *payment;
+        let wanted = Wanted::Memo { from: self.purse.address, memo };
+        let hash = match (transaction, sponsored) {
             // Its server makes the transaction, and its word for which one it is counts where the chain agrees.
-            Some(claimed) if sponsored && chain.tempo_is(wanted, claimed).await? => claimed,
-            _ if sponsored => {
-                if !over {
-                    return Ok(None);
-                }
-                match chain.tempo_search(wanted, valid_before, block.number).await? {
-                    Search::At(hash) => hash,
-                    Search::Nowhere => return Ok(Some(never)),
-                    Search::NotYet => return Ok(None),
-                }
-            }
-            Some(hash) => hash,
+            (Some(claimed), true) if chain.tempo_is(wanted, claimed).await? => claimed,
+            (_, true) if never.is_none() => return Ok(None),
+            (_, true) => match chain.tempo_search(wanted, valid_before, block.number).await? {
+                Search::At(hash) => hash,
+                Search::Nowhere => return Ok(never),
+                Search::NotYet => return Ok(None),
+            },
+            (Some(hash), false) => hash,
             // A transaction is recorded before anybody has it: without one there is none.
-            None => return Ok(over.then_some(never)),
+            (None, false) => return Ok(never),
         };
-        let paid = |gas: Usdc| match (sponsored, gas.is_zero()) {
-            (true, _) => Ok(Usdc::ZERO),
-            (false, true) => Err(ChainError::malformed("a receipt of gas that cost nothing")),
-            (false, false) => Ok(gas),
-        };
-        Ok(match chain.tempo_outcome(hash, block.number).await? {
-            Some(TempoOutcome { success: true, gas }) => {
-                Some(OnChain::Taken { cost: value.saturating_add(paid(gas)?) })
+        match chain.tempo_outcome(hash, block.number).await? {
+            Some(TempoOutcome { gas, .. }) if !sponsored && gas.is_zero() => {
+                Err(ChainError::malformed("a receipt of gas that cost nothing"))
             }
-            Some(TempoOutcome { success: false, gas }) => Some(OnChain::Reverted { cost: paid(gas)? }),
-            None if over && !sponsored => {
-                match chain.tempo_search(Wanted::Hash(hash), valid_before, block.number).await? {
-                    Search::Nowhere => Some(never),
-                    Search::At(_) | Search::NotYet => None,
-                }
+            Some(TempoOutcome { success, gas }) => {
+                let gas = if sponsored { Usdc::ZERO } else { gas };
+                Ok(Some(match success {
+                    true => OnChain::Taken { cost: value.saturating_add(gas) },
+                    false => OnChain::Reverted { cost: gas },
+                }))
             }
-            None => None,
-        })
+            None if never.is_none() || sponsored => Ok(None),
+            None => match chain.tempo_search(Wanted::Hash(hash), valid_before, block.number).await? {
+                Search::Nowhere => Ok(never),
+                Search::At(_) | Search::NotYet => Ok(None),
+            },
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use drain_protocol::demand::{self, Offer};
+use drain_protocol::demand::{self, Offer, Protocol};
 use drain_protocol::text::{one_line, quoted};
 use drain_protocol::{Address, B256, PaymentOrder, Usdc};
 use reqwest::StatusCode;
@@ -261,7 +261,9 @@ impl Paying {
     /// Records how it ended, and has the chain asked. False where it could not be recorded.
     fn ended(&self, end: PaymentEnd, outcome: PaymentOutcome) -> bool {
         metrics::payment(self.of.offer.protocol, outcome);
-        if matches!(end, PaymentEnd::Taken { .. }) {
+        // What gas costs over Tempo the chain tells, and a counter cannot be corrected.
+        let counts = self.of.offer.protocol != Protocol::MppTempo;
+        if counts && matches!(end, PaymentEnd::Taken { .. }) {
             metrics::spent(&self.of.intent.agent, &self.of.intent.provider_key(), self.amount());
         }
         let recorded = self.of.purse.journal.payment_ended_later(self.id, end, self.of.services.clock.now());

@@ -59,7 +59,17 @@ pub struct OpenPayment {
     pub unsent: bool,
 }
 
-/// What was booked for a payment by the chain's word alone.
+impl OpenPayment {
+    /// That it was not taken, where a block of this time is past its end.
+    pub const fn never_at(&self, timestamp: u64) -> Option<OnChain> {
+        if timestamp < self.valid_before {
+            return None;
+        }
+        Some(OnChain::NeverTaken { transaction: self.transaction })
+    }
+}
+
+/// What was booked for a payment by the chain's word alone. Over Tempo that is each one: what its gas costs nobody knows before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Booked {
     /// Whose request it was.
@@ -167,6 +177,12 @@ struct Standing {
     transaction: Option<B256>,
 }
 
+impl Standing {
+    fn booked(&self, amount: Usdc) -> Booked {
+        Booked { agent: self.agent.clone(), provider: self.provider.clone(), amount }
+    }
+}
+
 fn standing(db: &Db<'_>, id: PaymentId) -> Result<Standing, JournalError> {
     let mut statement = db.prepare_cached(
         "SELECT amount, cost, state, payee, host, provider_id, agent, newcomer, counted_at, settled_at, audit, answer_hash, confirmed, protocol, tx_hash \
@@ -248,9 +264,12 @@ fn on_chain(db: &Db<'_>, who: &Who, id: PaymentId, said: OnChain, at: u64) -> Re
             let reverted = matches!(said, OnChain::Reverted { .. });
             let told = if reverted { "its transaction failed on the chain" } else { outcome(before.answered) };
             book(db, who, id, &before, cost, told, at)?;
-            booked = Some(Booked { agent: before.agent.clone(), provider: before.provider.clone(), amount: cost });
+            booked = Some(before.booked(cost));
         }
-        (Some(cost), "settled") => correct(db, who, id, &before, cost)?,
+        (Some(cost), "settled") => {
+            correct(db, who, id, &before, cost)?;
+            booked = before.over_tempo.then(|| before.booked(cost));
+        }
         (None, "in_flight" | "settled") => {
             give_back(db, who, id, &before, "its time is over and it was never taken", at)?;
         }

@@ -174,7 +174,8 @@ async fn m4_gas_counts_as_it_was() {
     assert!(!open.sponsored);
     // What was asked before it was signed says nothing of it.
     bench.journal.payment_on_chain(id, NEVER, at(2).at).await.unwrap();
-    bench.journal.payment_on_chain(id, taken(87), at(2).at).await.unwrap();
+    let counted = bench.journal.payment_on_chain(id, taken(87), at(2).at).await.unwrap().unwrap();
+    assert_eq!((counted.agent.as_str(), counted.amount), ("ann", Usdc::new(87)));
     assert_eq!(bench.journal.spent_today(at(2).at).await.unwrap(), Usdc::new(87));
     assert_eq!(bench.reads("SELECT SUM(amount) FROM usage WHERE scope = 'agent ann'"), 87);
     // One that failed on the chain costs its gas, and is no history of its payee.

@@ -44,7 +44,7 @@ CREATE INDEX payments_unconfirmed ON payments (id) WHERE confirmed = 0;
 CREATE INDEX payments_by_key ON payments (agent, request_key, audit) WHERE request_key IS NOT NULL;
 CREATE INDEX payments_by_time ON payments (created_at);
 
--- Whom a host was first paid to; another one waits for a person.
+-- Whom a host was first paid to; another one waits for a person. Nobody where a person has said that the next one is right.
 CREATE TABLE payee_pins (
     host      TEXT    NOT NULL,
     chain_id  BIGINT NOT NULL,
