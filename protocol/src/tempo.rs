@@ -20,6 +20,9 @@ pub const TESTNET: u64 = 42_431;
 /// For how many seconds a payment is valid at most, by the chain's time. That one took none that is valid for more than 30.
 pub const LONGEST: u64 = 25;
 
+/// How far that chain's clock may be ahead of the payer's, in seconds.
+pub const CLOCKS_APART: u64 = 60;
+
 /// The most that the gas of one payment may cost: some ten times the usual.
 pub const MOST_GAS: Usdc = Usdc::new(50_000);
 

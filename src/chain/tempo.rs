@@ -16,8 +16,8 @@ use super::{Chain, ChainError};
 const MARGIN: u64 = 5_000;
 /// What Tempo's own clients give on top of the base fee, for a unit of gas.
 const TIP: u128 = 1_000_000_000;
-/// How long before its end a payment was signed at most, in seconds: a minute that clocks may be apart, and one more.
-const SEARCHED: u64 = tempo::LONGEST + 2 * 60;
+/// How long before its end a payment was signed at most, in seconds: its time, what clocks may be apart, and a minute more.
+const SEARCHED: u64 = tempo::LONGEST + tempo::CLOCKS_APART + 60;
 /// More blocks than this are not so much of that chain's time.
 const MOST_BLOCKS: u64 = 1_000;
 

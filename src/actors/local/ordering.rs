@@ -10,9 +10,6 @@ use crate::chain::Chain;
 use crate::error::{Code, Failure};
 use crate::payment::longest;
 
-/// How far Tempo's clock may be ahead of the machine's, in seconds.
-const CLOCKS_APART: u64 = 60;
-
 /// What is to be signed, and the time by which it is valid.
 pub(super) struct Ordered {
     pub(super) order: PaymentOrder,
@@ -32,7 +29,7 @@ impl Local {
         let (ordered, balance, next) = match offer.protocol {
             Protocol::MppTempo => {
                 let chain = self.services.tempo.as_ref().ok_or_else(|| Failure::internal("no chain of Tempo's"))?;
-                let latest = self.services.clock.now().saturating_add(CLOCKS_APART);
+                let latest = self.services.clock.now().saturating_add(tempo::CLOCKS_APART);
                 let (ordered, balance) =
                     futures::try_join!(over_tempo(chain, offer, own, latest), balance(chain, offer.token, own))?;
                 (ordered, balance, "A person sends that token to the same account on Tempo.")
