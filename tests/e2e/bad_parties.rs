@@ -249,7 +249,9 @@ async fn a_provider_with_nonsense_in_its_headers() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_provider_that_is_not_there() {
     let world = world().await;
-    let mut agent = Agent::start(&impatient(&world), NEWEST).await;
+    // Nothing here waits for the chain: a slow machine is no reason to say that a close is pending.
+    let env = impatient(&world).with("DRAIN_TRANSACTION_TIMEOUT", "60s");
+    let mut agent = Agent::start(&env, NEWEST).await;
     let id = agent.open("sim-llm", "1", "4h").await;
     world.sandbox.llm.set_down(true);
     world.sandbox.data.set(|faults| faults.pricing_down = true);

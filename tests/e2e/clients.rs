@@ -3,6 +3,8 @@
 
 mod browser;
 mod conformance;
+#[cfg(all(feature = "mpp", feature = "x402"))]
+mod courier;
 mod inspector;
 mod openai;
 #[cfg(all(feature = "mpp", feature = "x402"))]

@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::harness::{World, ask, figures, in_system, open, unspent, until, usdc, view, wish};
 #[cfg(all(feature = "mpp", feature = "tempo"))]
 use crate::payments::{buy, get};
-use crate::process_harness::{Agent, Env, Greeting, chat, world as process_world};
+use crate::process_harness::{Agent, Answer, Env, Greeting, chat, world as process_world};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -348,6 +348,16 @@ fn m10_nothing_prompts_by_itself_and_the_operator_is_told_what_waits_for_a_press
     });
 }
 
+/// What becomes of a call that did not wait for it: the same call, as often as it is told to make it again.
+async fn collected(agent: &mut Agent, channel: &str, text: &str) -> Answer {
+    loop {
+        let answer = agent.call("drain_chat", chat(channel, text)).await;
+        if answer.data["code"] != "waiting_for_device" {
+            return answer;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_press_that_outlasts_the_client_is_collected_by_the_same_call_and_asked_for_once() {
     let (world, device) = (process_world().await, device().await);
@@ -360,6 +370,8 @@ async fn a_press_that_outlasts_the_client_is_collected_by_the_same_call_and_aske
         let mut agent = Agent::start(&env, greeting).await;
         let (pressed, paid) = (device.screens().len(), figures(&world.sandbox.llm).len());
         device.finger(Finger::Wait);
+        agent.fails("drain_chat", chat(&channel, "Hello"), "waiting_for_device").await;
+        until("the device asks", async || device.asking()).await;
         for _ in 0..3 {
             let waiting = agent.fails("drain_chat", chat(&channel, "Hello"), "waiting_for_device").await;
             assert!(waiting.text.contains("(w1): confirm on your Ledger: pay, "), "{}", waiting.text);
@@ -369,17 +381,21 @@ async fn a_press_that_outlasts_the_client_is_collected_by_the_same_call_and_aske
         // The press comes while no call waits.
         device.finger(Finger::Approve);
         until("the provider is paid", async || figures(&world.sandbox.llm).len() == paid + 1).await;
-        agent.ok("drain_chat", chat(&channel, "Hello")).await;
+        let answered = collected(&mut agent, &channel, "Hello").await;
+        assert!(!answered.is_error, "{}", answered.text);
         assert_eq!((device.screens().len(), figures(&world.sandbox.llm).len()), (pressed + 1, paid + 1));
         // Rejected while no call waits: the next one is told, and the one after that asks anew.
         device.finger(Finger::Wait);
         agent.fails("drain_chat", chat(&channel, "Again"), "waiting_for_device").await;
+        until("the device asks", async || device.asking()).await;
         device.finger(Finger::Reject);
         until("the prompt is gone", async || !device.asking()).await;
-        let rejected = agent.fails("drain_chat", chat(&channel, "Again"), "ledger_rejected").await;
+        let rejected = collected(&mut agent, &channel, "Again").await;
+        assert_eq!(rejected.data["code"], "ledger_rejected", "{}", rejected.text);
         assert_eq!(rejected.data["money"]["state"], "not_spent");
         device.finger(Finger::Approve);
-        agent.ok("drain_chat", chat(&channel, "Again")).await;
+        let anew = collected(&mut agent, &channel, "Again").await;
+        assert!(!anew.is_error, "{}", anew.text);
         agent.leave().await;
     }
 }

@@ -27,18 +27,27 @@ const { TOKEN = "0x3c499c542cEF5E3811e1192ce70d8cC03d5c3359", TOKEN_NAME = "USD 
 /** pathUSD, a dollar of Tempo's. */
 const TEMPO_TOKEN = "0x20c0000000000000000000000000000000000000";
 const domain = { name: TOKEN_NAME, version: TOKEN_VERSION };
-const network = `eip155:${polygon.id}`;
+const network = (chainId = polygon.id) => `eip155:${chainId}`;
 const decimals = 6;
 const secretKey = randomBytes(32).toString("hex");
 
-/** What is for sale: its price in base units, and for how many seconds an offer is good, where that is not left to the package. */
+/** Another chain, and somebody else. */
+const ELSEWHERE = 8453;
+const STRANGER = "0x5454545454545454545454545454545454545454";
+
+/**
+ * What is for sale: its price in base units, and where that is not left to the package or as it is for all, for how many seconds an
+ * offer is good, on which chain, and who is paid.
+ */
 const SOLD = {
   "GET /cheap": { units: 10_000 },
   "GET /dear": { units: 5_000_000 },
   "POST /post": { units: 10_000 },
   "GET /fails": { units: 10_000 },
-  // Only `mppx` really sells this: x402's facilitator takes no authorization that ends within 6 seconds.
-  "GET /short": { units: 10_000, seconds: 2 },
+  // x402's facilitator takes no authorization that ends within 6 seconds.
+  "GET /short": { units: 10_000, seconds: 8 },
+  "GET /elsewhere": { units: 10_000, chainId: ELSEWHERE },
+  "GET /stranger": { units: 10_000, payee: STRANGER },
 };
 
 const forEach = (build) => Object.fromEntries(Object.entries(SOLD).map(([route, offer]) => [route, build(offer)]));
@@ -78,10 +87,10 @@ async function mppx() {
   const { Mppx } = await load("mppx/express");
   const { evm } = await load("mppx/evm/server");
   const { Expires } = await load("mppx");
-  const terms = { authorization: domain, chainId: polygon.id, currency: TOKEN, decimals, recipient: PAYEE, settle };
-  const gates = forEach(({ units, seconds }) => {
+  const terms = { authorization: domain, currency: TOKEN, decimals, settle };
+  const gates = forEach(({ units, seconds, chainId = polygon.id, payee: recipient = PAYEE }) => {
     // The time that is left is told twice, apart: to who pays by x402, and to who pays by MPP.
-    const charge = evm.charge({ ...terms, x402: { maxTimeoutSeconds: seconds } });
+    const charge = evm.charge({ ...terms, chainId, recipient, x402: { maxTimeoutSeconds: seconds } });
     const pay = Mppx.create({ methods: [charge], realm: "shop.test", secretKey });
     // In units of display.
     const amount = formatUnits(BigInt(units), decimals);
@@ -101,11 +110,14 @@ async function tempo(feePayer) {
   const { Mppx } = await load("mppx/express");
   const { tempo } = await load("mppx/server");
   const { createClient } = await load("viem");
-  const { tempoModerato } = await load("viem/chains");
-  const client = createClient({ chain: tempoModerato, transport: http(RPC_URL), pollingInterval: 20 });
-  const terms = { currency: TEMPO_TOKEN, recipient: PAYEE, testnet: true, getClient: () => client, ...(feePayer && { feePayer }) };
-  const pay = Mppx.create({ methods: [tempo.charge(terms)], realm: "shop.test", secretKey });
-  const gates = forEach(({ units }) => pay.charge({ amount: formatUnits(BigInt(units), decimals) }));
+  const { tempo: mainnet, tempoModerato } = await load("viem/chains");
+  const gates = forEach(({ units, chainId, payee: recipient = PAYEE }) => {
+    // Its other chain is that of real money.
+    const client = createClient({ chain: chainId ? mainnet : tempoModerato, transport: http(RPC_URL), pollingInterval: 20 });
+    const terms = { currency: TEMPO_TOKEN, recipient, getClient: () => client, ...(feePayer && { feePayer }) };
+    const pay = Mppx.create({ methods: [tempo.charge(terms)], realm: "shop.test", secretKey });
+    return pay.charge({ amount: formatUnits(BigInt(units), decimals) });
+  });
   return (request, response, next) => {
     const gate = gates[`${request.method} ${request.path}`];
     return gate ? gate(request, response, next) : next();
@@ -118,20 +130,21 @@ async function facilitator() {
   const { toFacilitatorEvmSigner } = await load("@x402/evm");
   const { registerExactEvmScheme } = await load("@x402/evm/exact/facilitator");
   const signer = toFacilitatorEvmSigner({ ...chain, address: chain.account.address, writeContract });
-  return registerExactEvmScheme(new x402Facilitator(), { signer, networks: network });
+  return registerExactEvmScheme(new x402Facilitator(), { signer, networks: [network(), network(ELSEWHERE)] });
 }
 
 async function resources() {
   const { x402ResourceServer } = await load("@x402/core/server");
   const { ExactEvmScheme } = await load("@x402/evm/exact/server");
-  return new x402ResourceServer(await facilitator()).register(network, new ExactEvmScheme());
+  const server = new x402ResourceServer(await facilitator());
+  return server.register(network(), new ExactEvmScheme()).register(network(ELSEWHERE), new ExactEvmScheme());
 }
 
-const accepts = ({ units, seconds }) => ({
+const accepts = ({ units, seconds, chainId, payee = PAYEE }) => ({
   accepts: {
     scheme: "exact",
-    network,
-    payTo: PAYEE,
+    network: network(chainId),
+    payTo: payee,
     price: { asset: TOKEN, amount: String(units), extra: domain },
     maxTimeoutSeconds: seconds ?? 60,
   },
@@ -159,12 +172,15 @@ async function x402v1() {
   const url = await listen(app, 0);
   const { paymentMiddleware } = await load("x402-express");
   const asset = { address: TOKEN, decimals, eip712: domain };
-  const routes = forEach(({ units, seconds }) => ({
-    price: { amount: String(units), asset },
-    network: "polygon",
-    config: { maxTimeoutSeconds: seconds ?? 60 },
-  }));
-  return paymentMiddleware(PAYEE, routes, { url });
+  const routes = (wanted) => Object.fromEntries(
+    Object.entries(SOLD).filter(([, { payee }]) => payee === wanted).map(([route, { units, seconds, chainId }]) => [
+      route,
+      { price: { amount: String(units), asset }, network: chainId ? "base" : "polygon", config: { maxTimeoutSeconds: seconds ?? 60 } },
+    ]),
+  );
+  // One payee is all that a gate has.
+  const gates = [PAYEE, STRANGER].map((payee) => paymentMiddleware(payee, routes(payee === PAYEE ? undefined : payee), { url }));
+  return express.Router().use(...gates);
 }
 
 function listen(app, port) {
@@ -194,7 +210,7 @@ app.get("/free", (_, response) => response.json({ ok: "free" }));
 app.get("/redirect", (_, response) => (REDIRECT_TO ? response.redirect(307, REDIRECT_TO) : response.sendStatus(404)));
 app.use(express.text({ type: () => true, limit: "4mb" }), gate);
 // Only what is answered as JSON gets a receipt of mppx's own gate.
-for (const path of ["/cheap", "/dear", "/short"]) app.get(path, (_, response) => response.json({ ok: path.slice(1) }));
+for (const path of ["/cheap", "/dear", "/short", "/elsewhere", "/stranger"]) app.get(path, (_, response) => response.json({ ok: path.slice(1) }));
 app.post("/post", ({ body = "" }, response) => response.json({ ok: "post", got: body }));
 app.get("/fails", (_, response) => response.status(500).json({ error: "the handler failed" }));
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 
+use super::courier::{Courier, Way};
 use super::{Clients, scripts};
 use crate::harness::{World, usdc};
 use crate::process_harness::{Agent, Answer, Env, Greeting, PATIENCE, until, world};
@@ -67,10 +68,10 @@ impl Peer {
     }
 }
 
-/// The process, and the peer's host as one that a person named.
-pub(super) fn env(world: &World, peer: &Peer) -> Env {
+/// The process, and the peer's address as one that a person named.
+pub(super) fn env(world: &World, url: &str) -> Env {
     Env::of(world)
-        .with("DRAIN_PAY_HOSTS", peer.url.trim_start_matches("http://"))
+        .with("DRAIN_PAY_HOSTS", url.trim_start_matches("http://"))
         .with("DRAIN_MAX_NEWCOMERS", "20")
         .with("DRAIN_REQUEST_TIMEOUT", "20s")
 }
@@ -79,8 +80,13 @@ async fn received(world: &World) -> Usdc {
     world.sandbox.observer().usdc_balance(PAYEE).await.unwrap()
 }
 
-pub(super) async fn pay(agent: &mut Agent, peer: &Peer, path: &str) -> Answer {
-    agent.call("pay_request", json!({ "url": format!("{}{path}", peer.url) })).await
+pub(super) async fn pay(agent: &mut Agent, url: &str, path: &str) -> Answer {
+    agent.call("pay_request", json!({ "url": format!("{url}{path}") })).await
+}
+
+/// Waits until the chain has said what became of every payment.
+pub(super) async fn until_the_chain_told(world: &World) {
+    until("the chain tells", async || world.journaled("SELECT COUNT(*) FROM payments WHERE confirmed = 0") == 0).await;
 }
 
 /// Every server and every way it takes: unpaid, paid, too dear, a handler that fails, a free page, a redirect.
@@ -94,13 +100,13 @@ async fn reference_servers_are_paid_once_and_exactly() {
     {
         let world = world().await;
         let mut peer = Peer::start(&clients, &world, kind, "http://127.0.0.1:9/elsewhere").await;
-        let mut agent = Agent::start(&env(&world, &peer), LINES).await;
+        let mut agent = Agent::start(&env(&world, &peer.url), LINES).await;
         let quote = agent.ok("drain_quote", json!({ "request": { "url": format!("{}/cheap", peer.url) } })).await;
         let request = &quote.data["request"];
         assert_eq!((&request["protocol"], &request["price"]), (&json!(protocol), &json!(PRICE)), "{kind}");
         assert_eq!(peer.payments().await, 0, "{kind}");
 
-        let paid = pay(&mut agent, &peer, "/cheap").await;
+        let paid = pay(&mut agent, &peer.url, "/cheap").await;
         assert_eq!(paid.data["payment"]["protocol"], protocol, "{kind}: {}", paid.text);
         assert_eq!(paid.data["payment"]["state"], "paid", "{kind}: {}", paid.text);
         assert!(paid.data["payment"]["transaction"].is_string(), "{kind}: {}", paid.text);
@@ -109,22 +115,28 @@ async fn reference_servers_are_paid_once_and_exactly() {
         assert!(posted.data["answer"].as_str().unwrap().contains("{\\\"q\\\":\\\"é\\\"}"), "{kind}: {}", posted.text);
         assert_eq!((peer.payments().await, received(&world).await), (2, usdc("0.02")), "{kind}");
 
-        for (path, code) in [("/dear", "limit_reached"), ("/redirect", "url_refused")] {
-            let refused = pay(&mut agent, &peer, path).await;
+        // Another chain, and another payee than before (M14).
+        let refusals = [
+            ("/dear", "limit_reached"),
+            ("/redirect", "url_refused"),
+            ("/elsewhere", "not_payable"),
+            ("/stranger", "provider_changed"),
+        ];
+        for (path, code) in refusals {
+            let refused = pay(&mut agent, &peer.url, path).await;
             assert_eq!(refused.data["code"], code, "{kind}: {}", refused.text);
         }
         assert_eq!(peer.payments().await, 0, "{kind}: refused before anything is signed");
-        assert!(pay(&mut agent, &peer, "/free").await.data["payment"].is_null());
+        assert!(pay(&mut agent, &peer.url, "/free").await.data["payment"].is_null());
 
-        let failed = pay(&mut agent, &peer, "/fails").await;
+        let failed = pay(&mut agent, &peer.url, "/fails").await;
         assert_eq!(failed.data["code"], Code::AnswerLost.as_str(), "{kind}: {}", failed.text);
         let state = if gone { "spent" } else { "reserved" };
         assert_eq!(failed.data["money"]["state"], state, "{kind}: {}", failed.text);
         if !gone {
             world.advance(601).await;
         }
-        until("the chain tells", async || world.journaled("SELECT COUNT(*) FROM payments WHERE confirmed = 0") == 0)
-            .await;
+        until_the_chain_told(&world).await;
         let all = if gone { "0.03" } else { "0.02" };
         assert_eq!(received(&world).await, usdc(all), "{kind}");
         let budget = agent.ok("drain_budget", json!({})).await;
@@ -141,7 +153,7 @@ async fn m15_reference_servers_get_one_payment_for_a_name() {
     for kind in ["mppx", "x402v2", "x402v1", "dual"] {
         let world = world().await;
         let mut peer = Peer::start(&clients, &world, kind, "").await;
-        let env = env(&world, &peer);
+        let env = env(&world, &peer.url);
         let wish = json!({ "url": format!("{}/cheap", peer.url), "requestId": "one" });
         for (point, sent) in [("payment-signed", 0), ("payment-sent", 1)] {
             let wish = json!({ "url": wish["url"], "requestId": point });
@@ -163,4 +175,56 @@ async fn m15_reference_servers_get_one_payment_for_a_name() {
         assert_eq!((peer.payments().await, received(&world).await), (1, usdc("0.02")), "{kind}");
         agent.leave().await;
     }
+}
+
+/// What the server refuses since it came twice, or too late for the chain or for itself, is paid no second time, and costs what
+/// the chain says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs others' clients: .ci/clients"]
+async fn m15_what_is_replayed_or_expired_is_not_paid_again() {
+    let clients = Clients::find();
+    let kinds = ["mppx", "x402v2", "x402v1", "dual"];
+    futures::future::join_all(kinds.map(async |kind| {
+        for case in [Case::Replayed, Case::ExpiredOnChain, Case::ExpiredAtServer] {
+            let world = world().await;
+            let peer = Peer::start(&clients, &world, kind, "").await;
+            let way = if case == Case::Replayed { Way::Twice } else { Way::Late };
+            let courier = Courier::start(&peer.url, way).await;
+            let mut agent = Agent::start(&env(&world, &courier.url), LINES).await;
+            let path = if case == Case::ExpiredAtServer { "/short" } else { "/cheap" };
+            let late = async {
+                courier.paid().await;
+                match case {
+                    Case::Replayed => {}
+                    Case::ExpiredOnChain => world.advance(601).await,
+                    // Its offer is good for eight seconds of the server's own time, which nobody can move.
+                    Case::ExpiredAtServer => tokio::time::sleep(std::time::Duration::from_secs(9)).await,
+                }
+                courier.release();
+            };
+            let (answer, ()) = tokio::join!(pay(&mut agent, &courier.url, path), late);
+            let (came, statuses) = courier.seen();
+            println!("{kind} {case:?}: {statuses:?} {}", answer.text);
+            assert_eq!(came, 1, "{kind} {case:?}: one payment left");
+            let last = *statuses.last().unwrap();
+            assert!(matches!(last, 402 | 500), "{kind} {case:?}: the server refuses it, {statuses:?}");
+            assert!(answer.is_error, "{kind} {case:?}: {}", answer.text);
+            world.advance(601).await;
+            until_the_chain_told(&world).await;
+            let gone = if case == Case::Replayed { PRICE } else { "0.00" };
+            assert_eq!(received(&world).await, usdc(gone), "{kind} {case:?}");
+            let budget = agent.ok("drain_budget", json!({})).await;
+            assert_eq!(budget.data["spent_today"], gone, "{kind} {case:?}: {}", budget.text);
+            agent.leave().await;
+        }
+    }))
+    .await;
+}
+
+/// Why a server refuses what it is paid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Case {
+    Replayed,
+    ExpiredOnChain,
+    ExpiredAtServer,
 }

@@ -8,7 +8,8 @@ use drain_sandbox::rpc::RpcClient;
 use serde_json::{Value, json};
 
 use super::Clients;
-use super::pay402::{LINES, PAYEE, Peer, SETTLER_ADDRESS, env, pay};
+use super::courier::{Courier, Way};
+use super::pay402::{LINES, PAYEE, Peer, SETTLER_ADDRESS, env, pay, until_the_chain_told};
 use crate::anvil::Node;
 use crate::harness::{World, usdc};
 use crate::process_harness::{Agent, Env, until, world};
@@ -43,7 +44,7 @@ impl Tempo {
     }
 
     fn env(&self) -> Env {
-        env(&self.world, &self.peer)
+        env(&self.world, &self.peer.url)
             .with("DRAIN_TEMPO_RPC_URL", self.node.url.clone())
             .with("DRAIN_TEMPO_CHAIN_ID", "42431")
     }
@@ -62,10 +63,7 @@ impl Tempo {
     }
 
     async fn until_the_chain_told(&self) {
-        until("the chain tells", async || {
-            self.world.journaled("SELECT COUNT(*) FROM payments WHERE confirmed = 0") == 0
-        })
-        .await;
+        until_the_chain_told(&self.world).await;
     }
 }
 
@@ -89,7 +87,7 @@ async fn a_server_is_paid_over_tempo_and_its_gas_is_booked_as_it_was() {
     let price = usdc(told["price"].as_str().unwrap());
     assert!(price > usdc("0.01") && price < usdc("0.02"), "{price}");
     assert!(told["worst_case"].as_str().unwrap().contains("gas"), "{}", quote.text);
-    assert_eq!(pay(&mut agent, &tempo.peer, "/dear").await.data["code"], "limit_reached");
+    assert_eq!(pay(&mut agent, &tempo.peer.url, "/dear").await.data["code"], "limit_reached");
     let capped = json!({ "url": format!("{}/cheap", tempo.peer.url), "maxCost": "0.01" });
     // The price alone would be within it.
     assert_eq!(agent.call("pay_request", capped).await.data["code"], "limit_reached");
@@ -102,6 +100,10 @@ async fn a_server_is_paid_over_tempo_and_its_gas_is_booked_as_it_was() {
     let receipt = tempo.rpc.call("eth_getTransactionReceipt", json!([payment["transaction"]])).await.unwrap();
     assert_eq!(receipt["status"], "0x1");
     assert_eq!(agent.ok("pay_request", wish).await.data["answer"], paid.data["answer"]);
+    for (path, code) in [("/elsewhere", "not_payable"), ("/stranger", "provider_changed")] {
+        let refused = pay(&mut agent, &tempo.peer.url, path).await;
+        assert_eq!(refused.data["code"], code, "{}", refused.text);
+    }
     assert_eq!((tempo.peer.payments().await, tempo.balance(PAYEE).await), (1, usdc("0.01")));
     tempo.until_the_chain_told().await;
     let budget = agent.ok("drain_budget", json!({})).await;
@@ -117,7 +119,7 @@ async fn a_server_is_paid_over_tempo_and_its_gas_is_booked_as_it_was() {
 async fn what_a_server_takes_over_tempo_and_fails_is_spent() {
     let tempo = Tempo::start().await;
     let mut agent = Agent::start(&tempo.env(), LINES).await;
-    let failed = pay(&mut agent, &tempo.peer, "/fails").await;
+    let failed = pay(&mut agent, &tempo.peer.url, "/fails").await;
     assert_eq!(
         (&failed.data["code"], &failed.data["money"]["state"]),
         (&json!("answer_lost"), &json!("spent")),
@@ -193,12 +195,44 @@ async fn m15_a_death_on_the_way_over_tempo_costs_what_the_chain_says() {
 async fn m8_without_an_endpoint_of_tempo_nothing_is_paid_there() {
     let mut tempo = Tempo::start().await;
     let other = tempo.env().with("DRAIN_TEMPO_CHAIN_ID", "4217");
-    for (env, part) in [(env(&tempo.world, &tempo.peer), "DRAIN_TEMPO_RPC_URL"), (other, "chain 42431")] {
+    for (env, part) in [(env(&tempo.world, &tempo.peer.url), "DRAIN_TEMPO_RPC_URL"), (other, "chain 42431")] {
         let mut agent = Agent::start(&env, LINES).await;
-        let refused = pay(&mut agent, &tempo.peer, "/cheap").await;
+        let refused = pay(&mut agent, &tempo.peer.url, "/cheap").await;
         assert_eq!(refused.data["code"], "not_payable", "{}", refused.text);
         assert!(refused.text.contains(part), "{}", refused.text);
         agent.leave().await;
     }
     assert_eq!((tempo.peer.payments().await, tempo.gone().await), (0, Usdc::ZERO));
+}
+
+/// What comes to the server twice, or when the chain takes it no more, is paid no second time, and costs what the chain says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs others' clients: .ci/clients, and anvil"]
+async fn m15_what_is_replayed_or_expired_over_tempo_is_not_paid_again() {
+    for way in [Way::Twice, Way::Late] {
+        let tempo = Tempo::start().await;
+        let courier = Courier::start(&tempo.peer.url, way).await;
+        let env = tempo.env().with("DRAIN_PAY_HOSTS", courier.url.trim_start_matches("http://"));
+        let mut agent = Agent::start(&env, LINES).await;
+        let late = async {
+            courier.paid().await;
+            if way == Way::Late {
+                tempo.rpc.call("evm_increaseTime", json!([60])).await.unwrap();
+            }
+            courier.release();
+        };
+        let (answer, ()) = tokio::join!(pay(&mut agent, &courier.url, "/cheap"), late);
+        let (came, statuses) = courier.seen();
+        println!("{way:?}: {statuses:?} {}", answer.text);
+        assert_eq!(came, 1, "{way:?}: one payment left");
+        assert_ne!(*statuses.last().unwrap(), 200, "{way:?}: the server refuses it, {statuses:?}");
+        assert!(answer.is_error, "{way:?}: {}", answer.text);
+        tempo.rpc.call("evm_increaseTime", json!([60])).await.unwrap();
+        tempo.until_the_chain_told().await;
+        let price = if way == Way::Twice { usdc("0.01") } else { Usdc::ZERO };
+        assert_eq!(tempo.balance(PAYEE).await, price, "{way:?}");
+        let budget = agent.ok("drain_budget", json!({})).await;
+        assert_eq!(budget.data["spent_today"], tempo.gone().await.to_string(), "{way:?}: {}", budget.text);
+        agent.leave().await;
+    }
 }

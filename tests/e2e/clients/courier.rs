@@ -1,0 +1,102 @@
+//! Who brings a request to its server, and what is paid with it otherwise than it was sent: twice, or late.
+
+use std::sync::{Arc, Mutex};
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use axum::response::Response;
+use tokio::sync::watch;
+
+/// The headers that a payment is in.
+const PAYMENTS: [&str; 3] = ["authorization", "payment-signature", "x-payment"];
+const MOST: usize = 1 << 20;
+
+/// What becomes of a request that pays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// It is brought again at once, and only the second answer comes back.
+    Twice,
+    /// It is kept until [`Courier::release`].
+    Late,
+}
+
+/// A server's neighbour, at an address of its own.
+pub struct Courier {
+    pub url: String,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    server: String,
+    way: Way,
+    /// The statuses with which the server answered what was paid.
+    answered: Mutex<Vec<u16>>,
+    /// How many payments came.
+    came: watch::Sender<usize>,
+    released: watch::Sender<bool>,
+    client: reqwest::Client,
+}
+
+impl Courier {
+    pub async fn start(server: &str, way: Way) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let shared = Arc::new(Shared {
+            server: server.to_owned(),
+            way,
+            answered: Mutex::default(),
+            came: watch::Sender::new(0),
+            released: watch::Sender::new(false),
+            client: reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap(),
+        });
+        let app = axum::Router::new().fallback(pass).with_state(shared.clone());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { url, shared }
+    }
+
+    /// Waits until a payment came.
+    pub async fn paid(&self) {
+        self.shared.came.subscribe().wait_for(|came| *came > 0).await.unwrap();
+    }
+
+    pub fn release(&self) {
+        self.shared.released.send_replace(true);
+    }
+
+    /// How many payments came, and how the server answered them.
+    pub fn seen(&self) -> (usize, Vec<u16>) {
+        (*self.shared.came.borrow(), self.shared.answered.lock().unwrap().clone())
+    }
+}
+
+async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let body = to_bytes(body, MOST).await.unwrap();
+    for unneeded in [CONTENT_LENGTH, TRANSFER_ENCODING] {
+        parts.headers.remove(unneeded);
+    }
+    let pays = PAYMENTS.iter().any(|header| parts.headers.contains_key(*header));
+    let bring = async || {
+        let url = format!("{}{}", shared.server, parts.uri);
+        let sent = shared.client.request(parts.method.clone(), url).headers(parts.headers.clone()).body(body.clone());
+        let answer = sent.send().await.unwrap();
+        if pays {
+            shared.answered.lock().unwrap().push(answer.status().as_u16());
+        }
+        answer
+    };
+    if pays {
+        shared.came.send_modify(|came| *came += 1);
+        match shared.way {
+            Way::Twice => drop(bring().await),
+            Way::Late => drop(shared.released.subscribe().wait_for(|released| *released).await.unwrap()),
+        }
+    }
+    let answer = bring().await;
+    let mut response = Response::builder().status(answer.status());
+    for (name, value) in answer.headers().iter().filter(|(name, _)| **name != TRANSFER_ENCODING) {
+        response = response.header(name, value);
+    }
+    response.body(Body::from(answer.bytes().await.unwrap())).unwrap()
+}
