@@ -15,6 +15,7 @@ use drain_mcp::api::{Body, Payment, PaymentCall, PaymentReply, Progress, Receipt
 use drain_mcp::config::{Config, Password};
 use drain_mcp::error::{Code, Failure};
 use drain_mcp::operator;
+use drain_mcp::policy::Limits;
 use drain_mcp::policy::approvals::Verdict;
 use drain_protocol::{Address, Usdc};
 use drain_sandbox::paid::Credential;
@@ -72,6 +73,11 @@ pub async fn resolved(world: &World) {
         world.journaled("SELECT COUNT(*) FROM payments WHERE confirmed = 0") == 0
     })
     .await;
+}
+
+/// What a quote says against paying.
+async fn against(runtime: &Runtime, call: PaymentCall) -> Option<String> {
+    runtime.quote_request(call).await.unwrap().demand.unwrap().refused
 }
 
 /// A server that nobody lists.
@@ -315,7 +321,9 @@ fn m14_another_payee_waits_for_a_person() {
         buy(&world.runtime().await, get(server, "/mpp/x")).await.unwrap();
         server.set(|faults| faults.payee = Some(Address::repeat_byte(0x66)));
         let runtime = world.runtime().await;
+        let quoted = against(&runtime, get(server, "/mpp/x")).await;
         let refused = unspent(buy(&runtime, get(server, "/mpp/x")).await, Code::ProviderChanged);
+        assert_eq!(quoted.as_ref(), Some(&refused.message));
         let host = server.url().trim_start_matches("http://").to_owned();
         assert!(refused.next.contains(&format!("--trust {host}")), "{refused:?}");
         assert_eq!(credentials(server).len(), 1);
@@ -343,10 +351,17 @@ fn m11_a_frozen_wallet_pays_nobody() {
 fn a_wallet_without_money_signs_nothing() {
     in_system(async {
         let world = World::start().await;
-        let poor = limited(&world, |limits| (limits.per_payment, limits.per_request) = (usdc("1000"), usdc("1000")));
+        let poor = limited(&world, |limits| {
+            let Limits { per_payment, per_request, per_hour, per_day, per_agent, per_provider, newcomers, .. } = limits;
+            for limit in [per_payment, per_request, per_hour, per_day, per_agent, per_provider, newcomers] {
+                *limit = usdc("1000");
+            }
+        });
         let runtime = world.runtime_with(poor).await;
         world.sandbox.paid.set(|faults| faults.price = Some("500000000".into()));
-        unspent(buy(&runtime, get(&world.sandbox.paid, "/mpp/x")).await, Code::InsufficientUsdc);
+        let quoted = against(&runtime, get(&world.sandbox.paid, "/mpp/x")).await;
+        let refused = unspent(buy(&runtime, get(&world.sandbox.paid, "/mpp/x")).await, Code::InsufficientUsdc);
+        assert_eq!(quoted, Some(refused.message));
         assert_eq!(credentials(&world.sandbox.paid).len(), 0);
     });
 }

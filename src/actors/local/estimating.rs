@@ -1,14 +1,13 @@
 //! What a request to whoever wants to be paid by HTTP 402 would cost.
 
-use drain_protocol::Usdc;
-use drain_protocol::demand::{Offer, Protocol};
+use drain_protocol::demand::Offer;
 
 use super::Local;
 use super::quoting::{caps_leave, told};
 use super::requesting::{Answered, Asked, against, reply, too_dear};
 use crate::api::{Body, DemandView, PaymentCall, PaymentReply, Progress};
 use crate::error::Failure;
-use crate::journal::payee_key;
+use crate::journal::Payee;
 use crate::payment::worst_case;
 use crate::policy::Caller;
 use crate::policy::approvals::ApprovalKind;
@@ -69,23 +68,28 @@ impl Local {
     ) -> Result<DemandView, Failure> {
         let limits = &caller.limits;
         // Gas of Tempo's is part of what it costs, and known when its chain was asked.
-        let (amount, asked_for, unable) = match offer.protocol {
-            Protocol::MppTempo => match self.order(&asked.host, offer, Ok(Usdc::MAX)).await {
-                Ok(ordered) => (ordered.order.at_most(), ordered.order.asked_for(), None),
-                Err(failure) => (offer.amount, offer.amount, Some(failure.message)),
-            },
-            Protocol::Mpp | Protocol::X402V1 | Protocol::X402V2 => (offer.amount, offer.amount, None),
+        let (amount, asked_for, unable) = match self.order(&asked.host, offer, self.funds().await).await {
+            Ok(ordered) => (ordered.order.at_most(), ordered.order.asked_for(), None),
+            Err(failure) => (offer.amount, offer.amount, Some(failure.message)),
         };
         let (caps_leave, refused) = match self.purse() {
             Err(failure) => (None, Some(failure.message)),
-            Ok(_) => {
-                let key = payee_key(&format!("{:#x}", offer.payee), &asked.host);
-                let used = self.budget_use(Some(key), caller).await?;
+            Ok(purse) => {
+                let payee = Payee {
+                    host: asked.host.clone(),
+                    provider_id: asked.provider_id.clone(),
+                    category: asked.category.clone(),
+                    wallet: offer.payee,
+                    chain_id: offer.chain_id,
+                };
+                let used = self.budget_use(Some(payee.key()), caller).await?;
                 let wanted = NewVoucher { bound: amount, growth: amount, newcomer: used.newcomer };
                 let dear = too_dear(call, limits, amount).err().map(|failure| failure.message);
+                let against = purse.journal.payee_refused(payee, limits.clone(), self.services.clock.now()).await?;
+                let against = against.map(|error| Failure::from(error).message);
                 let over = told(may_sign(limits, &used.signed(), wanted), caller);
                 let left = caps_leave(caller, &used).map(|left| left.min(limits.per_request).min(limits.per_payment));
-                (left, self.refused(caller).await?.or(dear).or(over).or(unable))
+                (left, self.refused(caller).await?.or(against).or(dear).or(over).or(unable))
             }
         };
         Ok(DemandView {

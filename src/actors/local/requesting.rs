@@ -28,7 +28,7 @@ pub(super) struct Asked {
     pub(super) host: String,
     /// The listing's id, else the host.
     pub(super) provider_id: String,
-    category: String,
+    pub(super) category: String,
     /// Neither the directory nor a person names the host.
     pub(super) unknown: bool,
 }

@@ -264,7 +264,7 @@ impl Paying {
         // What gas costs over Tempo the chain tells, and a counter cannot be corrected.
         let counts = self.of.offer.protocol != Protocol::MppTempo;
         if counts && matches!(end, PaymentEnd::Taken { .. }) {
-            metrics::spent(&self.of.intent.agent, &self.of.intent.provider_key(), self.amount());
+            metrics::spent(&self.of.intent.agent, &self.of.intent.payee().key(), self.amount());
         }
         let recorded = self.of.purse.journal.payment_ended_later(self.id, end, self.of.services.clock.now());
         if let Err(error) = &recorded {

@@ -12,7 +12,7 @@ pub use ending::{Booked as BookedPayment, OnChain, OpenPayment, PaymentEnd};
 use std::sync::Arc;
 
 use drain_protocol::demand::Protocol;
-use drain_protocol::{B256, PaymentOrder, Usdc};
+use drain_protocol::{Address, B256, PaymentOrder, Usdc};
 
 use super::audit::{self, Entry, Kind, Who};
 use super::channel::host_of;
@@ -27,6 +27,7 @@ use crate::policy::approvals::{ApprovalKind, Subject};
 use crate::policy::budgets::{NewVoucher, Signed, may_pay, may_sign};
 use crate::policy::limits::Party;
 use crate::policy::repeat::{RequestKey, sha256};
+use crate::policy::score::ProviderRecord;
 
 /// A request that wants to be paid by a transfer of its own.
 #[derive(Clone, Debug)]
@@ -55,6 +56,28 @@ pub struct PaymentIntent {
     pub key: Option<RequestKey>,
     /// Now.
     pub moment: Moment,
+}
+
+/// Whom a payment goes to, and who asks for it.
+#[derive(Clone, Debug)]
+pub struct Payee {
+    /// Who is asked, as in [`PaymentIntent`].
+    pub host: String,
+    /// As in [`PaymentIntent`].
+    pub provider_id: String,
+    /// As in [`PaymentIntent`].
+    pub category: String,
+    /// Who is paid.
+    pub wallet: Address,
+    /// On which chain.
+    pub chain_id: u64,
+}
+
+impl Payee {
+    /// The key of its record: wallet and host, as of every provider.
+    pub fn key(&self) -> String {
+        key_of(&address(self.wallet), &self.host)
+    }
 }
 
 /// Leave to sign exactly one transfer. Only the journal makes one, after its record is durable (M1); the signer takes
@@ -91,9 +114,15 @@ impl PaymentIntent {
         }
     }
 
-    /// The key of the payee's record: wallet and host, as of every provider.
-    pub fn provider_key(&self) -> String {
-        key_of(&address(self.order.transfer().to), &self.host)
+    /// Whom it pays.
+    pub fn payee(&self) -> Payee {
+        Payee {
+            host: self.host.clone(),
+            provider_id: self.provider_id.clone(),
+            category: self.category.clone(),
+            wallet: self.order.transfer().to,
+            chain_id: self.order.chain_id(),
+        }
     }
 
     fn needs_person(&self) -> bool {
@@ -145,6 +174,35 @@ impl Journal {
         });
         super::decided(decided.await.flatten()).map_err(|error| self.who.told(error))
     }
+
+    /// What stands against a payee, whatever is asked for: by the rule that decides when it is paid. Changes nothing.
+    pub async fn payee_refused(
+        &self,
+        payee: Payee,
+        limits: Arc<Limits>,
+        now: u64,
+    ) -> Result<Option<JournalError>, JournalError> {
+        match self.writer.run(move |db| judge(db, &limits, &payee, now).map(drop)).await {
+            Ok(()) => Ok(None),
+            Err(
+                refused @ (JournalError::NotAllowed(_)
+                | JournalError::PayeeChanged { .. }
+                | JournalError::SetAside { .. }),
+            ) => Ok(Some(self.who.told(refused))),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The operator's lists, whom the host was paid to before (M14), and the payee's record, which this gives.
+fn judge(db: &Db<'_>, limits: &Limits, payee: &Payee, now: u64) -> Result<ProviderRecord, JournalError> {
+    let host = host_of(&url_of(&payee.host));
+    let party = Party { id: &payee.provider_id, wallet: payee.wallet, host: &host, category: &payee.category };
+    limits.parties.check(party).map_err(JournalError::NotAllowed)?;
+    pins::check(db, payee, now)?;
+    let record = records::load(db, &payee.key())?;
+    records::check(&record, &payee.provider_id)?;
+    Ok(record)
 }
 
 fn authorize(db: &Db<'_>, who: &Who, intent: &PaymentIntent, now: u64) -> Result<AuthorizedPayment, JournalError> {
@@ -154,15 +212,12 @@ fn authorize(db: &Db<'_>, who: &Who, intent: &PaymentIntent, now: u64) -> Result
     if let Some(key) = &intent.key {
         repeats::refuse(db, &intent.agent, key, intent.moment.at)?;
     }
-    let host = host_of(&url_of(&intent.host));
-    let party = Party { id: &intent.provider_id, wallet: transfer.to, host: &host, category: &intent.category };
-    limits.parties.check(party).map_err(JournalError::NotAllowed)?;
+    let payee = intent.payee();
+    let standing = judge(db, limits, &payee, intent.moment.at)?;
     may_pay(limits, amount).map_err(JournalError::OverLimit)?;
     refuse_used(db, intent)?;
-    pins::check(db, intent)?;
-    let provider = intent.provider_key();
-    let standing = records::load(db, &provider)?;
-    records::check(&standing, &intent.provider_id)?;
+    pins::pin(db, &payee, intent.moment.at)?;
+    let provider = payee.key();
     let payer = Payer { provider: &provider, agent: &intent.agent, newcomer: !standing.has_history() };
     let counted_at = charge_budgets(db, intent, payer)?;
     let id = PaymentId(

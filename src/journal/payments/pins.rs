@@ -7,46 +7,46 @@ use super::super::audit::{self, Entry, Kind};
 use super::super::db::{Db, Optional, params};
 use super::super::row::{address, column};
 use super::super::{Journal, JournalError, PaymentId, records};
-use super::{PaymentIntent, key_of};
+use super::{Payee, key_of};
 
 /// For how many seconds a person's word is open.
 const OPEN: i64 = 24 * 60 * 60;
 
-/// In the transaction that authorizes.
-pub(super) fn check(db: &Db<'_>, intent: &PaymentIntent) -> Result<(), JournalError> {
-    check_place(db, intent)?;
-    let (payee, chain_id) = (address(intent.order.transfer().to), column(intent.order.chain_id())?);
-    let now = column(intent.moment.at)?;
+/// What stands against a payee by whom its host was paid to before.
+pub(super) fn check(db: &Db<'_>, payee: &Payee, now: u64) -> Result<(), JournalError> {
+    check_place(db, payee)?;
+    let (wallet, chain_id, now) = (address(payee.wallet), column(payee.chain_id)?, column(now)?);
     let pinned: Option<(String, i64)> = db
         .prepare_cached("SELECT payee, pinned_at FROM payee_pins WHERE host = ?1 AND chain_id = ?2")?
-        .query_row(params![intent.host, chain_id], |r| Ok((r.get(0)?, r.get(1)?)))
+        .query_row(params![payee.host, chain_id], |r| Ok((r.get(0)?, r.get(1)?)))
         .optional()?;
-    let changed = |before| Err(JournalError::PayeeChanged { host: intent.host.clone(), before, now: payee.clone() });
-    match pinned {
-        Some((before, _)) if before == payee => return Ok(()),
-        Some((open, at)) if open.is_empty() && now.saturating_sub(at) <= OPEN => {}
-        Some((before, _)) if !before.is_empty() => return changed(before),
-        _ => {
-            let elsewhere: Option<String> = db
-                .prepare_cached("SELECT payee FROM payee_pins WHERE host = ?1 AND payee <> ?2 AND payee <> '' LIMIT 1")?
-                .query_row(params![intent.host, payee], |r| r.get(0))
-                .optional()?;
-            if let Some(before) = elsewhere {
-                return changed(before);
-            }
-        }
-    }
+    let before = match pinned {
+        Some((before, _)) if before == wallet => None,
+        Some((open, at)) if open.is_empty() && now.saturating_sub(at) <= OPEN => None,
+        Some((before, _)) if !before.is_empty() => Some(before),
+        _ => db
+            .prepare_cached("SELECT payee FROM payee_pins WHERE host = ?1 AND payee <> ?2 AND payee <> '' LIMIT 1")?
+            .query_row(params![payee.host, wallet], |r| r.get(0))
+            .optional()?,
+    };
+    let host = payee.host.clone();
+    before.map_or(Ok(()), |before| Err(JournalError::PayeeChanged { host, before, now: wallet }))
+}
+
+/// Whom the host is paid to from now on, in the transaction that authorizes, after [`check`].
+pub(super) fn pin(db: &Db<'_>, payee: &Payee, now: u64) -> Result<(), JournalError> {
     db.prepare_cached(
         "INSERT INTO payee_pins (host, chain_id, payee, pinned_at) VALUES (?1, ?2, ?3, ?4) \
-         ON CONFLICT (host, chain_id) DO UPDATE SET payee = excluded.payee, pinned_at = excluded.pinned_at",
+         ON CONFLICT (host, chain_id) DO UPDATE SET payee = excluded.payee, pinned_at = excluded.pinned_at \
+         WHERE payee_pins.payee <> excluded.payee",
     )?
-    .execute(params![intent.host, chain_id, payee, now])?;
+    .execute(params![payee.host, column(payee.chain_id)?, address(payee.wallet), column(now)?])?;
     Ok(())
 }
 
 /// A listing that was paid at one host and is at another now is another one, whatever its id says.
-fn check_place(db: &Db<'_>, intent: &PaymentIntent) -> Result<(), JournalError> {
-    if intent.provider_id == intent.host {
+fn check_place(db: &Db<'_>, payee: &Payee) -> Result<(), JournalError> {
+    if payee.provider_id == payee.host {
         return Ok(());
     }
     let before: Option<String> = db
@@ -55,9 +55,9 @@ fn check_place(db: &Db<'_>, intent: &PaymentIntent) -> Result<(), JournalError> 
              AND EXISTS (SELECT 1 FROM payee_pins k WHERE k.host = p.host AND k.payee <> '') \
              AND NOT EXISTS (SELECT 1 FROM payments h WHERE h.provider_id = ?1 AND h.host = ?2) ORDER BY p.id DESC LIMIT 1",
         )?
-        .query_row(params![intent.provider_id, intent.host], |r| r.get(0))
+        .query_row(params![payee.provider_id, payee.host], |r| r.get(0))
         .optional()?;
-    let (host, now) = (intent.provider_id.clone(), intent.host.clone());
+    let (host, now) = (payee.provider_id.clone(), payee.host.clone());
     before.map_or(Ok(()), |before| Err(JournalError::PayeeChanged { host, before, now }))
 }
 

@@ -9,7 +9,7 @@ use drain_protocol::{Address, Usdc};
 use drain_sandbox::PaidFaults;
 use drain_sandbox::provider::Times;
 
-use super::{PRICE, buy, credentials, get, limited, paid, received, resolved};
+use super::{PRICE, against, buy, credentials, get, limited, paid, received, resolved};
 use crate::harness::{World, failed, in_system, unspent, until, usdc};
 
 /// M8: other networks, tokens, names of tokens, schemes and forms are refused, and nothing is signed for them.
@@ -286,8 +286,9 @@ fn a_server_that_only_takes_is_set_aside() {
             failed(buy(&runtime, get(server, "/mpp/x")).await, Code::AnswerLost);
         }
         resolved(&world).await;
+        let quoted = against(&runtime, get(server, "/mpp/x")).await;
         let aside = failed(buy(&runtime, get(server, "/mpp/x")).await, Code::ProviderSetAside);
-        assert_eq!(aside.money, Money::NotSpent);
+        assert_eq!((quoted, aside.money), (Some(aside.message), Money::NotSpent));
         assert_eq!(credentials(server).len(), 5);
     });
 }
