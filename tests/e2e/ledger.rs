@@ -350,12 +350,15 @@ fn m10_nothing_prompts_by_itself_and_the_operator_is_told_what_waits_for_a_press
 
 /// What becomes of a call that did not wait for it: the same call, as often as it is told to make it again.
 async fn collected(agent: &mut Agent, channel: &str, text: &str) -> Answer {
-    loop {
-        let answer = agent.call("drain_chat", chat(channel, text)).await;
-        if answer.data["code"] != "waiting_for_device" {
-            return answer;
+    let calls = async {
+        loop {
+            let answer = agent.call("drain_chat", chat(channel, text)).await;
+            if answer.data["code"] != "waiting_for_device" {
+                return answer;
+            }
         }
-    }
+    };
+    tokio::time::timeout(PATIENCE, calls).await.expect("an answer in time")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -393,9 +396,11 @@ async fn a_press_that_outlasts_the_client_is_collected_by_the_same_call_and_aske
         let rejected = collected(&mut agent, &channel, "Again").await;
         assert_eq!(rejected.data["code"], "ledger_rejected", "{}", rejected.text);
         assert_eq!(rejected.data["money"]["state"], "not_spent");
+        assert_eq!(device.screens().len(), pressed + 2, "asked once");
         device.finger(Finger::Approve);
         let anew = collected(&mut agent, &channel, "Again").await;
         assert!(!anew.is_error, "{}", anew.text);
+        assert_eq!(device.screens().len(), pressed + 3);
         agent.leave().await;
     }
 }

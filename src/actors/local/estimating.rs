@@ -1,6 +1,7 @@
 //! What a request to whoever wants to be paid by HTTP 402 would cost.
 
-use drain_protocol::demand::Offer;
+use drain_protocol::Usdc;
+use drain_protocol::demand::{Offer, Protocol};
 
 use super::Local;
 use super::quoting::{caps_leave, told};
@@ -68,7 +69,11 @@ impl Local {
     ) -> Result<DemandView, Failure> {
         let limits = &caller.limits;
         // Gas of Tempo's is part of what it costs, and known when its chain was asked.
-        let (amount, asked_for, unable) = match self.order(&asked.host, offer, self.funds().await).await {
+        let funds = match offer.protocol {
+            Protocol::MppTempo => Ok(Usdc::ZERO),
+            Protocol::Mpp | Protocol::X402V1 | Protocol::X402V2 => self.funds().await,
+        };
+        let (amount, asked_for, unable) = match self.order(&asked.host, offer, funds).await {
             Ok(ordered) => (ordered.order.at_most(), ordered.order.asked_for(), None),
             Err(failure) => (offer.amount, offer.amount, Some(failure.message)),
         };
@@ -89,7 +94,8 @@ impl Local {
                 let against = against.map(|error| Failure::from(error).message);
                 let over = told(may_sign(limits, &used.signed(), wanted), caller);
                 let left = caps_leave(caller, &used).map(|left| left.min(limits.per_request).min(limits.per_payment));
-                (left, self.refused(caller).await?.or(against).or(dear).or(over).or(unable))
+                // In the order in which a payment is judged.
+                (left, dear.or(unable).or(self.refused(caller).await?).or(against).or(over))
             }
         };
         Ok(DemandView {

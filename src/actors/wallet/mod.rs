@@ -158,7 +158,8 @@ impl WalletActor {
     }
 
     fn work(&mut self, ctx: &mut Context<Self>) {
-        if self.busy {
+        // An actor that is dropped with its thread is polled once more, when nothing can be begun.
+        if self.busy || tokio::runtime::Handle::try_current().is_err() {
             return;
         }
         let Some(job) = self.queue.pop_front() else { return };

@@ -45,7 +45,7 @@ const SOLD = {
   "POST /post": { units: 10_000 },
   "GET /fails": { units: 10_000 },
   // x402's facilitator takes no authorization that ends within 6 seconds.
-  "GET /short": { units: 10_000, seconds: 8 },
+  "GET /short": { units: 10_000, seconds: 12 },
   "GET /elsewhere": { units: 10_000, chainId: ELSEWHERE },
   "GET /stranger": { units: 10_000, payee: STRANGER },
 };

@@ -17,7 +17,7 @@ const MOST: usize = 1 << 20;
 pub enum Way {
     /// It is brought again at once, and only the second answer comes back.
     Twice,
-    /// It is kept until [`Courier::release`].
+    /// It is kept as long as [`Courier::late`] says.
     Late,
 }
 
@@ -55,13 +55,19 @@ impl Courier {
         Self { url, shared }
     }
 
-    /// Waits until a payment came.
-    pub async fn paid(&self) {
-        self.shared.came.subscribe().wait_for(|came| *came > 0).await.unwrap();
-    }
-
-    pub fn release(&self) {
-        self.shared.released.send_replace(true);
+    /// What becomes of a call whose payment is brought late: when it came, `meanwhile` happens first.
+    pub async fn late<T>(&self, call: impl Future<Output = T>, meanwhile: impl Future<Output = ()>) -> T {
+        let between = async {
+            self.shared.came.subscribe().wait_for(|came| *came > 0).await.unwrap();
+            meanwhile.await;
+            self.shared.released.send_replace(true);
+        };
+        tokio::pin!(call);
+        // A call that pays nothing ends first.
+        tokio::select! {
+            result = &mut call => result,
+            () = between => call.await,
+        }
     }
 
     /// How many payments came, and how the server answered them.
