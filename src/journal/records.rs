@@ -127,7 +127,8 @@ impl Journal {
 
     /// Fails where a provider is set aside: asked before it is contacted.
     pub async fn check_set_aside(&self, provider: String, provider_id: String) -> Result<(), JournalError> {
-        self.writer.run(move |db| check(&load(db, &provider)?, &provider_id)).await
+        let checked = self.writer.run(move |db| check(&load(db, &provider)?, &provider_id)).await;
+        checked.map_err(|error| self.who.told(error))
     }
 
     /// Counts that a provider took a voucher and gave no usable answer; once a voucher. The voucher stays in flight.

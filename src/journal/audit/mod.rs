@@ -57,6 +57,9 @@ impl Who {
             (Sees::All, error) => error,
             (Sees::Own { .. }, JournalError::OverLimit(over)) => JournalError::OverLimit(over.for_an_agent()),
             (Sees::Own { .. }, JournalError::Frozen(frozen)) => JournalError::Frozen(frozen.for_an_agent()),
+            (Sees::Own { .. }, JournalError::SetAside { provider_id, .. }) => {
+                JournalError::SetAside { provider_id, reason: "its record with this wallet is bad".into() }
+            }
             (Sees::Own { .. }, error) => error,
         }
     }

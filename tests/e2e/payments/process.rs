@@ -1,6 +1,7 @@
 //! Payments by a real process: what its tools say, its death between two steps, and what it writes.
 
 use drain_mcp::points::Point;
+use drain_sandbox::provider::Times;
 use serde_json::{Value, json};
 
 use super::{PRICE, credentials, received};
@@ -154,5 +155,26 @@ async fn an_agent_of_a_fleet_pays_within_its_own_limits() {
     assert_eq!(own["spent_today"], PRICE, "{own}");
     let others = ann.call("drain_budget", json!({ "receipt": "p1" })).await;
     assert_eq!(others.data["code"], "unknown_receipt", "{}", others.text);
+    served.stop().await;
+}
+
+/// What others of the wallet met with is not an agent's to know: neither a payment nor a quote says why a host is set aside.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_of_a_fleet_hears_that_a_host_is_set_aside_and_not_by_whose_failures() {
+    let world = world().await;
+    let served = Served::start(&Env::of(&world)).await;
+    let (ann, bob) = (served.agent("ann", &[]).await, served.agent("bob", &[]).await);
+    let (ann, bob) = (served.client(&ann, Client::stateless()).await, served.client(&bob, Client::stateless()).await);
+    let wish = json!({ "url": format!("{}/mpp/x", world.sandbox.paid.url()) });
+    world.sandbox.paid.set(|faults| faults.fail_500 = Times::ALWAYS);
+    for _ in 0..5 {
+        bob.fails("pay_request", wish.clone(), "answer_lost").await;
+    }
+    super::resolved(&world).await;
+    let told = "this provider is set aside: its record with this wallet is bad";
+    let refused = ann.fails("pay_request", wish.clone(), "provider_set_aside").await;
+    assert!(refused.text.contains(told), "{}", refused.text);
+    let quote = ann.call("drain_quote", json!({ "request": wish })).await;
+    assert_eq!(quote.data["request"]["refused"], told, "{}", quote.text);
     served.stop().await;
 }
