@@ -8,6 +8,8 @@ use axum::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use axum::response::Response;
 use tokio::sync::watch;
 
+use crate::process_harness::Answer;
+
 /// The headers that a payment is in.
 const PAYMENTS: [&str; 3] = ["authorization", "payment-signature", "x-payment"];
 const MOST: usize = 1 << 20;
@@ -70,9 +72,14 @@ impl Courier {
         }
     }
 
-    /// How many payments came, and how the server answered them.
-    pub fn seen(&self) -> (usize, Vec<u16>) {
-        (*self.shared.came.borrow(), self.shared.answered.lock().unwrap().clone())
+    /// One payment left, its server refused it in the end, and whoever paid is told that there is no answer.
+    pub fn one_was_refused(&self, what: &str, told: &Answer) {
+        let (came, statuses) = (*self.shared.came.borrow(), self.shared.answered.lock().unwrap().clone());
+        println!("{what}: {statuses:?} {}", told.text);
+        assert_eq!(came, 1, "{what}: {}", told.text);
+        let refused = statuses.last().is_some_and(|status| [402, 500].contains(status));
+        assert!(refused, "{what}: {statuses:?}: {}", told.text);
+        assert!(told.is_error, "{what}: {}", told.text);
     }
 }
 

@@ -210,12 +210,7 @@ async fn m15_what_is_replayed_or_expired_is_not_paid_again() {
                 }
             };
             let answer = courier.late(pay(&mut agent, &courier.url, path), meanwhile).await;
-            let (came, statuses) = courier.seen();
-            println!("{kind} {case:?}: {statuses:?} {}", answer.text);
-            assert_eq!(came, 1, "{kind} {case:?}: one payment left: {}", answer.text);
-            let refused = statuses.last().is_some_and(|status| [402, 500].contains(status));
-            assert!(refused, "{kind} {case:?}: the server refuses it, {statuses:?}: {}", answer.text);
-            assert!(answer.is_error, "{kind} {case:?}: {}", answer.text);
+            courier.one_was_refused(&format!("{kind} {case:?}"), &answer);
             world.advance(601).await;
             until_the_chain_told(&world).await;
             let gone = if case == Case::ExpiredOnChain { "0.00" } else { PRICE };

@@ -221,12 +221,7 @@ async fn m15_what_is_replayed_or_expired_over_tempo_is_not_paid_again() {
             }
         };
         let answer = courier.late(pay(&mut agent, &courier.url, "/cheap"), meanwhile).await;
-        let (came, statuses) = courier.seen();
-        println!("{way:?}: {statuses:?} {}", answer.text);
-        assert_eq!(came, 1, "{way:?}: one payment left: {}", answer.text);
-        let refused = statuses.last().is_some_and(|status| [402, 500].contains(status));
-        assert!(refused, "{way:?}: the server refuses it, {statuses:?}: {}", answer.text);
-        assert!(answer.is_error, "{way:?}: {}", answer.text);
+        courier.one_was_refused(&format!("{way:?}"), &answer);
         tempo.rpc.call("evm_increaseTime", json!([60])).await.unwrap();
         tempo.until_the_chain_told().await;
         let price = if way == Way::Twice { usdc("0.01") } else { Usdc::ZERO };
